@@ -1,0 +1,24 @@
+//! What a backend implements and what everybody else holds. Never one backend's own needs.
+//!
+//! A backend author writes a *translator* ([`Driver::compile`]) and a small *driver* ([`Driver::observe`],
+//! [`Driver::apply`]); the `Reconciler` does restart, retry, drift, ordering, dry run and idempotency for all.
+//!
+//! ```text
+//!  Change<Item> --stage--> compile (pure) --> desired objects --+
+//!                                                               diff --> plan --commit--> apply --> kernel
+//!  kernel --resync--> observe -------------> present objects ---+
+//! ```
+
+mod capability;
+mod driver;
+mod engine;
+mod error;
+mod registry;
+mod report;
+
+pub use capability::{Capabilities, Capability, Support};
+pub use driver::{Driver, Gate, Known, Op, Rank};
+pub use engine::{Change, Datapath, Engine, Item, NetworkChange};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use registry::{Backend, DriftWatch, OpenRequest, Parts, Registry};
+pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

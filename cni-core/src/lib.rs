@@ -1,0 +1,9 @@
+//! Contracts and pure logic of Cnidarian: no kernel, no Kubernetes, no async runtime.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`model`] | plain data: node, endpoint, peer, address block |
+//! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
+
+pub mod backend;
+pub mod model;

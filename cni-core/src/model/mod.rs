@@ -1,0 +1,15 @@
+//! Plain data that every part of the system speaks of. Never does I/O and never knows a backend.
+
+mod context;
+mod endpoint;
+mod item;
+mod mac;
+mod names;
+mod peer;
+
+pub use context::{Masquerade, NodeContext, Underlay};
+pub use endpoint::{Endpoint, PodRef};
+pub use item::{LocalBlock, NetworkItem, NetworkKey};
+pub use mac::{MacAddr, ParseMacError};
+pub use names::{EndpointId, InterfaceName, InvalidName, NodeName};
+pub use peer::{Encapsulation, Peer, PeerPrefix};

@@ -1,0 +1,168 @@
+//! Names that the kernel, Kubernetes or the CNI specification restrict. Each is checked once, here.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A name that breaks the rules of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no {kind}: {rule}")]
+pub struct InvalidName {
+    /// What kind of name was wanted.
+    pub kind: &'static str,
+    /// What was given.
+    pub name: String,
+    /// The rule for this kind.
+    pub rule: &'static str,
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks a name.
+            ///
+            /// # Errors
+            /// [`InvalidName`] when it breaks the rule of its kind.
+            pub fn new(name: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(name) {
+                    Ok(Self(name.into()))
+                } else {
+                    Err(InvalidName { kind: $kind, name: name.to_owned(), rule: $rule })
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(name: &str) -> Result<Self, InvalidName> {
+                Self::new(name)
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+            fn try_from(name: String) -> Result<Self, InvalidName> {
+                Self::new(&name)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+name_type! {
+    /// A node's name: a DNS-1123 subdomain, at most 253 bytes, as Kubernetes has it.
+    NodeName, "node name",
+    "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253",
+    |name| {
+        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        name.len() <= 253
+            && edge(name.as_bytes().first())
+            && edge(name.as_bytes().last())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+    }
+}
+
+name_type! {
+    /// A network interface's name as the kernel takes it: `IFNAMSIZ` less one, so 1 to 15 bytes
+    /// (`include/uapi/linux/if.h`), and neither `.`, `..`, nor with `/`, `:` or white space
+    /// (`dev_valid_name` in `net/core/dev.c`).
+    InterfaceName, "interface name",
+    "use 1 to 15 bytes without '/', ':' or white space, other than '.' and '..'",
+    |name| {
+        (1..=15).contains(&name.len())
+            && name != "."
+            && name != ".."
+            && !name.bytes().any(|byte| matches!(byte, b'/' | b':' | 0) || byte.is_ascii_whitespace() || byte == 0x0b)
+    }
+}
+
+name_type! {
+    /// One attachment of one container, `<container id>/<interface name>`: CNI's key of an ADD.
+    ///
+    /// The container id begins with an alphanumeric character, then `[a-zA-Z0-9_.-]*` (CNI 1.1.0, section 2, `CNI_CONTAINERID`).
+    EndpointId, "endpoint id",
+    "use <container id>/<interface name>, the id of letters, digits, '_', '.' and '-', beginning with a letter or digit",
+    |name| {
+        name.split_once('/').is_some_and(|(container, interface)| {
+            container.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+                && container.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+                && InterfaceName::new(interface).is_ok()
+        })
+    }
+}
+
+impl EndpointId {
+    /// The id of one interface of one container.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when either part is outside its alphabet.
+    pub fn of(container: &str, interface: &str) -> Result<Self, InvalidName> {
+        Self::new(&format!("{container}/{interface}"))
+    }
+
+    /// The container's part.
+    #[must_use]
+    pub fn container(&self) -> &str {
+        self.0.split_once('/').map_or("", |(container, _)| container)
+    }
+
+    /// The interface's part, the name inside the pod.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, interface)| interface)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_are_what_the_kernel_takes() {
+        for good in ["eth0", "a", "cni0123456789ab"] {
+            assert!(InterfaceName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a:b", "sixteen-bytes-xx", "a\tb"] {
+            assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_id_cannot_climb_out_of_a_directory() {
+        for bad in ["../eth0", "a/../b", "/eth0", "a/", "-a/eth0", "a b/eth0", "a"] {
+            assert!(EndpointId::new(bad).is_err(), "{bad:?}");
+        }
+        let id = EndpointId::of("c0ffee", "eth0").unwrap();
+        assert_eq!((id.container(), id.interface()), ("c0ffee", "eth0"));
+    }
+}

@@ -1,2 +1,52 @@
-//! Placeholder.
-fn main() {}
+//! Chores of the project, run as `cargo xtask <chore>`. Never needed by what we ship.
+#![forbid(unsafe_code)]
+
+mod chores;
+mod error;
+mod packages;
+mod run;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Chores of the project.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Start a multi-node pod network in network namespaces, probe every pair of pods, tear it down.
+    Lab {
+        /// Passed on to `cnidarian lab run`: `--backend NAME`, `--nodes N`, `--pods N`, `--keep`, a scenario file ...
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every check and every test of the workspace, and the lab in each mode.
+    Test {
+        /// Passed on to `cargo test`; the checks and the lab are left out then.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Check the rules that the compiler does not know: arrows between crates, file length, first lines.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
+        Chore::Lab { args } => chores::lab(&args),
+        Chore::Test { args } => chores::test(&args),
+        Chore::Tidy => tidy::check(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

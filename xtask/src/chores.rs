@@ -1,0 +1,47 @@
+//! The lab and the tests, from nothing to a verdict. Never a check of its own: those are in `tidy`.
+
+use crate::error::Result;
+use crate::run::{cargo, root, run};
+use crate::{packages, tidy};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Modes of the vxlan backend that the tests run the lab with, by scenario.
+const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp"];
+
+/// Where cargo puts programs.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn build_programs() -> Result<()> {
+    run(&mut cargo(&["build", "--quiet", "-p", "cnidarian-agent", "-p", "cnidarian-cni"]))
+}
+
+/// `cargo xtask lab`.
+pub(crate) fn lab(args: &[String]) -> Result<()> {
+    packages::install(packages::LAB)?;
+    eprintln!("Building the agent and the plugin (some minutes the first time) ...");
+    build_programs()?;
+    run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).args(args))
+}
+
+/// `cargo xtask test`.
+pub(crate) fn test(args: &[String]) -> Result<()> {
+    packages::install(packages::TEST)?;
+    build_programs()?;
+    if !args.is_empty() {
+        return run(cargo(&["test", "--workspace", "--all-features"]).args(args));
+    }
+    tidy::check()?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
+    for scenario in SCENARIOS {
+        let file = root().join(format!("testlab/scenarios/{scenario}.yaml"));
+        run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).arg(file))?;
+    }
+    // Last, so that a mistake of style does not hide a failing test.
+    run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"]))?;
+    eprintln!("Everything passed.");
+    Ok(())
+}

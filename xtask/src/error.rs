@@ -1,0 +1,22 @@
+//! What can go wrong in a chore. Never a bare string: each says which program or rule.
+
+use std::path::PathBuf;
+
+/// A chore that did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("`{command}` could not be started: {source}")]
+    Start { command: String, source: std::io::Error },
+    #[error("`{command}` failed with {status}")]
+    Failed { command: String, status: std::process::ExitStatus },
+    #[error("missing programs: {programs}; become root (or install sudo), or run: apt-get install {packages}")]
+    NotRoot { programs: String, packages: String },
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("`cargo metadata` answered something unexpected: {detail}")]
+    Metadata { detail: String },
+    #[error("{count} rules broken, see above")]
+    Untidy { count: usize },
+}
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`model`] | plain data: node, endpoint, peer, address block |
 //! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
+//! | [`rpc`] | what the executable and the agent say to each other |
 
 pub mod backend;
 pub mod model;
+pub mod rpc;

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`model`] | plain data: node, endpoint, peer, address block |
 //! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
+//! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`rpc`] | what the executable and the agent say to each other |
 
 pub mod backend;
 pub mod model;
 pub mod rpc;
+pub mod strict;

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`.
+#![forbid(unsafe_code)]
+
+pub mod scenario;

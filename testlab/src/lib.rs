@@ -1,4 +1,5 @@
 //! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`.
 #![forbid(unsafe_code)]
 
+pub mod probe;
 pub mod scenario;

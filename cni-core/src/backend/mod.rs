@@ -1,7 +1,7 @@
 //! What a backend implements and what everybody else holds. Never one backend's own needs.
 //!
 //! A backend author writes a *translator* ([`Driver::compile`]) and a small *driver* ([`Driver::observe`],
-//! [`Driver::apply`]); the `Reconciler` does restart, retry, drift, ordering, dry run and idempotency for all.
+//! [`Driver::apply`]); the [`Reconciler`] does restart, retry, drift, ordering, dry run and idempotency for all.
 //!
 //! ```text
 //!  Change<Item> --stage--> compile (pure) --> desired objects --+
@@ -13,6 +13,7 @@ mod capability;
 mod driver;
 mod engine;
 mod error;
+mod reconciler;
 mod registry;
 mod report;
 
@@ -20,5 +21,6 @@ pub use capability::{Capabilities, Capability, Support};
 pub use driver::{Driver, Gate, Known, Op, Rank};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange};
 pub use error::{Error, ErrorKind, Result, Retry};
+pub use reconciler::Reconciler;
 pub use registry::{Backend, DriftWatch, OpenRequest, Parts, Registry};
 pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

@@ -70,7 +70,7 @@ impl fmt::Display for Plan {
 /// An object that could not be written, or was held back.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The items that want it; empty for an orphan and for the node's own objects.
+    /// The items that want it, or wanted it last; empty for an orphan and for the node's own objects.
     pub items: Vec<String>,
     /// The kernel object.
     pub object: String,

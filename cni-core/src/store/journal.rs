@@ -1,0 +1,270 @@
+//! Objects in memory with a bounded log of their changes, and the watches that read it. Never decides who may write.
+
+use super::{Error, Event, List, Object, ObjectKey, Query, Result, Version, Watch};
+use futures_util::stream::Stream;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// How many changes are kept for watches that lag behind. One that lags further gets the whole state instead.
+const LOG_LENGTH: usize = 4096;
+
+/// One entry of the log.
+#[derive(Debug, Clone)]
+enum Entry {
+    Change { before: Option<Arc<Object>>, after: Option<Arc<Object>> },
+    Disturbance(Error),
+}
+
+#[derive(Debug)]
+struct State {
+    /// Tells versions of this journal from those of another one: an earlier process, another process.
+    epoch: String,
+    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    /// The sequence number of the first entry of `log`; the next entry gets `first + log.len()`.
+    first: u64,
+    log: VecDeque<Entry>,
+    log_length: usize,
+    wakers: HashMap<u64, Waker>,
+    next_watcher: u64,
+    closed: bool,
+}
+
+impl State {
+    fn head(&self) -> u64 {
+        self.first + self.log.len() as u64
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.log.push_back(entry);
+        while self.log.len() > self.log_length {
+            self.log.pop_front();
+            self.first += 1;
+        }
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        for (_, waker) in self.wakers.drain() {
+            waker.wake();
+        }
+    }
+
+    fn list(&self, query: &Query) -> List {
+        let from = ObjectKey { kind: query.kind.clone(), namespace: None, name: "".into() };
+        let objects = self
+            .objects
+            .range(from..)
+            .take_while(|(key, _)| key.kind == query.kind)
+            .map(|(_, object)| object)
+            .filter(|object| query.matches(object))
+            .cloned()
+            .collect();
+        List { objects, version: Version::new(&format!("{}.{}", self.epoch, self.head())) }
+    }
+
+    /// The sequence number in one of our versions, `None` when it is not ours or no longer in the log.
+    fn position(&self, version: &Version) -> Option<u64> {
+        let (epoch, number) = version.as_str().rsplit_once('.')?;
+        let number = number.parse().ok()?;
+        (epoch == self.epoch && (self.first..=self.head()).contains(&number)).then_some(number)
+    }
+}
+
+/// The journal. Watches end when it is dropped.
+#[derive(Debug)]
+pub(super) struct Journal {
+    shared: Arc<Mutex<State>>,
+}
+
+fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code panics half way through a change of the state, so it is whole even after a panic elsewhere.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Journal {
+    /// An empty journal. Versions of another epoch are unknown to it.
+    pub(super) fn new(epoch: String) -> Self {
+        Self::with_log_length(epoch, LOG_LENGTH)
+    }
+
+    pub(super) fn with_log_length(epoch: String, log_length: usize) -> Self {
+        let state = State {
+            epoch,
+            objects: BTreeMap::new(),
+            first: 1,
+            log: VecDeque::new(),
+            log_length,
+            wakers: HashMap::new(),
+            next_watcher: 0,
+            closed: false,
+        };
+        Self { shared: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(super) fn get(&self, key: &ObjectKey) -> Result<Arc<Object>> {
+        let found = lock(&self.shared).objects.get(key).cloned();
+        found.ok_or_else(|| Error::NotFound { key: key.clone() })
+    }
+
+    pub(super) fn list(&self, query: &Query) -> List {
+        lock(&self.shared).list(query)
+    }
+
+    pub(super) fn watch(&self, query: &Query, from: &Version) -> Watch {
+        let mut state = lock(&self.shared);
+        let watcher = state.next_watcher;
+        state.next_watcher += 1;
+        let next = state.position(from);
+        Box::pin(Reader { shared: self.shared.clone(), watcher, query: query.clone(), next })
+    }
+
+    /// Runs a decision and its change as one: nobody changes the journal in between.
+    pub(super) fn transact<T>(&self, decide: impl FnOnce(&mut Transaction<'_>) -> Result<T>) -> Result<T> {
+        decide(&mut Transaction { state: &mut lock(&self.shared) })
+    }
+
+    /// Tells all watches of a disturbance.
+    pub(super) fn disturb(&self, error: Error) {
+        lock(&self.shared).push(Entry::Disturbance(error));
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared);
+        state.closed = true;
+        state.wake();
+    }
+}
+
+/// The journal while it is locked.
+pub(super) struct Transaction<'a> {
+    state: &'a mut State,
+}
+
+impl Transaction<'_> {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        self.state.objects.get(key)
+    }
+
+    /// The number that the next change gets: grows with every change.
+    pub(super) fn next_number(&self) -> u64 {
+        self.state.head()
+    }
+
+    pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Object>>) {
+        let before = match &after {
+            Some(object) => self.state.objects.insert(key.clone(), object.clone()),
+            None => self.state.objects.remove(key),
+        };
+        if before != after {
+            self.state.push(Entry::Change { before, after });
+        }
+    }
+}
+
+/// One watch: a position in the log, so a slow reader costs no memory of its own.
+struct Reader {
+    shared: Arc<Mutex<State>>,
+    watcher: u64,
+    query: Query,
+    /// The next entry to read; `None` when the whole state is due.
+    next: Option<u64>,
+}
+
+impl Stream for Reader {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        let shared = self.shared.clone();
+        let mut state = lock(&shared);
+        let Some(mut next) = self.next.filter(|next| *next >= state.first) else {
+            self.next = Some(state.head());
+            return Poll::Ready(Some(Ok(Event::Resynced(state.list(&self.query)))));
+        };
+        while next < state.head() {
+            let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
+            let event = state.log.get(index).and_then(|entry| event(entry, &self.query));
+            next += 1;
+            self.next = Some(next);
+            if event.is_some() {
+                return Poll::Ready(event);
+            }
+        }
+        if state.closed {
+            return Poll::Ready(None);
+        }
+        state.wakers.insert(self.watcher, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        lock(&self.shared).wakers.remove(&self.watcher);
+    }
+}
+
+/// What an entry means to a query, `None` when it is none of its business.
+fn event(entry: &Entry, query: &Query) -> Option<Result<Event>> {
+    match entry {
+        Entry::Disturbance(error) => Some(Err(error.clone())),
+        Entry::Change { before, after } => {
+            let wanted = |object: &&Arc<Object>| query.matches(object);
+            match (before.as_ref().filter(wanted), after.as_ref().filter(wanted)) {
+                (_, Some(after)) => Some(Ok(Event::Put(after.clone()))),
+                (Some(before), None) => Some(Ok(Event::Delete(before.key.clone()))),
+                (None, None) => None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Kind;
+    use futures_util::{FutureExt, StreamExt};
+
+    fn object(name: &str, version: u64) -> Arc<Object> {
+        let mut object = Object::new(ObjectKey::cluster(Kind::NODE, name));
+        object.metadata.resource_version = Some(Version::new(&version.to_string()));
+        Arc::new(object)
+    }
+
+    fn set(journal: &Journal, object: &Arc<Object>) {
+        let put = |transaction: &mut Transaction<'_>| {
+            transaction.set(&object.key, Some(object.clone()));
+            Ok(())
+        };
+        journal.transact(put).unwrap();
+    }
+
+    #[test]
+    fn a_watch_that_lags_behind_the_log_gets_the_whole_state_and_goes_on_from_there() {
+        let journal = Journal::with_log_length("e".to_owned(), 2);
+        let query = Query::kind(Kind::NODE);
+        let mut watch = journal.watch(&query, &journal.list(&query).version);
+        for number in 0..5 {
+            set(&journal, &object("a", number));
+        }
+        let Some(Some(Ok(Event::Resynced(list)))) = watch.next().now_or_never() else { panic!("no Resynced") };
+        assert_eq!(list.objects, [object("a", 4)]);
+        assert!(watch.next().now_or_never().is_none());
+        set(&journal, &object("b", 5));
+        assert_eq!(watch.next().now_or_never().unwrap().unwrap().unwrap(), Event::Put(object("b", 5)));
+    }
+
+    #[test]
+    fn a_watch_ends_when_the_journal_is_gone_but_gives_the_last_changes_first() {
+        let journal = Journal::new("e".to_owned());
+        let query = Query::kind(Kind::NODE);
+        let mut watch = journal.watch(&query, &journal.list(&query).version);
+        set(&journal, &object("a", 1));
+        drop(journal);
+        assert!(watch.next().now_or_never().unwrap().is_some());
+        assert!(watch.next().now_or_never().unwrap().is_none());
+    }
+}

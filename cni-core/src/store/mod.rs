@@ -1,0 +1,28 @@
+//! The desired state of the cluster as objects in Kubernetes format. Never interprets a spec: owners of a kind do.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Store`] | get, list, watch, and writes that compare and swap on `resourceVersion` |
+//! | [`Object`], [`ObjectKey`], [`Kind`] | the generic object; unknown fields survive a read and a write |
+//! | [`resources`] | typed views of the objects of Kubernetes that we read: Node, Pod, Namespace |
+//! | [`MemoryStore`] | for tests and for one process |
+//!
+//! ```text
+//!  list ----> List { objects, version } --+
+//!                                         +--> watch(query, version): Put, Delete, ... no gap, no repetition
+//!  create / update / delete (CAS) --------+
+//! ```
+
+mod api;
+mod error;
+mod journal;
+mod key;
+mod memory;
+mod object;
+pub mod resources;
+
+pub use api::{Event, List, Store, StoreExt, Watch};
+pub use error::{Error, InvalidObject, Result};
+pub use key::{Kind, ObjectKey, Query, Scope, Version};
+pub use memory::MemoryStore;
+pub use object::{Metadata, Object};

@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod probe;
+pub mod report;
 pub mod scenario;

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`model`] | plain data: node, endpoint, peer, address block |
 //! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
+//! | [`ipam`] | addresses for pods: pools, blocks, leases, the reference `host-local` |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
 
 pub mod backend;
+pub mod ipam;
 pub mod model;
 pub mod rpc;
 pub mod store;

@@ -1,0 +1,19 @@
+//! Addresses for pods: who gets which, durable before anybody is told. Never the kernel, never a clock of its own.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `allocator` | [`Ipam`], the trait of every source of addresses, with its laws |
+//! | `journal` | [`LeaseStore`], what survives a crash |
+//! | `conformance` | the laws as tests that every implementation runs |
+
+mod allocator;
+#[cfg(any(test, feature = "testkit"))]
+pub mod conformance;
+mod error;
+mod journal;
+mod lease;
+
+pub use allocator::{AssignRequest, Family, Ipam, MakeRecord, Usage};
+pub use error::IpamError;
+pub use journal::{AskedForFailure, LeaseOp, LeaseState, LeaseStore, LeaseStoreError, MemoryLeaseStore};
+pub use lease::{Cooling, Lease, UnixMillis};

@@ -1,0 +1,75 @@
+//! Every mark by which we know our own kernel objects again. Whatever does not carry one of these is never changed.
+
+use cni_core::model::{EndpointId, InterfaceName};
+use std::ops::Range;
+
+/// The routing protocol number of our routes, next-hop objects, addresses and neighbours
+/// (`RTA_PROTOCOL`, `NHA` header, `IFA_PROTO`, `NDA_PROTOCOL`).
+///
+/// Not in iproute2's `rt_protos`; above the range that the kernel itself uses.
+pub const PROTOCOL: u8 = 0xCB;
+
+/// What the alias of each of our links begins with (`IFLA_IFALIAS`, at most 255 bytes).
+pub const ALIAS_PREFIX: &str = "cnidarian:";
+
+/// The nftables table of ours, in every family.
+pub const NFT_TABLE: &str = "cnidarian";
+
+/// The link group (`IFLA_GROUP`) of links that are about to be deleted: the letters `cnid`. The kernel deletes a whole
+/// group in one request, and waits for its grace periods once.
+pub const DOOMED_LINK_GROUP: u32 = 0x636e_6964;
+
+/// Next-hop object ids of ours. Other programs (FRR, the kernel's own choice) count upwards from 1.
+pub const NEXTHOP_IDS: Range<u32> = 0xCB00_0000..0xCC00_0000;
+
+/// What the name of the host's end of each pod's veth begins with; 12 hexadecimal digits follow.
+pub const HOST_INTERFACE_PREFIX: &str = "cni";
+
+/// The file under the state directory that holds leases and endpoints.
+pub const STATE_DATABASE: &str = "cnidarian.redb";
+
+/// The alias of an object of ours.
+#[must_use]
+pub fn alias(id: &str) -> String {
+    format!("{ALIAS_PREFIX}{id}")
+}
+
+/// What an alias of ours is for; `None` for a foreign one.
+#[must_use]
+pub fn alias_id(alias: &str) -> Option<&str> {
+    alias.strip_prefix(ALIAS_PREFIX)
+}
+
+/// The host's interface name of an endpoint: the same on every run.
+#[must_use]
+pub fn host_interface(id: &EndpointId) -> InterfaceName {
+    let name = format!("{HOST_INTERFACE_PREFIX}{:012x}", hash(id.as_str()) & 0xffff_ffff_ffff);
+    InterfaceName::new(&name).expect("three letters and twelve hexadecimal digits are fifteen bytes")
+}
+
+/// FNV-1a, 64 bits, folded: stable across versions of Rust, which `DefaultHasher` does not promise.
+fn hash(text: &str) -> u64 {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash ^ (hash >> 48)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_of_ours_is_known_again_and_a_foreign_one_is_not() {
+        assert_eq!(alias_id(&alias("c0ffee/eth0")), Some("c0ffee/eth0"));
+        assert_eq!(alias_id("uplink to rack 3"), None);
+    }
+
+    /// Names of live interfaces depend on this: it must not change between versions.
+    #[test]
+    fn a_host_interface_keeps_its_name_for_ever() {
+        let id = EndpointId::of("c0ffee", "eth0").unwrap();
+        assert_eq!(host_interface(&id).as_str(), "cni079c4f592070");
+        assert_ne!(host_interface(&id), host_interface(&EndpointId::of("c0ffee", "eth1").unwrap()));
+    }
+}

@@ -1,13 +1,18 @@
 //! The word a person meant. Never offers one that is far off.
 
 /// The candidate nearest to a word: at most a third of its letters differ (but one always may), upper and lower case
-/// and `-`, `_` being equal.
+/// and `-`, `_` being equal. A word that begins or continues a candidate of four letters or more is one letter off.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let folded = fold(word);
     candidates
         .iter()
-        .map(|candidate| (distance(&folded, &fold(candidate)), *candidate))
+        .map(|candidate| {
+            let other = fold(candidate);
+            let begins =
+                other.len().min(folded.len()) >= 4 && (other.starts_with(&folded) || folded.starts_with(&other));
+            (if begins { 1.min(distance(&folded, &other)) } else { distance(&folded, &other) }, *candidate)
+        })
         .filter(|(distance, candidate)| *distance <= (candidate.len().max(word.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -45,6 +50,7 @@ mod tests {
         assert_eq!(nearest("bakend", &keys), Some("backend"));
         assert_eq!(nearest("state_dir", &keys), Some("stateDir"));
         assert_eq!(nearest("STATEDIR", &keys), Some("stateDir"));
+        assert_eq!(nearest("stateDirectory", &keys), Some("stateDir"));
         assert_eq!(nearest("mtu-", &keys), Some("mtu"));
         assert_eq!(nearest("policy", &keys), None);
         assert_eq!(nearest(&"x".repeat(10_000), &keys), None);

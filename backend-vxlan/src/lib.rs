@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Flannel's place: pods of other nodes over VXLAN, plain routes or UDP. Never policy or services.
+
+#![forbid(unsafe_code)]
+
+pub mod config;

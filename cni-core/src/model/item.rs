@@ -5,6 +5,7 @@ use crate::backend::Item;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::IpAddr;
 
 /// A block of pod addresses that lives on this node: announced by routing protocols, unreachable where no pod has the address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,11 @@ pub struct LocalBlock {
     /// What the pool says of encapsulation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encapsulation: Option<Encapsulation>,
+    /// An address of the block that no pod gets: the node's own source towards pods of other nodes, so that their
+    /// answers come back through the tunnel. `None`: the node uses its underlay address, and the underlay has to
+    /// carry answers from pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_address: Option<IpAddr>,
 }
 
 /// One thing of the network that a datapath turns into kernel objects.

@@ -170,7 +170,7 @@ impl Report {
 
 fn empty_table() -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY);
+    table.load_style(UTF8_BORDERS_ONLY);
     table
 }
 

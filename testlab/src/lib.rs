@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod probe;
+pub mod registry;
 pub mod report;
 pub mod scenario;
+pub mod tether;

@@ -3,8 +3,9 @@
 use super::{InvalidObject, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Whether objects of a kind live in a namespace.
@@ -16,56 +17,67 @@ pub enum Scope {
     Namespaced,
 }
 
-/// `apiVersion` and `kind` of an object: `v1` and `Node`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Kind {
-    api_version: Cow<'static, str>,
-    kind: Cow<'static, str>,
+/// `apiVersion` and `kind` of an object: `v1` and `Node`. Cheap to clone and to hold.
+#[derive(Debug, Clone)]
+pub struct Kind(Repr);
+
+#[derive(Debug, Clone)]
+enum Repr {
+    Known(&'static [&'static str; 2]),
+    Other(Arc<[String; 2]>),
 }
+
+/// The kinds that this version knows.
+const KNOWN: [&[&str; 2]; 5] = [
+    &["v1", "Node"],
+    &["v1", "Pod"],
+    &["v1", "Namespace"],
+    &["cnidarian.io/v1", "IPPool"],
+    &["cnidarian.io/v1", "IPBlock"],
+];
 
 impl Kind {
     /// A node of the cluster, Kubernetes `v1`.
-    pub const NODE: Self = Self::known("v1", "Node");
+    pub const NODE: Self = Self(Repr::Known(KNOWN[0]));
     /// A pod, Kubernetes `v1`.
-    pub const POD: Self = Self::known("v1", "Pod");
+    pub const POD: Self = Self(Repr::Known(KNOWN[1]));
     /// A namespace, Kubernetes `v1`.
-    pub const NAMESPACE: Self = Self::known("v1", "Namespace");
+    pub const NAMESPACE: Self = Self(Repr::Known(KNOWN[2]));
     /// A pool of pod addresses, ours.
-    pub const IP_POOL: Self = Self::known("cnidarian.io/v1", "IPPool");
+    pub const IP_POOL: Self = Self(Repr::Known(KNOWN[3]));
     /// A block cut from a pool, ours.
-    pub const IP_BLOCK: Self = Self::known("cnidarian.io/v1", "IPBlock");
-
-    const fn known(api_version: &'static str, kind: &'static str) -> Self {
-        Self { api_version: Cow::Borrowed(api_version), kind: Cow::Borrowed(kind) }
-    }
+    pub const IP_BLOCK: Self = Self(Repr::Known(KNOWN[4]));
 
     /// Any kind, also one that this version does not know. Not checked; [`Object::from_value`] checks.
     #[must_use]
     pub fn new(api_version: &str, kind: &str) -> Self {
-        let known = [Self::NODE, Self::POD, Self::NAMESPACE, Self::IP_POOL, Self::IP_BLOCK];
-        let same = |known: &Self| known.api_version == api_version && known.kind == kind;
-        known.into_iter().find(same).unwrap_or_else(|| Self {
-            api_version: Cow::Owned(api_version.to_owned()),
-            kind: Cow::Owned(kind.to_owned()),
-        })
+        let known = KNOWN.into_iter().find(|known| **known == [api_version, kind]);
+        Self(known.map_or_else(|| Repr::Other(Arc::new([api_version.to_owned(), kind.to_owned()])), Repr::Known))
+    }
+
+    fn parts(&self) -> [&str; 2] {
+        match &self.0 {
+            Repr::Known(parts) => **parts,
+            Repr::Other(parts) => [&parts[0], &parts[1]],
+        }
     }
 
     /// `v1`, `cnidarian.io/v1`.
     #[must_use]
     pub fn api_version(&self) -> &str {
-        &self.api_version
+        self.parts()[0]
     }
 
     /// `Node`, `IPPool`.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.kind
+        self.parts()[1]
     }
 
     /// The part of the API version before the slash, empty for Kubernetes' core kinds.
     #[must_use]
     pub fn group(&self) -> &str {
-        self.api_version.split_once('/').map_or("", |(group, _)| group)
+        self.api_version().split_once('/').map_or("", |(group, _)| group)
     }
 
     /// Whether objects of this kind have a namespace; `None` when this version does not know the kind.
@@ -79,9 +91,35 @@ impl Kind {
     }
 }
 
+impl PartialEq for Kind {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Kind {}
+
+impl Ord for Kind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl PartialOrd for Kind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Hash for Kind {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.kind)
+        f.write_str(self.kind())
     }
 }
 

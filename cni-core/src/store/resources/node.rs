@@ -185,7 +185,7 @@ fn address(object: &Object, (index, raw): (usize, &RawAddress)) -> Option<Result
     let kind = match raw.r#type.as_str() {
         "InternalIP" => AddressKind::Internal,
         "ExternalIP" => AddressKind::External,
-        _ => return Some(NodeAddress { kind: AddressKind::Other, address: raw.address.parse().ok()? }).map(Ok),
+        _ => return Some(Ok(NodeAddress { kind: AddressKind::Other, address: raw.address.parse().ok()? })),
     };
     Some(raw.address.parse().map(|address| NodeAddress { kind, address }).map_err(|_| {
         let detail = format!("{:?} is no IP address; write one as in 192.0.2.7", raw.address);

@@ -8,6 +8,7 @@
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
+//! | `testkit` | conformance suites and fakes (feature `testkit`) |
 
 pub mod backend;
 pub mod ipam;
@@ -15,3 +16,5 @@ pub mod model;
 pub mod rpc;
 pub mod store;
 pub mod strict;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;

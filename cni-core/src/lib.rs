@@ -3,6 +3,9 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`model`] | plain data: node, endpoint, peer, address block |
+//! | [`cni`] | the CNI specification as data: configurations, results, errors, 0.1.0 to 1.1.0 |
+//! | [`plugin`] | SDK for plugin authors: `trait Plugin`, `run` |
+//! | [`runtime`] | SDK for embedders: running plugins as a container runtime does |
 //! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
 //! | [`ipam`] | addresses for pods: pools, blocks, leases, the reference `host-local` |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
@@ -11,9 +14,12 @@
 //! | `testkit` | conformance suites and fakes (feature `testkit`) |
 
 pub mod backend;
+pub mod cni;
 pub mod ipam;
 pub mod model;
+pub mod plugin;
 pub mod rpc;
+pub mod runtime;
 pub mod store;
 pub mod strict;
 #[cfg(any(test, feature = "testkit"))]

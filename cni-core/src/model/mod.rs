@@ -11,5 +11,5 @@ pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
 pub use item::{LocalBlock, NetworkItem, NetworkKey};
 pub use mac::{MacAddr, ParseMacError};
-pub use names::{EndpointId, InterfaceName, InvalidName, NodeName};
+pub use names::{ContainerId, EndpointId, InterfaceName, InvalidName, NetworkName, NodeName, PluginType};
 pub use peer::{Encapsulation, Peer, PeerPrefix};

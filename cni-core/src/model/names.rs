@@ -80,6 +80,38 @@ macro_rules! name_type {
 }
 
 name_type! {
+    /// A container's id, chosen by the runtime. CNI 1.1.0, section 2, `CNI_CONTAINERID`.
+    ContainerId, "container id",
+    "use letters, digits, '_', '.' and '-', beginning with a letter or digit",
+    is_cni_name
+}
+
+name_type! {
+    /// A CNI network's name: also a file name, so the same alphabet. CNI 1.1.0, section 1, `name`.
+    NetworkName, "network name",
+    "use letters, digits, '_', '.' and '-', beginning with a letter or digit",
+    is_cni_name
+}
+
+name_type! {
+    /// A CNI plugin's `type`: the file name of its program, never a path. CNI 1.1.0, section 1, `type`.
+    PluginType, "plugin type",
+    "use the program's file name: no '/', no '\\', no control characters, not '.' or '..', at most 255 bytes",
+    |name| {
+        (1..=255).contains(&name.len())
+            && name != "."
+            && name != ".."
+            && !name.chars().any(|c| matches!(c, '/' | '\\') || c.is_control())
+    }
+}
+
+/// The alphabet of container ids and network names (CNI 1.1.0, sections 1 and 2).
+fn is_cni_name(name: &str) -> bool {
+    name.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+name_type! {
     /// A node's name: a DNS-1123 subdomain, at most 253 bytes, as Kubernetes has it.
     NodeName, "node name",
     "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253",
@@ -114,9 +146,7 @@ name_type! {
     "use <container id>/<interface name>, the id of letters, digits, '_', '.' and '-', beginning with a letter or digit",
     |name| {
         name.split_once('/').is_some_and(|(container, interface)| {
-            container.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
-                && container.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-                && InterfaceName::new(interface).is_ok()
+            is_cni_name(container) && InterfaceName::new(interface).is_ok()
         })
     }
 }
@@ -154,6 +184,26 @@ mod tests {
         }
         for bad in ["", ".", "..", "a/b", "a b", "a:b", "sixteen-bytes-xx", "a\tb"] {
             assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_type_is_a_file_name_and_never_a_path() {
+        for good in ["bridge", "host-local", "my plugin", ".hidden"] {
+            assert!(PluginType::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../bridge", "a/b", "/bin/sh", "a\\b", "a\0b", "a\nb"] {
+            assert!(PluginType::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn container_ids_and_network_names_begin_with_a_letter_or_digit() {
+        for good in ["a", "0", "db-net_1.2"] {
+            assert!(ContainerId::new(good).is_ok() && NetworkName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-a", "_a", "a/b", "a b", "a:b", "a\0", "é"] {
+            assert!(ContainerId::new(bad).is_err() && NetworkName::new(bad).is_err(), "{bad:?}");
         }
     }
 

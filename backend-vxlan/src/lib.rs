@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod config;
+pub mod object;
+pub mod vtep;

@@ -1,0 +1,266 @@
+//! What follows from the node and its configuration alone. Never of an item, apart from local blocks.
+
+use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, OuterFamilies, Tunnel};
+use crate::object::{Device, DeviceKind, Key, Object, Target, family_of};
+use crate::vtep;
+use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::model::{InterfaceName, LocalBlock, MacAddr, NodeContext};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A list of objects under their keys.
+pub(crate) type Objects = Vec<(Key, Object)>;
+
+/// The node's part of every translation.
+#[derive(Debug, Clone)]
+pub struct Compiler {
+    pub(super) config: Config,
+    pub(super) node: NodeContext,
+    pub(super) mac: MacAddr,
+    /// Families of the tunnel's outside, the preferred one first; empty without a tunnel.
+    pub(super) outer: Vec<Family>,
+    pub(super) next_hop_objects: bool,
+    pod_mtu_bytes: u32,
+}
+
+impl Compiler {
+    /// Takes in the node. `next_hop_objects`: whether the kernel has them.
+    ///
+    /// # Errors
+    /// The node has no underlay address of a wanted family, or the MTU does not fit.
+    pub fn new(config: &Config, node: &NodeContext, next_hop_objects: bool) -> Result<Self> {
+        let outer = outer_families(config, node)?;
+        let pod_mtu_bytes = pod_mtu(config, node, &outer)?;
+        let mac = vtep::mac_of(&node.name);
+        Ok(Self { config: config.clone(), node: node.clone(), mac, outer, next_hop_objects, pod_mtu_bytes })
+    }
+
+    /// The MTU of pod interfaces in bytes.
+    #[must_use]
+    pub fn pod_mtu_bytes(&self) -> u32 {
+        self.pod_mtu_bytes
+    }
+
+    /// What peers need to know of this node.
+    #[must_use]
+    pub fn attributes(&self) -> BTreeMap<Arc<str>, Arc<str>> {
+        let text = |value: &dyn fmt::Display| -> Arc<str> { value.to_string().into() };
+        let mut attributes = BTreeMap::new();
+        if self.config.mode.tunnel() == Tunnel::Vxlan {
+            attributes.insert(vtep::ATTRIBUTE_MAC.into(), text(&self.mac));
+            attributes.insert(vtep::ATTRIBUTE_VNI.into(), text(&self.config.vni));
+        }
+        if self.config.mode.tunnel() != Tunnel::None {
+            attributes.insert(vtep::ATTRIBUTE_PORT.into(), text(&self.config.port));
+        }
+        attributes
+    }
+
+    /// The tunnel devices with their outer family.
+    pub fn devices(&self) -> impl Iterator<Item = (Family, InterfaceName)> + '_ {
+        // One TUN device serves both outer families: user space chooses the socket.
+        let count = if self.config.mode.tunnel() == Tunnel::Udp { 1 } else { self.outer.len() };
+        self.outer.iter().take(count).map(|outer| (*outer, self.config.device_for(*outer)))
+    }
+
+    /// Our VTEP's MAC address.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &NodeContext {
+        &self.node
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Our underlay address of a family.
+    #[must_use]
+    pub fn underlay(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.node.underlay.v4.map(|net| net.addr().into()),
+            Family::Ipv6 => self.node.underlay.v6.map(|net| net.addr().into()),
+        }
+    }
+
+    /// The objects that exist whatever the items are.
+    #[must_use]
+    pub fn base(&self) -> Objects {
+        let mut objects = Vec::new();
+        let mut set =
+            |path: String, value: &str| objects.push((Key::Sysctl(path.into()), Object::Sysctl(value.into())));
+        if self.config.families.contains(&Family::Ipv4) {
+            set("net/ipv4/ip_forward".to_owned(), "1");
+        }
+        if self.config.families.contains(&Family::Ipv6) {
+            set("net/ipv6/conf/all/forwarding".to_owned(), "1");
+        }
+        for (_, device) in self.devices() {
+            // Loose: a peer may still use the tunnel while we already route directly. The kernel takes the greater of
+            // this and conf/all, so a strict default would win over 0.
+            set(format!("net/ipv4/conf/{device}/rp_filter"), "2");
+            // The next hop of IPv4 routes is an IPv6 address too.
+            set(format!("net/ipv6/conf/{device}/disable_ipv6"), "0");
+            set(format!("net/ipv6/conf/{device}/accept_ra"), "0");
+        }
+        for (outer, device) in self.devices() {
+            let kind = match self.config.mode.tunnel() {
+                Tunnel::Udp => DeviceKind::Tun,
+                Tunnel::Vxlan | Tunnel::None => DeviceKind::Vxlan {
+                    vni: self.config.vni,
+                    port: self.config.port.get(),
+                    local: self.underlay(outer).unwrap_or(IpAddr::from([0, 0, 0, 0])),
+                    mac: self.mac,
+                    checksum_as_decided: true,
+                },
+            };
+            if matches!(kind, DeviceKind::Vxlan { .. }) {
+                let own = ipnet::Ipv6Net::new_assert(vtep::link_local(self.mac), 64);
+                objects.push((Key::Address(device.clone(), own.into()), Object::Address));
+            }
+            let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true };
+            objects.push((Key::Link(device), Object::Link(device_object)));
+        }
+        objects
+    }
+
+    /// The objects of a local block.
+    ///
+    /// # Errors
+    /// The block is not a prefix for pods here, or its node address lies outside.
+    pub fn block(&self, block: &LocalBlock) -> Result<Objects> {
+        let object = format!("block {}", block.prefix);
+        self.check_prefix(&object, "prefix", &block.prefix)?;
+        let mut objects = Vec::new();
+        // A block of one address is its pod's own route.
+        if block.prefix.prefix_len() < block.prefix.max_prefix_len() {
+            objects.push((Key::Route(block.prefix), Object::Route(Target::Unreachable)));
+        }
+        if let Some(address) = block.node_address {
+            if !block.prefix.contains(&address) {
+                let detail = format!("is {address}, outside the block; give one of its addresses that no pod gets");
+                return Err(Error::invalid(object, "nodeAddress", detail));
+            }
+            objects.extend(self.devices().map(|(_, device)| (Key::Address(device, address.into()), Object::Address)));
+        }
+        Ok(objects)
+    }
+
+    /// Refuses what can't be a prefix of pods: the route would break the node or the underlay.
+    pub(super) fn check_prefix(&self, object: &str, field: &'static str, prefix: &IpNet) -> Result<()> {
+        let refuse = |detail: String| Err(Error::invalid(object, field, detail));
+        if *prefix != prefix.trunc() {
+            return refuse(format!("is {prefix} with host bits; write {}", prefix.trunc()));
+        }
+        let family = family_of(&prefix.addr());
+        if !self.config.families.contains(&family) {
+            return refuse(format!("is {prefix}, but {family} pods are off; add it to `families`"));
+        }
+        let address = prefix.addr();
+        let special = match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_link_local() || v4.octets()[0] == 0,
+            IpAddr::V6(v6) => {
+                v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local() || v6.is_unspecified()
+            }
+        };
+        if special || prefix.prefix_len() == 0 {
+            return refuse(format!("is {prefix}, which is not for pods; use unicast addresses of your own"));
+        }
+        for segment in self.segments() {
+            if segment.contains(prefix) || prefix.contains(&segment) {
+                let interface = &self.node.underlay.interface;
+                return refuse(format!(
+                    "is {prefix}, which overlaps {segment} of the underlay ({interface}): routing it would cut the nodes off; \
+                     use a pool outside {segment}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The prefixes on link of the underlay.
+    fn segments(&self) -> impl Iterator<Item = IpNet> {
+        let underlay = &self.node.underlay;
+        let v4 = underlay.v4.map(|net| IpNet::V4(net.trunc()));
+        v4.into_iter().chain(underlay.v6.map(|net| IpNet::V6(net.trunc())))
+    }
+
+    /// Whether an address is on link of the underlay.
+    pub(super) fn on_segment(&self, address: &IpAddr) -> bool {
+        self.segments().any(|segment| segment.contains(address))
+    }
+}
+
+fn node_error(kind: ErrorKind, node: &NodeContext, field: &'static str, detail: impl fmt::Display) -> Error {
+    Error { field: Some(field), ..Error::new(kind, "adopt", format!("node {}", node.name), detail) }
+}
+
+fn outer_families(config: &Config, node: &NodeContext) -> Result<Vec<Family>> {
+    let underlay = &node.underlay;
+    let interface = &underlay.interface;
+    if underlay.v4.is_none() && underlay.v6.is_none() {
+        let detail = format!("{interface} has no address; give it one or choose another interface");
+        return Err(node_error(ErrorKind::Unsupported, node, "underlay", detail));
+    }
+    if config.mode == Mode::HostGw {
+        return Ok(Vec::new());
+    }
+    let wanted = match config.underlay {
+        OuterFamilies::Auto if underlay.v4.is_some() => vec![Family::Ipv4],
+        OuterFamilies::Auto | OuterFamilies::Ipv6 => vec![Family::Ipv6],
+        OuterFamilies::Ipv4 => vec![Family::Ipv4],
+        OuterFamilies::Both => vec![Family::Ipv4, Family::Ipv6],
+    };
+    for family in &wanted {
+        let there = match family {
+            Family::Ipv4 => underlay.v4.is_some(),
+            Family::Ipv6 => underlay.v6.is_some_and(|net| !net.addr().is_unicast_link_local()),
+        };
+        if !there {
+            let detail =
+                format!("{interface} has no {family} address that other nodes reach; give it one or change `underlay`");
+            return Err(node_error(ErrorKind::Unsupported, node, "underlay", detail));
+        }
+    }
+    Ok(wanted)
+}
+
+fn pod_mtu(config: &Config, node: &NodeContext, outer: &[Family]) -> Result<u32> {
+    let tunnel = config.mode.tunnel();
+    let overhead = outer.iter().map(|family| tunnel.overhead_bytes(*family)).max().unwrap_or(0);
+    let underlay = node.underlay.mtu_bytes;
+    let most = underlay.saturating_sub(overhead);
+    let v6 = config.families.contains(&Family::Ipv6);
+    let least = if v6 { MIN_MTU_V6_BYTES } else { MIN_MTU_V4_BYTES };
+    if most < least {
+        let family = if v6 { Family::Ipv6 } else { Family::Ipv4 };
+        let detail = format!(
+            "{} has {underlay} bytes, {most} are left of them for pods, {family} needs {least}; raise it to {} or use \
+             another mode or family",
+            node.underlay.interface,
+            least + overhead
+        );
+        return Err(node_error(ErrorKind::Unsupported, node, "mtu", detail));
+    }
+    match config.mtu_bytes {
+        Some(mtu) if mtu > most => {
+            let detail = format!(
+                "is {mtu}; {} carries {underlay} bytes less {overhead} for mode {}: write at most {most}, or leave it out",
+                node.underlay.interface, config.mode
+            );
+            Err(node_error(ErrorKind::Invalid, node, "mtu", detail))
+        }
+        Some(mtu) => Ok(mtu),
+        None => Ok(most),
+    }
+}

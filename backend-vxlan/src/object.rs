@@ -1,0 +1,166 @@
+//! The kernel objects of this backend: keys, contents, order of writes. Never touches the kernel.
+
+use crate::config::{Family, Vni};
+use cni_core::backend::{Gate, Rank};
+use cni_core::model::{InterfaceName, MacAddr};
+use ipnet::IpNet;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A kernel setting by its path below `/proc/sys`, with `/` between its parts.
+    Sysctl(Arc<str>),
+    /// The tunnel device.
+    Link(InterfaceName),
+    /// An address of the tunnel device.
+    Address(InterfaceName, IpNet),
+    /// Where frames for a MAC address go: an entry of the device's forwarding database.
+    Fdb(InterfaceName, MacAddr),
+    /// A permanent neighbour on the device.
+    Neighbour(InterfaceName, Ipv6Addr),
+    /// A next-hop object; the id is the driver's affair.
+    NextHop(Hop),
+    /// Where user space sends packets for a prefix.
+    Forward(IpNet),
+    /// A route of the main table.
+    Route(IpNet),
+}
+
+/// A way out of the node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hop {
+    /// The device.
+    pub device: InterfaceName,
+    /// The next node.
+    pub gateway: IpAddr,
+}
+
+/// Everything but the key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Object {
+    /// See [`Key::Sysctl`]: the value, trimmed.
+    Sysctl(Arc<str>),
+    /// See [`Key::Link`].
+    Link(Device),
+    /// See [`Key::Address`].
+    Address,
+    /// See [`Key::Fdb`]: the peer's underlay address.
+    Fdb(IpAddr),
+    /// See [`Key::Neighbour`]: the peer's VTEP.
+    Neighbour(MacAddr),
+    /// See [`Key::NextHop`].
+    NextHop,
+    /// See [`Key::Forward`]: the peer's underlay address and port.
+    Forward(SocketAddr),
+    /// See [`Key::Route`].
+    Route(Target),
+}
+
+/// A tunnel device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Its MTU in bytes, which is the pods'.
+    pub mtu_bytes: u32,
+    /// Administratively up.
+    pub up: bool,
+}
+
+/// The kind of a tunnel device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A VXLAN device with learning and GBP off.
+    Vxlan {
+        /// Network identifier. Never changes in place.
+        vni: Vni,
+        /// UDP port. Never changes in place.
+        port: u16,
+        /// Our underlay address, the source of outer packets.
+        local: IpAddr,
+        /// The VTEP.
+        mac: MacAddr,
+        /// Whether transmit checksum offload stands as the self-test and the configuration want it.
+        checksum_as_decided: bool,
+    },
+    /// A persistent TUN device.
+    Tun,
+}
+
+impl DeviceKind {
+    /// Whether a device of this kind can become `wanted` without being made anew.
+    #[must_use]
+    pub fn can_become(&self, wanted: &Self) -> bool {
+        match (self, wanted) {
+            (Self::Tun, Self::Tun) => true,
+            (Self::Vxlan { vni, port, local, .. }, Self::Vxlan { vni: v, port: p, local: l, .. }) => {
+                vni == v && port == p && local.is_ipv4() == l.is_ipv4()
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// To the next node through a next-hop object.
+    Object(Hop),
+    /// To the next node, where the kernel has no next-hop objects.
+    Via(Hop),
+    /// Into a device.
+    Device(InterfaceName),
+    /// Nowhere: the sender learns that the destination is unreachable.
+    Unreachable,
+    /// Something that we never write: a route of ours that somebody changed.
+    Strange,
+}
+
+impl Key {
+    /// The order of writes: settings of the node and devices, what hangs on a device, next hops, routes.
+    #[must_use]
+    pub fn rank(&self) -> Rank {
+        match self {
+            Self::Link(_) => Rank::level(0).gate(Gate::All),
+            Self::Sysctl(path) if path.contains("/conf/all/") || path.ends_with("ip_forward") => Rank::level(0),
+            Self::Sysctl(_) => Rank::level(1),
+            Self::Address(..) => Rank::level(2),
+            Self::Fdb(..) | Self::Neighbour(..) | Self::Forward(_) => Rank::level(3),
+            Self::NextHop(_) => Rank::level(4),
+            Self::Route(_) => Rank::level(5),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sysctl(path) => write!(f, "sysctl {path}"),
+            Self::Link(device) => write!(f, "link {device}"),
+            Self::Address(device, address) => write!(f, "address {address} dev {device}"),
+            Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),
+            Self::Neighbour(device, address) => write!(f, "neighbour {address} dev {device}"),
+            Self::NextHop(hop) => write!(f, "nexthop {hop}"),
+            Self::Forward(prefix) => write!(f, "udp forward {prefix}"),
+            Self::Route(prefix) => write!(f, "route {prefix}"),
+        }
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dev {}", self.gateway, self.device)
+    }
+}
+
+/// The family of an address.
+#[must_use]
+pub const fn family_of(address: &IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::Ipv4,
+        IpAddr::V6(_) => Family::Ipv6,
+    }
+}

@@ -239,3 +239,15 @@ pub trait Ipam: Send + Sync {
     /// [`IpamError`] when the store fails.
     async fn gc(&self, valid: &BTreeSet<EndpointId>, now: SystemTime) -> Result<Vec<Lease>, IpamError>;
 }
+
+/// The answer to [`Ipam::check`] from what an owner holds.
+pub(crate) fn check_held(owner: &EndpointId, held: &[IpAddr], expected: &[IpAddr]) -> Result<(), IpamError> {
+    if held.is_empty() {
+        return Err(IpamError::NotAssigned { owner: owner.clone() });
+    }
+    let (one, other): (BTreeSet<_>, BTreeSet<_>) = (held.iter().collect(), expected.iter().collect());
+    if expected.is_empty() || one == other {
+        return Ok(());
+    }
+    Err(IpamError::Drifted { owner: owner.clone(), held: held.to_vec(), expected: expected.to_vec() })
+}

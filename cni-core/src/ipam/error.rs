@@ -1,5 +1,6 @@
 //! Why no address could be given, taken back or found. Each error names object and field, and what would be right.
 
+use super::host_local::HostLocalError;
 use super::{Family, LeaseStoreError, Usage};
 use crate::model::EndpointId;
 use ipnet::IpNet;
@@ -111,6 +112,9 @@ pub enum IpamError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// `host-local` failed.
+    #[error(transparent)]
+    HostLocal(#[from] HostLocalError),
     /// The journal failed.
     #[error(transparent)]
     Leases(#[from] LeaseStoreError),

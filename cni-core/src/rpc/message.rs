@@ -1,6 +1,7 @@
 //! Requests and answers. Never names a type of one backend.
 
-use crate::model::{EndpointId, InterfaceName, MacAddr, PodRef};
+use crate::cni::{CniError, ErrorCode};
+use crate::model::{EndpointId, InterfaceName, MacAddr, NetworkName, PodRef};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -63,6 +64,8 @@ pub enum Call {
 pub struct AddCall {
     /// Container and interface.
     pub endpoint: EndpointId,
+    /// The network, as in the configuration: a GC frees only what belongs to its network.
+    pub network: NetworkName,
     /// The namespace's path, for messages: the agent uses the descriptor that came with the request.
     pub netns: String,
     /// The pod, where the runtime told it.
@@ -124,6 +127,8 @@ pub struct CheckCall {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GcCall {
+    /// The network whose attachments these are. Attachments of other networks stay.
+    pub network: NetworkName,
     /// The attachments that are still valid. An empty list says that none is.
     pub valid: Vec<EndpointId>,
 }
@@ -143,7 +148,7 @@ pub enum Response {
 #[error("{msg}: {details} (code {code})")]
 pub struct Failure {
     /// The CNI error code.
-    pub code: u32,
+    pub code: ErrorCode,
     /// What failed, short.
     pub msg: String,
     /// Object, field, and what would be right.
@@ -153,8 +158,14 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with a CNI error code.
-    pub fn new(code: u32, msg: impl Into<String>, details: impl ToString) -> Self {
+    pub fn new(code: ErrorCode, msg: impl Into<String>, details: impl ToString) -> Self {
         Self { code, msg: msg.into(), details: details.to_string() }
+    }
+}
+
+impl From<Failure> for CniError {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.code, failure.msg).details(failure.details)
     }
 }
 
@@ -166,6 +177,7 @@ mod tests {
     fn a_request_reads_back_as_it_was_written() {
         let call = AddCall {
             endpoint: EndpointId::of("c0ffee", "eth0").unwrap(),
+            network: NetworkName::new("pods").unwrap(),
             netns: "/run/netns/a".to_owned(),
             pod: Some(PodRef { namespace: "default".to_owned(), name: "web-0".to_owned(), uid: None }),
             requested: vec!["10.1.2.3".parse().unwrap()],
@@ -196,8 +208,8 @@ mod tests {
     fn requests_of_protocol_1_are_still_read() {
         for text in [
             r#"{"protocol":1,"call":"status"}"#,
-            r#"{"protocol":1,"call":{"gc":{"valid":["a/eth0"]}}}"#,
-            r#"{"protocol":1,"call":{"add":{"endpoint":"a/eth0","netns":"/run/netns/a"}}}"#,
+            r#"{"protocol":1,"call":{"gc":{"network":"pods","valid":["a/eth0"]}}}"#,
+            r#"{"protocol":1,"call":{"add":{"endpoint":"a/eth0","network":"pods","netns":"/run/netns/a"}}}"#,
             r#"{"protocol":1,"call":{"ipamRelease":{"address":"10.0.0.1"}}}"#,
         ] {
             assert!(serde_json::from_str::<Request>(text).is_ok(), "{text}");

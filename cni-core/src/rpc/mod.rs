@@ -17,9 +17,11 @@
 
 mod message;
 mod tombstone;
+mod wire;
 
 pub use message::{AddCall, Attachment, Call, CheckCall, EndpointCall, Failure, GcCall, PROTOCOL, Request, Response};
 pub use tombstone::{Tombstone, TombstoneError};
+pub use wire::{WireError, read_response};
 
 /// Where the agent listens unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/cnidarian/cnidarian.sock";

@@ -31,13 +31,11 @@ fn answer(operation: &Value, stdin: &str) -> Value {
         let now = SystemTime::now();
         match text("CNI_COMMAND") {
             "ADD" => {
-                let answer = host_local.add(container, interface, now)?;
-                let ips: Vec<Value> = answer
-                    .ips
-                    .iter()
-                    .map(|ip| json!({"address": ip.address.to_string(), "gateway": ip.gateway.to_string()}))
-                    .collect();
-                return Ok(json!({"rc": 0, "ips": ips, "routes": answer.routes, "cniVersion": version}));
+                let result = host_local.add(container, interface, now)?.to_json(version.parse().unwrap()).unwrap();
+                let ip = |ip: &Value| json!({"address": ip["address"], "gateway": ip["gateway"]});
+                let ips: Vec<Value> = result["ips"].as_array().unwrap().iter().map(ip).collect();
+                let routes = result.get("routes").cloned().unwrap_or(json!([]));
+                return Ok(json!({"rc": 0, "ips": ips, "routes": routes, "cniVersion": result["cniVersion"]}));
             }
             "DEL" => drop(host_local.del(container, interface, now)?),
             _ => host_local.verify(container, interface)?,

@@ -2,6 +2,7 @@
 
 use super::HostLocalError;
 use super::range::{RangeSet, RawRange};
+use crate::cni::Route;
 use crate::ipam::Family;
 use crate::ipam::address::canonical;
 use serde::Deserialize;
@@ -88,8 +89,8 @@ pub struct HostLocalConfig {
     pub data_dir: PathBuf,
     /// Each gives one address. At least one.
     pub range_sets: Vec<RangeSet>,
-    /// `ipam.routes` as they were written, for the result.
-    pub routes: Vec<Value>,
+    /// `ipam.routes`, for the result.
+    pub routes: Vec<Route>,
     /// The `resolv.conf` to read for the result's `dns`.
     pub resolv_conf: Option<PathBuf>,
     /// Wanted addresses, without repetition: `CNI_ARGS` `IP=`, `args.cni.ips`, `runtimeConfig.ips`.
@@ -112,6 +113,7 @@ impl HostLocalConfig {
         let single = ipam.range.parse()?;
         let mut sets = parse_sets(ipam.ranges.unwrap_or_default())?;
         let runtime_sets = parse_sets(runtime.ip_ranges.unwrap_or_default())?;
+        let routes = parse_routes(ipam.routes.unwrap_or_default())?;
         let runtime_ips = runtime.ips.unwrap_or_default();
         let args_ips = net.args.and_then(|args| args.cni).and_then(|cni| cni.ips).unwrap_or_default();
         let mut requested: Vec<IpAddr> = Vec::new();
@@ -145,7 +147,7 @@ impl HostLocalConfig {
             network: check_network_name(net.name)?,
             data_dir: ipam.data_dir.filter(|dir| !dir.is_empty()).map_or_else(|| DEFAULT_DATA_DIR.into(), Into::into),
             range_sets,
-            routes: ipam.routes.unwrap_or_default(),
+            routes,
             resolv_conf: ipam.resolv_conf.filter(|path| !path.is_empty()).map(Into::into),
             requested,
             cool_down: Duration::from_secs(ipam.cool_down_seconds.unwrap_or(0).into()),
@@ -176,6 +178,14 @@ fn check_sets(sets: &[RangeSet], version: &str) -> Result<(), HostLocalError> {
 
 fn parse_sets(sets: Vec<Option<Vec<RangeText>>>) -> Result<Vec<Vec<RawRange>>, HostLocalError> {
     sets.into_iter().map(|set| set.unwrap_or_default().iter().map(RangeText::parse).collect()).collect()
+}
+
+fn parse_routes(routes: Vec<Value>) -> Result<Vec<Route>, HostLocalError> {
+    let route = |(index, value)| {
+        serde_json::from_value(value)
+            .map_err(|source| HostLocalError::Route { index, source: std::sync::Arc::new(source) })
+    };
+    routes.into_iter().enumerate().map(route).collect()
 }
 
 impl RangeText {

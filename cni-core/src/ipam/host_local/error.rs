@@ -1,5 +1,6 @@
 //! Errors of `host-local`, in the words of the reference plugin, because people and scripts search for them.
 
+use crate::cni::{CniError, ErrorCode};
 use crate::ipam::AddressRange;
 use ipnet::IpNet;
 use std::io;
@@ -34,6 +35,14 @@ pub enum HostLocalError {
     Cidr {
         /// The text.
         text: String,
+    },
+    /// A route that is none.
+    #[error("invalid route {index}: {source}")]
+    Route {
+        /// Which, from 0.
+        index: usize,
+        /// What is wrong.
+        source: Arc<serde_json::Error>,
     },
     /// `CNI_ARGS` has a part without `=`.
     #[error("ARGS: invalid pair {pair:?}")]
@@ -180,4 +189,28 @@ pub enum HostLocalError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+}
+
+impl HostLocalError {
+    /// What the user can do, beyond the words of the reference.
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Allocate { source, .. } | Self::InvalidSet { source, .. } => source.advice(),
+            Self::Duplicate { .. } => Some("DEL the container's interface before adding it again"),
+            Self::Exhausted { .. } => Some("every address is in use: free some with DEL or GC, or add a range"),
+            Self::Unavailable { .. } | Self::Gateway { .. } => Some("ask for another address"),
+            Self::NotInRanges { .. } => Some("ask for addresses inside of ipam.ranges, one per range set"),
+            _ => None,
+        }
+    }
+}
+
+impl From<HostLocalError> for CniError {
+    /// Code 999, as the reference's errors have; only what cannot be read is told apart.
+    fn from(error: HostLocalError) -> Self {
+        let code = if matches!(error, HostLocalError::Json(_)) { ErrorCode::Decode } else { ErrorCode::INTERNAL };
+        let advice = error.advice();
+        let error = Self::new(code, error);
+        advice.map_or(error.clone(), |advice| error.details(advice))
+    }
 }

@@ -30,5 +30,4 @@ mod verbs;
 pub use config::{DEFAULT_DATA_DIR, HostLocalConfig};
 pub use error::HostLocalError;
 pub use range::{Range, RangeSet};
-pub use resolv::ResolvConf;
-pub use verbs::{AssignedIp, HostLocal, HostLocalAnswer};
+pub use verbs::HostLocal;

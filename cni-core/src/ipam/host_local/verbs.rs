@@ -2,35 +2,15 @@
 
 use super::disk::{Directory, Holder};
 use super::range::{Range, RangeSet};
-use super::{HostLocalConfig, HostLocalError, ResolvConf};
+use super::{HostLocalConfig, HostLocalError, resolv};
+use crate::cni::{AddResult, Dns, IpConfig};
 use crate::ipam::UnixMillis;
 use ipnet::IpNet;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
-
-/// One address of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AssignedIp {
-    /// The address with its subnet's length.
-    pub address: IpNet,
-    /// The subnet's gateway.
-    pub gateway: IpAddr,
-}
-
-/// The answer to ADD.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostLocalAnswer {
-    /// One address per range set, in their order.
-    pub ips: Vec<AssignedIp>,
-    /// The configuration's routes.
-    pub routes: Vec<Value>,
-    /// What `resolvConf` says; `None` when the configuration names no file.
-    pub dns: Option<ResolvConf>,
-}
 
 /// `host-local` on one network.
 #[derive(Debug, Clone)]
@@ -55,27 +35,27 @@ impl HostLocal {
         Directory::lock(&self.config.data_dir, &self.config.network)
     }
 
-    /// ADD: one address of every range set, or none.
+    /// ADD: one address of every range set, or none; the configuration's routes, and what `resolvConf` says.
     ///
     /// # Errors
     /// [`HostLocalError`], among them [`HostLocalError::Duplicate`] when the container has one already.
     /// All addresses of the container in this network are released then, as the reference does, if one was given before
     /// the error.
-    pub fn add(&self, container: &str, interface: &str, now: SystemTime) -> Result<HostLocalAnswer, HostLocalError> {
+    pub fn add(&self, container: &str, interface: &str, now: SystemTime) -> Result<AddResult, HostLocalError> {
         let dns = self.read_resolv_conf()?;
         let mut directory = self.lock()?;
         let ips = self.take(&mut directory, container, interface, &self.config.requested, now)?;
-        Ok(HostLocalAnswer { ips, routes: self.config.routes.clone(), dns })
+        Ok(AddResult { ips, routes: self.config.routes.clone(), dns, ..AddResult::default() })
     }
 
-    fn read_resolv_conf(&self) -> Result<Option<ResolvConf>, HostLocalError> {
-        let Some(path) = &self.config.resolv_conf else { return Ok(None) };
+    fn read_resolv_conf(&self) -> Result<Dns, HostLocalError> {
+        let Some(path) = &self.config.resolv_conf else { return Ok(Dns::default()) };
         let text = fs::read_to_string(path).map_err(|source| HostLocalError::Io {
             operation: "open",
             path: path.clone(),
             source: Arc::new(source),
         })?;
-        Ok(Some(ResolvConf::parse(&text)))
+        Ok(resolv::parse(&text))
     }
 
     pub(super) fn take(
@@ -85,7 +65,7 @@ impl HostLocal {
         interface: &str,
         requested: &[IpAddr],
         now: SystemTime,
-    ) -> Result<Vec<AssignedIp>, HostLocalError> {
+    ) -> Result<Vec<IpConfig>, HostLocalError> {
         let mut requested = requested.to_vec();
         let mut ips = Vec::with_capacity(self.config.range_sets.len());
         let mut outcome = Ok(());
@@ -124,7 +104,7 @@ impl HostLocal {
         index: usize,
         wanted: Option<IpAddr>,
         now: SystemTime,
-    ) -> Result<AssignedIp, HostLocalError> {
+    ) -> Result<IpConfig, HostLocalError> {
         let set = &self.config.range_sets[index];
         let (address, range) = match wanted {
             Some(address) => (address, wanted_range(directory, set, address)?),
@@ -138,7 +118,7 @@ impl HostLocal {
         directory.reserve(address, container, interface, index)?;
         // A range's addresses are of its subnet's family, so the length always fits.
         let prefix = IpNet::new(address, range.subnet.prefix_len()).unwrap_or(range.subnet);
-        Ok(AssignedIp { address: prefix, gateway: range.gateway })
+        Ok(IpConfig { gateway: Some(range.gateway), ..IpConfig::new(prefix) })
     }
 
     /// The addresses that must still wait.
@@ -151,7 +131,7 @@ impl HostLocal {
         cooling
     }
 
-    fn end_cooling(&self, directory: &Directory, ips: &[AssignedIp], now: SystemTime) -> Result<(), HostLocalError> {
+    fn end_cooling(&self, directory: &Directory, ips: &[IpConfig], now: SystemTime) -> Result<(), HostLocalError> {
         let mut cooling = self.cooling(directory, now);
         let before = cooling.len();
         cooling.retain(|address, _| !ips.iter().any(|ip| ip.address.addr() == *address));

@@ -3,6 +3,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`netlink`] | synchronous socket, batches, dumps, errors in the kernel's words |
+//! | [`link`], [`addr`], [`route`], [`neigh`], [`fdb`], [`nexthop`] | typed objects of each table: write, dump |
+//! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
@@ -10,8 +12,15 @@
 
 #![deny(unsafe_code)]
 
+pub mod addr;
+pub mod fdb;
+pub mod link;
 pub mod marks;
+pub mod neigh;
 pub mod netlink;
 pub mod netns;
+pub mod nexthop;
+pub mod objects;
+pub mod route;
 #[allow(unsafe_code)]
 mod sys;

@@ -1,6 +1,8 @@
 //! Every kernel object reads back as it was written, errors carry the kernel's words, foreign objects stay.
 //! All in fresh network namespaces.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
 use cni_core::backend::{Error as BorderError, ErrorKind};
 use cni_core::model::MacAddr;
 use ipnet::IpNet;

@@ -17,7 +17,7 @@
 //! ```
 
 mod args;
-mod conf;
+pub(crate) mod conf;
 mod convert;
 mod error;
 mod list;

@@ -5,4 +5,5 @@
 pub mod compile;
 pub mod config;
 pub mod object;
+pub mod udp;
 pub mod vtep;

@@ -6,6 +6,7 @@
 //! | [`link`], [`addr`], [`route`], [`neigh`], [`fdb`], [`nexthop`] | typed objects of each table: write, dump |
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`netns`] | network namespaces by descriptor |
+//! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -21,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nexthop;
 pub mod objects;
+pub mod pmtu;
 pub mod route;
 #[allow(unsafe_code)]
 mod sys;

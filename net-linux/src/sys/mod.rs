@@ -1,3 +1,4 @@
 //! The system calls that no safe crate wraps. The only place of this crate with `unsafe`; never any logic.
 
 pub(crate) mod ns;
+pub(crate) mod sockopt;

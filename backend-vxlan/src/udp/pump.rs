@@ -1,0 +1,246 @@
+//! The thread that moves packets between the TUN device and the UDP sockets. Never decides who is a peer: the table does.
+
+mod egress;
+mod ingress;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use super::table::Table;
+use crate::config::Family;
+use crate::object::family_of;
+use egress::{Egress, ErrorSockets};
+use ingress::Ingress;
+use net_linux::pmtu;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use stats::Counters;
+pub use stats::Stats;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+/// Packets moved by one system call at most.
+const BATCH: usize = 64;
+/// The longest IP packet.
+const PACKET_BYTES: usize = 65_535;
+
+/// What goes wrong with the pump.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PumpError {
+    /// A descriptor or thread could not be made.
+    #[error("{operation} for the udp mode: {source}")]
+    Start {
+        /// What was being done.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The tunnel's port can't be had.
+    #[error("bind UDP {address}: {source}; is another program on this port?")]
+    Bind {
+        /// Address and port.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// What the thread and its owner share.
+#[derive(Debug, Default)]
+struct Shared {
+    table: RwLock<Table>,
+    sockets: Mutex<Sockets>,
+    stop: AtomicBool,
+    counters: Counters,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Sockets {
+    v4: Option<Arc<UdpSocket>>,
+    v6: Option<Arc<UdpSocket>>,
+}
+
+impl Sockets {
+    fn of(&self, family: Family) -> Option<&Arc<UdpSocket>> {
+        match family {
+            Family::Ipv4 => self.v4.as_ref(),
+            Family::Ipv6 => self.v6.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, family: Family) -> &mut Option<Arc<UdpSocket>> {
+        match family {
+            Family::Ipv4 => &mut self.v4,
+            Family::Ipv6 => &mut self.v6,
+        }
+    }
+}
+
+/// The running thread. It ends when this is dropped; the TUN device stays if it is persistent.
+#[derive(Debug)]
+pub struct Pump {
+    shared: Arc<Shared>,
+    wake: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pump {
+    /// Starts the thread in the network namespace of the caller. `tun` is a queue of a TUN device without packet
+    /// information (`IFF_NO_PI`).
+    ///
+    /// # Errors
+    /// [`PumpError::Start`].
+    pub fn start(tun: OwnedFd) -> Result<Self, PumpError> {
+        let failed = |operation| move |source: io::Error| PumpError::Start { operation, source };
+        fcntl(&tun, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|errno| failed("make the TUN device non-blocking")(errno.into()))?;
+        let (wake, woken) = UnixStream::pair().map_err(failed("make a wake-up socket"))?;
+        for end in [&wake, &woken] {
+            end.set_nonblocking(true).map_err(failed("make a wake-up socket non-blocking"))?;
+        }
+        let shared = Arc::<Shared>::default();
+        let errors = ErrorSockets::open().map_err(failed("open raw ICMP sockets"))?;
+        let theirs = shared.clone();
+        let thread = thread::Builder::new()
+            .name("cnidarian-udp".to_owned())
+            .spawn(move || run(&theirs, &tun, woken, Egress::new(errors)))
+            .map_err(failed("start a thread"))?;
+        Ok(Self { shared, wake, thread: Some(thread) })
+    }
+
+    /// Reads or changes the table. The thread looks at it once per batch.
+    pub fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
+        work(&mut self.shared.table.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Receives and sends at this address from now on, in the caller's network namespace.
+    ///
+    /// # Errors
+    /// [`PumpError::Bind`]; the former socket of this family stays in use.
+    pub fn bind(&self, address: SocketAddr) -> Result<(), PumpError> {
+        let failed = |source| PumpError::Bind { address, source };
+        let family = family_of(&address.ip());
+        if self.bound(family) == Some(address) {
+            return Ok(());
+        }
+        let socket = UdpSocket::bind(address).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        pmtu::set_whole(&socket, true).map_err(failed)?;
+        *self.sockets().slot(family) = Some(Arc::new(socket));
+        self.wake();
+        Ok(())
+    }
+
+    /// Stops receiving and sending in a family.
+    pub fn unbind(&self, family: Family) {
+        *self.sockets().slot(family) = None;
+        self.wake();
+    }
+
+    /// Where a family is received.
+    #[must_use]
+    pub fn bound(&self, family: Family) -> Option<SocketAddr> {
+        self.sockets().of(family).and_then(|socket| socket.local_addr().ok())
+    }
+
+    /// Whether the thread runs. It ends on its own only when the TUN device is gone.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// What was moved and dropped so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.read()
+    }
+
+    fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
+        self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // A full pipe is a wake-up that is already on its way.
+        let _ = (&self.wake).write(&[1]);
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was already printed; a destructor has nobody to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(shared: &Shared, tun: &OwnedFd, mut woken: UnixStream, mut egress: Egress) {
+    let mut ingress = Ingress::new();
+    loop {
+        let sockets = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match wait_and_move(shared, tun, &woken, &sockets, &mut egress, &mut ingress) {
+            Ok(Turn::Reload) => {
+                let mut drain = [0; 64];
+                while woken.read(&mut drain).is_ok_and(|bytes| bytes > 0) {}
+                if shared.stop.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+            Ok(Turn::DeviceGone) => {
+                tracing::warn!("the TUN device of the udp mode is gone; packets to other nodes stop until it is back");
+                return;
+            }
+            Err(nix::Error::EINTR) => {}
+            Err(errno) => {
+                tracing::error!(%errno, "waiting for packets failed; the udp mode stops");
+                return;
+            }
+        }
+    }
+}
+
+enum Turn {
+    Reload,
+    DeviceGone,
+}
+
+/// Moves packets until something but packets comes.
+fn wait_and_move(
+    shared: &Shared,
+    tun: &OwnedFd,
+    woken: &UnixStream,
+    sockets: &Sockets,
+    egress: &mut Egress,
+    ingress: &mut Ingress,
+) -> nix::Result<Turn> {
+    let mut watched = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN), PollFd::new(tun.as_fd(), PollFlags::POLLIN)];
+    let udp: Vec<&UdpSocket> = sockets.v4.iter().chain(&sockets.v6).map(AsRef::as_ref).collect();
+    watched.extend(udp.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+    loop {
+        poll(&mut watched, PollTimeout::NONE)?;
+        let ready = |index: usize| watched[index].revents().unwrap_or(PollFlags::empty());
+        if !ready(0).is_empty() {
+            return Ok(Turn::Reload);
+        }
+        if ready(1).contains(PollFlags::POLLIN) && egress.turn(shared, tun, sockets) == egress::Device::Gone {
+            return Ok(Turn::DeviceGone);
+        }
+        // Without data an error is final here: the device was removed under its descriptor.
+        if ready(1).contains(PollFlags::POLLERR) && !ready(1).contains(PollFlags::POLLIN) {
+            return Ok(Turn::DeviceGone);
+        }
+        for (index, socket) in udp.iter().enumerate() {
+            if !ready(index + 2).is_empty() {
+                ingress.turn(shared, tun, socket);
+            }
+        }
+    }
+}

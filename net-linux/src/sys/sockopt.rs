@@ -1,0 +1,23 @@
+//! Integer socket options that no safe crate wraps. Never decides on a value.
+
+use nix::libc::{c_int, getsockopt, setsockopt, socklen_t};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+const BYTES: socklen_t = size_of::<c_int>() as socklen_t;
+
+/// Sets an option.
+pub(crate) fn set(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads `BYTES` bytes, which `value` has for the length of the call; `fd` is open while borrowed.
+    let result = unsafe { setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), BYTES) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Reads an option.
+pub(crate) fn get(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c_int> {
+    let mut value: c_int = 0;
+    let mut bytes = BYTES;
+    // SAFETY: the kernel writes at most `bytes` bytes, which `value` has; `fd` is open while borrowed.
+    let result = unsafe { getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}

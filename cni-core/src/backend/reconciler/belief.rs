@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// What is there now under a key whose wish is not fulfilled.
 pub(super) struct Pending<I, O> {
     pub(super) present: Known<O>,
-    /// Who wanted it last, once nobody does; `None` for the node's own objects and for orphans.
+    /// Who wanted what is present; `None` for the node's own objects and for orphans.
     pub(super) former: Owner<I>,
 }
 
@@ -30,18 +30,18 @@ impl<I: Ord + Clone, K: Ord + Clone, O: PartialEq + Clone> Belief<I, K, O> {
 
     /// The wish for `key` changed from `shift.before` to `after`.
     pub(super) fn shift(&mut self, key: &K, shift: Shift<I, O>, after: Option<&O>) {
-        let (former, before) = shift.before.map_or((None, None), |(owner, object)| (owner, Some(object)));
-        let former = if after.is_none() { former } else { None };
+        let (owner, before) = shift.before.map_or((None, None), |(owner, object)| (owner, Some(object)));
         match self.pending.get_mut(key) {
             // Nothing was pending, so the kernel has what was wanted before.
             None => {
                 let present = before.map_or(Known::Absent, Known::Present);
-                self.pending.insert(key.clone(), Pending { present, former });
+                self.pending.insert(key.clone(), Pending { present, former: owner });
             }
             Some(pending) if fulfilled(&pending.present, after) => {
                 self.pending.remove(key);
             }
-            Some(pending) => pending.former = former,
+            Some(Pending { present: Known::Present(_), .. }) => {}
+            Some(pending) => pending.former = owner,
         }
     }
 
@@ -73,6 +73,7 @@ impl<I: Ord + Clone, K: Ord + Clone, O: PartialEq + Clone> Belief<I, K, O> {
             let wanted = desired.get(&key);
             let pending = former.remove(&key);
             let owner = pending.as_ref().and_then(|pending| pending.former.clone());
+            let owner = owner.or_else(|| desired.wanting(&key).next().cloned().flatten());
             match (pending.map(|pending| pending.present), wanted) {
                 (Some(Known::Unknown), _) => {}
                 (Some(Known::Present(believed)), _) if believed == object => {}

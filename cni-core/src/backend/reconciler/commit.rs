@@ -2,7 +2,7 @@
 
 use super::belief::Pending;
 use super::desired::Owner;
-use super::engine::{ItemKey, Reconciler, name};
+use super::engine::{ItemKey, Reconciler};
 use crate::backend::{CommitReport, Driver, Error, ErrorKind, Failure, Gate, Known, Op, Result};
 use std::collections::BTreeMap;
 
@@ -120,9 +120,11 @@ impl<D: Driver> Reconciler<D> {
 
     /// The items that want an object, or wanted it last.
     fn items_of(&self, key: &D::Key) -> Vec<String> {
+        if self.desired.get(key).is_some() {
+            return self.desired.wanting(key).flatten().map(ToString::to_string).collect();
+        }
         let former = self.belief.pending.get(key).and_then(|pending| pending.former.as_ref());
-        let wanting = self.desired.wanting(key).filter(|owner| owner.is_some()).map(name::<D>);
-        wanting.chain(former.map(ToString::to_string)).collect()
+        former.iter().map(ToString::to_string).collect()
     }
 
     /// A put, with its key counted as unknown from now on: a commit that is dropped half-way must not believe more.

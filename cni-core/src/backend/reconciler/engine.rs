@@ -204,10 +204,10 @@ impl<D: Driver> Engine<D::Item> for Reconciler<D> {
 }
 
 /// What one item compiled to.
-pub(super) type Objects<D> = Vec<(<D as Driver>::Key, <D as Driver>::Object)>;
+type Objects<D> = Vec<(<D as Driver>::Key, <D as Driver>::Object)>;
 
 /// How reports name an owner.
-pub(super) fn name<D: Driver>(owner: &Owner<ItemKey<D>>) -> String {
+fn name<D: Driver>(owner: &Owner<ItemKey<D>>) -> String {
     owner.as_ref().map_or_else(|| "node".to_owned(), ToString::to_string)
 }
 

@@ -1,0 +1,148 @@
+//! A driver that fails or dies on demand, around any driver. Never changes what reaches the kernel otherwise.
+
+use crate::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
+use crate::model::NodeContext;
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The operation that an injected error names, so that a test can tell it from a real one.
+pub(super) const INJECTED: &str = "injected fault at";
+
+#[derive(Debug, Default)]
+struct State {
+    /// Writes since the last arming.
+    writes: usize,
+    failing: BTreeSet<usize>,
+    kill_at: Option<usize>,
+    unreadable: bool,
+    fired: usize,
+}
+
+/// The switch of a [`Faulty`] driver. Clones share it, and it outlives the driver.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<State>>);
+
+impl Faults {
+    /// Makes the writes with these numbers fail, counted from the next one, which is 0.
+    pub fn fail_writes(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.arm(|state| state.failing = numbers.into_iter().collect());
+    }
+
+    /// Dies before this write, counted from the next one, which is 0: it and all later ones are not made, nothing is read.
+    pub fn kill_at(&self, number: usize) {
+        self.arm(|state| state.kill_at = Some(number));
+    }
+
+    /// Makes the kernel unreadable.
+    pub fn fail_reads(&self) {
+        self.arm(|state| state.unreadable = true);
+    }
+
+    /// Nothing fails any more; writes are counted anew.
+    pub fn clear(&self) {
+        self.arm(|_| {});
+    }
+
+    /// How many writes were failed or suppressed since the last arming.
+    #[must_use]
+    pub fn fired(&self) -> usize {
+        self.lock(|state| state.fired)
+    }
+
+    /// How many writes were asked for since the last arming.
+    #[must_use]
+    pub fn writes(&self) -> usize {
+        self.lock(|state| state.writes)
+    }
+
+    fn arm(&self, arm: impl FnOnce(&mut State)) {
+        self.lock(|state| {
+            *state = State::default();
+            arm(state);
+        });
+    }
+
+    fn lock<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts a write and says why it must not be made.
+    fn next_write(&self, object: &dyn std::fmt::Display) -> Option<Error> {
+        self.lock(|state| {
+            let number = state.writes;
+            state.writes += 1;
+            let dead = state.kill_at.is_some_and(|at| number >= at);
+            let detail = if dead { "the process is dead" } else { "told to fail" };
+            let fails = dead || state.failing.contains(&number);
+            state.fired += usize::from(fails);
+            fails.then(|| Error::new(ErrorKind::Busy, INJECTED, object, detail))
+        })
+    }
+
+    fn unreadable(&self) -> bool {
+        self.lock(|state| state.unreadable || state.kill_at.is_some_and(|at| state.writes > at))
+    }
+}
+
+/// A driver with [`Faults`].
+pub struct Faulty<D> {
+    driver: D,
+    faults: Faults,
+}
+
+impl<D: Driver> Faulty<D> {
+    /// The same driver, under this switch.
+    pub fn new(driver: D, faults: Faults) -> Self {
+        Self { driver, faults }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<D: Driver> Driver for Faulty<D> {
+    type Item = D::Item;
+    type Key = D::Key;
+    type Object = D::Object;
+
+    fn capabilities(&self) -> &Capabilities {
+        self.driver.capabilities()
+    }
+
+    fn adopt(&mut self, node: &NodeContext) -> Result<()> {
+        self.driver.adopt(node)
+    }
+
+    fn base(&self) -> Result<Vec<(D::Key, D::Object)>> {
+        self.driver.base()
+    }
+
+    fn compile(&self, item: &D::Item) -> Result<Vec<(D::Key, D::Object)>> {
+        self.driver.compile(item)
+    }
+
+    fn rank(&self, key: &D::Key) -> Rank {
+        self.driver.rank(key)
+    }
+
+    async fn observe(&mut self) -> Result<Vec<(D::Key, D::Object)>> {
+        if self.faults.unreadable() {
+            return Err(Error::new(ErrorKind::Busy, INJECTED, "kernel state", "told to be unreadable"));
+        }
+        self.driver.observe().await
+    }
+
+    async fn apply(&mut self, batch: &[Op<D::Key, D::Object>]) -> Vec<Result<()>> {
+        let faults = batch.iter().map(|op| {
+            let (Op::Put { key, .. } | Op::Delete { key, .. }) = op;
+            self.faults.next_write(key)
+        });
+        let faults: Vec<Option<Error>> = faults.collect();
+        let spared = batch.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(op, _)| op.clone());
+        let spared: Vec<_> = spared.collect();
+        let results = if spared.is_empty() { Vec::new() } else { self.driver.apply(&spared).await };
+        let mut results = results.into_iter();
+        // Where the driver answers too little, so do we: the engine must cope.
+        faults.into_iter().map_while(|fault| fault.map_or_else(|| results.next(), |fault| Some(Err(fault)))).collect()
+    }
+}

@@ -6,6 +6,7 @@
 //! | [`Object`], [`ObjectKey`], [`Kind`] | the generic object; unknown fields survive a read and a write |
 //! | [`resources`] | typed views of the objects of Kubernetes that we read: Node, Pod, Namespace |
 //! | [`MemoryStore`] | for tests and for one process |
+//! | `FilesStore` | a watched directory of manifests, shared by several processes (feature `files`) |
 //!
 //! ```text
 //!  list ----> List { objects, version } --+
@@ -15,6 +16,8 @@
 
 mod api;
 mod error;
+#[cfg(feature = "files")]
+mod files;
 mod journal;
 mod key;
 mod memory;
@@ -23,6 +26,8 @@ pub mod resources;
 
 pub use api::{Event, List, Store, StoreExt, Watch};
 pub use error::{Error, InvalidObject, Result};
+#[cfg(feature = "files")]
+pub use files::{FilesOptions, FilesStore, Problem};
 pub use key::{Kind, ObjectKey, Query, Scope, Version};
 pub use memory::MemoryStore;
 pub use object::{Metadata, Object};

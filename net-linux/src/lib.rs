@@ -26,3 +26,4 @@ pub mod pmtu;
 pub mod route;
 #[allow(unsafe_code)]
 mod sys;
+pub mod sysctl;

@@ -1,5 +1,6 @@
 //! Routes of both families. Never decides who else's routes may go: every route of ours carries our protocol number.
 
+mod lookup;
 mod read;
 mod tunnel;
 mod write;

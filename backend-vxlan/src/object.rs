@@ -5,7 +5,7 @@ use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Which object.
@@ -20,13 +20,19 @@ pub enum Key {
     /// Where frames for a MAC address go: an entry of the device's forwarding database.
     Fdb(InterfaceName, MacAddr),
     /// A permanent neighbour on the device.
-    Neighbour(InterfaceName, Ipv6Addr),
+    Neighbour(InterfaceName, IpAddr),
     /// A next-hop object; the id is the driver's affair.
     NextHop(Hop),
+    /// A next-hop object with our mark that is none of the above. Only read, and deleted.
+    StrayNextHop(u32),
+    /// A socket of the `udp` mode.
+    Socket(Family),
     /// Where user space sends packets for a prefix.
     Forward(IpNet),
-    /// A route of the main table.
+    /// A route of the main table with the family's default metric.
     Route(IpNet),
+    /// A route of the main table with our mark and another metric. Only read, and deleted.
+    StrayRoute(IpNet, u32),
 }
 
 /// A way out of the node.
@@ -53,10 +59,14 @@ pub enum Object {
     Neighbour(MacAddr),
     /// See [`Key::NextHop`].
     NextHop,
+    /// See [`Key::Socket`]: our underlay address and port.
+    Socket(SocketAddr),
     /// See [`Key::Forward`]: the peer's underlay address and port.
     Forward(SocketAddr),
     /// See [`Key::Route`].
     Route(Target),
+    /// Something that we never write: one of ours that somebody changed, or one that we don't know.
+    Strange,
 }
 
 /// A tunnel device.
@@ -115,8 +125,6 @@ pub enum Target {
     Device(InterfaceName),
     /// Nowhere: the sender learns that the destination is unreachable.
     Unreachable,
-    /// Something that we never write: a route of ours that somebody changed.
-    Strange,
 }
 
 impl Key {
@@ -126,11 +134,11 @@ impl Key {
         match self {
             Self::Link(_) => Rank::level(0).gate(Gate::All),
             Self::Sysctl(path) if path.contains("/conf/all/") || path.ends_with("ip_forward") => Rank::level(0),
-            Self::Sysctl(_) => Rank::level(1),
+            Self::Sysctl(_) | Self::Socket(_) => Rank::level(1),
             Self::Address(..) => Rank::level(2),
             Self::Fdb(..) | Self::Neighbour(..) | Self::Forward(_) => Rank::level(3),
-            Self::NextHop(_) => Rank::level(4),
-            Self::Route(_) => Rank::level(5),
+            Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(4),
+            Self::Route(_) | Self::StrayRoute(..) => Rank::level(5),
         }
     }
 }
@@ -144,8 +152,11 @@ impl fmt::Display for Key {
             Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),
             Self::Neighbour(device, address) => write!(f, "neighbour {address} dev {device}"),
             Self::NextHop(hop) => write!(f, "nexthop {hop}"),
+            Self::StrayNextHop(id) => write!(f, "nexthop {id:#x}"),
+            Self::Socket(family) => write!(f, "udp socket {family}"),
             Self::Forward(prefix) => write!(f, "udp forward {prefix}"),
             Self::Route(prefix) => write!(f, "route {prefix}"),
+            Self::StrayRoute(prefix, metric) => write!(f, "route {prefix} metric {metric}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use cni_core::model::{InterfaceName, LocalBlock, MacAddr, NodeContext};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A list of objects under their keys.
@@ -127,6 +127,12 @@ impl Compiler {
             if matches!(kind, DeviceKind::Vxlan { .. }) {
                 let own = ipnet::Ipv6Net::new_assert(vtep::link_local(self.mac), 64);
                 objects.push((Key::Address(device.clone(), own.into()), Object::Address));
+            }
+            if self.config.mode.tunnel() == Tunnel::Udp {
+                let sockets = self.outer.iter().filter_map(|outer| Some((*outer, self.underlay(*outer)?)));
+                objects.extend(sockets.map(|(outer, address)| {
+                    (Key::Socket(outer), Object::Socket(SocketAddr::new(address, self.config.port.get())))
+                }));
             }
             let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true };
             objects.push((Key::Link(device), Object::Link(device_object)));

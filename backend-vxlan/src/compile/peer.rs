@@ -71,7 +71,7 @@ impl Compiler {
         let device = self.config.device_for(family_of(&underlay));
         let gateway = vtep::link_local(mac);
         objects.push((Key::Fdb(device.clone(), mac), Object::Fdb(underlay)));
-        objects.push((Key::Neighbour(device.clone(), gateway), Object::Neighbour(mac)));
+        objects.push((Key::Neighbour(device.clone(), gateway.into()), Object::Neighbour(mac)));
         self.route(objects, prefix, Hop { device, gateway: gateway.into() });
         Ok(())
     }

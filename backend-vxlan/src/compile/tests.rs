@@ -80,7 +80,7 @@ fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
     let hop = Hop { device: device.clone(), gateway: vtep::link_local(mac).into() };
     let expected = vec![
         (Key::Fdb(device.clone(), mac), Object::Fdb("192.0.2.2".parse().unwrap())),
-        (Key::Neighbour(device, vtep::link_local(mac)), Object::Neighbour(mac)),
+        (Key::Neighbour(device, vtep::link_local(mac).into()), Object::Neighbour(mac)),
         (Key::NextHop(hop.clone()), Object::NextHop),
         (Key::Route("10.244.2.0/24".parse().unwrap()), Object::Route(Target::Object(hop.clone()))),
         (Key::Route("fd00:2::/64".parse().unwrap()), Object::Route(Target::Object(hop))),

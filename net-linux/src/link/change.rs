@@ -2,11 +2,13 @@
 
 use super::{
     AF_INET6, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE,
-    IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE, RTM_DELLINK, RTM_NEWLINK, ifinfomsg,
+    IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE,
+    RTM_DELLINK, RTM_NEWLINK, ifinfomsg, vxlan,
 };
 use crate::netlink::{Batch, Message};
 use cni_core::model::MacAddr;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Which device.
@@ -67,13 +69,15 @@ pub struct LinkChange<'a> {
     pub no_ipv6_autoconf: bool,
     /// Namespace to move into.
     pub namespace: Option<BorrowedFd<'a>>,
+    /// Outer source address of a VXLAN device, of the family that it has.
+    pub vxlan_local: Option<IpAddr>,
 }
 
 impl LinkChange<'_> {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { up, mtu_bytes, mac, alias, group, master, name, no_ipv6_autoconf, namespace } = self;
+        let Self { up, mtu_bytes, mac, alias, group, master, name, no_ipv6_autoconf, namespace, vxlan_local } = self;
         up.is_none()
             && mtu_bytes.is_none()
             && mac.is_none()
@@ -83,6 +87,7 @@ impl LinkChange<'_> {
             && name.is_none()
             && !no_ipv6_autoconf
             && namespace.is_none()
+            && vxlan_local.is_none()
     }
 
     /// Adds the request.
@@ -119,6 +124,12 @@ impl LinkChange<'_> {
             }
             if let Some(namespace) = self.namespace {
                 message.u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
+            }
+            if let Some(local) = self.vxlan_local {
+                message.nest(IFLA_LINKINFO, |info| {
+                    info.text(IFLA_INFO_KIND, "vxlan");
+                    info.nest(IFLA_INFO_DATA, |data| vxlan::write_local(data, local));
+                });
             }
         });
     }

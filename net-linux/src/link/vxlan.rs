@@ -17,8 +17,8 @@ const GBP: u16 = 23;
 const COLLECT_METADATA: u16 = 25;
 const VNIFILTER: u16 = 30;
 
-/// A VXLAN device as we write and read it. None of it but `learning` and `ttl` can be changed on a living device:
-/// the device is made anew.
+/// A VXLAN device as we write and read it. Of a living device `local` can be changed within its family
+/// ([`super::LinkChange::vxlan_local`]), and `learning` and `ttl`; for the rest it is made anew.
 ///
 /// GBP (group policy) and the VNI filter are never switched on by us; a foreign device shows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub struct Vxlan {
     pub gbp: bool,
     /// VNI filtering of a `collect_metadata` device.
     pub vni_filter: bool,
+}
+
+/// The outer source address.
+pub(super) fn write_local(message: &mut Message<'_>, local: IpAddr) {
+    message.ip(if local.is_ipv4() { LOCAL } else { LOCAL6 }, local);
 }
 
 impl Vxlan {
@@ -80,11 +85,9 @@ impl Vxlan {
         if self.underlay_index != 0 {
             message.u32(LINK, self.underlay_index);
         }
-        match self.local {
-            Some(local @ IpAddr::V4(_)) => message.ip(LOCAL, local),
-            Some(local @ IpAddr::V6(_)) => message.ip(LOCAL6, local),
-            None => message,
-        };
+        if let Some(local) = self.local {
+            write_local(message, local);
+        }
         if self.gbp {
             message.attr(GBP, &[]);
         }

@@ -188,7 +188,9 @@ impl Egress {
         }
         // The sender may be gone: nothing to do about it.
         let _ = match inner.source {
-            IpAddr::V4(v4) => send_raw(&self.errors.v4, &message, &SockaddrIn::from(std::net::SocketAddrV4::new(v4, 0))),
+            IpAddr::V4(v4) => {
+                send_raw(&self.errors.v4, &message, &SockaddrIn::from(std::net::SocketAddrV4::new(v4, 0)))
+            }
             IpAddr::V6(v6) => match &self.errors.v6 {
                 Some(socket) => {
                     send_raw(socket, &message, &SockaddrIn6::from(std::net::SocketAddrV6::new(v6, 0, 0, 0)))

@@ -7,6 +7,7 @@
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
+//! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -21,6 +22,8 @@ pub mod neigh;
 pub mod netlink;
 pub mod netns;
 pub mod nexthop;
+mod nfnetlink;
+pub mod nft;
 pub mod objects;
 pub mod pmtu;
 pub mod route;

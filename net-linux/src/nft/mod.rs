@@ -1,0 +1,44 @@
+//! nftables in the kernel's own format, without the `nft` program: typed tables, chains, rules, sets; atomic batches; dumps.
+//! Never a policy: what should stand in a table is others' to say.
+//!
+//! ```text
+//! Program -> Rule ─┐
+//! Table Chain Set ─┼─> Batch ──commit──> kernel ──dump──> Stored<Rule>, Vec<Element>, ...
+//! Element ─────────┘    (all or nothing,          (or TableContents: one moment)
+//!                        at a Generation if wanted)
+//! ```
+
+mod batch;
+mod chain;
+mod connection;
+mod data;
+mod element;
+mod error;
+mod expr;
+mod expr_attrs;
+mod expr_read;
+mod expr_write;
+mod keys;
+mod names;
+mod program;
+mod rule;
+mod set;
+mod table;
+#[cfg(test)]
+mod tests;
+mod userdata;
+
+pub use crate::nfnetlink::Malformed;
+pub use batch::Batch;
+pub use chain::{BaseChain, Chain, ChainType, Hook, Policy, priority};
+pub use connection::{Generation, Nft, Stored, TableContents};
+pub use data::Data;
+pub use element::{Element, Key, address_bytes, interface_bytes};
+pub use error::{NftError, Object, Refusal, Verb};
+pub use expr::{Base, Cmp, Expr, FibResult, Limit, Log, LogTarget, Nat, NatFlags, Payload, Reject, SetUse, Verdict};
+pub use keys::{CtDirection, CtKey, CtState, MetaKey, Reg};
+pub use names::{ChainId, Comment, Family, InvalidComment, InvalidName, Name, SetId, TableId};
+pub use program::Program;
+pub use rule::Rule;
+pub use set::{Field, Set, SetKind};
+pub use table::Table;

@@ -1,8 +1,10 @@
 //! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`.
 #![forbid(unsafe_code)]
 
+pub mod lab;
 pub mod probe;
 pub mod registry;
 pub mod report;
+pub mod sandbox;
 pub mod scenario;
 pub mod tether;

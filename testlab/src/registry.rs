@@ -3,7 +3,8 @@
 //! One directory per user, one directory per lab in it, with a file `lab.json`. A lab whose process is gone is no lab:
 //! its directory is removed by whoever looks next.
 
-use nix::unistd::getuid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,6 +100,15 @@ pub fn started(pid: u32) -> Option<u64> {
     // The name in parentheses may hold anything; fields are counted from behind it. The first there is field 3.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// Asks a lab's holder to tear it down. That it is gone already is as good.
+pub fn ask_to_end(entry: &Entry) {
+    if entry.is_alive()
+        && let Ok(pid) = i32::try_from(entry.pid)
+    {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
 }
 
 /// The labs of one user.

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use raw::RawScenario;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// A scenario that cannot be run.
@@ -203,6 +204,17 @@ impl Scenario {
             self.expect = Expectations { outside: self.expect.outside, ..Expectations::default() };
         }
         Ok(self)
+    }
+
+    /// The underlay addresses of a node.
+    #[must_use]
+    pub fn node_addresses(&self, node: usize) -> (Ipv4Addr, Ipv6Addr) {
+        let subnet = &self.subnets[self.nodes[node].subnet];
+        // The first addresses of a segment are the router's.
+        let number = 10 + node;
+        let v4 = u32::from(subnet.v4.addr()) + u32::try_from(number).expect("a lab has at most 200 nodes");
+        let v6 = u128::from(subnet.v6.addr()) + number as u128;
+        (v4.into(), v6.into())
     }
 
     /// What the path between two pods shall be, where the scenario says.

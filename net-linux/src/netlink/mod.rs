@@ -15,6 +15,7 @@ mod socket;
 pub mod wire;
 
 pub use batch::Batch;
+pub(crate) use error::kind_of;
 pub use error::{Error, Result};
 pub use socket::{Protocol, Socket};
 pub use wire::{Attr, Attrs, Header, Message};

@@ -1,33 +1,18 @@
-//! The connection to the kernel's nftables: reads and commits. Never decides what should be there.
+//! The connection to the kernel's nftables: commits batches. Never decides what should be there.
 
-use super::batch::{NEW_CHAIN, NEW_RULE, NEW_SET, NEW_SET_ELEM, NEW_TABLE, NLM_F_ACK, NLM_F_REQUEST, SUBSYSTEM};
-use super::{
-    Batch, Chain, ChainId, Element, NftError, Object, Refusal, Rule, Set, SetId, Table, TableId, Verb, chain, element,
-    rule, set, table,
-};
+use super::batch::{NLM_F_ACK, NLM_F_REQUEST, SUBSYSTEM};
+use super::{Batch, NftError, Object, Refusal, Verb};
 use crate::nfnetlink::{Header, Malformed, Message, NfSocket, Writer};
 use nix::errno::Errno;
 
-const GET_TABLE: u16 = SUBSYSTEM | 1;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
-const GET_RULE: u16 = SUBSYSTEM | 7;
-const GET_SET: u16 = SUBSYSTEM | 10;
-const GET_SET_ELEM: u16 = SUBSYSTEM | 13;
 const NEW_GEN: u16 = SUBSYSTEM | 15;
 const GET_GEN: u16 = SUBSYSTEM | 16;
-const NLM_F_DUMP: u16 = 0x300;
 
 /// `NFNL_MSG_BATCH_BEGIN` and `_END`: control messages; `res_id` is the subsystem.
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const BATCH_GENID: u16 = 1;
 const GEN_ID: u16 = 1;
-const ELEM_LIST_TABLE: u16 = 1;
-const ELEM_LIST_SET: u16 = 2;
-const ELEM_LIST_ELEMENTS: u16 = 3;
-
-/// How often a read is made again when tables change under it.
-const READ_TRIES: u32 = 20;
 /// How often a transaction is made again when somebody else was faster.
 const TRANSACTION_TRIES: u32 = 20;
 
@@ -133,7 +118,7 @@ impl Nft {
                 Some(Generation(expected)) if first.errno == Errno::ERESTART => {
                     NftError::GenerationChanged { expected }
                 }
-                _ => NftError::Refused { first, others: refusals.collect() },
+                _ => NftError::Refused { first: Box::new(first), others: refusals.collect() },
             });
         }
         if answers.iter().any(|answer| answer.sequence == batch.last_sequence()) {
@@ -170,34 +155,8 @@ impl Nft {
         generation.ok_or_else(|| Malformed::new("generation: there is none").into())
     }
 
-    fn dump<T>(
-        &mut self,
-        get: u16,
-        new: u16,
-        family: u8,
-        object: &Object,
-        write: impl Fn(&mut Writer),
-        read: impl Fn(&Message<'_>) -> Result<Option<(u64, T)>, Malformed>,
-    ) -> Result<Vec<Stored<T>>, NftError> {
-        for _ in 0..READ_TRIES {
-            let mut all = Vec::new();
-            let whole = self.request(get, NLM_F_DUMP, family, object, &write, |message| {
-                if message.kind == new
-                    && let Some((handle, object)) = read(message)?
-                {
-                    all.push(Stored { handle, object });
-                }
-                Ok(())
-            })?;
-            if whole {
-                return Ok(all);
-            }
-        }
-        Err(NftError::Unsteady { object: object.clone(), tries: READ_TRIES })
-    }
-
     /// Sends one request and reads all of its answer. `Ok(false)`: tables changed meanwhile.
-    fn request(
+    pub(super) fn request(
         &mut self,
         kind: u16,
         flags: u16,
@@ -223,7 +182,7 @@ impl Nft {
             (Ok(_), Some(error)) => Err(error),
             (Err(error), _) => Err(match error.errno() {
                 Some(errno) => NftError::Refused {
-                    first: Refusal { verb: Verb::Read, object: object.clone(), errno, text: None },
+                    first: Box::new(Refusal { verb: Verb::Read, object: object.clone(), errno, text: None }),
                     others: Vec::new(),
                 },
                 None => error,

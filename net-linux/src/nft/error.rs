@@ -1,7 +1,9 @@
 //! What goes wrong with nftables: names the object and what the kernel said of it.
 
 use super::{ChainId, SetId, TableId};
+use crate::netlink::kind_of;
 use crate::nfnetlink::Malformed;
+use cni_core::backend::{self, ErrorKind};
 use nix::errno::Errno;
 use std::fmt;
 use std::io;
@@ -23,16 +25,24 @@ pub enum Verb {
     Read,
 }
 
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Verb {
+    /// The verb as a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Add => "add",
             Self::Create => "create",
             Self::Replace => "replace",
             Self::Delete => "delete",
             Self::Flush => "flush",
             Self::Read => "read",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -161,6 +171,30 @@ impl NftError {
             Self::Socket { source, .. } => source.raw_os_error().map(Errno::from_raw),
             _ => None,
         }
+    }
+}
+
+impl From<NftError> for backend::Error {
+    fn from(error: NftError) -> Self {
+        let kind = match &error {
+            NftError::ObjectTooLarge { .. } | NftError::BatchTooLarge { .. } => ErrorKind::Invalid,
+            NftError::GenerationChanged { .. } | NftError::Unsteady { .. } => ErrorKind::Busy,
+            _ => error.errno().map_or(ErrorKind::Kernel, kind_of),
+        };
+        let (verb, object) = match &error {
+            NftError::Refused { first, .. } => (first.verb.name(), first.object.to_string()),
+            NftError::Unsteady { object, .. } => (Verb::Read.name(), object.to_string()),
+            NftError::ObjectTooLarge { object } => (Verb::Add.name(), object.to_string()),
+            _ => ("commit", "nftables".to_owned()),
+        };
+        let detail = match &error {
+            NftError::Refused { first, .. } => match &first.text {
+                Some(text) => format!("{text} ({})", first.errno),
+                None => first.errno.to_string(),
+            },
+            other => other.to_string(),
+        };
+        Self::new(kind, verb, object, detail).because(error)
     }
 }
 

@@ -21,17 +21,19 @@ mod expr_write;
 mod keys;
 mod names;
 mod program;
+mod read;
 mod rule;
 mod set;
 mod table;
 #[cfg(test)]
 mod tests;
 mod userdata;
+mod watch;
 
 pub use crate::nfnetlink::Malformed;
 pub use batch::Batch;
 pub use chain::{BaseChain, Chain, ChainType, Hook, Policy, priority};
-pub use connection::{Generation, Nft, Stored, TableContents};
+pub use connection::{Generation, Nft};
 pub use data::Data;
 pub use element::{Element, Key, address_bytes, interface_bytes};
 pub use error::{NftError, Object, Refusal, Verb};
@@ -39,6 +41,8 @@ pub use expr::{Base, Cmp, Expr, FibResult, Limit, Log, LogTarget, Nat, NatFlags,
 pub use keys::{CtDirection, CtKey, CtState, MetaKey, Reg};
 pub use names::{ChainId, Comment, Family, InvalidComment, InvalidName, Name, SetId, TableId};
 pub use program::Program;
+pub use read::{Stored, TableContents};
 pub use rule::Rule;
 pub use set::{Field, Set, SetKind};
 pub use table::Table;
+pub use watch::{NftChange, NftEvent, NftWatch, ObjectKind};

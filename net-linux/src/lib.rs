@@ -5,6 +5,8 @@
 //! | [`netlink`] | synchronous socket, batches, dumps, errors in the kernel's words |
 //! | [`link`], [`addr`], [`route`], [`neigh`], [`fdb`], [`nexthop`] | typed objects of each table: write, dump |
 //! | [`objects`] | batches over several tables that respect what is not ours |
+//! | [`attach`] | pods: the veth and the pod's side |
+//! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
@@ -15,6 +17,8 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod attach;
+pub mod endpoint;
 pub mod fdb;
 pub mod link;
 pub mod marks;

@@ -11,6 +11,9 @@ use crate::netlink::{Attr, Attrs, Header, Result, Socket};
 use cni_core::model::MacAddr;
 use nix::errno::Errno;
 
+const IFLA_INET6_CONF: u16 = 2;
+const DEVCONF_DISABLE_IPV6: usize = 26;
+
 /// `RTEXT_FILTER_SKIP_STATS`: counters are most of a link's bytes, and we don't read them.
 const SKIP_STATS: u32 = 1 << 3;
 
@@ -64,6 +67,8 @@ pub struct Link {
     pub peer_namespace_id: Option<i32>,
     /// Whether the kernel makes IPv6 link-local addresses; `None` when the device has no IPv6.
     pub ipv6_autoconf: Option<bool>,
+    /// Whether the sysctl `disable_ipv6` of the device is on.
+    pub ipv6_disabled: bool,
 }
 
 impl Link {
@@ -152,6 +157,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Link> {
         peer_index: None,
         peer_namespace_id: None,
         ipv6_autoconf: None,
+        ipv6_disabled: false,
     };
     for attribute in Attrs::after(payload, IFINFOMSG_BYTES) {
         match attribute.kind {
@@ -165,11 +171,12 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Link> {
             IFLA_IFALIAS => link.alias = Some(attribute.text()),
             IFLA_LINKINFO => link.kind = parse_kind(attribute).unwrap_or(link.kind),
             IFLA_AF_SPEC => {
-                let mode = attribute
-                    .nested()
-                    .get(AF_INET6)
-                    .and_then(|inet6| inet6.nested().get(IFLA_INET6_ADDR_GEN_MODE).and_then(|mode| mode.u8()));
+                let Some(inet6) = attribute.nested().get(AF_INET6) else { continue };
+                let mode = inet6.nested().get(IFLA_INET6_ADDR_GEN_MODE).and_then(|mode| mode.u8());
                 link.ipv6_autoconf = mode.map(|mode| mode != IN6_ADDR_GEN_MODE_NONE);
+                // An array of 32-bit sysctls, `DEVCONF_*` of include/uapi/linux/ipv6.h.
+                let sysctls = inet6.nested().get(IFLA_INET6_CONF).map_or(&[][..], |conf| conf.value.as_chunks::<4>().0);
+                link.ipv6_disabled = sysctls.get(DEVCONF_DISABLE_IPV6).is_some_and(|value| *value != [0; 4]);
             }
             _ => {}
         }

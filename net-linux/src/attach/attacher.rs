@@ -1,0 +1,242 @@
+//! The verbs of an attachment, from the host's side. Never decides who is attached.
+
+use super::list::{self, endpoint_of, is_doomed};
+use super::{AttachError, AttachRequest, Attached, Attachment, Drifted, check, pod};
+use crate::link::{Link, LinkChange, LinkFilter, LinkId, NewLink, NewLinkKind, VethPeer, delete_group};
+use crate::marks;
+use crate::netlink::{self, Batch, Socket};
+use crate::netns::{NetNs, NetNsError};
+use cni_core::model::EndpointId;
+use nix::errno::Errno;
+use std::os::fd::AsFd;
+
+/// What a DEL found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detached {
+    /// The link is down and doomed; [`Attacher::reap`] deletes it.
+    Doomed,
+    /// There was nothing to detach.
+    Gone,
+}
+
+/// Attaches pods to the network namespace that it was opened in. One operation at a time.
+#[derive(Debug)]
+pub struct Attacher {
+    socket: Socket,
+    host: NetNs,
+}
+
+impl Attacher {
+    /// Opens it in the network namespace of the calling thread: the host's.
+    ///
+    /// # Errors
+    /// No netlink socket, or `/proc` is not mounted.
+    pub fn open() -> Result<Self, OpenError> {
+        Ok(Self { socket: Socket::route()?, host: NetNs::current()? })
+    }
+
+    /// Attaches a pod. When it returns, the pod can send and receive as soon as the host has routes to it
+    /// ([`crate::endpoint`]); no address waits for duplicate detection.
+    ///
+    /// # Errors
+    /// The request is not acceptable, the interface is there already, or the kernel refused. Nothing is left behind.
+    pub fn attach(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Attachment, AttachError> {
+        request.check()?;
+        if *namespace == self.host {
+            return Err(AttachError::HostNamespace { id: request.id.clone() });
+        }
+        match self.create(namespace, request) {
+            Err(error) if error.is_exists() => {
+                self.clear_the_way(namespace, request)?;
+                self.create(namespace, request).map_err(AttachError::netlink(&request.id))?;
+            }
+            created => created.map_err(AttachError::netlink(&request.id))?,
+        }
+        self.finish(namespace, request).inspect_err(|_| self.remove(request))
+    }
+
+    /// The veth and the host's end, in one `sendmsg`. Nothing is left of it after an error.
+    fn create(&mut self, namespace: &NetNs, request: &AttachRequest) -> netlink::Result<()> {
+        let name = request.host_interface();
+        let alias = marks::alias(request.id.as_str());
+        let peer =
+            VethPeer { name: request.id.interface(), mac: Some(request.pod_mac()), namespace: Some(namespace.as_fd()) };
+        let veth = NewLink {
+            mtu_bytes: request.mtu_bytes,
+            mac: Some(request.host_mac()),
+            // The pod's end is still down, so there is no carrier and the kernel makes no IPv6 address before it reads,
+            // in the same request, that it shall not.
+            then: LinkChange { up: Some(true), alias: Some(&alias), no_ipv6_autoconf: true, ..LinkChange::default() },
+            ..NewLink::new(name.as_str(), NewLinkKind::Veth(peer))
+        };
+        let mut batch = Batch::new();
+        veth.create(&mut batch);
+        let mut results = self.socket.run(&mut batch).into_iter();
+        let (made, changed) = (results.next().unwrap_or(Ok(())), results.next().unwrap_or(Ok(())));
+        made?;
+        changed.inspect_err(|_| self.remove(request))
+    }
+
+    fn finish(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Attachment, AttachError> {
+        let failed = AttachError::netlink(&request.id);
+        let entered = namespace.run(|| pod::set_up(request));
+        let pod_index = entered.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })??;
+        let host_interface = request.host_interface();
+        let host = Link::get(&mut self.socket, &LinkId::Name(host_interface.as_str())).map_err(&failed)?;
+        let host = host.ok_or_else(|| {
+            failed(netlink::Error::Missing {
+                operation: "attach",
+                object: format!("interface {host_interface}"),
+                missing: "the host's end of the veth".to_owned(),
+            })
+        })?;
+        Ok(Attachment {
+            id: request.id.clone(),
+            host_interface,
+            host_index: host.index,
+            host_mac: request.host_mac(),
+            pod_index,
+            pod_mac: request.pod_mac(),
+            mtu_bytes: request.mtu_bytes,
+            addresses: request.addresses.clone(),
+        })
+    }
+
+    /// Takes back what `create` made. Its errors can't help the caller: the first error is what matters, and a link that
+    /// stays is found by its alias.
+    fn remove(&mut self, request: &AttachRequest) {
+        let mut batch = Batch::new();
+        LinkId::Name(request.host_interface().as_str()).delete(&mut batch);
+        self.socket.run(&mut batch);
+    }
+
+    /// Finds out who is in the way, and deletes doomed links of ours that are.
+    fn clear_the_way(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<(), AttachError> {
+        let failed = AttachError::netlink(&request.id);
+        let host_interface = request.host_interface();
+        let mut doomed = Vec::new();
+        if let Some(link) = Link::get(&mut self.socket, &LinkId::Name(host_interface.as_str())).map_err(&failed)? {
+            if endpoint_of(&link).as_ref() != Some(&request.id) {
+                let alias = link.alias.unwrap_or_default();
+                return Err(AttachError::ForeignInterface { id: request.id.clone(), host_interface, alias });
+            }
+            if !is_doomed(&link) {
+                return Err(AttachError::AlreadyAttached { id: request.id.clone(), host_interface });
+            }
+            doomed.push(link.index);
+        }
+        let inside = namespace.run(|| {
+            let mut socket = Socket::route()?;
+            Link::get(&mut socket, &LinkId::Name(request.id.interface()))
+        });
+        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
+        if let Some(link) = inside.map_err(&failed)? {
+            match self.doomed_other_end(&link).map_err(&failed)? {
+                Some(index) => doomed.push(index),
+                None => return Err(AttachError::InterfaceExists { id: request.id.clone() }),
+            }
+        }
+        doomed.dedup();
+        let mut batch = Batch::new();
+        for index in doomed {
+            LinkId::Index(index).delete(&mut batch);
+        }
+        gone_is_ok(self.socket.run(&mut batch)).map(|_| ()).map_err(&failed)
+    }
+
+    /// The host's end of a pod's link, when it is a doomed one of ours.
+    fn doomed_other_end(&mut self, pod_end: &Link) -> netlink::Result<Option<u32>> {
+        let Some(index) = pod_end.peer_index else { return Ok(None) };
+        let host_end = Link::get(&mut self.socket, &LinkId::Index(index))?;
+        let ours =
+            |link: &Link| link.peer_index == Some(pod_end.index) && is_doomed(link) && endpoint_of(link).is_some();
+        Ok(host_end.filter(ours).map(|link| link.index))
+    }
+
+    /// Detaches a pod from the host's side alone: the pod's namespace may be gone. The link goes down, with its routes
+    /// and neighbours, and waits for [`reap`](Self::reap).
+    ///
+    /// # Errors
+    /// The kernel refused. An unknown endpoint, or a link of its name without our mark, is [`Detached::Gone`].
+    pub fn detach(&mut self, id: &EndpointId) -> Result<Detached, AttachError> {
+        let failed = AttachError::netlink(id);
+        let name = marks::host_interface(id);
+        let link = Link::get(&mut self.socket, &LinkId::Name(name.as_str())).map_err(&failed)?;
+        let Some(link) = link.filter(|link| endpoint_of(link).as_ref() == Some(id)) else {
+            return Ok(Detached::Gone);
+        };
+        let mut batch = Batch::new();
+        LinkChange { up: Some(false), group: Some(marks::DOOMED_LINK_GROUP), ..LinkChange::default() }
+            .add(&mut batch, &LinkId::Index(link.index));
+        let doomed = gone_is_ok(self.socket.run(&mut batch)).map_err(&failed)?;
+        Ok(if doomed == 0 { Detached::Gone } else { Detached::Doomed })
+    }
+
+    /// Deletes all doomed links of ours and says how many. The kernel waits for grace periods, once for all (about 30 ms).
+    ///
+    /// # Errors
+    /// The kernel refused, or could not be read.
+    pub fn reap(&mut self) -> netlink::Result<usize> {
+        let links = Link::dump(&mut self.socket, &LinkFilter::default())?;
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            links.iter().filter(|link| is_doomed(link)).partition(|link| endpoint_of(link).is_some());
+        let mut batch = Batch::new();
+        if foreign.is_empty() && !ours.is_empty() {
+            delete_group(&mut batch, marks::DOOMED_LINK_GROUP);
+        } else {
+            // Somebody else's link is in our group: it stays.
+            for link in &ours {
+                LinkId::Index(link.index).delete(&mut batch);
+            }
+        }
+        gone_is_ok(self.socket.run(&mut batch))?;
+        Ok(ours.len())
+    }
+
+    /// Our attachments, doomed ones too.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub fn list(&mut self) -> netlink::Result<Vec<Attached>> {
+        list::list(&mut self.socket)
+    }
+
+    /// Compares both sides with what [`attach`](Self::attach) would make, and names each difference. The host's routes
+    /// and neighbours are the datapath's to compare.
+    ///
+    /// # Errors
+    /// A side could not be read.
+    pub fn check(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Vec<Drifted>, AttachError> {
+        let failed = AttachError::netlink(&request.id);
+        let (mut found, host_index) = check::host(&mut self.socket, request).map_err(&failed)?;
+        let inside = namespace.run(|| check::pod(request, host_index));
+        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
+        found.extend(inside.map_err(&failed)?);
+        Ok(found)
+    }
+}
+
+/// Deletions of what is gone are successes; gives how many were really there.
+fn gone_is_ok(results: Vec<netlink::Result<()>>) -> netlink::Result<usize> {
+    let mut done = 0;
+    for result in results {
+        match result {
+            Ok(()) => done += 1,
+            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// An attacher could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No netlink socket.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// The calling thread's namespace can't be opened.
+    #[error(transparent)]
+    Namespace(#[from] NetNsError),
+}

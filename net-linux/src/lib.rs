@@ -10,6 +10,7 @@
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
+//! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -22,6 +23,7 @@ pub mod endpoint;
 pub mod fdb;
 pub mod link;
 pub mod marks;
+pub mod masquerade;
 pub mod neigh;
 pub mod netlink;
 pub mod netns;

@@ -13,7 +13,8 @@ pub struct InvalidName {
 
 /// Name of a table, chain or set: 1 to 255 bytes without NUL (`NFT_NAME_MAXLEN`).
 ///
-/// The `nft` program reads only names of letters, digits and `/\_-.` that begin with a letter: ours keep to that.
+/// The `nft` program reads only names of letters, digits and `/\_-.` that begin with a letter and are no word of
+/// its language (`masquerade`, `policy`): ours keep to that.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 

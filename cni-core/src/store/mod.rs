@@ -7,6 +7,7 @@
 //! | [`resources`] | typed views of the objects of Kubernetes that we read: Node, Pod, Namespace |
 //! | [`MemoryStore`] | for tests and for one process |
 //! | `FilesStore` | a watched directory of manifests, shared by several processes (feature `files`) |
+//! | `LocalDatabase` | leases and endpoint records of one node, not a [`Store`] (feature `redb`) |
 //!
 //! ```text
 //!  list ----> List { objects, version } --+
@@ -20,6 +21,8 @@ mod error;
 mod files;
 mod journal;
 mod key;
+#[cfg(feature = "redb")]
+mod local;
 mod memory;
 mod object;
 pub mod resources;
@@ -29,5 +32,7 @@ pub use error::{Error, InvalidObject, Result};
 #[cfg(feature = "files")]
 pub use files::{FilesOptions, FilesStore, Problem};
 pub use key::{Kind, ObjectKey, Query, Scope, Version};
+#[cfg(feature = "redb")]
+pub use local::{LocalDatabase, LocalDatabaseError};
 pub use memory::MemoryStore;
 pub use object::{Metadata, Object};

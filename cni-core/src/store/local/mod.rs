@@ -1,0 +1,151 @@
+//! The local database of one node: leases and endpoint records that survive a crash. Never shared, never the desired
+//! state of the cluster.
+//!
+//! The layout is described in `docs/formats/local-database.md`.
+
+mod error;
+mod group;
+mod tables;
+
+pub use error::LocalDatabaseError;
+
+use crate::ipam::{LeaseOp, LeaseState, LeaseStore, LeaseStoreError};
+use error::Opening;
+use group::Group;
+use redb::{Builder, Database};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What redb may keep of the file in memory. A node's leases fit in a fraction of it.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// An open local database. The process that holds it owns it; [`commit`](LeaseStore::commit) may be called by many
+/// threads, and those that wait at the same time share one `fsync`.
+pub struct LocalDatabase {
+    path: PathBuf,
+    database: Database,
+    group: Group,
+    /// Held for as long as the database is open; the kernel drops it with the process.
+    _lock: File,
+}
+
+impl LocalDatabase {
+    /// Opens a database, making it where the file is missing. All of it is read and its checksums are verified.
+    ///
+    /// # Errors
+    /// Another process (or this one) has it open; the file is damaged, empty or of a newer version; it cannot be read
+    /// or written. Each names the file. A file that is there is never replaced.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LocalDatabaseError> {
+        let path = path.as_ref();
+        let opening = Opening { path };
+        let lock = lock(&opening)?;
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.len() == 0 => {
+                return Err(opening.damaged("it is empty, though a database is never written so"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&opening)?,
+            Err(error) => return Err(opening.io("stat")(error)),
+        }
+        let database = opening.guarded(|| Ok(builder().open(path)?))?;
+        opening.guarded(|| tables::check_version(&database, &opening))?;
+        let opened = Self { path: path.to_owned(), database, group: Group::default(), _lock: lock };
+        // Values that do not decode must show now, not at the first ADD.
+        opening.guarded(|| tables::load(&opened.database, &opening))?;
+        Ok(opened)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn storage(&self, operation: &'static str, error: LocalDatabaseError) -> LeaseStoreError {
+        LeaseStoreError::Storage { operation, source: Arc::new(error) }
+    }
+}
+
+impl std::fmt::Debug for LocalDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalDatabase").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl LeaseStore for LocalDatabase {
+    fn load(&self) -> Result<LeaseState, LeaseStoreError> {
+        let opening = Opening { path: &self.path };
+        opening
+            .guarded(|| tables::load(&self.database, &opening))
+            .map_err(|error| self.storage("read the local database", error))
+    }
+
+    fn commit(&self, ops: &[LeaseOp]) -> Result<(), LeaseStoreError> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.group.commit(ops, |transactions| {
+            let opening = Opening { path: &self.path };
+            opening.guarded(|| tables::write(&self.database, &opening, transactions)).unwrap_or_else(|error| {
+                let failed = self.storage("write the local database", error);
+                transactions.iter().map(|_| Err(failed.clone())).collect()
+            })
+        })
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+/// `<file>.lock`: separate, so that a database that is not ours to open is not touched at all.
+fn lock(opening: &Opening<'_>) -> Result<File, LocalDatabaseError> {
+    let mut name = opening.path.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    let failed = |operation| Opening { path: &path }.io(operation);
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Only for the message: the owner may not have written it yet.
+            let _ = lock.take(64).read_to_string(&mut owner);
+            return Err(LocalDatabaseError::InUse { path: opening.path.to_owned(), owner: owner.trim().to_owned() });
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+    }
+    let mut sign = || {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "process {}", std::process::id())
+    };
+    sign().map_err(failed("write"))?;
+    Ok(lock)
+}
+
+/// Makes a new database under another name first, so that a crash leaves none or a whole one.
+fn make(opening: &Opening<'_>) -> Result<(), LocalDatabaseError> {
+    let mut name = opening.path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(opening.io("remove what a crash left of")(error));
+        }
+        _ => {}
+    }
+    opening.guarded(|| {
+        let database = builder().create(&new)?;
+        tables::make(&database)?;
+        Ok(database.close()?)
+    })?;
+    fs::rename(&new, opening.path).map_err(opening.io("rename"))?;
+    let directory = opening.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(opening.io("sync the directory of"))
+}

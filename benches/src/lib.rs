@@ -1,1 +1,5 @@
-//! Placeholder.
+//! What the programs that print figures share. Never a measurement of its own.
+#![forbid(unsafe_code)]
+
+pub mod programs;
+pub mod stats;

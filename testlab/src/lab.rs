@@ -7,13 +7,14 @@ mod paths;
 mod pod;
 mod survey;
 
+pub use fabric::Fabric;
 pub use node::Node;
 pub use pod::Pod;
 
 use crate::registry::{Entry, Registry, RegistryError, State, started};
 use crate::scenario::Scenario;
 use crate::tether::TetherError;
-use fabric::Fabric;
+
 use net_linux::netns::NetNsError;
 use std::collections::BTreeMap;
 use std::fs::{self, File};

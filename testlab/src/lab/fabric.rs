@@ -28,11 +28,11 @@ const ROUTER_TO_OUTSIDE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x51, 0, 0, 
 
 /// The namespaces of the underlay; they live as long as this.
 #[derive(Debug)]
-pub(super) struct Fabric {
+pub struct Fabric {
     /// One per node of the scenario.
-    pub(super) nodes: Vec<NetNs>,
+    pub nodes: Vec<NetNs>,
     /// The host beyond.
-    pub(super) outside: NetNs,
+    pub outside: NetNs,
     _router: NetNs,
 }
 
@@ -44,7 +44,11 @@ struct Host {
 }
 
 impl Fabric {
-    pub(super) fn build(scenario: &Scenario) -> Result<Self, LabError> {
+    /// Builds the segments and hosts of a scenario.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn build(scenario: &Scenario) -> Result<Self, LabError> {
         let router = NetNs::new()?;
         let outside = NetNs::new()?;
         let nodes = scenario.nodes.iter().map(|_| NetNs::new()).collect::<Result<Vec<_>, _>>()?;

@@ -1,0 +1,146 @@
+//! ADD and DEL as a container runtime sees them, beside the reference plugins and beside the kernel's own cost.
+//! Never asserts: it prints a table.
+//!
+//! ```text
+//! cargo build --release -p cnidarian-agent && cargo build --profile shim -p cnidarian-cni
+//! cargo run --release -p benches --bin attach        # as root, with Debian's containernetworking-plugins
+//! ```
+#![forbid(unsafe_code)]
+
+mod contender;
+mod floor;
+
+use benches::stats::{Table, millis, quantile};
+use contender::{Contender, Reference};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const PODS: usize = 100;
+const ROUNDS: usize = 3;
+const WORKERS: usize = 8;
+
+/// What one contender did.
+#[derive(Default)]
+struct Times {
+    add: Vec<Duration>,
+    del: Vec<Duration>,
+    add_parallel: Vec<Duration>,
+    del_parallel: Vec<Duration>,
+    add_rate: f64,
+    del_rate: f64,
+}
+
+fn main() -> Result<(), AnyError> {
+    let programs =
+        testlab::lab::Programs { cnidarian: release("release/cnidarian"), plugin: release("shim/cnidarian-cni") };
+    let mut contenders: Vec<Box<dyn Contender>> = vec![
+        Box::new(floor::Floor),
+        Box::new(contender::Cnidarian::start(&programs)?),
+        Box::new(Reference::ptp()?),
+        Box::new(Reference::bridge()?),
+    ];
+    let mut times: Vec<Times> = contenders.iter().map(|_| Times::default()).collect();
+    // In turns, so that a noisy minute hits everybody.
+    for round in 0..ROUNDS {
+        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name());
+            one_after_the_other(&**contender, times)?;
+            side_by_side(&**contender, times)?;
+        }
+    }
+    print(&contenders, &times);
+    Ok(())
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn one_after_the_other(contender: &dyn Contender, times: &mut Times) -> Result<(), AnyError> {
+    let mut pods = Vec::new();
+    for _ in 0..PODS {
+        let pod = contender.pod()?;
+        let start = Instant::now();
+        contender.add(&pod)?;
+        times.add.push(start.elapsed());
+        pods.push(pod);
+    }
+    for pod in &pods {
+        let start = Instant::now();
+        contender.del(pod)?;
+        times.del.push(start.elapsed());
+    }
+    Ok(())
+}
+
+fn side_by_side(contender: &dyn Contender, times: &mut Times) -> Result<(), AnyError> {
+    let pods = (0..PODS).map(|_| contender.pod()).collect::<Result<Vec<_>, _>>()?;
+    let (each, rate) = in_parallel(WORKERS, &pods, |pod| contender.add(pod))?;
+    times.add_parallel.extend(each);
+    times.add_rate = times.add_rate.max(rate);
+    // All at once, as when a node is drained.
+    let (each, rate) = in_parallel(PODS, &pods, |pod| contender.del(pod))?;
+    times.del_parallel.extend(each);
+    times.del_rate = times.del_rate.max(rate);
+    Ok(())
+}
+
+/// Each one's time, and how many were done a second.
+fn in_parallel(
+    workers: usize,
+    pods: &[contender::PodUnderTest],
+    work: impl Fn(&contender::PodUnderTest) -> Result<(), AnyError> + Sync,
+) -> Result<(Vec<Duration>, f64), AnyError> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(pod) = pods.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = Instant::now();
+                    let result = work(pod);
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((start.elapsed(), result));
+                }
+            });
+        }
+    });
+    let rate = pods.len() as f64 / start.elapsed().as_secs_f64();
+    let mut times = Vec::new();
+    for (time, result) in done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        result?;
+        times.push(time);
+    }
+    Ok((times, rate))
+}
+
+fn print(contenders: &[Box<dyn Contender>], times: &[Times]) {
+    let mut table = Table::new(&[
+        "",
+        "ADD p50",
+        "p90",
+        "DEL p50",
+        "p90",
+        "8 at once: ADD p50",
+        "ADD/s",
+        "100 at once: DEL p50",
+        "DEL/s",
+        "ADD to floor",
+    ]);
+    let floor = quantile(&times[0].add, 0.5);
+    for (contender, times) in contenders.iter().zip(times) {
+        table.row(&[
+            contender.name().to_owned(),
+            millis(quantile(&times.add, 0.5)),
+            millis(quantile(&times.add, 0.9)),
+            millis(quantile(&times.del, 0.5)),
+            millis(quantile(&times.del, 0.9)),
+            millis(quantile(&times.add_parallel, 0.5)),
+            format!("{:.0}", times.add_rate),
+            millis(quantile(&times.del_parallel, 0.5)),
+            format!("{:.0}", times.del_rate),
+            format!("{:.2}", quantile(&times.add, 0.5).as_secs_f64() / floor.as_secs_f64()),
+        ]);
+    }
+    println!("times in ms; {PODS} pods, {ROUNDS} rounds, medians over all rounds, best rate");
+    println!("{table}");
+}

@@ -1,0 +1,17 @@
+//! Where the programs under measurement are: optimised builds, never debug ones.
+
+use std::path::PathBuf;
+use testlab::lab::Programs;
+
+/// The release build of the agent and the small build of the plugin.
+#[must_use]
+pub fn release() -> Programs {
+    Programs { cnidarian: built("release/cnidarian"), plugin: built("shim/cnidarian-cni") }
+}
+
+fn built(program: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")), PathBuf::from);
+    let path = target.join(program);
+    path.canonicalize().unwrap_or(path)
+}

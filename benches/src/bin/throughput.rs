@@ -95,13 +95,13 @@ fn by_hand() -> Result<Pair, AnyError> {
     let scenario = scenario("{}")?;
     let fabric = Fabric::build(&scenario)?;
     let pods = [NetNs::new()?, NetNs::new()?];
-    for here in 0..2 {
+    for (here, pod) in pods.iter().enumerate() {
         let there = 1 - here;
         let ((own, _), (peer, _)) = (scenario.node_addresses(here), scenario.node_addresses(there));
         let node = &fabric.nodes[here];
         std::fs::create_dir_all("/run/netns")?;
         let pinned = format!("/run/netns/throughput-{}-{here}", std::process::id());
-        pods[here].pin(&pinned)?;
+        pod.pin(&pinned)?;
         let name = pinned.trim_start_matches("/run/netns/");
         let commands = [
             format!("link add pod type veth peer name eth0 netns {name}"),
@@ -122,7 +122,7 @@ fn by_hand() -> Result<Pair, AnyError> {
         ];
         let result = (|| {
             commands.iter().try_for_each(|words| run(node, "ip", words))?;
-            inside.iter().try_for_each(|words| run(&pods[here], "ip", words))?;
+            inside.iter().try_for_each(|words| run(pod, "ip", words))?;
             run(node, "bridge", &format!("fdb add 02:00:00:00:00:0{there} dev vx0 dst {peer} self permanent"))?;
             run(node, "sysctl", "-qw net.ipv4.ip_forward=1 net.ipv4.conf.pod.proxy_arp=1")
         })();
@@ -131,7 +131,15 @@ fn by_hand() -> Result<Pair, AnyError> {
     }
     let [from, to] = pods;
     let address = "10.50.1.2".parse()?;
-    Ok(Pair { name: "VXLAN by hand", from, to, address, _owner: Box::new(fabric), tcp: Vec::new(), latency: Vec::new() })
+    Ok(Pair {
+        name: "VXLAN by hand",
+        from,
+        to,
+        address,
+        _owner: Box::new(fabric),
+        tcp: Vec::new(),
+        latency: Vec::new(),
+    })
 }
 
 fn run(namespace: &NetNs, program: &str, words: &str) -> Result<(), AnyError> {

@@ -32,8 +32,7 @@ struct Times {
 }
 
 fn main() -> Result<(), AnyError> {
-    let programs =
-        testlab::lab::Programs { cnidarian: release("release/cnidarian"), plugin: release("shim/cnidarian-cni") };
+    let programs = benches::programs::release();
     let mut contenders: Vec<Box<dyn Contender>> = vec![
         Box::new(floor::Floor),
         Box::new(contender::Cnidarian::start(&programs)?),

@@ -29,6 +29,13 @@ fn directory() -> (TempDir, FilesStore) {
     (directory, store)
 }
 
+/// Saves a file as editors do: whole. One written in place counts when it was left alone for a while.
+fn save(path: &Path, text: impl AsRef<[u8]>) {
+    let temporary = path.with_extension("swp");
+    fs::write(&temporary, text).unwrap();
+    fs::rename(temporary, path).unwrap();
+}
+
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("did not happen within 30 s")
 }
@@ -92,8 +99,8 @@ async fn what_a_user_drops_in_changes_and_removes_is_told() {
 async fn a_broken_file_is_reported_and_its_last_good_state_stays_in_force() {
     let (directory, store) = directory();
     let path = directory.path().join("mine.yaml");
-    fs::write(&path, NODE_A).unwrap();
-    fs::write(directory.path().join("never-good.json"), "{\n  \"kind\": }").unwrap();
+    save(&path, NODE_A);
+    save(&directory.path().join("never-good.json"), "{\n  \"kind\": }");
     let first = problems(&store, |problems| problems.len() == 1).await;
     assert_eq!((first[0].path.file_name().unwrap().to_str(), first[0].line), (Some("never-good.json"), 2));
     assert!(store.get(&node("a")).await.is_ok(), "other files are unaffected");
@@ -116,7 +123,7 @@ async fn a_broken_file_is_reported_and_its_last_good_state_stays_in_force() {
 #[tokio::test]
 async fn an_object_is_not_created_beside_its_own_broken_file() {
     let (directory, store) = directory();
-    fs::write(directory.path().join("node__a.json"), "{").unwrap();
+    save(&directory.path().join("node__a.json"), "{");
     let refused = store.create(&Object::new(node("a"))).await;
     assert!(matches!(&refused, Err(Error::BrokenFile { path, .. }) if path.ends_with("node__a.json")), "{refused:?}");
     assert_eq!(fs::read_to_string(directory.path().join("node__a.json")).unwrap(), "{");
@@ -127,7 +134,7 @@ async fn of_two_definitions_the_first_file_counts_whoever_came_first() {
     for order in [["1.yaml", "2.yaml"], ["2.yaml", "1.yaml"]] {
         let (directory, store) = directory();
         for name in order {
-            fs::write(directory.path().join(name), format!("{NODE_A}  labels: {{from: {name}}}\n")).unwrap();
+            save(&directory.path().join(name), format!("{NODE_A}  labels: {{from: {name}}}\n"));
             store.list_kind(Kind::NODE).await.unwrap();
         }
         let found = problems(&store, |problems| problems.len() == 1).await;
@@ -146,7 +153,7 @@ async fn a_write_keeps_a_users_file_apart_from_its_own_document() {
     let (directory, store) = directory();
     let rest = "---\n# b is special\napiVersion: v1\nkind: Node\nmetadata: {name: b}   # so it stays\n";
     let path = directory.path().join("nodes.yaml");
-    fs::write(&path, format!("{NODE_A}{rest}")).unwrap();
+    save(&path, format!("{NODE_A}{rest}"));
     let label = |object: &mut Object| {
         object.metadata.labels.insert("zone".to_owned(), "north".to_owned());
         Ok(())
@@ -166,15 +173,18 @@ async fn hostile_files_neither_stop_nor_fool_the_store() {
     let mut options = FilesOptions::default();
     options.max_file_bytes = 1000;
     let path = |name: &str| directory.path().join(name);
-    fs::write(path("large.json"), format!("{{\"a\": \"{}\"}}", "x".repeat(1000))).unwrap();
-    fs::write(path("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
-    fs::write(path("climbs.yaml"), NODE_A.replace("name: a", "name: ../../etc/passwd")).unwrap();
-    fs::write(path("bomb.yaml"), "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n").unwrap();
-    fs::write(path("deep.json"), "[".repeat(900)).unwrap();
+    save(&path("large.json"), format!("{{\"a\": \"{}\"}}", "x".repeat(1000)));
+    save(&path("binary.yaml"), [0xff, 0xfe, 0x00]);
+    save(&path("climbs.yaml"), NODE_A.replace("name: a", "name: ../../etc/passwd"));
+    save(
+        &path("bomb.yaml"),
+        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f]\n",
+    );
+    save(&path("deep.json"), "[".repeat(900));
     std::os::unix::fs::symlink("/nonexistent", path("dangling.yaml")).unwrap();
     assert!(Command::new("mkfifo").arg(path("fifo.yaml")).status().unwrap().success());
     fs::create_dir(path("directory.yaml")).unwrap();
-    fs::write(path("good.yaml"), NODE_A).unwrap();
+    save(&path("good.yaml"), NODE_A);
     let store = FilesStore::with_options(directory.path(), options).unwrap();
     assert_eq!(soon(store.list_kind(Kind::NODE)).await.unwrap().objects.len(), 1);
     let found = problems(&store, |problems| problems.len() == 6).await;
@@ -198,7 +208,7 @@ async fn a_directory_that_goes_away_deletes_nothing_and_may_come_back() {
     assert!(matches!(disturbance, Err(Error::Io { .. })), "{disturbance:?}");
     assert!(matches!(store.get(&node("a")).await, Err(Error::Io { .. })));
     fs::rename(parent.path().join("away"), &path).unwrap();
-    fs::write(path.join("b.yaml"), NODE_A.replace("name: a", "name: b")).unwrap();
+    save(&path.join("b.yaml"), NODE_A.replace("name: a", "name: b"));
     assert!(matches!(next(&mut watch).await, Event::Put(object) if object.key == node("b")));
 }
 

@@ -101,17 +101,28 @@ impl Directory {
     /// Reads one file. Answers whether anything came of it.
     fn read(&mut self, name: String, listed: Stamp) -> bool {
         let now = SystemTime::now();
-        let young = listed.is_younger_than(SETTLE, now);
         let before = self.files.get(&name);
         // Whoever writes in place passes through states that nobody wants in force: empty, cut short.
-        if young && before.is_some_and(|file| file.stamp.is_of_the_same_file(&listed) && file.stamp != listed) {
+        let in_place = |stamp: &Stamp| {
+            let other = before.is_some_and(|file| file.stamp.is_of_the_same_file(stamp) && file.stamp != *stamp);
+            other && stamp.is_younger_than(SETTLE, now)
+        };
+        if in_place(&listed) {
             self.touched.insert(name);
             return false;
         }
         let form = form(&name).unwrap_or(super::names::Form::Yaml);
         let (stamp, parsed) = match self.disk.read(&name) {
+            Ok((_, stamp)) if in_place(&stamp) => {
+                self.touched.insert(name);
+                return false;
+            }
             Ok((text, stamp)) => (stamp, Manifest::parse(&text, form)),
             Err(Unreadable::Gone) => return false,
+            Err(Unreadable::Changing) => {
+                self.touched.insert(name);
+                return false;
+            }
             Err(Unreadable::Refused(detail)) => (listed, Err(Flaw { line: 1, detail })),
         };
         self.touched.remove(&name);
@@ -245,6 +256,7 @@ impl Directory {
         let text = match self.disk.read(name) {
             Ok((text, _)) => text,
             Err(Unreadable::Gone) => return Err(Error::NotFound { key: key.clone() }),
+            Err(Unreadable::Changing) => return Err(broken("it is being written; try again".to_owned())),
             Err(Unreadable::Refused(detail)) => return Err(broken(detail)),
         };
         let manifest =

@@ -64,6 +64,8 @@ pub(super) struct Disk {
 pub(super) enum Unreadable {
     /// It is gone.
     Gone,
+    /// It was written while it was read.
+    Changing,
     /// It is not acceptable, for this reason.
     Refused(String),
 }
@@ -117,9 +119,13 @@ impl Disk {
         if bytes.len() as u64 > limit {
             return Err(Unreadable::Refused(format!("is larger than {limit} bytes; split it into several files")));
         }
+        let stamp = Stamp::of(&metadata);
+        if Stamp::of(&file.metadata().map_err(refused)?) != stamp {
+            return Err(Unreadable::Changing);
+        }
         let text = String::from_utf8(bytes)
             .map_err(|error| Unreadable::Refused(format!("is no UTF-8 text ({error}); save it as UTF-8")))?;
-        Ok((text, Stamp::of(&metadata)))
+        Ok((text, stamp))
     }
 
     /// Waits for the lock that every writer of the directory holds, in any process.

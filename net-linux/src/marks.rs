@@ -19,6 +19,10 @@ pub const NFT_TABLE: &str = "cnidarian";
 /// group in one request, and waits for its grace periods once.
 pub const DOOMED_LINK_GROUP: u32 = 0x636e_6964;
 
+/// The link group of a veth that is being made: the letters `cnis`. The kernel takes an alias only after creation, so
+/// between the two this group and the name are the mark.
+pub const STAGED_LINK_GROUP: u32 = 0x636e_6973;
+
 /// Next-hop object ids of ours. Other programs (FRR, the kernel's own choice) count upwards from 1.
 pub const NEXTHOP_IDS: Range<u32> = 0xCB00_0000..0xCC00_0000;
 
@@ -47,6 +51,13 @@ pub fn host_interface(id: &EndpointId) -> InterfaceName {
     InterfaceName::new(&name).expect("three letters and twelve hexadecimal digits are fifteen bytes")
 }
 
+/// Whether a name has the form of [`host_interface`].
+#[must_use]
+pub fn is_host_interface(name: &str) -> bool {
+    let digits = name.strip_prefix(HOST_INTERFACE_PREFIX);
+    digits.is_some_and(|digits| digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// FNV-1a, 64 bits, folded: stable across versions of Rust, which `DefaultHasher` does not promise.
 fn hash(text: &str) -> u64 {
     let hash = text
@@ -70,6 +81,9 @@ mod tests {
     fn a_host_interface_keeps_its_name_for_ever() {
         let id = EndpointId::of("c0ffee", "eth0").unwrap();
         assert_eq!(host_interface(&id).as_str(), "cni079c4f592070");
+        assert!(
+            is_host_interface("cni079c4f592070") && !is_host_interface("cni0") && !is_host_interface("cni-podman001")
+        );
         assert_ne!(host_interface(&id), host_interface(&EndpointId::of("c0ffee", "eth1").unwrap()));
     }
 }

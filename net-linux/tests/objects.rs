@@ -38,7 +38,7 @@ fn with_veth(test: impl FnOnce(&mut Socket, u32) + Send) {
         let mut socket = Socket::route().unwrap();
         let mut batch = Batch::new();
         LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name("lo"));
-        veth("v0", "v1").create(&mut batch);
+        veth("v0", "v1").create(&mut socket).unwrap();
         LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name("v1"));
         socket.run_all(&mut batch).unwrap();
         let index = Link::get(&mut socket, &LinkId::Name("v0")).unwrap().unwrap().index;
@@ -52,6 +52,7 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
     with_veth(|socket, index| {
         let mut batch = Batch::new();
         Address::new(index, net("192.0.2.1/24")).create(&mut batch);
+        socket.run_all(&mut batch).unwrap();
         let plain = Vxlan { local: Some(ip("192.0.2.1")), underlay_index: index, ttl: 64, ..Vxlan::new(4096, 8472) };
         let shared = Vxlan { collect_metadata: true, ..Vxlan::new(0, 8473) };
         let six = Vxlan { local: Some(ip("2001:db8::1")), zero_checksum6: true, ..Vxlan::new(7, 8474) };
@@ -60,9 +61,8 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
             let then = LinkChange { alias: Some("cnidarian:vtep"), no_ipv6_autoconf: true, ..LinkChange::default() };
             let kind = NewLinkKind::Vxlan(vxlan.clone());
             let new = NewLink { mac: Some(mac), mtu_bytes: 1400, up: true, then, ..NewLink::new(name, kind) };
-            new.create(&mut batch);
+            new.create(socket).unwrap();
         }
-        socket.run_all(&mut batch).unwrap();
         let links = Link::dump(socket, &LinkFilter { kind: Some("vxlan"), ..LinkFilter::default() }).unwrap();
         let found: Vec<_> = links.iter().map(|link| (link.name.as_str(), &link.kind)).collect();
         let expected = [plain, shared, six].map(LinkKind::Vxlan);
@@ -80,10 +80,7 @@ fn a_link_takes_every_change_and_an_empty_alias_removes_it() {
     with_veth(|socket, index| {
         let id = LinkId::Index(index);
         let mac = MacAddr([2, 1, 1, 1, 1, 1]);
-        let mut batch = Batch::new();
-        NewLink::new("br0", NewLinkKind::Bridge).create(&mut batch);
-        socket.run_all(&mut batch).unwrap();
-        let bridge = Link::get(socket, &LinkId::Name("br0")).unwrap().unwrap().index;
+        let bridge = NewLink::new("br0", NewLinkKind::Bridge).create(socket).unwrap();
         let mut batch = Batch::new();
         LinkChange { up: Some(false), ..LinkChange::default() }.add(&mut batch, &id);
         LinkChange {
@@ -109,6 +106,17 @@ fn a_link_takes_every_change_and_an_empty_alias_removes_it() {
         assert_eq!(Link::get(socket, &id).unwrap().unwrap().alias, None);
         socket.run_all(&mut batch).unwrap();
         assert_eq!(Link::get(socket, &id).unwrap(), None);
+    });
+}
+
+#[test]
+fn making_a_device_never_touches_the_one_that_has_its_name() {
+    with_veth(|socket, index| {
+        let before = Link::get(socket, &LinkId::Index(index)).unwrap();
+        let then = LinkChange { alias: Some("cnidarian:mine"), up: Some(false), ..LinkChange::default() };
+        let error = NewLink { then, ..NewLink::new("v0", NewLinkKind::Bridge) }.create(socket).unwrap_err();
+        assert!(error.is_exists(), "{error}");
+        assert_eq!(Link::get(socket, &LinkId::Index(index)).unwrap(), before);
     });
 }
 
@@ -143,12 +151,11 @@ fn every_kind_of_route_reads_back_as_it_was_written() {
             Address::new(index, address).create(&mut batch);
         }
         let metadata = NewLinkKind::Vxlan(Vxlan { collect_metadata: true, ..Vxlan::new(0, 8472) });
-        NewLink { up: true, ..NewLink::new("x0", metadata) }.create(&mut batch);
+        let vxlan = NewLink { up: true, ..NewLink::new("x0", metadata) }.create(socket).unwrap();
         for nexthop in [NextHop::via(71, ip("10.0.0.9"), index), NextHop::via(72, ip("2001:db8::9"), index)] {
             nexthop.create(&mut batch);
         }
         socket.run_all(&mut batch).unwrap();
-        let vxlan = Link::get(socket, &LinkId::Name("x0")).unwrap().unwrap().index;
         let tunnel = TunnelKey { id: 4096, destination: ip("192.0.2.9"), source: None };
         let mut wanted = vec![
             Route { via: Some(ip("2001:db8::9")), index: Some(index), ..Route::new(net("10.9.0.0/16")) },
@@ -197,10 +204,8 @@ fn every_kind_of_route_reads_back_as_it_was_written() {
 #[test]
 fn nexthops_neighbours_and_forwarding_entries_read_back_as_they_were_written() {
     with_veth(|socket, index| {
-        let mut batch = Batch::new();
-        NewLink { up: true, ..NewLink::new("x0", NewLinkKind::Vxlan(Vxlan::new(1, 8472))) }.create(&mut batch);
-        socket.run_all(&mut batch).unwrap();
-        let vxlan = Link::get(socket, &LinkId::Name("x0")).unwrap().unwrap().index;
+        let kind = NewLinkKind::Vxlan(Vxlan::new(1, 8472));
+        let vxlan = NewLink { up: true, ..NewLink::new("x0", kind) }.create(socket).unwrap();
         let mac = MacAddr([2, 0, 0, 0, 0, 9]);
         let device = |ipv6| Hop::Device { index, via: None, onlink: false, ipv6, tunnel: None };
         let nexthops = [
@@ -250,10 +255,8 @@ fn nexthops_neighbours_and_forwarding_entries_read_back_as_they_were_written() {
 #[test]
 fn an_appended_destination_stands_beside_the_first() {
     with_veth(|socket, _| {
-        let mut batch = Batch::new();
-        NewLink { up: true, ..NewLink::new("x0", NewLinkKind::Vxlan(Vxlan::new(1, 8472))) }.create(&mut batch);
-        socket.run_all(&mut batch).unwrap();
-        let index = Link::get(socket, &LinkId::Name("x0")).unwrap().unwrap().index;
+        let kind = NewLinkKind::Vxlan(Vxlan::new(1, 8472));
+        let index = NewLink { up: true, ..NewLink::new("x0", kind) }.create(socket).unwrap();
         let entries = ["192.0.2.1", "192.0.2.2"].map(|to| FdbEntry::new(index, MacAddr([0; 6]), ip(to)));
         let mut batch = Batch::new();
         for entry in &entries {

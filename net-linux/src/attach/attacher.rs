@@ -1,6 +1,6 @@
 //! The verbs of an attachment, from the host's side. Never decides who is attached.
 
-use super::list::{self, endpoint_of, is_doomed};
+use super::list::{self, endpoint_of, is_doomed, is_staged};
 use super::{AttachError, AttachRequest, Attached, Attachment, Drifted, check, pod};
 use crate::link::{Link, LinkChange, LinkFilter, LinkId, NewLink, NewLinkKind, VethPeer, delete_group};
 use crate::marks;
@@ -45,55 +45,21 @@ impl Attacher {
         if *namespace == self.host {
             return Err(AttachError::HostNamespace { id: request.id.clone() });
         }
-        match self.create(namespace, request) {
+        let host_index = match self.create(namespace, request) {
             Err(error) if error.is_exists() => {
                 self.clear_the_way(namespace, request)?;
-                self.create(namespace, request).map_err(AttachError::netlink(&request.id))?;
+                self.create(namespace, request)
             }
-            created => created.map_err(AttachError::netlink(&request.id))?,
-        }
-        self.finish(namespace, request).inspect_err(|_| self.remove(request))
-    }
-
-    /// The veth and the host's end, in one `sendmsg`. Nothing is left of it after an error.
-    fn create(&mut self, namespace: &NetNs, request: &AttachRequest) -> netlink::Result<()> {
-        let name = request.host_interface();
-        let alias = marks::alias(request.id.as_str());
-        let peer =
-            VethPeer { name: request.id.interface(), mac: Some(request.pod_mac()), namespace: Some(namespace.as_fd()) };
-        let veth = NewLink {
-            mtu_bytes: request.mtu_bytes,
-            mac: Some(request.host_mac()),
-            // The pod's end is still down, so there is no carrier and the kernel makes no IPv6 address before it reads,
-            // in the same request, that it shall not.
-            then: LinkChange { up: Some(true), alias: Some(&alias), no_ipv6_autoconf: true, ..LinkChange::default() },
-            ..NewLink::new(name.as_str(), NewLinkKind::Veth(peer))
+            created => created,
         };
-        let mut batch = Batch::new();
-        veth.create(&mut batch);
-        let mut results = self.socket.run(&mut batch).into_iter();
-        let (made, changed) = (results.next().unwrap_or(Ok(())), results.next().unwrap_or(Ok(())));
-        made?;
-        changed.inspect_err(|_| self.remove(request))
-    }
-
-    fn finish(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Attachment, AttachError> {
-        let failed = AttachError::netlink(&request.id);
+        let host_index = host_index.map_err(AttachError::netlink(&request.id))?;
         let entered = namespace.run(|| pod::set_up(request));
-        let pod_index = entered.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })??;
-        let host_interface = request.host_interface();
-        let host = Link::get(&mut self.socket, &LinkId::Name(host_interface.as_str())).map_err(&failed)?;
-        let host = host.ok_or_else(|| {
-            failed(netlink::Error::Missing {
-                operation: "attach",
-                object: format!("interface {host_interface}"),
-                missing: "the host's end of the veth".to_owned(),
-            })
-        })?;
+        let pod_index = entered.map_err(|source| AttachError::Namespace { id: request.id.clone(), source }).flatten();
+        let pod_index = pod_index.inspect_err(|_| self.remove(host_index))?;
         Ok(Attachment {
             id: request.id.clone(),
-            host_interface,
-            host_index: host.index,
+            host_interface: request.host_interface(),
+            host_index,
             host_mac: request.host_mac(),
             pod_index,
             pod_mac: request.pod_mac(),
@@ -102,28 +68,52 @@ impl Attacher {
         })
     }
 
+    /// The veth and the host's end; gives its index. Nothing is left of it after an error.
+    fn create(&mut self, namespace: &NetNs, request: &AttachRequest) -> netlink::Result<u32> {
+        let name = request.host_interface();
+        let alias = marks::alias(request.id.as_str());
+        let peer =
+            VethPeer { name: request.id.interface(), mac: Some(request.pod_mac()), namespace: Some(namespace.as_fd()) };
+        let veth = NewLink {
+            mtu_bytes: request.mtu_bytes,
+            mac: Some(request.host_mac()),
+            group: marks::STAGED_LINK_GROUP,
+            // The pod's end is still down, so there is no carrier and the kernel makes no IPv6 address before it reads,
+            // in the same request, that it shall not.
+            then: LinkChange {
+                up: Some(true),
+                alias: Some(&alias),
+                group: Some(0),
+                no_ipv6_autoconf: true,
+                ..LinkChange::default()
+            },
+            ..NewLink::new(name.as_str(), NewLinkKind::Veth(peer))
+        };
+        veth.create(&mut self.socket)
+    }
+
     /// Takes back what `create` made. Its errors can't help the caller: the first error is what matters, and a link that
     /// stays is found by its alias.
-    fn remove(&mut self, request: &AttachRequest) {
+    fn remove(&mut self, host_index: u32) {
         let mut batch = Batch::new();
-        LinkId::Name(request.host_interface().as_str()).delete(&mut batch);
+        LinkId::Index(host_index).delete(&mut batch);
         self.socket.run(&mut batch);
     }
 
-    /// Finds out who is in the way, and deletes doomed links of ours that are.
+    /// Finds out who is in the way, and deletes links of ours that are doomed or were never finished.
     fn clear_the_way(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<(), AttachError> {
         let failed = AttachError::netlink(&request.id);
         let host_interface = request.host_interface();
-        let mut doomed = Vec::new();
+        let mut in_the_way = Vec::new();
         if let Some(link) = Link::get(&mut self.socket, &LinkId::Name(host_interface.as_str())).map_err(&failed)? {
-            if endpoint_of(&link).as_ref() != Some(&request.id) {
+            if endpoint_of(&link).as_ref() != Some(&request.id) && !is_staged(&link) {
                 let alias = link.alias.unwrap_or_default();
                 return Err(AttachError::ForeignInterface { id: request.id.clone(), host_interface, alias });
             }
-            if !is_doomed(&link) {
+            if !is_doomed(&link) && !is_staged(&link) {
                 return Err(AttachError::AlreadyAttached { id: request.id.clone(), host_interface });
             }
-            doomed.push(link.index);
+            in_the_way.push(link.index);
         }
         let inside = namespace.run(|| {
             let mut socket = Socket::route()?;
@@ -131,25 +121,27 @@ impl Attacher {
         });
         let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
         if let Some(link) = inside.map_err(&failed)? {
-            match self.doomed_other_end(&link).map_err(&failed)? {
-                Some(index) => doomed.push(index),
+            match self.abandoned_other_end(&link).map_err(&failed)? {
+                Some(index) => in_the_way.push(index),
                 None => return Err(AttachError::InterfaceExists { id: request.id.clone() }),
             }
         }
-        doomed.dedup();
+        in_the_way.dedup();
         let mut batch = Batch::new();
-        for index in doomed {
+        for index in in_the_way {
             LinkId::Index(index).delete(&mut batch);
         }
         gone_is_ok(self.socket.run(&mut batch)).map(|_| ()).map_err(&failed)
     }
 
-    /// The host's end of a pod's link, when it is a doomed one of ours.
-    fn doomed_other_end(&mut self, pod_end: &Link) -> netlink::Result<Option<u32>> {
+    /// The host's end of a pod's link, when it is one of ours that is doomed or was never finished.
+    fn abandoned_other_end(&mut self, pod_end: &Link) -> netlink::Result<Option<u32>> {
         let Some(index) = pod_end.peer_index else { return Ok(None) };
         let host_end = Link::get(&mut self.socket, &LinkId::Index(index))?;
-        let ours =
-            |link: &Link| link.peer_index == Some(pod_end.index) && is_doomed(link) && endpoint_of(link).is_some();
+        let ours = |link: &Link| {
+            let abandoned = is_staged(link) || is_doomed(link) && endpoint_of(link).is_some();
+            abandoned && link.peer_index == Some(pod_end.index)
+        };
         Ok(host_end.filter(ours).map(|link| link.index))
     }
 
@@ -191,6 +183,19 @@ impl Attacher {
         }
         gone_is_ok(self.socket.run(&mut batch))?;
         Ok(ours.len())
+    }
+
+    /// Deletes veths of ours that a crash left half made, and says how many. To be called at start, while nobody attaches.
+    ///
+    /// # Errors
+    /// The kernel refused, or could not be read.
+    pub fn sweep(&mut self) -> netlink::Result<usize> {
+        let links = Link::dump(&mut self.socket, &LinkFilter { kind: Some("veth"), ..LinkFilter::default() })?;
+        let mut batch = Batch::new();
+        for link in links.iter().filter(|link| is_staged(link)) {
+            LinkId::Index(link.index).delete(&mut batch);
+        }
+        gone_is_ok(self.socket.run(&mut batch))
     }
 
     /// Our attachments, doomed ones too.

@@ -1,6 +1,6 @@
 //! Our attachments as the host shows them. Never looks into a pod.
 
-use crate::link::{Link, LinkFilter};
+use crate::link::{Link, LinkFilter, LinkKind};
 use crate::marks;
 use crate::netlink::{Result, Socket};
 use cni_core::model::{EndpointId, InterfaceName, MacAddr};
@@ -38,6 +38,11 @@ pub(super) fn endpoint_of(link: &Link) -> Option<EndpointId> {
 /// Whether a link is in the group of doomed links.
 pub(super) fn is_doomed(link: &Link) -> bool {
     link.group == marks::DOOMED_LINK_GROUP
+}
+
+/// Whether a link is a veth of ours whose making was cut short before it got its alias.
+pub(super) fn is_staged(link: &Link) -> bool {
+    link.group == marks::STAGED_LINK_GROUP && link.kind == LinkKind::Veth && marks::is_host_interface(&link.name)
 }
 
 pub(super) fn list(socket: &mut Socket) -> Result<Vec<Attached>> {

@@ -2,9 +2,9 @@
 
 use super::{
     CREATE, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD, LinkChange, LinkId, RTM_NEWLINK, Vxlan, ifinfomsg,
+    IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD, Link, LinkChange, LinkId, RTM_NEWLINK, Vxlan, ifinfomsg,
 };
-use crate::netlink::{Batch, Message};
+use crate::netlink::{Batch, Error, Message, Result, Socket, wire};
 use cni_core::model::MacAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -60,8 +60,8 @@ pub struct NewLink<'a> {
     pub group: u32,
     /// Whether it is brought up at once. Not for a veth whose peer is in another namespace.
     pub up: bool,
-    /// What is set by a second request of the same batch, because the kernel does not take it at creation: alias,
-    /// IPv6 address generation, master.
+    /// What is set by a second request, because the kernel does not take it at creation: alias, IPv6 address
+    /// generation, master.
     pub then: LinkChange<'a>,
 }
 
@@ -72,35 +72,56 @@ impl<'a> NewLink<'a> {
         Self { name, kind, mtu_bytes: 0, mac: None, group: 0, up: false, then: LinkChange::default() }
     }
 
-    /// Adds the request, and a second one for [`then`](Self::then) when that asks for anything.
-    pub fn create(&self, batch: &mut Batch) {
-        let object = format_args!("{} {}", self.kind.name(), self.name);
-        batch.add("create", object, RTM_NEWLINK, CREATE, |message| {
-            let flags = if self.up { IFF_UP } else { 0 };
-            ifinfomsg(message, 0, flags, flags);
-            message.text(IFLA_IFNAME, self.name);
-            self.write_common(message, self.mac);
-            if self.group != 0 {
-                message.u32(IFLA_GROUP, self.group);
+    /// Makes it and gives its index. After an error nothing is left, and a device that has the name already is untouched.
+    ///
+    /// # Errors
+    /// `EEXIST` when the name is taken (for a veth: one of the names); the kernel refused; the socket failed.
+    pub fn create(&self, socket: &mut Socket) -> Result<u32> {
+        let object = format!("{} {}", self.kind.name(), self.name);
+        // The echo has the index (Linux 6.2).
+        let flags = CREATE | wire::NLM_F_ECHO;
+        let body = |message: &mut Message<'_>| self.write(message);
+        let echo = socket.query("create", &object, RTM_NEWLINK, flags, body, super::read::parse)?;
+        let echoed = echo.into_iter().find(|link| link.name == self.name).map(|link| link.index);
+        let index = match echoed {
+            Some(index) => index,
+            None => {
+                let missing = || Error::Missing { operation: "create", object, missing: "the new device".to_owned() };
+                Link::get(socket, &LinkId::Name(self.name))?.ok_or_else(missing)?.index
             }
-            message.nest(IFLA_LINKINFO, |info| {
-                info.text(IFLA_INFO_KIND, self.kind.name());
-                match &self.kind {
-                    NewLinkKind::Vxlan(vxlan) => {
-                        info.nest(IFLA_INFO_DATA, |data| vxlan.write(data));
-                    }
-                    NewLinkKind::Veth(peer) => {
-                        info.nest(IFLA_INFO_DATA, |data| {
-                            data.nest(VETH_INFO_PEER, |message| self.write_peer(message, peer));
-                        });
-                    }
-                    NewLinkKind::Bridge | NewLinkKind::Dummy => {}
-                }
-            });
-        });
+        };
+        // By index: a change by name, in one batch with the creation, would hit a stranger's device if the creation failed.
         if !self.then.is_empty() {
-            self.then.add(batch, &LinkId::Name(self.name));
+            let mut batch = Batch::new();
+            self.then.add(&mut batch, &LinkId::Index(index));
+            let changed = socket.run_all(&mut batch);
+            changed.inspect_err(|_| remove(socket, index))?;
         }
+        Ok(index)
+    }
+
+    fn write(&self, message: &mut Message<'_>) {
+        let flags = if self.up { IFF_UP } else { 0 };
+        ifinfomsg(message, 0, flags, flags);
+        message.text(IFLA_IFNAME, self.name);
+        self.write_common(message, self.mac);
+        if self.group != 0 {
+            message.u32(IFLA_GROUP, self.group);
+        }
+        message.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, self.kind.name());
+            match &self.kind {
+                NewLinkKind::Vxlan(vxlan) => {
+                    info.nest(IFLA_INFO_DATA, |data| vxlan.write(data));
+                }
+                NewLinkKind::Veth(peer) => {
+                    info.nest(IFLA_INFO_DATA, |data| {
+                        data.nest(VETH_INFO_PEER, |message| self.write_peer(message, peer));
+                    });
+                }
+                NewLinkKind::Bridge | NewLinkKind::Dummy => {}
+            }
+        });
     }
 
     fn write_common(&self, message: &mut Message<'_>, mac: Option<MacAddr>) {
@@ -120,4 +141,11 @@ impl<'a> NewLink<'a> {
             message.u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
         }
     }
+}
+
+/// Takes back what was made. The first error is what matters to the caller; this one's could not help.
+fn remove(socket: &mut Socket, index: u32) {
+    let mut batch = Batch::new();
+    LinkId::Index(index).delete(&mut batch);
+    socket.run(&mut batch);
 }

@@ -161,9 +161,8 @@ fn build_host(host: &Host) -> Result<(), LabError> {
 }
 
 fn create(socket: &mut Socket, link: &NewLink<'_>) -> Result<(), LabError> {
-    let mut batch = Batch::new();
-    link.create(&mut batch);
-    Ok(socket.run_all(&mut batch)?)
+    link.create(socket)?;
+    Ok(())
 }
 
 fn address(socket: &mut Socket, index: u32, addresses: &[IpNet]) -> Result<(), LabError> {

@@ -10,6 +10,7 @@
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
+//! | [`ethtool`] | offload features of devices |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
@@ -20,6 +21,7 @@
 pub mod addr;
 pub mod attach;
 pub mod endpoint;
+pub mod ethtool;
 pub mod fdb;
 pub mod link;
 pub mod marks;

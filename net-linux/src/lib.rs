@@ -10,6 +10,8 @@
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
+//! | [`sysctl`] | kernel parameters |
+//! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
@@ -38,3 +40,4 @@ pub mod route;
 #[allow(unsafe_code)]
 mod sys;
 pub mod sysctl;
+pub mod tun;

@@ -3,3 +3,4 @@
 pub(crate) mod ns;
 pub(crate) mod ready;
 pub(crate) mod sockopt;
+pub(crate) mod tun;

@@ -3,6 +3,7 @@
 
 use super::{AddResult, CniError, Dns, ErrorCode, ResultError, SpecVersion, VersionError};
 use crate::model::{EndpointId, InvalidName, NetworkName, PluginType};
+use crate::strict::{self, StrictError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -18,13 +19,12 @@ pub(crate) const ATTACHMENTS: &str = "cni.dev/attachments";
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfError {
-    /// Not JSON, or a known field of a wrong type.
-    #[error("network configuration: {source}")]
-    Decode {
-        /// What is wrong, and where.
-        #[from]
-        source: serde_json::Error,
-    },
+    /// Not JSON.
+    #[error("network configuration: no JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// A field of the specification has a wrong type.
+    #[error("network configuration: {0}")]
+    Type(#[from] StrictError),
     /// A field that must be there is missing or empty.
     #[error("network configuration: {field} is missing: {right}")]
     Missing {
@@ -48,21 +48,16 @@ pub enum ConfError {
     #[error("network configuration: prevResult: {0}")]
     PrevResult(#[source] ResultError),
     /// A field that a plugin does not know.
-    #[error("network configuration: {key}: {value} is not supported: {source}")]
+    #[error("network configuration: {}: {value} is not supported: {}", source.path, source.problem)]
     Unsupported {
-        /// The field.
-        key: String,
         /// Its value.
         value: Value,
-        /// What is known instead.
-        source: serde_json::Error,
+        /// The field, and what is known instead.
+        source: StrictError,
     },
-    /// A plugin's own field with a wrong value.
-    #[error("network configuration: {source}")]
-    Invalid {
-        /// What is wrong, and where.
-        source: serde_json::Error,
-    },
+    /// A plugin's own field with a wrong value, or a truth value that is none.
+    #[error("network configuration: {0}")]
+    Invalid(#[source] StrictError),
 }
 
 impl ConfError {
@@ -70,11 +65,11 @@ impl ConfError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Decode { .. } | Self::PrevResult(_) | Self::Version(VersionError::Malformed { .. }) => {
+            Self::Syntax(_) | Self::Type(_) | Self::PrevResult(_) | Self::Version(VersionError::Malformed { .. }) => {
                 ErrorCode::Decode
             }
             Self::Version(VersionError::Unknown { .. }) => ErrorCode::IncompatibleVersion,
-            Self::Missing { .. } | Self::Name { .. } | Self::Invalid { .. } => ErrorCode::InvalidConfig,
+            Self::Missing { .. } | Self::Name { .. } | Self::Invalid(_) => ErrorCode::InvalidConfig,
             Self::Unsupported { .. } => ErrorCode::UnsupportedField,
         }
     }
@@ -102,13 +97,13 @@ impl IpamConf {
     /// # Errors
     /// [`ConfError::Unsupported`] for a field the type does not know, [`ConfError::Invalid`] for a wrong value.
     pub fn own<T: DeserializeOwned>(&self) -> Result<T, ConfError> {
-        own(self.other.clone())
+        own(self.other.clone(), "ipam")
     }
 
     fn parse(mut object: Map<String, Value>) -> Result<Self, ConfError> {
         let plugin = match object.remove("type") {
             None | Some(Value::Null) => None,
-            Some(value) => match serde_json::from_value::<String>(value)? {
+            Some(value) => match strict::from_value::<String>(value, "ipam.type")? {
                 name if name.is_empty() => None,
                 name => Some(PluginType::new(&name).map_err(|source| ConfError::Name { field: "ipam.type", source })?),
             },
@@ -183,7 +178,7 @@ impl NetConf {
     /// # Errors
     /// [`ConfError`]; nothing of the configuration is used then.
     pub fn parse(json: &[u8]) -> Result<Self, ConfError> {
-        Self::checked(serde_json::from_slice(json)?)
+        Self::from_json(serde_json::from_slice(json)?)
     }
 
     /// As [`Self::parse`], from a JSON value.
@@ -191,7 +186,7 @@ impl NetConf {
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_json(json: Value) -> Result<Self, ConfError> {
-        Self::checked(serde_json::from_value(json)?)
+        Self::checked(strict::from_value(json, "")?)
     }
 
     fn checked(raw: RawNetConf) -> Result<Self, ConfError> {
@@ -266,7 +261,7 @@ impl NetConf {
         let mut fields = self.other.clone();
         // libcni passes `capabilities` on, against the specification.
         fields.retain(|key, _| key != "capabilities" && !key.starts_with(RESERVED_PREFIX));
-        own(fields)
+        own(fields, "")
     }
 
     /// The conventional capability argument `ips`, or another one, as a type of the plugin's.
@@ -276,9 +271,9 @@ impl NetConf {
     pub fn capability<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, ConfError> {
         match self.runtime_config.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                serde_json::from_value(value.clone()).map(Some).map_err(|source| ConfError::Invalid { source })
-            }
+            Some(value) => strict::from_value(value.clone(), &format!("runtimeConfig.{name}"))
+                .map(Some)
+                .map_err(ConfError::Invalid),
         }
     }
 }
@@ -300,12 +295,13 @@ impl PluginConf {
     /// # Errors
     /// [`ConfError`].
     pub fn parse(json: &[u8]) -> Result<Self, ConfError> {
-        Self::from_object(serde_json::from_slice(json)?)
+        Self::from_object(object(json)?, "")
     }
 
-    pub(crate) fn from_object(mut other: Map<String, Value>) -> Result<Self, ConfError> {
-        let plugin = text(other.remove("type"))?;
-        let capabilities = other.remove("capabilities").map(serde_json::from_value::<Option<_>>).transpose()?.flatten();
+    /// `root` is where the object stands, for errors.
+    pub(super) fn from_object(mut other: Map<String, Value>, root: &str) -> Result<Self, ConfError> {
+        let plugin: Option<String> = take(&mut other, root, "type")?;
+        let capabilities: Option<_> = take(&mut other, root, "capabilities")?;
         Ok(Self { plugin: plugin_type(plugin.as_deref())?, capabilities: capabilities.unwrap_or_default(), other })
     }
 
@@ -348,19 +344,31 @@ fn plugin_type(name: Option<&str>) -> Result<PluginType, ConfError> {
     PluginType::new(name).map_err(|source| ConfError::Name { field: "type", source })
 }
 
-/// A string, or nothing.
-pub(super) fn text(value: Option<Value>) -> Result<Option<String>, ConfError> {
-    Ok(value.map(serde_json::from_value::<Option<String>>).transpose()?.flatten())
+/// An object and nothing else.
+pub(super) fn object(json: &[u8]) -> Result<Map<String, Value>, ConfError> {
+    Ok(strict::from_value(serde_json::from_slice(json)?, "")?)
 }
 
-fn own<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, ConfError> {
-    serde_json::from_value(Value::Object(fields.clone())).map_err(|source| {
-        // The specification wants key and value of an unsupported field (1.1.0, section 5, code 2).
-        let message = source.to_string();
-        let key = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        match key.and_then(|key| fields.get_key_value(key)) {
-            Some((key, value)) => ConfError::Unsupported { key: key.clone(), value: value.clone(), source },
-            None => ConfError::Invalid { source },
+/// Takes a field out, `null` and absent being the same.
+pub(super) fn take<T: DeserializeOwned>(
+    object: &mut Map<String, Value>,
+    root: &str,
+    key: &str,
+) -> Result<Option<T>, ConfError> {
+    let Some(value) = object.remove(key) else { return Ok(None) };
+    Ok(strict::from_value(value, &format!("{root}.{key}"))?)
+}
+
+fn own<T: DeserializeOwned>(fields: Map<String, Value>, root: &str) -> Result<T, ConfError> {
+    let fields = Value::Object(fields);
+    strict::from_value(fields.clone(), root).map_err(|source| {
+        if !source.problem.starts_with("no such key") {
+            return ConfError::Invalid(source);
         }
+        // The specification wants key and value of an unsupported field (1.1.0, section 5, code 2).
+        let path = source.path.strip_prefix(root).unwrap_or(&source.path).trim_start_matches('.');
+        let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
+        let value = fields.pointer(&pointer).cloned().unwrap_or_default();
+        ConfError::Unsupported { value, source }
     })
 }

@@ -5,6 +5,7 @@
 
 use super::result::{empty_is_none, null_is_default};
 use super::{AddResult, Dns, Interface, IpConfig, ResultError, Route, SpecVersion};
+use crate::strict;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -85,31 +86,22 @@ struct Ip01 {
 }
 
 pub(super) fn from_json(json: Value, default: SpecVersion) -> Result<AddResult, ResultError> {
-    let mut object = match json {
-        Value::Null => Map::new(),
-        Value::Object(object) => object,
-        other => {
-            let source = serde::de::Error::custom(format!("expected an object, found {other}"));
-            return Err(ResultError::Decode { version: default, source });
-        }
-    };
-    let version = match object.remove("cniVersion") {
-        None | Some(Value::Null) => default,
-        Some(Value::String(text)) if text.is_empty() => default,
-        Some(Value::String(text)) => text.parse()?,
-        Some(other) => {
-            let source = serde::de::Error::custom(format!("cniVersion: expected a string, found {other}"));
-            return Err(ResultError::Decode { version: default, source });
-        }
+    let in_version = |version| move |source| ResultError::Field { version, source };
+    let mut object: Map<String, Value> =
+        strict::from_value::<Option<_>>(json, "").map_err(in_version(default))?.unwrap_or_default();
+    let version = object.remove("cniVersion").unwrap_or_default();
+    let version: Option<String> = strict::from_value(version, "cniVersion").map_err(in_version(default))?;
+    let version = match version.as_deref() {
+        None | Some("") => default,
+        Some(text) => text.parse()?,
     };
     let object = Value::Object(object);
-    let decode = |source| ResultError::Decode { version, source };
     if version >= SpecVersion::V1_0_0 {
-        serde_json::from_value(object).map_err(decode)
+        strict::from_value(object, "").map_err(in_version(version))
     } else if version >= SpecVersion::V0_3_0 {
-        serde_json::from_value(object).map(from_03).map_err(decode)
+        strict::from_value(object, "").map(from_03).map_err(in_version(version))
     } else {
-        serde_json::from_value(object).map(from_01).map_err(decode)
+        strict::from_value(object, "").map(from_01).map_err(in_version(version))
     }
 }
 
@@ -121,7 +113,7 @@ pub(super) fn to_json(result: &AddResult, version: SpecVersion) -> Result<Value,
     } else {
         serde_json::to_value(to_01(result, version)?)
     };
-    let mut json = json.map_err(|source| ResultError::Decode { version, source })?;
+    let mut json = json?;
     json["cniVersion"] = version.as_str().into();
     Ok(json)
 }

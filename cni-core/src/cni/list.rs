@@ -1,9 +1,10 @@
 //! A network's configuration as an administrator writes it: a list of plugins (CNI 1.1.0, section 1). Never reads a
 //! file; `runtime` does.
 
-use super::conf::{network_name, text};
+use super::conf::{network_name, object, take, version_or_first};
 use super::{ConfError, PluginConf, SpecVersion};
 use crate::model::NetworkName;
+use crate::strict::StrictError;
 use serde_json::{Map, Value};
 
 /// A network configuration.
@@ -34,15 +35,10 @@ impl NetConfList {
     /// [`ConfError`]. A list without `plugins` is fine here unless it says `loadOnlyInlinedPlugins`; an empty
     /// `plugins` is not.
     pub fn parse(json: &[u8]) -> Result<Self, ConfError> {
-        let mut other: Map<String, Value> = serde_json::from_slice(json)?;
-        let name = network_name(text(other.remove("name"))?.as_deref())?;
-        let first = text(other.remove("cniVersion"))?.filter(|version| !version.is_empty());
-        let cni_versions: Vec<String> = other
-            .remove("cniVersions")
-            .map(serde_json::from_value::<Option<_>>)
-            .transpose()?
-            .flatten()
-            .unwrap_or_default();
+        let mut other = object(json)?;
+        let name = network_name(take::<String>(&mut other, "", "name")?.as_deref())?;
+        let first = take::<String>(&mut other, "", "cniVersion")?.filter(|version| !version.is_empty());
+        let cni_versions: Vec<String> = take(&mut other, "", "cniVersions")?.unwrap_or_default();
         let cni_version = if first.is_none() && cni_versions.is_empty() {
             SpecVersion::V0_1_0
         } else {
@@ -51,15 +47,17 @@ impl NetConfList {
         let disable_check = truth(&mut other, "disableCheck")?;
         let disable_gc = truth(&mut other, "disableGC")?;
         let load_only_inlined_plugins = truth(&mut other, "loadOnlyInlinedPlugins")?;
-        let plugins: Option<Vec<Map<String, Value>>> =
-            other.remove("plugins").map(serde_json::from_value).transpose()?;
+        let plugins: Option<Vec<Map<String, Value>>> = take(&mut other, "", "plugins")?;
         let missing = ConfError::Missing { field: "plugins", right: "list at least one plugin" };
         match &plugins {
             Some(plugins) if plugins.is_empty() => return Err(missing),
             None if load_only_inlined_plugins => return Err(missing),
             _ => {}
         }
-        let plugins = plugins.unwrap_or_default().into_iter().map(PluginConf::from_object).collect::<Result<_, _>>()?;
+        let plugins = plugins.unwrap_or_default().into_iter().enumerate();
+        let plugins = plugins
+            .map(|(index, plugin)| PluginConf::from_object(plugin, &format!("plugins[{index}]")))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             cni_version,
             cni_versions,
@@ -77,16 +75,18 @@ impl NetConfList {
     /// # Errors
     /// [`ConfError`].
     pub fn from_single(json: &[u8]) -> Result<Self, ConfError> {
-        let object: Map<String, Value> = serde_json::from_slice(json)?;
-        let version = text(object.get("cniVersion").cloned())?.filter(|version| !version.is_empty());
+        let object = object(json)?;
+        // Both stay in the object: they are the plugin's own fields in this form.
+        let version = take::<String>(&mut object.clone(), "", "cniVersion")?;
+        let name = take::<String>(&mut object.clone(), "", "name")?;
         Ok(Self {
-            cni_version: super::conf::version_or_first(version.as_deref())?,
+            cni_version: version_or_first(version.as_deref())?,
             cni_versions: Vec::new(),
-            name: network_name(text(object.get("name").cloned())?.as_deref())?,
+            name: network_name(name.as_deref())?,
             disable_check: false,
             disable_gc: false,
             load_only_inlined_plugins: true,
-            plugins: vec![PluginConf::from_object(object)?],
+            plugins: vec![PluginConf::from_object(object, "")?],
             other: Map::new(),
         })
     }
@@ -124,8 +124,8 @@ fn truth(object: &mut Map<String, Value>, key: &'static str) -> Result<bool, Con
         Some(Value::String(word)) if word.eq_ignore_ascii_case("true") => Ok(true),
         Some(Value::String(word)) if word.eq_ignore_ascii_case("false") => Ok(false),
         Some(other) => {
-            let source = serde::de::Error::custom(format!("{key}: expected true or false, found {other}"));
-            Err(ConfError::Invalid { source })
+            let problem = format!("expected true or false, found {other}");
+            Err(ConfError::Invalid(StrictError { path: key.to_owned(), problem }))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! and read by [`super::convert`]; nothing here decides what a result should be.
 
 use super::{CniError, ErrorCode, SpecVersion, convert};
+use crate::strict::StrictError;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -157,13 +158,16 @@ impl Dns {
 /// A result that cannot be read, or not be said in a version.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
-    /// Not JSON, or a field of a wrong type or value.
+    /// Not JSON.
+    #[error("result: no JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// A field of a wrong type or value.
     #[error("result of CNI {version}: {source}")]
-    Decode {
+    Field {
         /// The version it was read as.
         version: SpecVersion,
-        /// What is wrong.
-        source: serde_json::Error,
+        /// Which field, and what is wrong.
+        source: StrictError,
     },
     /// `cniVersion` of the result cannot be used.
     #[error("result: {0}")]
@@ -189,7 +193,7 @@ pub enum ResultError {
 impl From<ResultError> for CniError {
     fn from(error: ResultError) -> Self {
         let code = match &error {
-            ResultError::Decode { .. } => ErrorCode::Decode,
+            ResultError::Syntax(_) | ResultError::Field { .. } => ErrorCode::Decode,
             ResultError::Version(version) => return Self::from(version.clone()),
             ResultError::NoAddress { .. } => ErrorCode::IncompatibleVersion,
             ResultError::NoSuchInterface { .. } => ErrorCode::INTERNAL,
@@ -202,10 +206,9 @@ impl AddResult {
     /// Reads a result. Its own `cniVersion` says which form it has; `default` where it says nothing.
     ///
     /// # Errors
-    /// [`ResultError::Decode`] and [`ResultError::Version`].
+    /// [`ResultError::Syntax`], [`ResultError::Field`] and [`ResultError::Version`].
     pub fn parse(json: &[u8], default: SpecVersion) -> Result<Self, ResultError> {
-        let value = serde_json::from_slice(json).map_err(|source| ResultError::Decode { version: default, source })?;
-        Self::from_json(value, default)
+        Self::from_json(serde_json::from_slice(json)?, default)
     }
 
     /// As [`Self::parse`], from a JSON value. JSON's `null` is the empty result, as plugins without any answer it.

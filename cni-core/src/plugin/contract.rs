@@ -42,6 +42,22 @@ pub enum Netns {
 ///    request does not say which are valid.
 /// 7. What is delegated is delegated in every verb ([`super::Delegate`]).
 /// 8. Calls for different containers may run at the same time.
+///
+/// Leaving out a verb does not compile:
+/// ```compile_fail,E0046
+/// # use cni_core::cni::{AddResult, CniError, SpecVersion};
+/// # use cni_core::plugin::*;
+/// struct NoGc;
+/// impl Plugin for NoGc {
+///     fn about(&self) -> About {
+///         About { name: "no-gc", version: "1.0.0", spec: SpecVersion::ALL, netns: Netns::NotUsed }
+///     }
+///     fn add(&self, _: &AddRequest) -> Result<AddResult, CniError> { Ok(AddResult::default()) }
+///     fn del(&self, _: &DelRequest) -> Result<(), CniError> { Ok(()) }
+///     fn check(&self, _: &CheckRequest) -> Result<(), CniError> { Ok(()) }
+///     fn status(&self, _: &StatusRequest) -> Result<(), CniError> { Ok(()) }
+/// }
+/// ```
 pub trait Plugin {
     /// What this plugin is.
     fn about(&self) -> About;

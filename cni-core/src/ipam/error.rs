@@ -3,8 +3,10 @@
 use super::host_local::HostLocalError;
 use super::{Family, LeaseStoreError, Usage};
 use crate::model::EndpointId;
+use crate::store;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// An error of an allocator.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -115,6 +117,9 @@ pub enum IpamError {
     /// `host-local` failed.
     #[error(transparent)]
     HostLocal(#[from] HostLocalError),
+    /// The store of pools and blocks failed.
+    #[error("store: {0}")]
+    Store(#[source] Arc<store::Error>),
     /// The journal failed.
     #[error(transparent)]
     Leases(#[from] LeaseStoreError),
@@ -133,6 +138,9 @@ impl IpamError {
     /// Whether the same call may succeed a little later without anybody changing the configuration.
     #[must_use]
     pub fn is_transient(&self) -> bool {
+        if let Self::Store(error) = self {
+            return error.is_transient();
+        }
         matches!(
             self,
             Self::Busy { .. }
@@ -140,5 +148,11 @@ impl IpamError {
                 | Self::Exhausted { .. }
                 | Self::Leases(LeaseStoreError::Storage { .. })
         )
+    }
+}
+
+impl From<store::Error> for IpamError {
+    fn from(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
     }
 }

@@ -6,6 +6,7 @@ mod item;
 mod mac;
 mod names;
 mod peer;
+mod selector;
 
 pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
@@ -13,3 +14,4 @@ pub use item::{LocalBlock, NetworkItem, NetworkKey};
 pub use mac::{MacAddr, ParseMacError};
 pub use names::{ContainerId, EndpointId, InterfaceName, InvalidName, NetworkName, NodeName, PluginType};
 pub use peer::{Encapsulation, Peer, PeerPrefix};
+pub use selector::{LabelSelector, SelectorExpression, SelectorOperator};

@@ -110,6 +110,9 @@ impl Parameters {
             return Ok(parameters);
         }
         parameters.path = search_path(environment)?;
+        if parameters.path.is_empty() && needs.contains(&"CNI_PATH") {
+            return Err(wrong("CNI_PATH", "has no directory", "name at least one, as in /opt/cni/bin"));
+        }
         if verb.is_about_an_attachment() {
             parameters.container_id = name(environment, "CNI_CONTAINERID", ContainerId::new)?;
             parameters.ifname = name(environment, "CNI_IFNAME", InterfaceName::new)?;

@@ -1,10 +1,11 @@
 //! Handing a part of the work to another plugin, as IPAM (CNI 1.1.0, section 4). Never changes what the other plugin
-//! gets: the same environment, the same configuration.
+//! gets, unless told to: the same environment, the same configuration.
 
 use super::Origin;
-use crate::cni::{AddResult, CniError, ErrorCode, NetConf, Verb};
+use crate::cni::{AddResult, CniError, ConfError, ErrorCode, NetConf, SpecVersion, Verb};
 use crate::model::PluginType;
 use crate::runtime::{Invocation, call};
+use std::borrow::Cow;
 
 /// Another plugin, to be called with the request at hand.
 ///
@@ -22,13 +23,24 @@ use crate::runtime::{Invocation, call};
 #[derive(Debug)]
 pub struct Delegate<'a> {
     origin: &'a Origin,
-    conf: &'a NetConf,
+    version: SpecVersion,
+    stdin: Cow<'a, [u8]>,
     plugin: PluginType,
 }
 
 impl<'a> Delegate<'a> {
     pub(super) fn new(origin: &'a Origin, conf: &'a NetConf, plugin: PluginType) -> Self {
-        Self { origin, conf, plugin }
+        Self { origin, version: conf.cni_version, stdin: Cow::Borrowed(&origin.stdin), plugin }
+    }
+
+    /// The same with a configuration of the calling plugin's making, for meta plugins that translate. Give the same one
+    /// in every verb.
+    ///
+    /// # Errors
+    /// [`ConfError::PrevResult`] when its previous result cannot be said in its version.
+    pub fn configured(self, conf: &NetConf) -> Result<Self, ConfError> {
+        let stdin = conf.to_json()?.to_string().into_bytes();
+        Ok(Self { version: conf.cni_version, stdin: Cow::Owned(stdin), ..self })
     }
 
     /// ADD, then `then` with its result. When either fails the plugin is called with DEL, and the error is returned.
@@ -37,7 +49,7 @@ impl<'a> Delegate<'a> {
     /// The plugin's error, or that of `then`. What DEL could not undo stands in `details`.
     pub fn add<T>(&self, then: impl FnOnce(AddResult) -> Result<T, CniError>) -> Result<T, CniError> {
         let added = self.call(Verb::Add).and_then(|stdout| {
-            AddResult::parse(&stdout, self.conf.cni_version).map_err(|error| {
+            AddResult::parse(&stdout, self.version).map_err(|error| {
                 CniError::new(ErrorCode::Decode, format!("the answer of plugin {} cannot be used", self.plugin))
                     .details(error)
             })
@@ -67,7 +79,7 @@ impl<'a> Delegate<'a> {
     fn call(&self, verb: Verb) -> Result<Vec<u8>, CniError> {
         let mut environment = self.origin.environment.clone();
         environment.set("CNI_COMMAND", verb.as_str());
-        let invocation = Invocation { environment, stdin: self.origin.stdin.clone(), timeout: None };
+        let invocation = Invocation { environment, stdin: self.stdin.to_vec(), timeout: None };
         call(&*self.origin.exec, &self.plugin, &self.origin.path, &invocation)
     }
 }

@@ -78,7 +78,16 @@ fn answer(
     version: &mut SpecVersion,
 ) -> Result<Option<Value>, CniError> {
     let about = plugin.about();
-    let mut parameters = Parameters::parse(&environment)?;
+    let mut parameters = Parameters::parse(&environment).map_err(|error| match environment.get("CNI_COMMAND") {
+        Some(_) => error,
+        // Most likely a person, who wants to know what this program is.
+        None => error.details(format!(
+            "{} {} is a CNI plugin: a container runtime calls it with this variable. It speaks CNI {}",
+            about.name,
+            about.version,
+            crate::cni::list_of_versions(about.spec)
+        )),
+    })?;
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| {
         CniError::new(ErrorCode::Io, format!("stdin: {error}")).details("the runtime has to pass the configuration")

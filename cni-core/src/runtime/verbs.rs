@@ -170,7 +170,13 @@ impl Runtime {
         struct Answer {
             supported_versions: Vec<String>,
         }
-        let parameters = Parameters::of_network(Verb::Version, self.options.path.clone());
+        let parameters = Parameters {
+            // Plugins from before VERSION look at these first, and only then say that they do not know the verb.
+            netns: Some("/dummy".into()),
+            ifname: InterfaceName::new("dummy").ok(),
+            container_id: ContainerId::new("dummy").ok(),
+            ..Parameters::of_network(Verb::Version, self.options.path.clone())
+        };
         let stdin = json!({ "cniVersion": SpecVersion::CURRENT }).to_string().into_bytes();
         match self.call(plugin, &parameters, stdin) {
             Ok(stdout) => {

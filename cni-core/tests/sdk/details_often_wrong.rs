@@ -269,6 +269,47 @@ fn every_verb_is_forwarded_to_the_ipam_delegate_with_the_same_input() {
 }
 
 #[test]
+fn a_meta_plugin_delegates_with_a_configuration_of_its_own() {
+    use cni_core::cni::CniError;
+    use cni_core::plugin::{About, AddRequest, CheckRequest, DelRequest, Delegate, GcRequest, Plugin, StatusRequest};
+    struct Meta;
+    fn translated<'a>(delegate: Delegate<'a>, conf: &NetConf) -> Result<Delegate<'a>, CniError> {
+        let mut own = conf.clone();
+        own.other.insert("translated".into(), true.into());
+        Ok(delegate.configured(&own)?)
+    }
+    impl Plugin for Meta {
+        fn about(&self) -> About {
+            About { name: "meta", version: "1.0.0", spec: SpecVersion::ALL, netns: Netns::NotUsed }
+        }
+        fn add(&self, request: &AddRequest) -> Result<AddResult, CniError> {
+            translated(request.ipam().unwrap(), &request.conf)?.add(Ok)
+        }
+        fn del(&self, request: &DelRequest) -> Result<(), CniError> {
+            translated(request.ipam().unwrap(), &request.conf)?.forward()
+        }
+        fn check(&self, request: &CheckRequest) -> Result<(), CniError> {
+            translated(request.ipam().unwrap(), &request.conf)?.forward()
+        }
+        fn status(&self, request: &StatusRequest) -> Result<(), CniError> {
+            translated(request.ipam().unwrap(), &request.conf)?.forward()
+        }
+        fn gc(&self, request: &GcRequest) -> Result<(), CniError> {
+            translated(request.ipam().unwrap(), &request.conf)?.forward()
+        }
+    }
+    let conf = json!({"cniVersion": "1.1.0", "name": "net", "type": "meta", "ipam": {"type": "ipam"}, "own": 1});
+    for verb in ["ADD", "CHECK", "STATUS", "GC", "DEL"] {
+        let log = Log::default();
+        let exec = in_process([Fake::new("ipam", &log)]);
+        assert_eq!(call(&Meta, environment(verb), conf.to_string().as_bytes(), exec).0, 0, "{verb}");
+        let mut expected = conf.clone();
+        expected["translated"] = true.into();
+        assert_eq!(log.lock().unwrap()[0].stdin, expected, "{verb}");
+    }
+}
+
+#[test]
 fn a_failing_delegate_fails_the_verb() {
     for verb in [Verb::Check, Verb::Status, Verb::Gc, Verb::Del] {
         let log = Log::default();

@@ -51,6 +51,9 @@ fn a_hostile_environment_is_code_4_and_names_the_variable() {
         assert_eq!(code, 4, "{name}={value}: {text}");
         assert!(text.contains(name), "{name}={value}: {text}");
     }
+    let mut no_directory = environment("GC");
+    no_directory.set("CNI_PATH", ":");
+    assert_eq!(refused(no_directory, CONF.as_bytes()).0, 4);
     for name in ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_ARGS"] {
         let mut environment = environment("ADD");
         environment.set(name, OsStr::from_bytes(b"\xff"));
@@ -71,6 +74,8 @@ fn missing_variables_are_named_together_per_verb() {
         assert_eq!(code, 4, "{verb}");
         assert!(text.contains(&format!("{}: not set", needed.join(", "))), "{verb}: {text}");
     }
+    let (_, text) = refused(Default::default(), b"");
+    assert!(text.contains("first 1.0.0 is a CNI plugin"), "{text}");
     let status = call(
         &Fake::new("first", &Log::default()),
         [("CNI_COMMAND", "STATUS")].into_iter().collect(),

@@ -240,6 +240,14 @@ async fn a_gate_outlives_what_it_guards() {
     assert!(engine.commit().await.is_complete());
     assert_eq!(toy.objects(), []);
 
+    put(&mut engine, "a", &[("0*dev", 1), ("2 route", 1)]);
+    engine.commit().await;
+    toy.fail(&["2 route"]);
+    engine.stage(Change::Remove("a".to_owned())).unwrap();
+    assert_eq!(engine.commit().await.deferred[0].object, "0*dev");
+    toy.fail(&[]);
+    assert!(engine.commit().await.is_complete());
+
     // The policy of an open endpoint is replaced: the old one stays until the new one is there.
     put(&mut engine, "a", &[("1!old-policy", 1), ("3 open-a", 1)]);
     engine.commit().await;

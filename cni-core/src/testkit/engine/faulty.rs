@@ -14,9 +14,17 @@ struct State {
     /// Writes since the last arming.
     writes: usize,
     failing: BTreeSet<usize>,
+    unanswered: BTreeSet<usize>,
     kill_at: Option<usize>,
     unreadable: bool,
     fired: usize,
+}
+
+/// What becomes of a write.
+enum Fate {
+    Made,
+    NotMade(Error),
+    Unanswered(Error),
 }
 
 /// The switch of a [`Faulty`] driver. Clones share it, and it outlives the driver.
@@ -27,6 +35,11 @@ impl Faults {
     /// Makes the writes with these numbers fail, counted from the next one, which is 0.
     pub fn fail_writes(&self, numbers: impl IntoIterator<Item = usize>) {
         self.arm(|state| state.failing = numbers.into_iter().collect());
+    }
+
+    /// Makes the writes with these numbers succeed in the kernel and fail in the answer, as when a reply is lost.
+    pub fn lose_answers(&self, numbers: impl IntoIterator<Item = usize>) {
+        self.arm(|state| state.unanswered = numbers.into_iter().collect());
     }
 
     /// Dies before this write, counted from the next one, which is 0: it and all later ones are not made, nothing is read.
@@ -67,16 +80,23 @@ impl Faults {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a write and says why it must not be made.
-    fn next_write(&self, object: &dyn std::fmt::Display) -> Option<Error> {
+    /// Counts a write and says what becomes of it.
+    fn next_write(&self, object: &dyn std::fmt::Display) -> Fate {
         self.lock(|state| {
             let number = state.writes;
             state.writes += 1;
-            let dead = state.kill_at.is_some_and(|at| number >= at);
-            let detail = if dead { "the process is dead" } else { "told to fail" };
-            let fails = dead || state.failing.contains(&number);
-            state.fired += usize::from(fails);
-            fails.then(|| Error::new(ErrorKind::Busy, INJECTED, object, detail))
+            let error = |detail| Error::new(ErrorKind::Busy, INJECTED, object, detail);
+            let fate = if state.kill_at.is_some_and(|at| number >= at) {
+                Fate::NotMade(error("the process is dead"))
+            } else if state.failing.contains(&number) {
+                Fate::NotMade(error("told to fail"))
+            } else if state.unanswered.contains(&number) {
+                Fate::Unanswered(error("the answer was lost"))
+            } else {
+                Fate::Made
+            };
+            state.fired += usize::from(!matches!(fate, Fate::Made));
+            fate
         })
     }
 
@@ -133,16 +153,21 @@ impl<D: Driver> Driver for Faulty<D> {
     }
 
     async fn apply(&mut self, batch: &[Op<D::Key, D::Object>]) -> Vec<Result<()>> {
-        let faults = batch.iter().map(|op| {
+        let fates = batch.iter().map(|op| {
             let (Op::Put { key, .. } | Op::Delete { key, .. }) = op;
             self.faults.next_write(key)
         });
-        let faults: Vec<Option<Error>> = faults.collect();
-        let spared = batch.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(op, _)| op.clone());
-        let spared: Vec<_> = spared.collect();
+        let fates: Vec<Fate> = fates.collect();
+        let spared = batch.iter().zip(&fates).filter(|(_, fate)| !matches!(fate, Fate::NotMade(_)));
+        let spared: Vec<_> = spared.map(|(op, _)| op.clone()).collect();
         let results = if spared.is_empty() { Vec::new() } else { self.driver.apply(&spared).await };
         let mut results = results.into_iter();
         // Where the driver answers too little, so do we: the engine must cope.
-        faults.into_iter().map_while(|fault| fault.map_or_else(|| results.next(), |fault| Some(Err(fault)))).collect()
+        let answers = fates.into_iter().map_while(|fate| match fate {
+            Fate::Made => results.next(),
+            Fate::NotMade(error) => Some(Err(error)),
+            Fate::Unanswered(error) => results.next().map(|_| Err(error)),
+        });
+        answers.collect()
     }
 }

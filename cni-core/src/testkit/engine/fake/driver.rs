@@ -40,11 +40,12 @@ impl FakeDriver {
             let mac = peer.attributes.get("mac").map_or("unknown", |mac| mac);
             objects.push((FakeKey::Neighbour(*gateway), FakeObject(format!("mac {mac}"))));
         }
+        let mtu = self.node.underlay.mtu_bytes;
         for prefix in &peer.prefixes {
             if prefix.encapsulation == Some(Encapsulation::Always) {
                 self.capabilities.require(&[Capability::Tunnel])?;
             }
-            objects.push((FakeKey::Route(prefix.prefix), FakeObject(format!("via {first}"))));
+            objects.push((FakeKey::Route(prefix.prefix), FakeObject(format!("via {first} mtu {mtu}"))));
         }
         Ok(objects)
     }

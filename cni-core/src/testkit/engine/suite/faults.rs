@@ -53,11 +53,27 @@ impl<I: Item> Suite<'_, I> {
                 }
                 faults.clear();
                 session.settle().await?;
-                runs += 1;
+                self.answer_lost(&faults, from, to, number).await?;
+                runs += 2;
             }
             runs += self.everything_fails(&faults, from, to).await?;
         }
         Ok(Outcome::Held { runs })
+    }
+
+    /// A write is made and its answer lost, then it is not wanted any more: what may be there must go.
+    async fn answer_lost(&mut self, faults: &Faults, from: usize, to: usize, number: usize) -> Result<(), Violation> {
+        let states = self.states;
+        let mut session = self.begin(Law::FailuresStayLocal).await?;
+        session.reach(&states[from]).await?;
+        session.go(&states[to]);
+        session.note(format!("the answer of write {number} is lost"));
+        faults.lose_answers([number]);
+        session.commit().await;
+        faults.clear();
+        session.go(&states[from]);
+        session.settle().await?;
+        Ok(())
     }
 
     /// All writes fail for a while: nothing changes, everything is reported, and later all is made up for.

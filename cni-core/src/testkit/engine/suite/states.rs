@@ -26,6 +26,10 @@ impl<I: Item> Suite<'_, I> {
             session.reach(&states[from]).await?;
             let before = session.observed().await?;
             session.go(&states[to]);
+            session.go(&states[from]);
+            let there_and_back = session.plan().steps;
+            session.check(there_and_back.is_empty(), || format!("there and back is a plan: {there_and_back:?}"))?;
+            session.go(&states[to]);
             let wanted = session.compiled().snapshot();
             let plan = session.plan();
             let planned: BTreeSet<String> = plan.steps.iter().map(|step| step.object.clone()).collect();

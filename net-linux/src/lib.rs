@@ -7,6 +7,7 @@
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`attach`] | pods: the veth and the pod's side |
 //! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
+//! | [`monitor`] | changes of the tables, as they happen |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
@@ -28,6 +29,7 @@ pub mod fdb;
 pub mod link;
 pub mod marks;
 pub mod masquerade;
+pub mod monitor;
 pub mod neigh;
 pub mod netlink;
 pub mod netns;

@@ -12,6 +12,8 @@ pub use create::{NewLink, NewLinkKind, VethPeer};
 pub use read::{Link, LinkFilter, LinkKind};
 pub use vxlan::Vxlan;
 
+pub(crate) use read::parse;
+
 use crate::netlink::{Message, wire};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;

@@ -18,4 +18,5 @@ pub use batch::Batch;
 pub(crate) use error::kind_of;
 pub use error::{Error, Result};
 pub use socket::{Protocol, Socket};
+pub(crate) use wire::messages;
 pub use wire::{Attr, Attrs, Header, Message};

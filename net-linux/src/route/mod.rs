@@ -8,6 +8,8 @@ mod write;
 pub use read::RouteFilter;
 pub use tunnel::TunnelKey;
 
+pub(crate) use read::parse;
+
 use crate::marks;
 use ipnet::IpNet;
 use std::fmt;

@@ -4,6 +4,7 @@
 
 pub mod compile;
 pub mod config;
+pub mod driver;
 pub mod object;
 pub mod udp;
 pub mod vtep;

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Which object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A kernel setting by its path below `/proc/sys`, with `/` between its parts.
     Sysctl(Arc<str>),
@@ -36,7 +36,7 @@ pub enum Key {
 }
 
 /// A way out of the node.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hop {
     /// The device.
     pub device: InterfaceName,
@@ -93,8 +93,6 @@ pub enum DeviceKind {
         local: IpAddr,
         /// The VTEP.
         mac: MacAddr,
-        /// Whether transmit checksum offload stands as the self-test and the configuration want it.
-        checksum_as_decided: bool,
     },
     /// A persistent TUN device.
     Tun,
@@ -157,6 +155,17 @@ impl fmt::Display for Key {
             Self::Forward(prefix) => write!(f, "udp forward {prefix}"),
             Self::Route(prefix) => write!(f, "route {prefix}"),
             Self::StrayRoute(prefix, metric) => write!(f, "route {prefix} metric {metric}"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(hop) => write!(f, "nexthop {hop}"),
+            Self::Via(hop) => write!(f, "via {hop}"),
+            Self::Device(device) => write!(f, "dev {device}"),
+            Self::Unreachable => f.write_str("unreachable"),
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, OuterFamilies, Tunnel};
 use crate::object::{Device, DeviceKind, Key, Object, Target, family_of};
 use crate::vtep;
-use cni_core::backend::{Error, ErrorKind, Result};
-use cni_core::model::{InterfaceName, LocalBlock, MacAddr, NodeContext};
+use cni_core::backend::{Error, ErrorKind, Item, Result};
+use cni_core::model::{InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -93,6 +93,22 @@ impl Compiler {
         }
     }
 
+    /// The objects of one item.
+    ///
+    /// # Errors
+    /// The item is not acceptable; names object and field.
+    pub fn compile(&self, item: &NetworkItem) -> Result<Objects> {
+        match item {
+            NetworkItem::Block(block) => self.block(block),
+            NetworkItem::Peer(peer) => self.peer(peer),
+            NetworkItem::Endpoint(_) => Ok(Objects::new()),
+            other => {
+                let detail = "this backend does not know this kind of item";
+                Err(Error::new(ErrorKind::Unsupported, "compile", other.key(), detail))
+            }
+        }
+    }
+
     /// The objects that exist whatever the items are.
     #[must_use]
     pub fn base(&self) -> Objects {
@@ -121,7 +137,6 @@ impl Compiler {
                     port: self.config.port.get(),
                     local: self.underlay(outer).unwrap_or(IpAddr::from([0, 0, 0, 0])),
                     mac: self.mac,
-                    checksum_as_decided: true,
                 },
             };
             if matches!(kind, DeviceKind::Vxlan { .. }) {

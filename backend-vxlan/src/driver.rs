@@ -1,0 +1,157 @@
+//! The driver: what [`crate::compile`] wants, in the kernel. Never diffs, orders or retries: the engine does.
+//!
+//! | objects | where they live | how ours are known |
+//! |---|---|---|
+//! | devices | `driver/device.rs` | alias |
+//! | forwarding entries, neighbours, addresses | `driver/table.rs` | by their device |
+//! | next hops, routes | `driver/table.rs` | protocol number |
+//! | settings, sockets, user-space forwarding | `driver/local.rs` | only those wanted are looked at |
+
+mod device;
+mod local;
+mod table;
+
+use crate::compile::Compiler;
+use crate::config::Config;
+use crate::object::{Key, Object};
+use crate::udp::Pump;
+use async_trait::async_trait;
+use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
+use device::Devices;
+use net_linux::netlink::Socket;
+use net_linux::netns::NetNs;
+use std::collections::HashMap;
+use table::NextHops;
+
+/// The driver of one node, bound to the network namespace that it was opened in.
+pub struct VxlanDriver {
+    compiler: Compiler,
+    capabilities: Capabilities,
+    netns: NetNs,
+    socket: Socket,
+    next_hops: NextHops,
+    pump: Option<Pump>,
+}
+
+impl VxlanDriver {
+    /// A driver in the network namespace of the calling thread. Reads and writes nothing yet.
+    ///
+    /// # Errors
+    /// The node cannot carry this configuration, or no netlink socket can be had.
+    pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
+        let compiler = Compiler::new(config, node, capabilities.has(Capability::NextHopObjects))?;
+        let netns = NetNs::current()
+            .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
+        let socket = Socket::route()?;
+        Ok(Self { compiler, capabilities, netns, socket, next_hops: NextHops::default(), pump: None })
+    }
+
+    /// The node's part of the translation.
+    #[must_use]
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// Reads what there is. Not async: the kernel answers at once.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    fn read(&mut self) -> Result<Vec<(Key, Object)>> {
+        let devices = self.devices()?;
+        let mut found = devices.objects();
+        self.read_tables(&devices, &mut found)?;
+        self.read_local(&devices, &mut found)?;
+        Ok(found)
+    }
+
+    fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
+        let mut tables = Vec::new();
+        for (index, op) in batch.iter().enumerate() {
+            let result = match key_of(op) {
+                Key::Link(name) => self.write_device(name, op),
+                Key::Sysctl(_) | Key::Socket(_) | Key::Forward(_) => self.write_local(op),
+                Key::Address(..)
+                | Key::Fdb(..)
+                | Key::Neighbour(..)
+                | Key::NextHop(_)
+                | Key::StrayNextHop(_)
+                | Key::Route(_)
+                | Key::StrayRoute(..) => {
+                    tables.push((index, op));
+                    continue;
+                }
+            };
+            results.insert(index, result);
+        }
+        if !tables.is_empty() {
+            self.write_tables(&tables, &mut results);
+        }
+        (0..batch.len())
+            .map(|index| {
+                results.remove(&index).unwrap_or_else(|| {
+                    Err(Error::new(ErrorKind::Kernel, "write", key_of(&batch[index]), "the write was not answered"))
+                })
+            })
+            .collect()
+    }
+
+    fn devices(&mut self) -> Result<Devices> {
+        Devices::read(&mut self.socket)
+    }
+
+    /// Runs something that depends on the thread's network namespace.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.netns
+            .run(work)
+            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))
+    }
+}
+
+fn key_of(op: &Op<Key, Object>) -> &Key {
+    match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } => key,
+    }
+}
+
+/// The error for an object on a device that is not there.
+fn no_device(key: &Key, device: &InterfaceName) -> Error {
+    Error::new(ErrorKind::Missing, "write", key, format_args!("device {device} is not there"))
+}
+
+#[async_trait]
+impl Driver for VxlanDriver {
+    type Item = NetworkItem;
+    type Key = Key;
+    type Object = Object;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn adopt(&mut self, node: &NodeContext) -> Result<()> {
+        self.compiler = Compiler::new(self.compiler.config(), node, self.capabilities.has(Capability::NextHopObjects))?;
+        Ok(())
+    }
+
+    fn base(&self) -> Result<Vec<(Key, Object)>> {
+        Ok(self.compiler.base())
+    }
+
+    fn compile(&self, item: &NetworkItem) -> Result<Vec<(Key, Object)>> {
+        self.compiler.compile(item)
+    }
+
+    fn rank(&self, key: &Key) -> Rank {
+        key.rank()
+    }
+
+    async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
+        self.read()
+    }
+
+    async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        self.write(batch)
+    }
+}

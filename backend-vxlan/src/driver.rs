@@ -75,6 +75,7 @@ impl VxlanDriver {
                 Key::Address(..)
                 | Key::Fdb(..)
                 | Key::Neighbour(..)
+                | Key::PodNeighbour(..)
                 | Key::NextHop(_)
                 | Key::StrayNextHop(_)
                 | Key::Route(_)

@@ -4,6 +4,8 @@ use crate::config::{Family, Vni};
 use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
+use net_linux::endpoint::{EndpointKey, EndpointObject};
+use net_linux::route::Route;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +23,8 @@ pub enum Key {
     Fdb(InterfaceName, MacAddr),
     /// A permanent neighbour on the device.
     Neighbour(InterfaceName, IpAddr),
+    /// A permanent neighbour of a local pod's address, on the host's end of its veth.
+    PodNeighbour(InterfaceName, IpAddr),
     /// A next-hop object; the id is the driver's affair.
     NextHop(Hop),
     /// A next-hop object with our mark that is none of the above. Only read, and deleted.
@@ -33,6 +37,19 @@ pub enum Key {
     Route(IpNet),
     /// A route of the main table with our mark and another metric. Only read, and deleted.
     StrayRoute(IpNet, u32),
+}
+
+impl From<EndpointKey> for Key {
+    /// A pod's route shares the place of a peer's, so that two that want one prefix are a conflict.
+    fn from(key: EndpointKey) -> Self {
+        match key {
+            EndpointKey::Neighbour { interface, address } => Self::PodNeighbour(interface, address),
+            EndpointKey::Route { destination, metric, .. } if metric == Route::new(destination).metric => {
+                Self::Route(destination)
+            }
+            EndpointKey::Route { destination, metric, .. } => Self::StrayRoute(destination, metric),
+        }
+    }
 }
 
 /// A way out of the node.
@@ -57,6 +74,8 @@ pub enum Object {
     Fdb(IpAddr),
     /// See [`Key::Neighbour`]: the peer's VTEP.
     Neighbour(MacAddr),
+    /// See [`Key::PodNeighbour`], and [`Key::Route`] to a local pod.
+    Pod(EndpointObject),
     /// See [`Key::NextHop`].
     NextHop,
     /// See [`Key::Socket`]: our underlay address and port.
@@ -134,7 +153,7 @@ impl Key {
             Self::Sysctl(path) if path.contains("/conf/all/") || path.ends_with("ip_forward") => Rank::level(0),
             Self::Sysctl(_) | Self::Socket(_) => Rank::level(1),
             Self::Address(..) => Rank::level(2),
-            Self::Fdb(..) | Self::Neighbour(..) | Self::Forward(_) => Rank::level(3),
+            Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(3),
             Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(4),
             Self::Route(_) | Self::StrayRoute(..) => Rank::level(5),
         }
@@ -150,6 +169,7 @@ impl fmt::Display for Key {
             Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),
             Self::Neighbour(device, address) => write!(f, "neighbour {address} dev {device}"),
             Self::NextHop(hop) => write!(f, "nexthop {hop}"),
+            Self::PodNeighbour(interface, address) => write!(f, "neighbour {address} on {interface}"),
             Self::StrayNextHop(id) => write!(f, "nexthop {id:#x}"),
             Self::Socket(family) => write!(f, "udp socket {family}"),
             Self::Forward(prefix) => write!(f, "udp forward {prefix}"),

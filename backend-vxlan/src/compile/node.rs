@@ -4,7 +4,7 @@ use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Ou
 use crate::object::{Device, DeviceKind, Key, Object, Target, family_of};
 use crate::vtep;
 use cni_core::backend::{Error, ErrorKind, Item, Result};
-use cni_core::model::{InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext};
+use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -101,7 +101,7 @@ impl Compiler {
         match item {
             NetworkItem::Block(block) => self.block(block),
             NetworkItem::Peer(peer) => self.peer(peer),
-            NetworkItem::Endpoint(_) => Ok(Objects::new()),
+            NetworkItem::Endpoint(endpoint) => self.endpoint(endpoint),
             other => {
                 let detail = "this backend does not know this kind of item";
                 Err(Error::new(ErrorKind::Unsupported, "compile", other.key(), detail))
@@ -175,6 +175,18 @@ impl Compiler {
             objects.extend(self.devices().map(|(_, device)| (Key::Address(device, address.into()), Object::Address)));
         }
         Ok(objects)
+    }
+
+    fn endpoint(&self, endpoint: &Endpoint) -> Result<Objects> {
+        for address in &endpoint.addresses {
+            let family = family_of(address);
+            if !self.config.families.contains(&family) {
+                let detail = format!("has {address}, but {family} pods are off; add it to `families`");
+                return Err(Error::invalid(format!("endpoint {}", endpoint.id), "addresses", detail));
+            }
+        }
+        let objects = net_linux::endpoint::compile(endpoint)?;
+        Ok(objects.into_iter().map(|(key, object)| (key.into(), Object::Pod(object))).collect())
     }
 
     /// Refuses what can't be a prefix of pods: the route would break the node or the underlay.

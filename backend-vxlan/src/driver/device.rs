@@ -137,12 +137,21 @@ impl VxlanDriver {
     }
 
     fn change_device(&mut self, link: &Link, wanted: &Device) -> Result<()> {
-        let mut change = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), up: Some(wanted.up), ..LinkChange::default() };
+        let common = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), up: Some(wanted.up), ..LinkChange::default() };
+        let mut own = LinkChange::default();
         if let DeviceKind::Vxlan { local, mac, .. } = &wanted.kind {
-            change.mac = Some(*mac).filter(|mac| link.mac != Some(*mac));
-            change.vxlan_local = Some(*local);
+            own.mac = Some(*mac).filter(|mac| link.mac != Some(*mac));
+            let moved = !matches!(&link.kind, LinkKind::Vxlan(vxlan) if vxlan.local == Some(*local));
+            own.vxlan_local = Some(*local).filter(|_| moved);
         }
-        self.run(|batch| change.add(batch, &LinkId::Index(link.index)))
+        let id = LinkId::Index(link.index);
+        self.run(|batch| {
+            common.add(batch, &id);
+            // Apart: the kernel refuses an MTU beside a VXLAN device's own attributes.
+            if !own.is_empty() {
+                own.add(batch, &id);
+            }
+        })
     }
 
     fn create_device(&mut self, devices: &Devices, name: &InterfaceName, wanted: &Device) -> Result<()> {

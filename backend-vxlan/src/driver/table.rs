@@ -7,6 +7,7 @@ use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::addr::Address;
+use net_linux::endpoint::{self, EndpointKey, EndpointObject, Interfaces};
 use net_linux::fdb::FdbEntry;
 use net_linux::link::Link;
 use net_linux::marks;
@@ -88,10 +89,16 @@ impl VxlanDriver {
             self.read_device(&name, link, &mut found)?;
         }
         self.read_next_hops(devices, &mut found)?;
-        for route in Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })? {
-            if let Some((key, object)) = self.read_route(devices, &route) {
-                found.add(key, object);
-            }
+        let pods = Interfaces::observe(&mut self.socket)?;
+        let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
+        let neighbours = Neighbour::dump(&mut self.socket, None)?;
+        for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
+            found.add(key.into(), Object::Pod(object));
+        }
+        let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
+        for route in routes.iter().filter(|route| !of_pod(route)) {
+            let (key, object) = self.read_route(devices, route);
+            found.add(key, object);
         }
         objects.extend(found.0);
         Ok(())
@@ -145,14 +152,14 @@ impl VxlanDriver {
         Ok(())
     }
 
-    fn read_route(&self, devices: &Devices, route: &Route) -> Option<(Key, Object)> {
+    fn read_route(&self, devices: &Devices, route: &Route) -> (Key, Object) {
         if route.metric != Route::new(route.destination).metric {
-            return Some((Key::StrayRoute(route.destination, route.metric), Object::Strange));
+            return (Key::StrayRoute(route.destination, route.metric), Object::Strange);
         }
         let target = self.target_of(devices, route);
         let same = |target: &Target| self.route_of(devices, route.destination, target).as_ref() == Some(route);
         let object = target.filter(same).map_or(Object::Strange, Object::Route);
-        Some((Key::Route(route.destination), object))
+        (Key::Route(route.destination), object)
     }
 
     fn target_of(&self, devices: &Devices, route: &Route) -> Option<Target> {
@@ -192,9 +199,15 @@ impl VxlanDriver {
         let mut writes = Vec::with_capacity(ops.len());
         let mut written = Vec::with_capacity(ops.len());
         let mut addresses = Vec::new();
+        let (mut pods, mut of_pods) = (Vec::new(), Vec::new());
         for (index, op) in ops {
             if let Key::Address(device, address) = key_of(op) {
                 addresses.push((*index, *op, device, *address));
+                continue;
+            }
+            if let Some(op) = pod_op(op) {
+                pods.push(op);
+                of_pods.push(*index);
                 continue;
             }
             match self.table_write(&devices, op) {
@@ -216,6 +229,7 @@ impl VxlanDriver {
             }
             results.insert(index, result.map_err(Into::into));
         }
+        results.extend(of_pods.into_iter().zip(endpoint::apply(&mut self.socket, &pods)));
         for (index, op, device, address) in addresses {
             let result = self.write_address(&devices, op, device, address);
             results.insert(index, result);
@@ -310,6 +324,31 @@ impl VxlanDriver {
     pub(super) fn uses_next_hops(&self) -> bool {
         use cni_core::backend::Capability;
         self.capabilities.has(Capability::NextHopObjects)
+    }
+}
+
+/// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
+fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
+    let known = |present: &Known<Object>| match present {
+        Known::Absent => Known::Absent,
+        Known::Present(Object::Pod(object)) => Known::Present(object.clone()),
+        Known::Present(_) | Known::Unknown => Known::Unknown,
+    };
+    match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
+            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
+            Some(Op::Put { key, present: known(present), object: object.clone() })
+        }
+        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
+            let metric = Route::new(*destination).metric;
+            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
+            Some(Op::Put { key, present: known(present), object: object.clone() })
+        }
+        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
+            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
+            Some(Op::Delete { key, present: known(present) })
+        }
+        _ => None,
     }
 }
 

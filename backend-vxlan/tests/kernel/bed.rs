@@ -1,0 +1,65 @@
+//! What the tests share: namespaces, iproute2 as a second opinion, and waiting for conditions.
+
+use net_linux::netns::NetNs;
+use serde_json::Value;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Runs a program in the namespace of the calling thread; `Err` has what it said.
+pub fn try_run(line: &str) -> Result<String, String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap();
+    let output = Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// Runs a program that has to succeed.
+pub fn run(line: &str) -> String {
+    try_run(line).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a program and reads its JSON; nothing said is an empty list.
+pub fn run_json(line: &str) -> Vec<Value> {
+    let text = run(line);
+    match serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap() {
+        Value::Array(values) => values,
+        other => vec![other],
+    }
+}
+
+/// Waits until a condition holds; panics with its description after the deadline. Answers with how long it took.
+pub fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < deadline, "after {deadline:?} still not: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+/// Runs an async test on a thread of its own in a namespace of its own, with a runtime of that thread alone.
+pub fn in_namespace<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send) {
+    let namespace = NetNs::new().expect("the tests need root, to make network namespaces");
+    namespace.run(|| block_on(work())).unwrap();
+}
+
+/// Drives a future on this thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// A pair of devices, the first of them up with addresses, in this thread's namespace.
+pub fn uplink(name: &str, addresses: &[&str]) {
+    run(&format!("ip link add {name} type veth peer name {name}-far"));
+    run(&format!("ip link set {name}-far up"));
+    run(&format!("ip link set {name} up"));
+    run("ip link set lo up");
+    for address in addresses {
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        run(&format!("ip address add {address} dev {name} {nodad}"));
+    }
+}

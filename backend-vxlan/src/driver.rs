@@ -6,11 +6,13 @@
 //! | forwarding entries, neighbours, addresses | `driver/table.rs` | by their device |
 //! | next hops, routes | `driver/table.rs` | protocol number |
 //! | settings, sockets, user-space forwarding | `driver/local.rs` | only those wanted are looked at |
+//! | masquerading | `net_linux::masquerade` | nftables table |
 
 mod device;
 mod local;
 mod table;
 
+use crate::checksum::Decision;
 use crate::compile::Compiler;
 use crate::config::Config;
 use crate::object::{Key, Object};
@@ -19,8 +21,10 @@ use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
 use device::Devices;
+use net_linux::ethtool::Ethtool;
 use net_linux::netlink::Socket;
 use net_linux::netns::NetNs;
+use net_linux::nft::Nft;
 use std::collections::HashMap;
 use table::NextHops;
 
@@ -31,6 +35,12 @@ pub struct VxlanDriver {
     netns: NetNs,
     socket: Socket,
     next_hops: NextHops,
+    decision: Decision,
+    /// `None` where the kernel has no ethtool over netlink.
+    ethtool: Option<Ethtool>,
+    /// `None` where the kernel has no nftables; the capability says why.
+    nft: Option<Nft>,
+    /// The `udp` mode's packets; its table outlives the device.
     pump: Option<Pump>,
 }
 
@@ -39,12 +49,22 @@ impl VxlanDriver {
     ///
     /// # Errors
     /// The node cannot carry this configuration, or no netlink socket can be had.
-    pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
+    pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, decision: Decision) -> Result<Self> {
         let compiler = Compiler::new(config, node, capabilities.has(Capability::NextHopObjects))?;
         let netns = NetNs::current()
             .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
         let socket = Socket::route()?;
-        Ok(Self { compiler, capabilities, netns, socket, next_hops: NextHops::default(), pump: None })
+        Ok(Self {
+            compiler,
+            capabilities,
+            netns,
+            socket,
+            next_hops: NextHops::default(),
+            decision,
+            ethtool: Ethtool::open().ok(),
+            nft: Nft::open().ok(),
+            pump: None,
+        })
     }
 
     /// The node's part of the translation.
@@ -59,9 +79,10 @@ impl VxlanDriver {
     /// The kernel could not be read.
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
         let devices = self.devices()?;
-        let mut found = devices.objects();
+        let mut found = Vec::new();
+        self.read_devices(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
-        self.read_local(&devices, &mut found)?;
+        self.read_local(&mut found)?;
         Ok(found)
     }
 
@@ -71,7 +92,7 @@ impl VxlanDriver {
         for (index, op) in batch.iter().enumerate() {
             let result = match key_of(op) {
                 Key::Link(name) => self.write_device(name, op),
-                Key::Sysctl(_) | Key::Socket(_) | Key::Forward(_) => self.write_local(op),
+                Key::Sysctl(_) | Key::Masquerade(_) | Key::Socket(_) | Key::Forward(_) => self.write_local(op),
                 Key::Address(..)
                 | Key::Fdb(..)
                 | Key::Neighbour(..)
@@ -100,6 +121,12 @@ impl VxlanDriver {
 
     fn devices(&mut self) -> Result<Devices> {
         Devices::read(&mut self.socket)
+    }
+
+    /// The `udp` mode's packets, once its device is there.
+    #[must_use]
+    pub fn pump(&self) -> Option<&Pump> {
+        self.pump.as_ref()
     }
 
     /// Runs something that depends on the thread's network namespace.

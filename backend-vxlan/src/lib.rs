@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod compile;
 pub mod config;
 pub mod driver;

@@ -5,6 +5,7 @@ use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
+use net_linux::masquerade;
 use net_linux::route::Route;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +14,10 @@ use std::sync::Arc;
 /// Which object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A kernel setting by its path below `/proc/sys`, with `/` between its parts.
+    /// A kernel setting of the node by its path below `/proc/sys`, with `/` between its parts.
     Sysctl(Arc<str>),
+    /// Source NAT to the outside.
+    Masquerade(masquerade::Key),
     /// The tunnel device.
     Link(InterfaceName),
     /// An address of the tunnel device.
@@ -66,6 +69,8 @@ pub struct Hop {
 pub enum Object {
     /// See [`Key::Sysctl`]: the value, trimmed.
     Sysctl(Arc<str>),
+    /// See [`Key::Masquerade`].
+    Masquerade(masquerade::Object),
     /// See [`Key::Link`].
     Link(Device),
     /// See [`Key::Address`].
@@ -97,6 +102,24 @@ pub struct Device {
     pub mtu_bytes: u32,
     /// Administratively up.
     pub up: bool,
+    /// The kernel's settings of it: paths below `/proc/sys/net` with `*` for its name, and values.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Device {
+    /// The settings that we care for, and what they have to be.
+    ///
+    /// Reverse path filtering is loose: a peer may still use the tunnel while we already route directly, and the kernel
+    /// takes the greater of this and `conf/all`, so a strict default would win over 0. IPv6 is on, because the next
+    /// hop of IPv4 routes is an IPv6 address too.
+    pub const SETTINGS: [(&'static str, &'static str); 3] =
+        [("ipv4/conf/*/rp_filter", "2"), ("ipv6/conf/*/disable_ipv6", "0"), ("ipv6/conf/*/accept_ra", "0")];
+
+    /// The path below `/proc/sys` of a setting of a device.
+    #[must_use]
+    pub fn setting_path(setting: &str, device: &InterfaceName) -> String {
+        format!("net/{}", setting.replace('*', device.as_str()))
+    }
 }
 
 /// The kind of a tunnel device.
@@ -112,9 +135,14 @@ pub enum DeviceKind {
         local: IpAddr,
         /// The VTEP.
         mac: MacAddr,
+        /// Whether its checksum offload is as [`crate::checksum::Decision`] says. Always so in what is wanted.
+        checksum_as_decided: bool,
     },
     /// A persistent TUN device.
-    Tun,
+    Tun {
+        /// Whether this process moves its packets. Always so in what is wanted.
+        served: bool,
+    },
 }
 
 impl DeviceKind {
@@ -122,7 +150,7 @@ impl DeviceKind {
     #[must_use]
     pub fn can_become(&self, wanted: &Self) -> bool {
         match (self, wanted) {
-            (Self::Tun, Self::Tun) => true,
+            (Self::Tun { .. }, Self::Tun { .. }) => true,
             (Self::Vxlan { vni, port, local, .. }, Self::Vxlan { vni: v, port: p, local: l, .. }) => {
                 vni == v && port == p && local.is_ipv4() == l.is_ipv4()
             }
@@ -150,8 +178,8 @@ impl Key {
     pub fn rank(&self) -> Rank {
         match self {
             Self::Link(_) => Rank::level(0).gate(Gate::All),
-            Self::Sysctl(path) if path.contains("/conf/all/") || path.ends_with("ip_forward") => Rank::level(0),
-            Self::Sysctl(_) | Self::Socket(_) => Rank::level(1),
+            Self::Sysctl(_) | Self::Masquerade(_) => Rank::level(0),
+            Self::Socket(_) => Rank::level(1),
             Self::Address(..) => Rank::level(2),
             Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(3),
             Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(4),
@@ -164,6 +192,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sysctl(path) => write!(f, "sysctl {path}"),
+            Self::Masquerade(key) => key.fmt(f),
             Self::Link(device) => write!(f, "link {device}"),
             Self::Address(device, address) => write!(f, "address {address} dev {device}"),
             Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),

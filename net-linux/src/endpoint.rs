@@ -249,11 +249,18 @@ fn plan(
             };
             Ok(Some(Write::put(known, object)))
         }
-        Op::Delete { key: EndpointKey::Neighbour { interface, address }, .. } => {
+        Op::Delete { key: EndpointKey::Neighbour { interface, address }, present } => {
             // Gone with its device.
-            let index = indices.of(socket, interface)?;
+            let Some(index) = indices.of(socket, interface)? else { return Ok(None) };
+            // The kernel deletes a neighbour whoever made it, so one that we failed to write is looked at first.
+            if *present == Known::Unknown {
+                let found = Neighbour::dump(socket, Some(index))?;
+                if !found.iter().any(|neighbour| neighbour.address == *address && neighbour.is_ours()) {
+                    return Ok(None);
+                }
+            }
             let unknown = MacAddr([0; 6]);
-            Ok(index.map(|index| Write::Delete(Object::Neighbour(Neighbour::permanent(index, *address, unknown)))))
+            Ok(Some(Write::Delete(Object::Neighbour(Neighbour::permanent(index, *address, unknown)))))
         }
         Op::Delete { key: EndpointKey::Route { destination, table, metric }, present } => {
             let route = match present {

@@ -23,6 +23,10 @@ pub const DOOMED_LINK_GROUP: u32 = 0x636e_6964;
 /// between the two this group and the name are the mark.
 pub const STAGED_LINK_GROUP: u32 = 0x636e_6973;
 
+/// The link group of links of ours that were just made and have no alias yet: the letters `cnif`. The kernel takes a group
+/// when it makes a link, but no alias, and a process may be killed between the two.
+pub const FRESH_LINK_GROUP: u32 = 0x636e_6966;
+
 /// Next-hop object ids of ours. Other programs (FRR, the kernel's own choice) count upwards from 1.
 pub const NEXTHOP_IDS: Range<u32> = 0xCB00_0000..0xCC00_0000;
 

@@ -6,6 +6,7 @@ use crate::vtep;
 use cni_core::backend::{Error, ErrorKind, Item, Result};
 use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext};
 use ipnet::IpNet;
+use net_linux::masquerade;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -121,22 +122,15 @@ impl Compiler {
         if self.config.families.contains(&Family::Ipv6) {
             set("net/ipv6/conf/all/forwarding".to_owned(), "1");
         }
-        for (_, device) in self.devices() {
-            // Loose: a peer may still use the tunnel while we already route directly. The kernel takes the greater of
-            // this and conf/all, so a strict default would win over 0.
-            set(format!("net/ipv4/conf/{device}/rp_filter"), "2");
-            // The next hop of IPv4 routes is an IPv6 address too.
-            set(format!("net/ipv6/conf/{device}/disable_ipv6"), "0");
-            set(format!("net/ipv6/conf/{device}/accept_ra"), "0");
-        }
         for (outer, device) in self.devices() {
             let kind = match self.config.mode.tunnel() {
-                Tunnel::Udp => DeviceKind::Tun,
+                Tunnel::Udp => DeviceKind::Tun { served: true },
                 Tunnel::Vxlan | Tunnel::None => DeviceKind::Vxlan {
                     vni: self.config.vni,
                     port: self.config.port.get(),
                     local: self.underlay(outer).unwrap_or(IpAddr::from([0, 0, 0, 0])),
                     mac: self.mac,
+                    checksum_as_decided: true,
                 },
             };
             if matches!(kind, DeviceKind::Vxlan { .. }) {
@@ -149,9 +143,12 @@ impl Compiler {
                     (Key::Socket(outer), Object::Socket(SocketAddr::new(address, self.config.port.get())))
                 }));
             }
-            let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true };
+            let settings = Device::SETTINGS.map(|(setting, value)| (setting, value.to_owned())).into();
+            let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true, settings };
             objects.push((Key::Link(device), Object::Link(device_object)));
         }
+        let masquerade = masquerade::objects(&self.node).into_iter();
+        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))));
         objects
     }
 

@@ -5,11 +5,15 @@ use super::VxlanDriver;
 use crate::compile::Compiler;
 use crate::config::Vni;
 use crate::object::{Device, DeviceKind, Key, Object};
+use crate::udp::Pump;
 use cni_core::backend::{Error, ErrorKind, Op, Result};
 use cni_core::model::InterfaceName;
+use net_linux::ethtool;
 use net_linux::link::{Link, LinkChange, LinkFilter, LinkId, LinkKind, NewLink, NewLinkKind, Vxlan};
 use net_linux::marks;
 use net_linux::netlink::{Batch, Socket};
+use net_linux::sysctl;
+use net_linux::tun::{Tun, TunOptions};
 use std::net::IpAddr;
 
 /// What the alias of a tunnel device says.
@@ -25,6 +29,11 @@ impl Devices {
 
     pub(super) fn get(&self, name: &str) -> Option<&Link> {
         self.0.iter().find(|link| link.name == name)
+    }
+
+    /// The index of a tunnel device of ours.
+    pub(super) fn our_index(&self, name: &InterfaceName) -> Option<u32> {
+        self.get(name.as_str()).filter(|link| is_ours(link)).map(|link| link.index)
     }
 
     pub(super) fn name(&self, index: u32) -> Option<InterfaceName> {
@@ -56,15 +65,6 @@ impl Devices {
         })
     }
 
-    /// The objects of our devices.
-    pub(super) fn objects(&self) -> Vec<(Key, Object)> {
-        let object = |link: &Link| {
-            let kind = kind_of(link)?;
-            Some(Object::Link(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up }))
-        };
-        self.ours().map(|(name, link)| (Key::Link(name), object(link).unwrap_or(Object::Strange))).collect()
-    }
-
     /// A device that the kernel would not let ours stand beside: same VNI, port and outer family.
     fn rival(&self, name: &str, wanted: &Vxlan) -> Option<&Link> {
         let outer_v6 = |vxlan: &Vxlan| vxlan.local.is_some_and(|local| local.is_ipv6());
@@ -80,14 +80,15 @@ impl Devices {
     }
 }
 
+/// One with our alias, or one that a predecessor made and was killed before it gave it the alias.
 fn is_ours(link: &Link) -> bool {
-    link.our_id() == Some(ALIAS_ID)
+    link.our_id() == Some(ALIAS_ID) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
 }
 
 /// What a device is, as far as we would have made it so; `None` for one that was made otherwise.
 fn kind_of(link: &Link) -> Option<DeviceKind> {
     match &link.kind {
-        LinkKind::Tun => Some(DeviceKind::Tun),
+        LinkKind::Tun => Some(DeviceKind::Tun { served: false }),
         LinkKind::Vxlan(vxlan) => {
             let local = vxlan.local?;
             let vni = Vni::new(vxlan.vni)?;
@@ -96,10 +97,17 @@ fn kind_of(link: &Link) -> Option<DeviceKind> {
                 port: vxlan.port,
                 local,
                 mac: link.mac?,
+                checksum_as_decided: true,
             })
         }
         _ => None,
     }
+}
+
+/// The settings that we care for, as they are; one that can't be read is left out.
+fn read_settings(device: &InterfaceName) -> Vec<(&'static str, String)> {
+    let read = |(setting, _)| Some((setting, sysctl::read(&Device::setting_path(setting, device)).ok()?));
+    Device::SETTINGS.into_iter().filter_map(read).collect()
 }
 
 fn as_vxlan(vni: Vni, port: u16, local: IpAddr) -> Vxlan {
@@ -124,7 +132,7 @@ impl VxlanDriver {
             },
             Op::Put { object: Object::Link(wanted), .. } => match present {
                 Some(link) if kind_of(link).is_some_and(|kind| kind.can_become(&wanted.kind)) => {
-                    self.change_device(link, wanted)
+                    self.change_device(name, link, wanted)
                 }
                 Some(link) => {
                     self.run(|batch| LinkId::Index(link.index).delete(batch))?;
@@ -136,8 +144,45 @@ impl VxlanDriver {
         }
     }
 
-    fn change_device(&mut self, link: &Link, wanted: &Device) -> Result<()> {
-        let common = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), up: Some(wanted.up), ..LinkChange::default() };
+    /// The objects of our devices.
+    pub(super) fn read_devices(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
+        let ours: Vec<(InterfaceName, &Link)> = devices.ours().collect();
+        let names: Vec<InterfaceName> = ours.iter().map(|(name, _)| name.clone()).collect();
+        let mut settings = self.inside(move || names.iter().map(read_settings).collect::<Vec<_>>())?.into_iter();
+        for (name, link) in ours {
+            let settings = settings.next().unwrap_or_default();
+            let object = match kind_of(link) {
+                Some(mut kind) => {
+                    self.complete(&name, &mut kind);
+                    Object::Link(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up, settings })
+                }
+                None => Object::Strange,
+            };
+            found.push((Key::Link(name), object));
+        }
+        Ok(())
+    }
+
+    /// Fills in what the link's own message does not say.
+    fn complete(&mut self, name: &InterfaceName, kind: &mut DeviceKind) {
+        match kind {
+            DeviceKind::Vxlan { checksum_as_decided, .. } => {
+                let on = self.decision.is_on();
+                let features = self.ethtool.as_mut().and_then(|ethtool| ethtool.features(name.as_str()).ok());
+                // What can't be read can't be put right either.
+                *checksum_as_decided =
+                    features.is_none_or(|features| features.is_on(ethtool::TX_CHECKSUM_IP_GENERIC) == on);
+            }
+            DeviceKind::Tun { served } => *served = self.pump.as_ref().is_some_and(Pump::is_running),
+        }
+    }
+
+    fn change_device(&mut self, name: &InterfaceName, link: &Link, wanted: &Device) -> Result<()> {
+        let alias = marks::alias(ALIAS_ID);
+        let mut common = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), ..LinkChange::default() };
+        if link.alias.is_none() {
+            common = LinkChange { alias: Some(&alias), group: Some(0), no_ipv6_autoconf: true, ..common };
+        }
         let mut own = LinkChange::default();
         if let DeviceKind::Vxlan { local, mac, .. } = &wanted.kind {
             own.mac = Some(*mac).filter(|mac| link.mac != Some(*mac));
@@ -151,34 +196,82 @@ impl VxlanDriver {
             if !own.is_empty() {
                 own.add(batch, &id);
             }
-        })
+        })?;
+        if matches!(wanted.kind, DeviceKind::Tun { .. }) && !self.pump.as_ref().is_some_and(Pump::is_running) {
+            let tun = self.open_tun(&TunOptions { persistent: true, ..TunOptions::new(name.clone()) })?;
+            self.serve(tun)?;
+        }
+        self.finish_device(name, link.index, wanted)
     }
 
     fn create_device(&mut self, devices: &Devices, name: &InterfaceName, wanted: &Device) -> Result<()> {
         let alias = marks::alias(ALIAS_ID);
-        match &wanted.kind {
-            DeviceKind::Tun => Err(Error::new(ErrorKind::Unsupported, "create", Key::Link(name.clone()), "no TUN yet")),
-            DeviceKind::Vxlan { vni, port, local, mac } => {
+        // The alias is our mark. The kernel takes it only once the device is there; until then the group is.
+        let then = LinkChange { alias: Some(&alias), group: Some(0), no_ipv6_autoconf: true, ..LinkChange::default() };
+        let index = match &wanted.kind {
+            DeviceKind::Tun { .. } => {
+                // It dies with this process until it has our mark.
+                let tun = self.open_tun(&TunOptions { exclusive: true, ..TunOptions::new(name.clone()) })?;
+                let link = Link::get(&mut self.socket, &LinkId::Name(name.as_str()))?
+                    .ok_or_else(|| super::no_device(&Key::Link(name.clone()), name))?;
+                let change = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), ..then };
+                self.run(|batch| change.add(batch, &LinkId::Index(link.index)))?;
+                tun.set_persistent(true)?;
+                self.serve(tun)?;
+                link.index
+            }
+            DeviceKind::Vxlan { vni, port, local, mac, .. } => {
                 let vxlan = as_vxlan(*vni, *port, *local);
                 if let Some(rival) = devices.rival(name.as_str(), &vxlan) {
                     return Err(taken(name, rival, *vni, *port));
                 }
-                // The alias is our mark: the kernel works on the whole batch in one system call, so no device is ever
-                // left without it. Up comes last, or the kernel would make a link-local address of its own.
-                let then = LinkChange { alias: Some(&alias), no_ipv6_autoconf: true, ..LinkChange::default() };
                 let new = NewLink {
                     mtu_bytes: wanted.mtu_bytes,
                     mac: Some(*mac),
+                    group: marks::FRESH_LINK_GROUP,
                     then,
                     ..NewLink::new(name.as_str(), NewLinkKind::Vxlan(vxlan))
                 };
-                self.run(|batch| {
-                    new.create(batch);
-                    let up = LinkChange { up: Some(wanted.up), ..LinkChange::default() };
-                    up.add(batch, &LinkId::Name(name.as_str()));
-                })
+                new.create(&mut self.socket)?
+            }
+        };
+        self.finish_device(name, index, wanted)
+    }
+
+    /// Settings and offload, then up: an address of the kernel's own making would come before them.
+    fn finish_device(&mut self, name: &InterfaceName, index: u32, wanted: &Device) -> Result<()> {
+        self.inside(|| {
+            wanted
+                .settings
+                .iter()
+                .try_for_each(|(setting, value)| sysctl::write(&Device::setting_path(setting, name), value))
+        })??;
+        if matches!(wanted.kind, DeviceKind::Vxlan { .. }) {
+            let on = self.decision.is_on();
+            match self.ethtool.as_mut() {
+                Some(ethtool) => ethtool.set(name.as_str(), &[(ethtool::TX_CHECKSUM_IP_GENERIC, on)])?,
+                None if on => {}
+                None => {
+                    let detail =
+                        "checksum offload can't be switched off: this kernel has no ethtool over netlink (5.6)";
+                    return Err(Error::new(ErrorKind::Unsupported, "set", Key::Link(name.clone()), detail));
+                }
             }
         }
+        let up = LinkChange { up: Some(wanted.up), ..LinkChange::default() };
+        self.run(|batch| up.add(batch, &LinkId::Index(index)))
+    }
+
+    fn open_tun(&self, options: &TunOptions) -> Result<Tun> {
+        Ok(self.inside(|| options.open())??)
+    }
+
+    /// Moves the packets of a TUN device from now on.
+    fn serve(&mut self, tun: Tun) -> Result<()> {
+        let pump = self.pump.get_or_insert_with(Pump::default);
+        let started = self.netns.run(|| pump.serve(tun));
+        Ok(started
+            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))??)
     }
 
     /// Runs a batch whose requests belong together: the first failure counts.

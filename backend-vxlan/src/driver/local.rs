@@ -1,39 +1,94 @@
-//! What is not in the kernel's network tables: settings, sockets and forwarding of the `udp` mode. Never undoes a
-//! setting: what it was before is not ours to know.
+//! What is not in the kernel's network tables: settings, masquerading, sockets and forwarding of the `udp` mode. Never
+//! undoes a setting: what it was before is not ours to know.
 
 use super::VxlanDriver;
-use super::device::Devices;
+use crate::config::Family;
 use crate::object::{Key, Object};
-use cni_core::backend::{Error, ErrorKind, Op, Result};
-use net_linux::sysctl;
+use crate::udp::Pump;
+use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
+use net_linux::{masquerade, sysctl};
 
 impl VxlanDriver {
-    /// Settings that the node wants, as they are now; sockets and forwarding of the running pump.
-    pub(super) fn read_local(&mut self, _devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
+    /// Settings that the node wants, as they are now; masquerading; sockets and forwarding of the running pump.
+    pub(super) fn read_local(&mut self, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let wanted: Vec<Key> = self.compiler.base().into_iter().map(|(key, _)| key).collect();
-        let settings = self.inside(move || {
-            let read = |key| match key {
-                Key::Sysctl(path) => {
-                    sysctl::read(&path).ok().map(|value| (Key::Sysctl(path), Object::Sysctl(value.into())))
-                }
-                _ => None,
-            };
-            wanted.into_iter().filter_map(read).collect::<Vec<_>>()
-        })?;
-        found.extend(settings);
+        found.extend(self.inside(move || wanted.into_iter().filter_map(read_setting).collect::<Vec<_>>())?);
+        if let Some(nft) = &mut self.nft {
+            let masquerading = masquerade::observe(nft)?;
+            found.extend(
+                masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))),
+            );
+        }
+        if let Some(pump) = &self.pump {
+            let socket = |family| Some((Key::Socket(family), Object::Socket(pump.bound(family)?)));
+            found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
+            let forward = |(prefix, peer)| (Key::Forward(prefix), Object::Forward(peer));
+            found.extend(pump.with_table(|table| table.iter().map(forward).collect::<Vec<_>>()));
+        }
         Ok(())
     }
 
     pub(super) fn write_local(&mut self, op: &Op<Key, Object>) -> Result<()> {
         match op {
             Op::Put { key: Key::Sysctl(path), object: Object::Sysctl(value), .. } => {
-                self.inside(|| sysctl::write(path, value))?.map_err(Into::into)
+                Ok(self.inside(|| sysctl::write(path, value))??)
             }
-            Op::Delete { key: Key::Sysctl(_), .. } => Ok(()),
+            Op::Put { key: Key::Masquerade(_), .. } | Op::Delete { key: Key::Masquerade(_), .. } => {
+                self.write_masquerade(op)
+            }
+            Op::Put { key: Key::Socket(_), object: Object::Socket(address), .. } => {
+                let pump = self.pump.get_or_insert_with(Pump::default);
+                let bound = self.netns.run(|| pump.bind(*address));
+                Ok(bound.map_err(|error| {
+                    Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error)
+                })??)
+            }
+            Op::Put { key: Key::Forward(prefix), object: Object::Forward(peer), .. } => {
+                self.pump.get_or_insert_with(Pump::default).with_table(|table| table.insert(*prefix, *peer));
+                Ok(())
+            }
             Op::Put { key, object, .. } => {
                 Err(Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}")))
             }
-            Op::Delete { .. } => Ok(()),
+            Op::Delete { key, .. } => {
+                match (key, &self.pump) {
+                    (Key::Socket(family), Some(pump)) => pump.unbind(*family),
+                    (Key::Forward(prefix), Some(pump)) => pump.with_table(|table| table.remove(*prefix)),
+                    _ => {}
+                }
+                Ok(())
+            }
         }
+    }
+
+    fn write_masquerade(&mut self, op: &Op<Key, Object>) -> Result<()> {
+        let Some(nft) = &mut self.nft else {
+            let detail = "this kernel has no nftables";
+            return Err(Error::new(ErrorKind::Unsupported, "write", masquerade::Key, detail));
+        };
+        let known = |present: &Known<Object>| match present {
+            Known::Absent => Known::Absent,
+            Known::Present(Object::Masquerade(object)) => Known::Present(object.clone()),
+            _ => Known::Unknown,
+        };
+        let op = match op {
+            Op::Put { present, object: Object::Masquerade(object), .. } => {
+                Op::Put { key: masquerade::Key, present: known(present), object: object.clone() }
+            }
+            Op::Put { present, .. } | Op::Delete { present, .. } => {
+                Op::Delete { key: masquerade::Key, present: known(present) }
+            }
+        };
+        Ok(masquerade::apply(nft, &op)?)
+    }
+}
+
+fn read_setting(key: Key) -> Option<(Key, Object)> {
+    match key {
+        Key::Sysctl(path) => {
+            let value = sysctl::read(&path).ok()?;
+            Some((Key::Sysctl(path), Object::Sysctl(value.into())))
+        }
+        _ => None,
     }
 }

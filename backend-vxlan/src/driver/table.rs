@@ -12,7 +12,7 @@ use net_linux::fdb::FdbEntry;
 use net_linux::link::Link;
 use net_linux::marks;
 use net_linux::neigh::{Neighbour, NeighbourState};
-use net_linux::netlink::Batch;
+use net_linux::netlink::{self, Batch};
 use net_linux::nexthop::{self, NextHop};
 use net_linux::objects::{self, Write};
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
@@ -224,8 +224,16 @@ impl VxlanDriver {
             }
         }
         for ((index, op), result) in written.into_iter().zip(objects::write(&mut self.socket, &writes)) {
-            if let (Op::Delete { key: Key::NextHop(hop), .. }, Ok(())) = (op, &result) {
-                self.next_hops.remove(hop);
+            match (op, &result) {
+                (Op::Delete { key: Key::NextHop(hop), .. }, Ok(())) => {
+                    self.next_hops.remove(hop);
+                }
+                // Somebody took the id: never delete theirs, and try another.
+                (Op::Put { key: Key::NextHop(hop), .. }, Err(netlink::Error::Foreign { .. })) => {
+                    let id = self.next_hops.remove(hop);
+                    self.next_hops.foreign.extend(id);
+                }
+                _ => {}
             }
             results.insert(index, result.map_err(Into::into));
         }
@@ -245,9 +253,8 @@ impl VxlanDriver {
     }
 
     fn table_put(&mut self, devices: &Devices, key: &Key, present: &Known<Object>, object: &Object) -> Result<Write> {
-        let index = |device: &InterfaceName| -> Result<u32> {
-            devices.get(device.as_str()).map(|link| link.index).ok_or_else(|| no_device(key, device))
-        };
+        let index =
+            |device: &InterfaceName| -> Result<u32> { devices.our_index(device).ok_or_else(|| no_device(key, device)) };
         Ok(match (key, object) {
             // A device of ours has no foreign entries: whatever is there is replaced.
             (Key::Fdb(device, mac), Object::Fdb(to)) => {
@@ -257,7 +264,8 @@ impl VxlanDriver {
                 Write::Replace(objects::Object::Neighbour(Neighbour::permanent(index(device)?, *address, *mac)))
             }
             (Key::NextHop(hop), Object::NextHop) => {
-                let device = index(&hop.device)?;
+                let link = devices.get(hop.device.as_str()).ok_or_else(|| no_device(key, &hop.device))?;
+                let device = link.index;
                 let id = self.next_hops.allocate(hop)?;
                 Write::put(present, objects::Object::NextHop(NextHop::via(id, hop.gateway, device)))
             }
@@ -272,7 +280,7 @@ impl VxlanDriver {
     }
 
     fn table_delete(&self, devices: &Devices, key: &Key, present: &Known<Object>) -> Option<objects::Object> {
-        let index = |device: &InterfaceName| devices.get(device.as_str()).map(|link| link.index);
+        let index = |device: &InterfaceName| devices.our_index(device);
         Some(match key {
             Key::Fdb(device, mac) => {
                 // Without a destination the kernel takes the entry away whatever it says.
@@ -303,7 +311,7 @@ impl VxlanDriver {
         device: &InterfaceName,
         address: IpNet,
     ) -> Result<()> {
-        let index = devices.get(device.as_str()).map(|link| link.index);
+        let index = devices.our_index(device);
         let mut batch = Batch::new();
         match (op, index) {
             (Op::Delete { .. }, None) => return Ok(()),
@@ -311,7 +319,7 @@ impl VxlanDriver {
             (Op::Put { .. }, Some(index)) => Address::new(index, address).replace(&mut batch),
             (Op::Delete { .. }, Some(index)) => Address::new(index, address).delete(&mut batch),
         }
-        let gone = |error: &net_linux::netlink::Error| matches!(op, Op::Delete { .. }) && error.is_gone();
+        let gone = |error: &netlink::Error| matches!(op, Op::Delete { .. }) && error.is_gone();
         for result in self.socket.run(&mut batch) {
             match result {
                 Err(error) if !gone(&error) => return Err(error.into()),

@@ -9,16 +9,17 @@ mod tests;
 use super::table::Table;
 use crate::config::Family;
 use crate::object::family_of;
+use cni_core::backend::{self, ErrorKind};
 use egress::{Egress, ErrorSockets};
 use ingress::Ingress;
 use net_linux::pmtu;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use net_linux::tun::Tun;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stats::Counters;
 pub use stats::Stats;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -49,6 +50,22 @@ pub enum PumpError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl From<PumpError> for backend::Error {
+    fn from(error: PumpError) -> Self {
+        let (operation, object, source) = match &error {
+            PumpError::Start { operation, source } => (*operation, "udp mode".to_owned(), source),
+            PumpError::Bind { address, source } => ("bind", format!("udp socket {address}"), source),
+        };
+        let kind = match source.kind() {
+            io::ErrorKind::AddrNotAvailable => ErrorKind::Missing,
+            io::ErrorKind::AddrInUse => ErrorKind::Foreign,
+            io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            _ => ErrorKind::Kernel,
+        };
+        Self::new(kind, operation, object, &error).because(error)
+    }
 }
 
 /// What the thread and its owner share.
@@ -82,36 +99,41 @@ impl Sockets {
     }
 }
 
-/// The running thread. It ends when this is dropped; the TUN device stays if it is persistent.
-#[derive(Debug)]
+/// The table, the sockets, and the thread that serves a TUN device with them. The thread ends when this is dropped; the
+/// device stays if it is persistent.
+#[derive(Debug, Default)]
 pub struct Pump {
     shared: Arc<Shared>,
+    server: Option<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
     wake: UnixStream,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Pump {
-    /// Starts the thread in the network namespace of the caller. `tun` is a queue of a TUN device without packet
-    /// information (`IFF_NO_PI`).
+    /// Serves a TUN device, in the network namespace of the caller. A former thread ends first.
     ///
     /// # Errors
     /// [`PumpError::Start`].
-    pub fn start(tun: OwnedFd) -> Result<Self, PumpError> {
+    pub fn serve(&mut self, tun: Tun) -> Result<(), PumpError> {
+        self.stop();
         let failed = |operation| move |source: io::Error| PumpError::Start { operation, source };
-        fcntl(&tun, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|errno| failed("make the TUN device non-blocking")(errno.into()))?;
         let (wake, woken) = UnixStream::pair().map_err(failed("make a wake-up socket"))?;
         for end in [&wake, &woken] {
             end.set_nonblocking(true).map_err(failed("make a wake-up socket non-blocking"))?;
         }
-        let shared = Arc::<Shared>::default();
         let errors = ErrorSockets::open().map_err(failed("open raw ICMP sockets"))?;
-        let theirs = shared.clone();
+        self.shared.stop.store(false, Ordering::Release);
+        let shared = self.shared.clone();
         let thread = thread::Builder::new()
             .name("cnidarian-udp".to_owned())
-            .spawn(move || run(&theirs, &tun, woken, Egress::new(errors)))
+            .spawn(move || run(&shared, &tun, woken, Egress::new(errors)))
             .map_err(failed("start a thread"))?;
-        Ok(Self { shared, wake, thread: Some(thread) })
+        self.server = Some(Server { wake, thread });
+        Ok(())
     }
 
     /// Reads or changes the table. The thread looks at it once per batch.
@@ -152,7 +174,7 @@ impl Pump {
     /// Whether the thread runs. It ends on its own only when the TUN device is gone.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.server.as_ref().is_some_and(|server| !server.thread.is_finished())
     }
 
     /// What was moved and dropped so far.
@@ -166,23 +188,29 @@ impl Pump {
     }
 
     fn wake(&self) {
-        // A full pipe is a wake-up that is already on its way.
-        let _ = (&self.wake).write(&[1]);
+        if let Some(server) = &self.server {
+            // A full pipe is a wake-up that is already on its way.
+            let _ = (&server.wake).write(&[1]);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.wake();
+        if let Some(server) = self.server.take() {
+            // A panic there was already printed; nobody here can do more about it.
+            let _ = server.thread.join();
+        }
     }
 }
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.wake();
-        if let Some(thread) = self.thread.take() {
-            // A panic there was already printed; a destructor has nobody to tell.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
-fn run(shared: &Shared, tun: &OwnedFd, mut woken: UnixStream, mut egress: Egress) {
+fn run(shared: &Shared, tun: &Tun, mut woken: UnixStream, mut egress: Egress) {
     let mut ingress = Ingress::new();
     loop {
         let sockets = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -215,7 +243,7 @@ enum Turn {
 /// Moves packets until something but packets comes.
 fn wait_and_move(
     shared: &Shared,
-    tun: &OwnedFd,
+    tun: &Tun,
     woken: &UnixStream,
     sockets: &Sockets,
     egress: &mut Egress,

@@ -2,7 +2,8 @@
 
 use net_linux::netns::NetNs;
 use serde_json::Value;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs a program in the namespace of the calling thread; `Err` has what it said.
@@ -52,14 +53,24 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// Runs lines of iproute2 in one process, in this thread's namespace.
+pub fn ip_batch(lines: &[String]) {
+    let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
+    child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{lines:?}");
+}
+
 /// A pair of devices, the first of them up with addresses, in this thread's namespace.
 pub fn uplink(name: &str, addresses: &[&str]) {
-    run(&format!("ip link add {name} type veth peer name {name}-far"));
-    run(&format!("ip link set {name}-far up"));
-    run(&format!("ip link set {name} up"));
-    run("ip link set lo up");
-    for address in addresses {
+    let mut lines: Vec<String> = vec![
+        format!("link add {name} type veth peer name {name}-far"),
+        format!("link set {name}-far up"),
+        format!("link set {name} up"),
+        "link set lo up".to_owned(),
+    ];
+    lines.extend(addresses.iter().map(|address| {
         let nodad = if address.contains(':') { "nodad" } else { "" };
-        run(&format!("ip address add {address} dev {name} {nodad}"));
-    }
+        format!("address add {address} dev {name} {nodad}")
+    }));
+    ip_batch(&lines);
 }

@@ -1,8 +1,9 @@
 //! All laws of the engine on a real namespace, in each mode of the kernel's.
 
-use crate::bed::{block_on, run, run_json, try_run, uplink};
+use crate::bed::{block_on, ip_batch, run, run_json, try_run, uplink};
 use async_trait::async_trait;
-use backend_vxlan::config::Config;
+use backend_vxlan::checksum::Decision;
+use backend_vxlan::config::{Config, OuterFamilies};
 use backend_vxlan::driver::VxlanDriver;
 use backend_vxlan::object::{Key, Object};
 use backend_vxlan::vtep;
@@ -39,7 +40,12 @@ impl Testbed for Bed {
     type Driver = VxlanDriver;
 
     fn open(&mut self) -> Result<VxlanDriver> {
-        VxlanDriver::open(&self.config, &self.contexts()[0], self.capabilities.clone())
+        VxlanDriver::open(
+            &self.config,
+            &self.contexts()[0],
+            self.capabilities.clone(),
+            Decision::new(self.config.checksum),
+        )
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
@@ -50,11 +56,13 @@ impl Testbed for Bed {
         let fresh = NetNs::new().map_err(|error| failed(error.to_string()))?;
         fresh.enter().map_err(|error| failed(error.to_string()))?;
         uplink("eth0", &["192.0.2.1/24", "192.0.2.7/24", "2001:db8::1/64"]);
+        let mut lines = Vec::new();
         for container in ["c1", "c2", "c3", "c4"] {
-            run(&format!("ip link add cni{container} type veth peer name pod{container}"));
-            run(&format!("ip link set cni{container} alias cnidarian:{container}/eth0 up"));
-            run(&format!("ip link set pod{container} up"));
+            lines.push(format!("link add cni{container} type veth peer name pod{container}"));
+            lines.push(format!("link set cni{container} alias cnidarian:{container}/eth0 up"));
+            lines.push(format!("link set pod{container} up"));
         }
+        ip_batch(&lines);
         Ok(())
     }
 
@@ -233,6 +241,11 @@ fn vxlan_without_next_hop_objects_keeps_every_law() {
 #[test]
 fn direct_routing_keeps_every_law() {
     keeps_every_law(json!({ "mode": "direct-routing", "underlay": "both" }), true);
+}
+
+#[test]
+fn udp_keeps_every_law() {
+    keeps_every_law(json!({ "mode": "udp", "underlay": "both" }), true);
 }
 
 #[test]

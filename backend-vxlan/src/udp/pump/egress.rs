@@ -8,6 +8,7 @@ use crate::udp::icmp::{self, Cause};
 use crate::udp::packet::{self, Inner};
 use crate::udp::rate::Limit;
 use net_linux::pmtu;
+use net_linux::tun::Tun;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::RcvBuf;
 use nix::sys::socket::{
@@ -76,7 +77,7 @@ impl Egress {
     }
 
     /// Moves one batch.
-    pub(super) fn turn(&mut self, shared: &Shared, tun: &OwnedFd, sockets: &Sockets) -> Device {
+    pub(super) fn turn(&mut self, shared: &Shared, tun: &Tun, sockets: &Sockets) -> Device {
         let (lengths, device) = self.read(tun);
         let mut outgoing = Vec::with_capacity(lengths.len());
         let mut errors = Vec::new();
@@ -114,12 +115,12 @@ impl Egress {
     }
 
     /// Lengths of what the device had, in order of the buffers.
-    fn read(&mut self, tun: &OwnedFd) -> (Vec<usize>, Device) {
+    fn read(&mut self, tun: &Tun) -> (Vec<usize>, Device) {
         let mut lengths = Vec::with_capacity(BATCH);
         while lengths.len() < BATCH {
-            match nix::unistd::read(tun, &mut self.buffers[lengths.len()]) {
+            match tun.read(&mut self.buffers[lengths.len()]) {
                 Ok(bytes) => lengths.push(bytes),
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => break,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => break,
                 Err(_) => return (lengths, Device::Gone),
             }
         }

@@ -3,10 +3,11 @@
 use super::stats::count;
 use super::{BATCH, PACKET_BYTES, Shared};
 use crate::udp::packet;
+use net_linux::tun::Tun;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg};
 use std::io::IoSliceMut;
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::PoisonError;
 
 /// Buffers for one batch.
@@ -26,7 +27,7 @@ impl Ingress {
     }
 
     /// Moves one batch.
-    pub(super) fn turn(&mut self, shared: &Shared, tun: &OwnedFd, socket: &UdpSocket) {
+    pub(super) fn turn(&mut self, shared: &Shared, tun: &Tun, socket: &UdpSocket) {
         let v4 = socket.local_addr().is_ok_and(|address| address.is_ipv4());
         let received = if v4 {
             receive(socket, &mut self.v4, &mut self.buffers, |address: &SockaddrIn| address.ip().into())
@@ -41,7 +42,7 @@ impl Ingress {
                 count(&counters.unknown_peer);
             } else if packet::parse(packet).is_err() {
                 count(&counters.malformed);
-            } else if nix::unistd::write(tun, packet).is_err() {
+            } else if tun.write(packet).is_err() {
                 count(&counters.refused);
             } else {
                 count(&counters.received);

@@ -1,0 +1,28 @@
+//! Whether inner checksums are left to the network card. Never trusts a card's word: the path is tested.
+
+use crate::config::ChecksumOffload;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the VTEP's transmit checksum offload shall be. Clones are the same decision.
+#[derive(Debug, Clone)]
+pub struct Decision(Arc<AtomicBool>);
+
+impl Decision {
+    /// What the configuration says before anything was tested: on, unless it is `off`.
+    #[must_use]
+    pub fn new(configured: ChecksumOffload) -> Self {
+        Self(Arc::new(AtomicBool::new(configured != ChecksumOffload::Off)))
+    }
+
+    /// Whether offload shall be on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Decides. Answers whether that is a change.
+    pub fn decide(&self, on: bool) -> bool {
+        self.0.swap(on, Ordering::AcqRel) != on
+    }
+}

@@ -44,11 +44,8 @@ impl Contender for Floor {
             let mut veth = NewLink::new(&name, NewLinkKind::Veth(peer));
             veth.mac = Some(host_mac);
             veth.then = LinkChange { up: Some(true), no_ipv6_autoconf: true, ..LinkChange::default() };
-            let mut batch = Batch::new();
-            veth.create(&mut batch);
-            host.run_all(&mut batch)?;
+            let index = veth.create(&mut host)?;
             pod.namespace.run(|| inside(pod, host_mac))??;
-            let index = index_of(&mut host, &name)?;
             let mut batch = Batch::new();
             for address in addresses(pod) {
                 Neighbour::permanent(index, address, pod_mac).replace(&mut batch);

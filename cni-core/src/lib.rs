@@ -8,12 +8,14 @@
 //! | [`runtime`] | SDK for embedders: running plugins as a container runtime does |
 //! | [`backend`] | what a backend implements, and the one engine that reconciles all of them |
 //! | [`ipam`] | addresses for pods: pools, blocks, leases, the reference `host-local` |
+//! | [`cluster`] | nodes and blocks of the cluster as changes for a datapath |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
 //! | `testkit` | conformance suites and fakes (feature `testkit`) |
 
 pub mod backend;
+pub mod cluster;
 pub mod cni;
 pub mod ipam;
 pub mod model;

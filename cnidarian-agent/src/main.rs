@@ -1,2 +1,139 @@
-//! Placeholder.
-fn main() {}
+//! The program `cnidarian`: agent, lab, and what operators ask. Never does a node's work itself: that is the library.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod client;
+mod show;
+
+use clap::{Args, Parser, Subcommand};
+use cni_core::rpc::{Call, DEFAULT_SOCKET};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// A pluggable multi-backend pod network.
+#[derive(Debug, Parser)]
+#[command(name = "cnidarian", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this node's agent in the foreground.
+    Agent {
+        /// The configuration file, YAML.
+        #[arg(long, default_value = "/etc/cnidarian/agent.yaml")]
+        config: PathBuf,
+        /// Read and check the configuration, and end.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show this node, its peers, pools, pods and problems.
+    Status(Ask),
+    /// Show and repair address management.
+    Ipam {
+        #[command(subcommand)]
+        command: Ipam,
+    },
+    /// Show what the next commit would write to the kernel.
+    Plan(Ask),
+    /// Read the kernel back and repair it.
+    Resync(Ask),
+    /// Show the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum Ipam {
+    /// Show pools and leases.
+    Show(Ask),
+    /// Show leases without an interface, and endpoints without a lease. Fails when there are any.
+    Check(Ask),
+    /// Free an address that no interface has.
+    Release {
+        /// The address.
+        address: IpAddr,
+        #[command(flatten)]
+        ask: Ask,
+    },
+}
+
+/// Which agent, and how to print.
+#[derive(Debug, Args)]
+struct Ask {
+    /// The agent's socket.
+    #[arg(long, default_value = DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Agent { config, check } => return run_agent(&config, check),
+        Command::Version => {
+            println!("cnidarian {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Command::Status(ask) => client::ask(&ask.socket, Call::Show).and_then(|value| show::status(value, ask.json)),
+        Command::Plan(ask) => client::ask(&ask.socket, Call::Plan).and_then(|value| show::plan(value, ask.json)),
+        Command::Resync(ask) => client::ask(&ask.socket, Call::Resync).and_then(|value| show::resync(value, ask.json)),
+        Command::Ipam { command: Ipam::Show(ask) } => {
+            client::ask(&ask.socket, Call::IpamShow).and_then(|value| show::ipam(value, ask.json))
+        }
+        Command::Ipam { command: Ipam::Check(ask) } => {
+            client::ask(&ask.socket, Call::IpamCheck).and_then(|value| show::findings(value, ask.json))
+        }
+        Command::Ipam { command: Ipam::Release { address, ask } } => {
+            client::ask(&ask.socket, Call::IpamRelease { address }).map(|_| {
+                println!("{address} is free");
+                true
+            })
+        }
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cnidarian: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
+    let registry = cnidarian::built_in();
+    let config = match agent::load(file, &registry) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("cnidarian: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if check {
+        println!("{}: node {}, backend {}: acceptable", file.display(), config.node.name, config.node.backend);
+        return ExitCode::SUCCESS;
+    }
+    let filter = config.log.as_deref().unwrap_or("info");
+    let filter = match EnvFilter::builder().parse(std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned())) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("cnidarian: {}: log: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match agent::run(config, &registry) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the agent ends");
+            ExitCode::FAILURE
+        }
+    }
+}

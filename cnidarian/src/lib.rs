@@ -3,7 +3,20 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`config`] | what a node is opened with, read from a document and checked |
+//! | `node` | [`Node`], a whole node in process |
+//! | `registry` | [`built_in`], the backends of this build |
+//!
+//! Backends are additive features, all on by default: `vxlan`.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod node;
+mod registry;
+
+pub use cni_core::rpc::Attachment;
+pub use node::{
+    AttachRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer, PoolStatus, Problem,
+    Silent,
+};
+pub use registry::built_in;

@@ -1,0 +1,172 @@
+//! Metrics in the OpenMetrics text format. Never counts what nobody could act on.
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use cnidarian::{Event, Node, Observer};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Verb {
+    Add,
+    Del,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerb {
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPool {
+    pool: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Kind {
+    Missing,
+    Changed,
+    Unexpected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: Kind,
+}
+
+/// 0.25 ms to about 4 s.
+fn latency() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
+}
+
+/// What a node tells, counted.
+pub(super) struct Metrics {
+    registry: Mutex<Registry>,
+    operations: Family<ByVerb, Histogram, fn() -> Histogram>,
+    errors: Family<ByVerb, Counter>,
+    commits: Histogram,
+    written: Counter,
+    failed: Gauge,
+    drift: Family<ByKind, Counter>,
+    endpoints: Gauge,
+    peers: Gauge,
+    leases: Family<ByPool, Gauge>,
+    cooling: Family<ByPool, Gauge>,
+    free: Family<ByPool, Gauge>,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("cnidarian");
+        let operations = Family::new_with_constructor(latency as fn() -> Histogram);
+        let (errors, drift) = (Family::default(), Family::default());
+        let (commits, written, failed) = (latency(), Counter::default(), Gauge::default());
+        let (endpoints, peers) = (Gauge::default(), Gauge::default());
+        let (leases, cooling, free) = (Family::default(), Family::default(), Family::default());
+        let root = &mut registry;
+        root.register_with_unit("operation", "Time of CNI ADD and DEL in the agent", Unit::Seconds, operations.clone());
+        root.register("operation_errors", "CNI ADD and DEL that failed", errors.clone());
+        root.register_with_unit(
+            "commit",
+            "Time of writing staged changes to the kernel",
+            Unit::Seconds,
+            commits.clone(),
+        );
+        root.register("objects_written", "Kernel objects written", written.clone());
+        root.register("objects_failed", "Kernel objects that could not be written and are retried", failed.clone());
+        root.register("drift", "Kernel objects that somebody else changed, by what was found", drift.clone());
+        root.register("endpoints", "Attached pods", endpoints.clone());
+        root.register("peers", "Other nodes", peers.clone());
+        root.register("ipam_leases", "Leased addresses of this node", leases.clone());
+        root.register("ipam_cooling", "Released addresses that still cool", cooling.clone());
+        root.register("ipam_free", "Addresses that this node can give at once", free.clone());
+        Self {
+            registry: Mutex::new(registry),
+            operations,
+            errors,
+            commits,
+            written,
+            failed,
+            drift,
+            endpoints,
+            peers,
+            leases,
+            cooling,
+            free,
+        }
+    }
+
+    fn operation(&self, verb: Verb, took: Duration, done: bool) {
+        self.operations.get_or_create(&ByVerb { verb }).observe(took.as_secs_f64());
+        if !done {
+            self.errors.get_or_create(&ByVerb { verb }).inc();
+        }
+    }
+
+    /// The text, with gauges read from the node now.
+    fn text(&self, node: &Node) -> String {
+        let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let status = node.status();
+        self.endpoints.set(i64::try_from(status.endpoints.len()).unwrap_or(i64::MAX));
+        self.peers.set(i64::try_from(status.peers.len()).unwrap_or(i64::MAX));
+        for pool in status.pools {
+            let label = ByPool { pool: pool.pool };
+            self.leases.get_or_create(&label).set(gauge(pool.used));
+            self.cooling.get_or_create(&label).set(gauge(pool.cooling));
+            self.free.get_or_create(&label).set(gauge(pool.free_here));
+        }
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        match encode(&mut text, &registry) {
+            Ok(()) => text,
+            Err(error) => format!("# metrics cannot be written: {error}\n"),
+        }
+    }
+}
+
+impl Observer for Metrics {
+    fn observe(&self, event: Event<'_>) {
+        match event {
+            Event::Attached { took, done, .. } => self.operation(Verb::Add, took, done),
+            Event::Detached { took, done, .. } => self.operation(Verb::Del, took, done),
+            Event::Commit { took, report } => {
+                self.commits.observe(took.as_secs_f64());
+                self.written.inc_by(u64::try_from(report.written).unwrap_or(u64::MAX));
+                self.failed.set(i64::try_from(report.failed.len()).unwrap_or(i64::MAX));
+            }
+            Event::Drift { drift } => {
+                let found = [
+                    (Kind::Missing, &drift.missing),
+                    (Kind::Changed, &drift.changed),
+                    (Kind::Unexpected, &drift.unexpected),
+                ];
+                for (kind, objects) in found {
+                    self.drift.get_or_create(&ByKind { kind }).inc_by(u64::try_from(objects.len()).unwrap_or(u64::MAX));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Serves `/metrics` for as long as the process lives.
+pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, node: Arc<Node>) {
+    let scrape = move || {
+        let text = metrics.text(&node);
+        async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
+    };
+    let app = Router::new().route("/metrics", get(scrape)).route("/healthz", get(|| async { "ok\n" }));
+    if let Err(error) = axum::serve(listener, app).await {
+        tracing::error!(%error, "metrics are not served any more");
+    }
+}

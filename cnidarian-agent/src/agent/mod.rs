@@ -1,0 +1,125 @@
+//! `cnidarian agent`: one node, its socket and its metrics, until SIGTERM. Never leaves the foreground.
+//!
+//! ```text
+//!  open the node (takes the lock of stateDir, recovers) -> listen -> tombstones -> serve ... SIGTERM -> drain -> end
+//! ```
+//! The end leaves the kernel as it is: pods keep their network while no agent runs.
+
+mod connection;
+mod metrics;
+mod server;
+
+use cni_core::backend::Registry;
+use cnidarian::Node;
+use cnidarian::config::{ConfigError, ReadConfig, read_config};
+use metrics::Metrics;
+use server::Server;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    /// A file could not be read.
+    #[error("{path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The configuration is no YAML.
+    #[error("{path}: {problem}", path = path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what.
+        problem: String,
+    },
+    /// The configuration is not acceptable.
+    #[error("{path}: {source}", path = path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Key, value, and what would be right.
+        source: ConfigError,
+    },
+    /// The node could not be opened.
+    #[error("{0}")]
+    Node(#[from] cnidarian::NodeError),
+    /// Nobody can be listened to there.
+    #[error("listen on {path}: {source}", path = path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Metrics cannot be served there.
+    #[error("metrics.address {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The process cannot be set up.
+    #[error("start: {0}")]
+    Start(#[source] std::io::Error),
+}
+
+/// Reads and checks a configuration file.
+pub(crate) fn load(file: &Path, registry: &Registry) -> Result<ReadConfig, AgentError> {
+    let text = std::fs::read_to_string(file).map_err(|source| AgentError::Read { path: file.to_owned(), source })?;
+    let document: serde_json::Value = serde_saphyr::from_str(&text)
+        .map_err(|error| AgentError::Yaml { path: file.to_owned(), problem: error.to_string() })?;
+    read_config(document, registry, &host_name()).map_err(|source| AgentError::Config { path: file.to_owned(), source })
+}
+
+/// The node's name where the configuration has none: `NODE_NAME`, else the host's name, in lower case as Kubernetes does.
+fn host_name() -> String {
+    let name = std::env::var("NODE_NAME")
+        .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    name.to_ascii_lowercase()
+}
+
+/// Runs the agent to its end.
+pub(crate) fn run(config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
+    // Kernel work is done on threads of its own; two are enough to read requests and to answer.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(512 << 10)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(AgentError::Start)?;
+    runtime.block_on(serve(config, registry))
+}
+
+async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
+    let metrics = Arc::new(Metrics::new());
+    let node = Arc::new(Node::open_observed(config.node, registry, metrics.clone()).await?);
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await.map_err(|source| AgentError::Metrics { address, source })?;
+        tokio::spawn(metrics::serve(listener, metrics, node.clone()));
+    }
+    let server = Server::listen(&config.socket, node.clone())
+        .map_err(|source| AgentError::Listen { path: config.socket.clone(), source })?;
+    // After we listen: a DEL that finds nobody listening writes its tombstone before it looks again.
+    let buried = node.bury().await;
+    tracing::info!(socket = %config.socket.display(), buried, "ready");
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending; pods keep their network");
+    };
+    server.serve(stop).await;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! The store's side of a node: what others published comes in, what we are goes out. Never touches the kernel.
+
+mod publish;
+mod view;
+
+use super::datapath::DatapathHandle;
+use super::error::NodeError;
+use super::ipam::Source;
+use super::status::Problem;
+use crate::config::{IpamMode, NodeConfig};
+use cni_core::backend::{Change, NetworkChange};
+use cni_core::ipam::pools::Hints;
+use cni_core::model::{LocalBlock, Masquerade, NetworkItem, NetworkKey, NodeContext, Peer, PodRef, Underlay};
+use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
+use futures_util::StreamExt;
+use futures_util::stream::{SelectAll, select_all};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use view::View;
+
+/// What the store says of a pod's addresses.
+#[derive(Debug, Default)]
+pub(super) struct PodWishes {
+    pub(super) hints: Hints,
+    pub(super) namespace_labels: Option<BTreeMap<String, String>>,
+}
+
+/// The cluster as this node sees it.
+pub(super) struct Cluster {
+    store: Arc<dyn Store>,
+    config: NodeConfig,
+    view: Mutex<View>,
+    underlay: Mutex<Underlay>,
+    ipam: Arc<Source>,
+    /// What the datapath was told of this node.
+    told: Mutex<Option<NodeContext>>,
+    /// What the datapath was told of our own blocks.
+    local: Mutex<BTreeMap<IpNet, LocalBlock>>,
+    disturbed: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Cluster {
+    pub(super) fn new(store: Arc<dyn Store>, config: &NodeConfig, underlay: Underlay, ipam: Arc<Source>) -> Self {
+        let view = View::new(config.name.clone(), config.ipam.mode == IpamMode::PodCidr);
+        Self {
+            store,
+            config: config.clone(),
+            view: Mutex::new(view),
+            underlay: Mutex::new(underlay),
+            ipam,
+            told: Mutex::new(None),
+            local: Mutex::new(BTreeMap::new()),
+            disturbed: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn peers(&self) -> Vec<Peer> {
+        lock(&self.view).peers().cloned().collect()
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let blocked = |(key, error): (&ObjectKey, &String)| Problem {
+            object: key.to_string(),
+            error: error.clone(),
+            state: "blocked".to_owned(),
+        };
+        let mut problems: Vec<Problem> = lock(&self.view).invalid.iter().map(blocked).collect();
+        problems.extend(self.ipam.problems().into_iter().map(|error| Problem {
+            object: "address management".to_owned(),
+            error,
+            state: "blocked".to_owned(),
+        }));
+        problems.extend(lock(&self.disturbed).iter().map(|error| Problem {
+            object: "store".to_owned(),
+            error: error.clone(),
+            state: "retrying".to_owned(),
+        }));
+        problems
+    }
+
+    /// What the datapath has to know of the node itself, with masquerading as the pools have it now.
+    pub(super) fn context(&self) -> NodeContext {
+        let masquerade = self.config.masquerade.enabled.then(|| {
+            let sources = lock(&self.view).pod_prefixes();
+            let mut keep: Vec<IpNet> = sources.iter().chain(&self.config.masquerade.keep).copied().collect();
+            keep.sort_unstable();
+            keep.dedup();
+            Masquerade { sources, keep }
+        });
+        NodeContext { name: self.config.name.clone(), underlay: lock(&self.underlay).clone(), masquerade }
+    }
+
+    /// What the store says of a pod. A pod that the store does not know wishes nothing.
+    pub(super) async fn pod(&self, pod: Option<&PodRef>) -> Result<PodWishes, NodeError> {
+        let Some(pod) = pod else { return Ok(PodWishes::default()) };
+        let annotations = |object: &Option<Arc<Object>>| {
+            object.as_ref().map(|object| object.metadata.annotations.clone()).unwrap_or_default()
+        };
+        let key = ObjectKey::namespaced(Kind::POD, &pod.namespace, &pod.name);
+        let found = self.store.find(&key).await?;
+        let namespace = self.store.find(&ObjectKey::cluster(Kind::NAMESPACE, &pod.namespace)).await?;
+        let hints = Hints::from_annotations(&annotations(&found), &annotations(&namespace))?;
+        let namespace_labels = namespace.map(|namespace| namespace.metadata.labels.clone());
+        Ok(PodWishes { hints, namespace_labels })
+    }
+
+    /// Begins to watch. Each stream begins with the whole state.
+    pub(super) async fn follow(&self) -> Result<Following, NodeError> {
+        let mut streams = Vec::new();
+        for kind in [Kind::IP_POOL, Kind::NODE, Kind::IP_BLOCK] {
+            let watch: Watch = self.store.follow(&Query::kind(kind.clone())).await?;
+            streams.push(watch.map(move |event| (kind.clone(), event)).boxed());
+        }
+        Ok(Following { waiting: streams.len(), events: select_all(streams) })
+    }
+
+    /// Takes in events until the whole first state is there, then says that the datapath is in sync.
+    pub(super) async fn first_sync(
+        &self,
+        following: &mut Following,
+        datapath: &DatapathHandle,
+    ) -> Result<(), NodeError> {
+        while following.waiting > 0 {
+            let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
+            if matches!(event, Ok(Event::Resynced(_))) {
+                following.waiting -= 1;
+            }
+            self.take(&kind, event, datapath).await?;
+        }
+        Ok(datapath.change_all(vec![Change::InSync]).await?)
+    }
+
+    /// Passes changes on for as long as the store lives.
+    pub(super) async fn run(&self, mut following: Following, datapath: &DatapathHandle) {
+        while let Some((kind, event)) = following.events.next().await {
+            if let Err(error) = self.take(&kind, event, datapath).await {
+                tracing::warn!(%error, "a change of the cluster could not be passed on");
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        kind: &Kind,
+        event: cni_core::store::Result<Event>,
+        datapath: &DatapathHandle,
+    ) -> Result<(), NodeError> {
+        let event = match event {
+            Ok(event) => {
+                *lock(&self.disturbed) = None;
+                event
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the store is disturbed; what was known stays in force");
+                *lock(&self.disturbed) = Some(error.to_string());
+                return Ok(());
+            }
+        };
+        let (mut changes, own) = lock(&self.view).take(kind, &event);
+        let node = if own { lock(&self.view).own_node().cloned() } else { None };
+        self.ipam.observe(&event, node.as_ref()).await;
+        changes.extend(self.context_change());
+        if own {
+            changes.extend(self.local_changes());
+        }
+        if !changes.is_empty() {
+            datapath.change_all(changes).await?;
+        }
+        Ok(())
+    }
+
+    /// What changed of our own blocks since the datapath was told.
+    pub(super) fn local_changes(&self) -> Vec<NetworkChange> {
+        // A borrowed address alone is no block: the route to its pod is all that it needs here.
+        let blocks = self.ipam.local_blocks().into_iter();
+        let blocks = blocks.filter(|block| block.prefix.prefix_len() < block.prefix.max_prefix_len());
+        let blocks: BTreeMap<IpNet, LocalBlock> = blocks.map(|block| (block.prefix, block)).collect();
+        let mut told = lock(&self.local);
+        let gone = told.keys().filter(|prefix| !blocks.contains_key(prefix));
+        let mut changes: Vec<NetworkChange> = gone.map(|prefix| Change::Remove(NetworkKey::Block(*prefix))).collect();
+        let new = blocks.values().filter(|block| told.get(&block.prefix) != Some(block));
+        changes.extend(new.map(|block| Change::Put(NetworkItem::Block(block.clone()))));
+        *told = blocks;
+        changes
+    }
+
+    /// Tells the datapath of the node when something of it changed.
+    fn context_change(&self) -> Option<NetworkChange> {
+        let context = self.context();
+        let mut told = lock(&self.told);
+        if told.as_ref() == Some(&context) {
+            return None;
+        }
+        *told = Some(context.clone());
+        Some(Change::Node(context))
+    }
+
+    /// Takes in that the underlay is another now.
+    pub(super) fn set_underlay(&self, underlay: Underlay) -> Option<NetworkChange> {
+        *lock(&self.underlay) = underlay;
+        self.context_change()
+    }
+
+    /// Whether what the store has of our own node differs from what we are.
+    pub(super) fn must_publish(&self, attributes: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
+        let underlay = lock(&self.underlay).clone();
+        let view = lock(&self.view);
+        view.own_node().is_none_or(|node| {
+            node.v4 != underlay.v4.map(|net| net.addr())
+                || node.v6 != underlay.v6.map(|net| net.addr())
+                || node.backend.as_deref() != Some(&*self.config.backend)
+                || node.attributes != *attributes
+        })
+    }
+}
+
+/// Watches of nodes, blocks and pools.
+pub(super) struct Following {
+    waiting: usize,
+    events: SelectAll<futures_util::stream::BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>,
+}

@@ -1,0 +1,269 @@
+//! The one task that holds a backend's datapath. Never decides what the network is: it stages what it is told.
+//!
+//! ```text
+//!  attach, detach --Job::Change--> +------+   stage ... stage, one commit for all that waits   +--------+
+//!  cluster        --Job::Change--> | task | -------------------------------------------------> | kernel |
+//!  drift watch    --------------->  |      | <-- resync (after a quiet moment) ---------------- |        |
+//!  clock (retry, periodic resync) > +------+                                                   +--------+
+//! ```
+//!
+//! Changes that arrive while a commit runs are staged together and written by the next one, so eight attachments at
+//! once cost about as many kernel round trips as one.
+
+use super::events::{Event, Observer};
+use cni_core::backend::{
+    Capabilities, CommitReport, Datapath, Drift, DriftWatch, Error, NetworkChange, Plan, Result as BackendResult,
+};
+use cni_core::model::NetworkKey;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// How long the kernel must be quiet before a drift is repaired: one repair for a burst of events, and still fast.
+const DRIFT_QUIET: Duration = Duration::from_millis(20);
+/// The first pause before failed writes are tried again; it doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How many changes one commit takes at most.
+const BATCH: usize = 1024;
+
+/// What the task last saw, for status pages.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DatapathState {
+    /// The last commit or repair that wrote or failed something.
+    pub(crate) last_commit: CommitReport,
+    /// Why the kernel could not be read by the last resync; `None` when it could.
+    pub(crate) unreadable: Option<Error>,
+    /// Objects that were found drifted since the start.
+    pub(crate) drifted: u64,
+    /// Resyncs since the start.
+    pub(crate) resyncs: u64,
+}
+
+enum Job {
+    Change { changes: Vec<NetworkChange>, about: Option<NetworkKey>, done: Option<oneshot::Sender<BackendResult<()>>> },
+    Plan(oneshot::Sender<Plan>),
+    Resync(Option<oneshot::Sender<BackendResult<Drift>>>),
+}
+
+/// A handle of the task. The task ends when the last handle is dropped.
+#[derive(Clone)]
+pub(crate) struct DatapathHandle {
+    jobs: mpsc::Sender<Job>,
+    state: Arc<Mutex<DatapathState>>,
+    capabilities: Arc<Capabilities>,
+}
+
+fn gone() -> Error {
+    Error::new(cni_core::backend::ErrorKind::Busy, "commit", "datapath", "the node is being closed")
+}
+
+impl DatapathHandle {
+    /// Starts the task.
+    pub(crate) fn start(
+        datapath: Box<dyn Datapath>,
+        drift: Option<Box<dyn DriftWatch>>,
+        resync_interval: Duration,
+        observer: Arc<dyn Observer>,
+    ) -> (Self, JoinHandle<()>) {
+        let (jobs, queue) = mpsc::channel(BATCH);
+        let state = Arc::new(Mutex::new(DatapathState::default()));
+        let capabilities = Arc::new(datapath.capabilities().clone());
+        let (drifted, watched) = mpsc::channel(1);
+        if let Some(watch) = drift {
+            tokio::spawn(watch_drift(watch, drifted));
+        }
+        let task = Task { datapath, state: state.clone(), observer, retry: None, retry_pause: RETRY_FIRST };
+        let running = tokio::spawn(task.run(queue, watched, resync_interval));
+        (Self { jobs, state, capabilities }, running)
+    }
+
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    pub(crate) fn state(&self) -> DatapathState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stages and commits; answers when the kernel holds what `about` compiled to, or with what keeps it from that.
+    pub(crate) async fn change(&self, changes: Vec<NetworkChange>, about: NetworkKey) -> BackendResult<()> {
+        let (done, answer) = oneshot::channel();
+        let job = Job::Change { changes, about: Some(about), done: Some(done) };
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Stages and commits, and waits for the commit, whatever it did.
+    pub(crate) async fn change_all(&self, changes: Vec<NetworkChange>) -> BackendResult<()> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Change { changes, about: None, done: Some(done) }).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn plan(&self) -> BackendResult<Plan> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Plan(done)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    pub(crate) async fn resync(&self) -> BackendResult<Drift> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Resync(Some(done))).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Passes drift on until the watch breaks; then periodic resync alone is left.
+async fn watch_drift(mut watch: Box<dyn DriftWatch>, drifted: mpsc::Sender<()>) {
+    loop {
+        match watch.changed().await {
+            Ok(()) => {
+                // Full means that a resync is due already.
+                if let Err(mpsc::error::TrySendError::Closed(())) = drifted.try_send(()) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the watch for drift broke; drift is found by the periodic resync only");
+                return;
+            }
+        }
+    }
+}
+
+struct Task {
+    datapath: Box<dyn Datapath>,
+    state: Arc<Mutex<DatapathState>>,
+    observer: Arc<dyn Observer>,
+    /// When to try failed writes again.
+    retry: Option<Instant>,
+    retry_pause: Duration,
+}
+
+type Waiting = (Option<NetworkKey>, Option<oneshot::Sender<BackendResult<()>>>, BackendResult<()>);
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>, mut drifted: mpsc::Receiver<()>, interval: Duration) {
+        let mut watching = true;
+        let mut resync_at: Option<Instant> = None;
+        let mut periodic = Instant::now() + interval;
+        let mut jobs = Vec::new();
+        loop {
+            let far = Instant::now() + Duration::from_secs(86_400);
+            tokio::select! {
+                received = queue.recv_many(&mut jobs, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.work(std::mem::take(&mut jobs)).await;
+                }
+                event = drifted.recv(), if watching => match event {
+                    Some(()) => resync_at = Some(resync_at.unwrap_or(Instant::now() + DRIFT_QUIET)),
+                    None => watching = false,
+                },
+                () = sleep_until(resync_at.unwrap_or(far)) => {
+                    resync_at = None;
+                    let _ = self.resync().await;
+                }
+                () = sleep_until(periodic) => {
+                    periodic = Instant::now() + interval;
+                    let _ = self.resync().await;
+                }
+                () = sleep_until(self.retry.unwrap_or(far)) => {
+                    self.retry = None;
+                    let _ = self.commit().await;
+                }
+            }
+        }
+    }
+
+    async fn work(&mut self, jobs: Vec<Job>) {
+        let mut waiting: Vec<Waiting> = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Change { changes, about, done } => {
+                    let mut staged = Ok(());
+                    for change in changes {
+                        if let Err(error) = self.datapath.stage(change) {
+                            tracing::warn!(%error, "an item is not acceptable");
+                            staged = Err(error);
+                        }
+                    }
+                    waiting.push((about, done, staged));
+                }
+                Job::Plan(done) => {
+                    let _ = done.send(self.datapath.plan());
+                }
+                Job::Resync(done) => {
+                    let drift = self.resync().await;
+                    if let Some(done) = done {
+                        let _ = done.send(drift);
+                    }
+                }
+            }
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let report = self.commit().await;
+        for (about, done, staged) in waiting {
+            let Some(done) = done else { continue };
+            let outcome = match about {
+                Some(key) => staged.and_then(|()| report.problem_of(&key).map_or(Ok(()), |error| Err(error.clone()))),
+                None => Ok(()),
+            };
+            let _ = done.send(outcome);
+        }
+    }
+
+    async fn commit(&mut self) -> CommitReport {
+        let begin = std::time::Instant::now();
+        let report = self.datapath.commit().await;
+        self.observer.observe(Event::Commit { took: begin.elapsed(), report: &report });
+        self.take_in(&report);
+        report
+    }
+
+    async fn resync(&mut self) -> BackendResult<Drift> {
+        let drift = self.datapath.resync().await;
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.resyncs += 1;
+            state.unreadable = drift.as_ref().err().cloned();
+            if let Ok(drift) = &drift {
+                let found = drift.missing.len() + drift.changed.len() + drift.unexpected.len();
+                state.drifted += u64::try_from(found).unwrap_or(u64::MAX);
+            }
+        }
+        match &drift {
+            Ok(drift) => {
+                if !drift.is_none() {
+                    tracing::warn!(missing = ?drift.missing, changed = ?drift.changed, unexpected = ?drift.unexpected,
+                        "the kernel had drifted; repaired");
+                }
+                self.observer.observe(Event::Drift { drift });
+                self.take_in(&drift.repair);
+            }
+            Err(error) => tracing::error!(%error, "the kernel could not be read back"),
+        }
+        drift
+    }
+
+    /// Remembers what failed and when to try again.
+    fn take_in(&mut self, report: &CommitReport) {
+        if report.should_retry() {
+            for failure in &report.failed {
+                tracing::warn!(object = %failure.object, error = %failure.error, "a write failed; it is tried again");
+            }
+            self.retry = Some(Instant::now() + self.retry_pause);
+            self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
+        } else {
+            self.retry = None;
+            self.retry_pause = RETRY_FIRST;
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last_commit = report.clone();
+    }
+}

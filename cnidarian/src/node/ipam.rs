@@ -1,0 +1,181 @@
+//! Which allocator the configuration asks for, and its calls away from the tasks of the runtime: each waits for the disk.
+//! Never decides which address is given.
+
+use super::error::NodeError;
+use super::record::Record;
+use crate::config::{IpamMode, NodeConfig};
+use cni_core::ipam::pools::{PoolIpam, node_owner};
+use cni_core::ipam::{AssignRequest, Ipam, Lease, LeaseStore, POD_CIDR_POOL, PodCidrIpam, wait};
+use cni_core::model::{EndpointId, LocalBlock, NodeName};
+use cni_core::store::resources::Node;
+use cni_core::store::{Event, Kind, ObjectKey, Store, StoreExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+type Journal = Arc<dyn LeaseStore>;
+
+/// The source of addresses of this node.
+pub(super) enum Source {
+    /// Blocks of cluster pools.
+    Pools(PoolIpam<Journal>),
+    /// The node's own `podCIDRs`.
+    PodCidr { ipam: PodCidrIpam<Journal>, node: NodeName, store: Arc<dyn Store>, prefixes: Mutex<Vec<ipnet::IpNet>> },
+}
+
+impl Source {
+    pub(super) async fn open(config: &NodeConfig, store: Arc<dyn Store>, journal: Journal) -> Result<Self, NodeError> {
+        let (node, cool_down) = (config.name.clone(), config.ipam.cool_down);
+        Ok(match config.ipam.mode {
+            IpamMode::Pools => Self::Pools(PoolIpam::open(node, store, journal, cool_down).await?),
+            IpamMode::PodCidr => Self::PodCidr {
+                ipam: PodCidrIpam::open(node.clone(), &[], Vec::new(), journal, cool_down)?,
+                node,
+                store,
+                prefixes: Mutex::new(Vec::new()),
+            },
+        })
+    }
+
+    /// For calls that do not wait for the disk.
+    pub(super) fn get(&self) -> &dyn Ipam {
+        match self {
+            Self::Pools(ipam) => ipam,
+            Self::PodCidr { ipam, .. } => ipam,
+        }
+    }
+
+    /// Reads what the store has now.
+    pub(super) async fn refresh(&self) -> Result<(), NodeError> {
+        match self {
+            Self::Pools(ipam) => ipam.refresh().await?,
+            Self::PodCidr { node, store, .. } => {
+                let object = store.find(&ObjectKey::cluster(Kind::NODE, node.as_str())).await?;
+                let node = object.as_deref().map(Node::try_from).transpose();
+                self.set_prefixes(node.map_err(cni_core::store::Error::from)?.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_prefixes(&self, node: Option<&Node>) -> Result<(), NodeError> {
+        if let (Self::PodCidr { ipam, prefixes, .. }, Some(node)) = (self, node) {
+            let mut held = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+            if *held != node.pod_cidrs {
+                ipam.set_prefixes(&node.pod_cidrs)?;
+                held.clone_from(&node.pod_cidrs);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an event of the store in. What is not acceptable is said by the allocator's problems and the log.
+    pub(super) async fn observe(&self, event: &Event, own: Option<&Node>) {
+        let outcome = match self {
+            Self::Pools(ipam) if matches!(event, Event::Resynced(_)) => ipam.refresh().await.map_err(NodeError::from),
+            Self::Pools(ipam) => ipam.observe(event).map_err(NodeError::from),
+            Self::PodCidr { .. } => self.set_prefixes(own),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "address management: a change is not acceptable; what was known stays in force");
+        }
+    }
+
+    /// Objects of the store that could not be used.
+    pub(super) fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Pools(ipam) => ipam.problems().iter().map(ToString::to_string).collect(),
+            Self::PodCidr { .. } => Vec::new(),
+        }
+    }
+
+    /// What this node routes.
+    pub(super) fn local_blocks(&self) -> Vec<LocalBlock> {
+        match self {
+            Self::Pools(ipam) => ipam.local_blocks(),
+            Self::PodCidr { ipam, prefixes, .. } => {
+                let leases = ipam.leases().unwrap_or_default();
+                let ours: Vec<IpAddr> =
+                    leases.iter().filter(|lease| lease.owner == node_owner()).map(|lease| lease.address).collect();
+                let prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
+                let block = |prefix: &ipnet::IpNet| LocalBlock {
+                    prefix: *prefix,
+                    pool: Some(POD_CIDR_POOL.to_owned()),
+                    encapsulation: None,
+                    node_address: ours.iter().copied().find(|address| prefix.contains(address)),
+                };
+                prefixes.iter().map(block).collect()
+            }
+        }
+    }
+
+    /// Leases of pods: all but the node's own.
+    pub(super) fn pod_leases(&self) -> Result<Vec<Lease>, NodeError> {
+        let own = node_owner();
+        Ok(self.get().leases()?.into_iter().filter(|lease| lease.owner != own).collect())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let source = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&source)).await.unwrap_or(Err(NodeError::Closing))
+    }
+
+    /// Durable leases for an attachment, with its record in the same transaction.
+    pub(super) async fn assign(
+        self: &Arc<Self>,
+        record: Record,
+        wanted: Vec<IpAddr>,
+        pools: Vec<String>,
+        namespace_labels: Option<BTreeMap<String, String>>,
+    ) -> Result<Vec<Lease>, NodeError> {
+        self.blocking(move |source| {
+            let bytes = |leases: &[Lease]| record.clone().with(leases).to_bytes();
+            let request = AssignRequest::new(&record.endpoint.id)
+                .pod(record.endpoint.pod.as_ref())
+                .addresses(&wanted)
+                .pools(&pools)
+                .namespace_labels(namespace_labels.as_ref())
+                .record(&bytes);
+            Ok(wait(source.get().assign(&request, SystemTime::now()))?)
+        })
+        .await
+    }
+
+    pub(super) async fn release(self: &Arc<Self>, owner: &EndpointId) -> Result<Vec<Lease>, NodeError> {
+        let owner = owner.clone();
+        self.blocking(move |source| Ok(wait(source.get().release(&owner, SystemTime::now()))?)).await
+    }
+
+    pub(super) async fn gc(self: &Arc<Self>, mut valid: BTreeSet<EndpointId>) -> Result<Vec<Lease>, NodeError> {
+        valid.insert(node_owner());
+        self.blocking(move |source| Ok(wait(source.get().gc(&valid, SystemTime::now()))?)).await
+    }
+
+    /// The node's own addresses, one per family, taken at the first call.
+    pub(super) async fn take_node_addresses(self: &Arc<Self>) -> Result<(), NodeError> {
+        self.blocking(|source| {
+            let owner = node_owner();
+            wait(source.get().assign(&AssignRequest::new(&owner), SystemTime::now()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives back what has been empty for long.
+    pub(super) async fn maintain(&self) {
+        if let Self::Pools(ipam) = self {
+            match ipam.maintain(SystemTime::now()).await {
+                Ok(given_back) => {
+                    for prefix in given_back {
+                        tracing::info!(%prefix, "gave an empty block back");
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "empty blocks cannot be given back"),
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The kernel's side of attachments, away from the tasks of the runtime. Never decides what is attached.
+
+use super::error::NodeError;
+use super::underlay;
+use crate::config::UnderlayConfig;
+use cni_core::model::{EndpointId, Underlay};
+use net_linux::attach::{AttachError, AttachRequest, Attached, Attacher};
+use net_linux::netns::NetNs;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Attachers to take turns with: each has a socket of its own, so different endpoints are worked on side by side.
+#[derive(Clone)]
+pub(super) struct Kernel {
+    host: NetNs,
+    idle: Arc<Mutex<Vec<Attacher>>>,
+}
+
+/// How many idle attachers are kept.
+const KEPT: usize = 8;
+
+impl Kernel {
+    /// For the network namespace of the calling thread.
+    pub(super) fn open() -> Result<Self, NodeError> {
+        let host =
+            NetNs::current().map_err(|error| NodeError::Kernel { operation: "open", problem: error.to_string() })?;
+        let attacher =
+            Attacher::open().map_err(|error| NodeError::Kernel { operation: "open", problem: error.to_string() })?;
+        Ok(Self { host, idle: Arc::new(Mutex::new(vec![attacher])) })
+    }
+
+    fn take(&self) -> Result<Attacher, NodeError> {
+        if let Some(attacher) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(attacher);
+        }
+        // A thread of a pool need not be in our namespace.
+        let failed = |problem: String| NodeError::Kernel { operation: "open", problem };
+        let opened = self.host.run(Attacher::open).map_err(|error| failed(error.to_string()))?;
+        opened.map_err(|error| failed(error.to_string()))
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Attacher) -> Result<T, NodeError> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        let kernel = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut attacher = kernel.take()?;
+            let answer = work(&mut attacher);
+            let mut idle = kernel.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < KEPT {
+                idle.push(attacher);
+            }
+            answer
+        });
+        done.await.unwrap_or(Err(NodeError::Closing))
+    }
+
+    pub(super) async fn attach(&self, namespace: NetNs, request: AttachRequest) -> Result<(), NodeError> {
+        self.with(move |attacher| Ok(attacher.attach(&namespace, &request).map(drop)?)).await
+    }
+
+    /// The link goes down and waits for [`Self::reap`].
+    pub(super) async fn detach(&self, id: EndpointId) -> Result<(), NodeError> {
+        self.with(move |attacher| Ok(attacher.detach(&id).map(drop)?)).await
+    }
+
+    /// Deletes what was detached.
+    pub(super) async fn reap(&self) -> Result<usize, NodeError> {
+        self.with(|attacher| attacher.reap().map_err(|error| failed("reap", &error))).await
+    }
+
+    /// Attachments of ours that were not detached.
+    pub(super) async fn list(&self) -> Result<Vec<Attached>, NodeError> {
+        self.with(|attacher| {
+            let links = attacher.list().map_err(|error| failed("list attachments", &error))?;
+            Ok(links.into_iter().filter(|link| !link.doomed).collect())
+        })
+        .await
+    }
+
+    /// What the network below is now.
+    pub(super) async fn underlay(&self, config: UnderlayConfig) -> Result<Underlay, NodeError> {
+        let host = self.host.clone();
+        let found = tokio::task::spawn_blocking(move || host.run(|| underlay::detect(&config)));
+        let found = found.await.map_err(|_| NodeError::Closing)?;
+        found.map_err(|error| failed("enter our namespace", &error))?
+    }
+
+    /// Every difference between what is there and what `attach` makes.
+    pub(super) async fn check(&self, namespace: NetNs, request: AttachRequest) -> Result<Vec<String>, NodeError> {
+        self.with(move |attacher| {
+            let found = attacher.check(&namespace, &request)?;
+            Ok(found.iter().map(ToString::to_string).collect())
+        })
+        .await
+    }
+}
+
+fn failed(operation: &'static str, error: &dyn std::fmt::Display) -> NodeError {
+    NodeError::Kernel { operation, problem: error.to_string() }
+}
+
+impl From<AttachError> for NodeError {
+    fn from(error: AttachError) -> Self {
+        Self::Attach(Box::new(error))
+    }
+}

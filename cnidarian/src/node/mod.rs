@@ -1,0 +1,316 @@
+//! A whole node in process: backend, address management, store, and what keeps them together. Never a daemon of its
+//! own: it lives in the tasks of the program that opened it, in the network namespace of that program.
+//!
+//! ```text
+//!            attach, detach, check, gc                      store (nodes, pools, blocks)
+//!                     |                                              | watch
+//!   leases, records <-+-> veths (net-linux)                     peer table
+//!   (one database)    |                                              |
+//!                     +------> stage, commit: one datapath task <----+
+//!                                        |  ^ drift watch, retry, resync
+//!                                        v  |
+//!                                      kernel
+//! ```
+
+mod attach;
+mod cluster;
+mod datapath;
+mod error;
+mod events;
+mod ipam;
+mod kernel;
+mod locks;
+mod open;
+mod record;
+mod records;
+mod status;
+mod tidy;
+mod tombstones;
+mod underlay;
+
+pub use attach::AttachRequest;
+pub use error::NodeError;
+pub use events::{Event, Observer, Silent};
+pub use status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
+pub use tidy::IpamFindings;
+
+use crate::config::NodeConfig;
+use cluster::Cluster;
+use cni_core::backend::{Drift, Plan, Registry, Support};
+use cni_core::ipam::{Lease, LeaseStore, Usage};
+use cni_core::model::{EndpointId, NetworkName};
+use cni_core::rpc::Attachment;
+use datapath::DatapathHandle;
+use ipam::Source;
+use kernel::Kernel;
+use locks::Locks;
+use net_linux::netns::NetNs;
+use records::Records;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// What the tasks of a node share.
+struct Inner {
+    config: NodeConfig,
+    pod_mtu_bytes: u32,
+    attributes: std::collections::BTreeMap<Arc<str>, Arc<str>>,
+    notices: Vec<String>,
+    state_dir: PathBuf,
+    ipam: Arc<Source>,
+    leases: Arc<dyn LeaseStore>,
+    datapath: DatapathHandle,
+    kernel: Kernel,
+    cluster: Cluster,
+    records: Records,
+    locks: Locks,
+    observer: Arc<dyn Observer>,
+    /// Doomed links wait to be deleted.
+    reap: Notify,
+}
+
+/// A node. Dropping it stops its tasks and leaves the kernel as it is: pods keep their network.
+///
+/// Every method may be called from many tasks at once: operations on one endpoint wait for each other, others do not.
+/// An operation that was begun ends, even if the future that asked for it is dropped.
+pub struct Node {
+    inner: Arc<Inner>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Removes an ephemeral state directory.
+    _state: open::StateDir,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Node {
+    /// Opens a node: finds the underlay, opens the backend, recovers what a predecessor left, and waits for the first
+    /// full state of the store.
+    ///
+    /// # Errors
+    /// [`NodeError`] that names what is missing; nothing of the kernel was changed unless recovery had begun.
+    pub async fn open(config: NodeConfig, registry: &Registry) -> Result<Self, NodeError> {
+        Self::open_observed(config, registry, Arc::new(Silent)).await
+    }
+
+    /// Runs an operation to its end, whether or not the caller waits for it.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, NodeError>> + Send + 'static,
+    ) -> Result<T, NodeError> {
+        tokio::spawn(work).await.unwrap_or(Err(NodeError::Closing))
+    }
+
+    /// Attaches a namespace, and answers when traffic flows.
+    ///
+    /// # Errors
+    /// [`NodeError`]; what was begun is undone then.
+    pub async fn attach(&self, request: AttachRequest) -> Result<Attachment, NodeError> {
+        let inner = self.inner.clone();
+        self.finish(async move {
+            let begin = std::time::Instant::now();
+            let outcome = inner.attach(&request).await;
+            let (took, done) = (begin.elapsed(), outcome.is_ok());
+            inner.observer.observe(Event::Attached { endpoint: &request.endpoint, took, done });
+            outcome
+        })
+        .await
+    }
+
+    /// Detaches. What is not attached is a success.
+    ///
+    /// # Errors
+    /// [`NodeError`] when something could not be taken back; call it again then.
+    pub async fn detach(&self, endpoint: &EndpointId) -> Result<(), NodeError> {
+        let (inner, endpoint) = (self.inner.clone(), endpoint.clone());
+        self.finish(async move {
+            let begin = std::time::Instant::now();
+            let outcome = inner.detach(&endpoint).await;
+            let (took, done) = (begin.elapsed(), outcome.is_ok());
+            inner.observer.observe(Event::Detached { endpoint: &endpoint, took, done });
+            outcome
+        })
+        .await
+    }
+
+    /// Compares an attachment with what was made: interface, addresses, routes and neighbours on both sides, leases.
+    ///
+    /// # Errors
+    /// [`NodeError::Drifted`] with every difference, [`NodeError::NotAttached`].
+    pub async fn check(&self, endpoint: &EndpointId, netns: &NetNs, addresses: &[IpAddr]) -> Result<(), NodeError> {
+        let (inner, endpoint, netns, addresses) =
+            (self.inner.clone(), endpoint.clone(), netns.clone(), addresses.to_vec());
+        self.finish(async move { inner.check(&endpoint, &netns, &addresses).await }).await
+    }
+
+    /// Detaches what belongs to a network and is not listed, and answers what went.
+    ///
+    /// # Errors
+    /// [`NodeError::Several`] with everything that could not be freed; the rest was.
+    pub async fn gc(&self, network: &NetworkName, valid: BTreeSet<EndpointId>) -> Result<Vec<EndpointId>, NodeError> {
+        let (inner, network) = (self.inner.clone(), network.clone());
+        self.finish(async move { inner.gc(&network, &valid).await }).await
+    }
+
+    /// Whether an ADD would succeed now.
+    ///
+    /// # Errors
+    /// [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
+    pub fn ready(&self) -> Result<(), NodeError> {
+        self.inner.ready()
+    }
+
+    /// The whole state.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        self.inner.status()
+    }
+
+    /// How full the pools are.
+    ///
+    /// # Errors
+    /// The local database failed.
+    pub fn usage(&self) -> Result<Vec<Usage>, NodeError> {
+        Ok(self.inner.ipam.get().usage(SystemTime::now())?)
+    }
+
+    /// All leases of this node, sorted by address.
+    ///
+    /// # Errors
+    /// The local database failed.
+    pub fn leases(&self) -> Result<Vec<Lease>, NodeError> {
+        Ok(self.inner.ipam.get().leases()?)
+    }
+
+    /// Leases without interface, endpoints without lease.
+    ///
+    /// # Errors
+    /// The kernel or the database could not be read.
+    pub async fn ipam_check(&self) -> Result<IpamFindings, NodeError> {
+        self.inner.findings().await
+    }
+
+    /// Frees one address by hand, if nothing uses it.
+    ///
+    /// # Errors
+    /// [`NodeError::InUse`], [`NodeError::NotLeased`].
+    pub async fn ipam_release(&self, address: IpAddr) -> Result<(), NodeError> {
+        let inner = self.inner.clone();
+        self.finish(async move { inner.release_address(address).await }).await
+    }
+
+    /// What the next commit would write.
+    ///
+    /// # Errors
+    /// [`NodeError::Backend`] when the node is being closed.
+    pub async fn plan(&self) -> Result<Plan, NodeError> {
+        Ok(self.inner.datapath.plan().await?)
+    }
+
+    /// Reads the kernel back and repairs it.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub async fn resync(&self) -> Result<Drift, NodeError> {
+        Ok(self.inner.datapath.resync().await?)
+    }
+
+    /// Does what tombstones ask for, and answers how many were done. Opening a node does it, too.
+    pub async fn bury(&self) -> usize {
+        self.inner.bury_all().await
+    }
+}
+
+impl Inner {
+    fn ready(&self) -> Result<(), NodeError> {
+        let state = self.datapath.state();
+        if let Some(error) = &state.unreadable {
+            return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
+        }
+        // The node's own objects: without its device nothing works. One peer's failure is no reason to stop.
+        let own = state.last_commit.failed.iter().find(|failure| failure.items.is_empty());
+        if let Some(failure) = own {
+            return Err(NodeError::DatapathLost { problem: format!("{}: {}", failure.object, failure.error) });
+        }
+        Ok(self.ipam.get().status(SystemTime::now())?)
+    }
+
+    fn status(&self) -> NodeStatus {
+        let state = self.datapath.state();
+        let texts = |map: &std::collections::BTreeMap<Arc<str>, Arc<str>>| {
+            map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+        };
+        let capabilities = self.datapath.capabilities().iter().map(|(capability, support)| {
+            let why_not = match support {
+                Support::Yes => None,
+                Support::No { reason } => Some(reason.clone()),
+            };
+            (capability.to_string(), why_not)
+        });
+        let mut problems = self.cluster.problems();
+        let failures = |state: &'static str, failures: &[cni_core::backend::Failure]| -> Vec<Problem> {
+            let problem = |failure: &cni_core::backend::Failure| Problem {
+                object: failure.object.clone(),
+                error: failure.error.to_string(),
+                state: state.to_owned(),
+            };
+            failures.iter().map(problem).collect()
+        };
+        problems.extend(failures("retrying", &state.last_commit.failed));
+        problems.extend(failures("waiting", &state.last_commit.deferred));
+        problems.extend(state.last_commit.blocked.iter().map(|blocked| Problem {
+            object: blocked.item.clone(),
+            error: blocked.error.to_string(),
+            state: "blocked".to_owned(),
+        }));
+        let pools = self.ipam.get().usage(SystemTime::now());
+        if let Err(error) = &pools {
+            problems.push(Problem {
+                object: "address management".to_owned(),
+                error: error.to_string(),
+                state: "waiting".to_owned(),
+            });
+        }
+        NodeStatus {
+            node: self.config.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            backend: self.config.backend.clone(),
+            capabilities: capabilities.collect(),
+            attributes: texts(&self.attributes),
+            notices: self.notices.clone(),
+            underlay: self.cluster.context().underlay,
+            pod_mtu_bytes: self.pod_mtu_bytes,
+            not_ready: self.ready().err().map(|error| error.to_string()),
+            peers: self.cluster.peers(),
+            pools: pools.unwrap_or_default().into_iter().map(PoolStatus::from).collect(),
+            endpoints: self
+                .records
+                .all()
+                .iter()
+                .map(|record| EndpointStatus {
+                    endpoint: record.endpoint.clone(),
+                    network: record.network.to_string(),
+                    attached_unix_ms: record.attached_unix_ms,
+                })
+                .collect(),
+            problems,
+            drifted: state.drifted,
+            resyncs: state.resyncs,
+        }
+    }
+}

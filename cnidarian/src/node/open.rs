@@ -1,0 +1,211 @@
+//! How a node comes up, in an order that leaves pods their network at every moment.
+//!
+//! ```text
+//!  state directory, its lock -> store, pools -> underlay -> backend -> addresses -> records and veths
+//!    -> whole first state of the store -> in sync -> publish ourselves -> tasks
+//! ```
+
+use super::cluster::{Cluster, Following};
+use super::datapath::DatapathHandle;
+use super::error::NodeError;
+use super::events::Observer;
+use super::ipam::Source;
+use super::kernel::Kernel;
+use super::locks::Locks;
+use super::records::Records;
+use super::{Inner, Node, underlay};
+use crate::config::{NodeConfig, StateConfig, StoreConfig};
+use cni_core::backend::{OpenRequest, Parts, Registry};
+use cni_core::ipam::LeaseStore;
+use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
+use net_linux::marks;
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
+const REAP_PAUSE: Duration = Duration::from_millis(100);
+/// How often leaks are looked for, and the underlay is read again.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Where a node's own files are.
+pub(super) enum StateDir {
+    Kept(PathBuf),
+    Ephemeral(tempfile::TempDir),
+}
+
+impl StateDir {
+    fn open(config: &StateConfig) -> Result<Self, NodeError> {
+        match config {
+            StateConfig::Directory(path) => {
+                make(path)?;
+                Ok(Self::Kept(path.clone()))
+            }
+            StateConfig::Ephemeral => {
+                let made = tempfile::Builder::new().prefix("cnidarian-").tempdir();
+                let failed = |source| io_error("make a temporary directory in", &std::env::temp_dir(), source);
+                Ok(Self::Ephemeral(made.map_err(failed)?))
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Ephemeral(directory) => directory.path(),
+        }
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path, source: std::io::Error) -> NodeError {
+    NodeError::Io { operation, path: path.to_owned(), source: Arc::new(source) }
+}
+
+fn make(path: &Path) -> Result<(), NodeError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| io_error("make directory", path, source))
+}
+
+impl Node {
+    /// As [`Node::open`], and tells an observer of everything that happens.
+    ///
+    /// # Errors
+    /// As [`Node::open`].
+    pub async fn open_observed(
+        config: NodeConfig,
+        registry: &Registry,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, NodeError> {
+        let state = StateDir::open(&config.state)?;
+        let state_dir = state.path().to_owned();
+        // The lock of this file is what keeps a second agent of this node away.
+        let leases: Arc<dyn LeaseStore> = Arc::new(LocalDatabase::open(state_dir.join(marks::STATE_DATABASE))?);
+        let store: Arc<dyn Store> = match &config.store {
+            StoreConfig::Memory => Arc::new(MemoryStore::new()),
+            StoreConfig::Files { directory } => Arc::new(FilesStore::open(directory)?),
+        };
+        let underlay = underlay::detect(&config.underlay)?;
+        let kernel = Kernel::open()?;
+        let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
+        let cluster = Cluster::new(store, &config, underlay, ipam.clone());
+        cluster.bring_pools().await?;
+        let backend_dir = state_dir.join("backend").join(&config.backend);
+        make(&backend_dir)?;
+        let request =
+            OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, .. } =
+            registry.get(&config.backend)?.open(request).await?;
+        for notice in &notices {
+            tracing::warn!(backend = %config.backend, "{notice}");
+        }
+        let pod_mtu_bytes = match config.mtu_bytes {
+            Some(mtu) if mtu > pod_mtu_bytes => {
+                tracing::warn!(mtu, pod_mtu_bytes, "mtu is more than the underlay carries; large packets will be lost");
+                mtu
+            }
+            mtu => mtu.unwrap_or(pod_mtu_bytes),
+        };
+        let (datapath, running) = DatapathHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        // Peers find us, and blocks are claimed in our name, only once our Node is there.
+        cluster.publish(&attributes).await?;
+        ipam.refresh().await?;
+        let inner = Arc::new(Inner {
+            config,
+            pod_mtu_bytes,
+            attributes,
+            notices,
+            state_dir,
+            ipam,
+            leases,
+            datapath,
+            kernel,
+            cluster,
+            records: Records::default(),
+            locks: Locks::default(),
+            observer,
+            reap: Notify::new(),
+        });
+        // What the kernel holds is read before anything is written, so that nothing is written twice.
+        inner.datapath.resync().await?;
+        inner.recover().await?;
+        let mut following = inner.cluster.follow().await?;
+        inner.cluster.first_sync(&mut following, &inner.datapath).await?;
+        inner.take_node_addresses().await;
+        inner.bury_all().await;
+        let tasks = vec![
+            running,
+            tokio::spawn(follow(inner.clone(), following)),
+            tokio::spawn(reap(inner.clone())),
+            tokio::spawn(look(inner.clone())),
+        ];
+        Ok(Self { inner, tasks, _state: state })
+    }
+}
+
+impl Inner {
+    /// The node's own address in its blocks, so that pods of other nodes can answer it through the tunnel.
+    async fn take_node_addresses(&self) {
+        if let Err(error) = self.ipam.take_node_addresses().await {
+            tracing::debug!(%error, "the node has no address of its own in the pools yet");
+            return;
+        }
+        let changes = self.cluster.local_changes();
+        if !changes.is_empty() {
+            let _ = self.datapath.change_all(changes).await;
+        }
+    }
+}
+
+async fn follow(inner: Arc<Inner>, following: Following) {
+    inner.cluster.run(following, &inner.datapath).await;
+}
+
+/// Deletes detached links, many at once.
+async fn reap(inner: Arc<Inner>) {
+    loop {
+        inner.reap.notified().await;
+        sleep(REAP_PAUSE).await;
+        match inner.kernel.reap().await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "detached links cannot be deleted; trying again");
+                sleep(Duration::from_secs(1)).await;
+                inner.reap.notify_one();
+            }
+        }
+    }
+}
+
+/// What no event tells of: leaks, tombstones beside a living agent, another underlay, a Node that somebody changed.
+async fn look(inner: Arc<Inner>) {
+    let mut clock = interval(LOOK);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = BTreeMap::new();
+    loop {
+        clock.tick().await;
+        inner.bury_all().await;
+        inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
+        inner.take_node_addresses().await;
+        inner.ipam.maintain().await;
+        let config = inner.config.underlay.clone();
+        match inner.kernel.underlay(config).await {
+            Ok(found) => {
+                if let Some(change) = inner.cluster.set_underlay(found) {
+                    tracing::info!("the underlay changed");
+                    let _ = inner.datapath.change_all(vec![change]).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the underlay cannot be found; what was known stays in force"),
+        }
+        if inner.cluster.must_publish(&inner.attributes)
+            && let Err(error) = inner.cluster.publish(&inner.attributes).await
+        {
+            tracing::warn!(%error, "our Node cannot be written to the store; trying again");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a node says of itself, for `cnidarian status` and for programs that embed it. Plain data.
+
+use cni_core::model::{Endpoint, Peer, Underlay};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// What it concerns: a kernel object, an item, the store.
+    pub object: String,
+    /// What is wrong.
+    pub error: String,
+    /// What is done about it: `retrying`, `waiting`, `blocked`.
+    pub state: String,
+}
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointStatus {
+    /// What the datapath knows of it.
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// The network it belongs to.
+    pub network: String,
+    /// When it was attached, in milliseconds since the Unix epoch.
+    pub attached_unix_ms: u64,
+}
+
+/// One pool as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolStatus {
+    /// Its name.
+    pub pool: String,
+    /// Its prefixes.
+    pub prefixes: Vec<String>,
+    /// Addresses altogether.
+    pub capacity: u64,
+    /// Addresses that no pod may get.
+    pub reserved: u64,
+    /// Addresses leased on this node.
+    pub used: u64,
+    /// Addresses released on this node that still cool.
+    pub cooling: u64,
+    /// Addresses that this node can give at once.
+    pub free_here: u64,
+    /// Addresses that no node has claimed yet.
+    pub unclaimed: u64,
+    /// Blocks of each node.
+    pub blocks_per_node: BTreeMap<String, u32>,
+    /// Whether it gives no new addresses.
+    pub disabled: bool,
+}
+
+/// A node's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// The version of this library.
+    pub version: String,
+    /// The backend's name.
+    pub backend: String,
+    /// What the backend can do here: `null` for yes, else why not.
+    pub capabilities: BTreeMap<String, Option<String>>,
+    /// What the backend published to peers.
+    pub attributes: BTreeMap<String, String>,
+    /// What the backend wants the operator to know.
+    pub notices: Vec<String>,
+    /// The network below.
+    pub underlay: Underlay,
+    /// The MTU of pod interfaces in bytes.
+    pub pod_mtu_bytes: u32,
+    /// Why ADD would fail now; `null` when it would not.
+    pub not_ready: Option<String>,
+    /// Other nodes.
+    pub peers: Vec<Peer>,
+    /// Pools.
+    pub pools: Vec<PoolStatus>,
+    /// Attachments.
+    pub endpoints: Vec<EndpointStatus>,
+    /// What is not as it should be.
+    pub problems: Vec<Problem>,
+    /// Kernel objects found missing, changed or unexpected since the start.
+    pub drifted: u64,
+    /// How often the kernel was read back since the start.
+    pub resyncs: u64,
+}
+
+impl From<cni_core::ipam::Usage> for PoolStatus {
+    fn from(usage: cni_core::ipam::Usage) -> Self {
+        Self {
+            pool: usage.pool,
+            prefixes: usage.prefixes.iter().map(ToString::to_string).collect(),
+            capacity: saturated(usage.capacity),
+            reserved: saturated(usage.reserved),
+            used: saturated(usage.used),
+            cooling: saturated(usage.cooling),
+            free_here: saturated(usage.free_here),
+            unclaimed: saturated(usage.unclaimed),
+            blocks_per_node: usage.blocks_per_node,
+            disabled: usage.disabled,
+        }
+    }
+}
+
+/// JSON numbers end at 64 bits, and an IPv6 pool may hold more: then it is the largest number.
+fn saturated(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

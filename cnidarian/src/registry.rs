@@ -1,0 +1,9 @@
+//! The backends of this build. Never a global list: a program takes this value and adds its own.
+
+use cni_core::backend::Registry;
+
+/// Every backend whose feature is on. Add your own with [`Registry::with`].
+#[must_use]
+pub fn built_in() -> Registry {
+    Registry::default()
+}

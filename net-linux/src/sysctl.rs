@@ -77,6 +77,41 @@ pub fn write(name: &str, value: &str) -> Result<(), SysctlError> {
     })
 }
 
+/// A value that was there before ours. Plain data, so that it can be kept beside other state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Previous {
+    /// The parameter.
+    pub name: String,
+    /// What it was.
+    pub value: String,
+}
+
+impl Previous {
+    /// Puts it back. That the parameter is gone (with its device) is a success.
+    ///
+    /// # Errors
+    /// [`SysctlError`].
+    pub fn restore(&self) -> Result<(), SysctlError> {
+        match write(&self.name, &self.value) {
+            Err(SysctlError::Kernel { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Sets a value and gives what was there; `None` when it was so already and nothing was written.
+///
+/// # Errors
+/// [`SysctlError`].
+pub fn replace(name: &str, value: &str) -> Result<Option<Previous>, SysctlError> {
+    let before = read(name)?;
+    if before == value {
+        return Ok(None);
+    }
+    write(name, value)?;
+    Ok(Some(Previous { name: name.to_owned(), value: before }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +127,22 @@ mod tests {
         fresh.run(|| write(FORWARD, other).unwrap()).unwrap();
         assert_eq!(fresh.run(|| read(FORWARD).unwrap()).unwrap(), other);
         assert_eq!(read(FORWARD).unwrap(), here);
+    }
+
+    #[test]
+    fn what_was_there_is_put_back() {
+        let work = || {
+            let before = read(FORWARD).unwrap();
+            let other = if before == "1" { "0" } else { "1" };
+            let previous = replace(FORWARD, other).unwrap().unwrap();
+            assert_eq!(read(FORWARD).unwrap(), other);
+            assert_eq!(replace(FORWARD, other).unwrap(), None, "nothing is written twice");
+            previous.restore().unwrap();
+            assert_eq!(read(FORWARD).unwrap(), before);
+            let gone = Previous { name: "net/ipv4/conf/gone0/forwarding".to_owned(), value: "1".to_owned() };
+            gone.restore().unwrap();
+        };
+        NetNs::new().unwrap().run(work).unwrap();
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::object::{Key, Object};
 use crate::udp::Pump;
+use crate::watch::Watched;
 use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
@@ -41,7 +42,8 @@ pub struct VxlanDriver {
     /// `None` where the kernel has no nftables; the capability says why.
     nft: Option<Nft>,
     /// The `udp` mode's packets; its table outlives the device.
-    pump: Option<Pump>,
+    pump: Pump,
+    watched: Watched,
 }
 
 impl VxlanDriver {
@@ -63,7 +65,8 @@ impl VxlanDriver {
             decision,
             ethtool: Ethtool::open().ok(),
             nft: Nft::open().ok(),
-            pump: None,
+            pump: Pump::default(),
+            watched: Watched::default(),
         })
     }
 
@@ -80,6 +83,7 @@ impl VxlanDriver {
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
         let devices = self.devices()?;
         let mut found = Vec::new();
+        self.watched.set_devices(devices.ours().map(|(_, link)| link.index));
         self.read_devices(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
         self.read_local(&mut found)?;
@@ -123,10 +127,26 @@ impl VxlanDriver {
         Devices::read(&mut self.socket)
     }
 
-    /// The `udp` mode's packets, once its device is there.
+    /// The `udp` mode's packets.
     #[must_use]
-    pub fn pump(&self) -> Option<&Pump> {
-        self.pump.as_ref()
+    pub fn pump(&self) -> &Pump {
+        &self.pump
+    }
+
+    /// The same driver with a pump that lives longer than it.
+    #[must_use]
+    pub fn with_pump(self, pump: Pump) -> Self {
+        Self { pump, ..self }
+    }
+
+    /// What a drift watch has to know of our own writes.
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// The netlink ports that our own changes carry.
+    pub(crate) fn ports(&self) -> (u32, Option<u32>) {
+        (self.socket.port(), self.nft.as_ref().map(Nft::port))
     }
 
     /// Runs something that depends on the thread's network namespace.

@@ -5,7 +5,6 @@ use super::VxlanDriver;
 use crate::compile::Compiler;
 use crate::config::Vni;
 use crate::object::{Device, DeviceKind, Key, Object};
-use crate::udp::Pump;
 use cni_core::backend::{Error, ErrorKind, Op, Result};
 use cni_core::model::InterfaceName;
 use net_linux::ethtool;
@@ -173,7 +172,7 @@ impl VxlanDriver {
                 *checksum_as_decided =
                     features.is_none_or(|features| features.is_on(ethtool::TX_CHECKSUM_IP_GENERIC) == on);
             }
-            DeviceKind::Tun { served } => *served = self.pump.as_ref().is_some_and(Pump::is_running),
+            DeviceKind::Tun { served } => *served = self.pump.is_running(),
         }
     }
 
@@ -197,7 +196,7 @@ impl VxlanDriver {
                 own.add(batch, &id);
             }
         })?;
-        if matches!(wanted.kind, DeviceKind::Tun { .. }) && !self.pump.as_ref().is_some_and(Pump::is_running) {
+        if matches!(wanted.kind, DeviceKind::Tun { .. }) && !self.pump.is_running() {
             let tun = self.open_tun(&TunOptions { persistent: true, ..TunOptions::new(name.clone()) })?;
             self.serve(tun)?;
         }
@@ -235,6 +234,7 @@ impl VxlanDriver {
                 new.create(&mut self.socket)?
             }
         };
+        self.watched.add_device(index);
         self.finish_device(name, index, wanted)
     }
 
@@ -267,11 +267,8 @@ impl VxlanDriver {
     }
 
     /// Moves the packets of a TUN device from now on.
-    fn serve(&mut self, tun: Tun) -> Result<()> {
-        let pump = self.pump.get_or_insert_with(Pump::default);
-        let started = self.netns.run(|| pump.serve(tun));
-        Ok(started
-            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))??)
+    fn serve(&self, tun: Tun) -> Result<()> {
+        Ok(self.inside(|| self.pump.serve(tun))??)
     }
 
     /// Runs a batch whose requests belong together: the first failure counts.

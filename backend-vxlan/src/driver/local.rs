@@ -4,7 +4,6 @@
 use super::VxlanDriver;
 use crate::config::Family;
 use crate::object::{Key, Object};
-use crate::udp::Pump;
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use net_linux::{masquerade, sysctl};
 
@@ -19,12 +18,10 @@ impl VxlanDriver {
                 masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))),
             );
         }
-        if let Some(pump) = &self.pump {
-            let socket = |family| Some((Key::Socket(family), Object::Socket(pump.bound(family)?)));
-            found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
-            let forward = |(prefix, peer)| (Key::Forward(prefix), Object::Forward(peer));
-            found.extend(pump.with_table(|table| table.iter().map(forward).collect::<Vec<_>>()));
-        }
+        let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?)));
+        found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
+        let forward = |(prefix, peer)| (Key::Forward(prefix), Object::Forward(peer));
+        found.extend(self.pump.with_table(|table| table.iter().map(forward).collect::<Vec<_>>()));
         Ok(())
     }
 
@@ -37,23 +34,19 @@ impl VxlanDriver {
                 self.write_masquerade(op)
             }
             Op::Put { key: Key::Socket(_), object: Object::Socket(address), .. } => {
-                let pump = self.pump.get_or_insert_with(Pump::default);
-                let bound = self.netns.run(|| pump.bind(*address));
-                Ok(bound.map_err(|error| {
-                    Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error)
-                })??)
+                Ok(self.inside(|| self.pump.bind(*address))??)
             }
             Op::Put { key: Key::Forward(prefix), object: Object::Forward(peer), .. } => {
-                self.pump.get_or_insert_with(Pump::default).with_table(|table| table.insert(*prefix, *peer));
+                self.pump.with_table(|table| table.insert(*prefix, *peer));
                 Ok(())
             }
             Op::Put { key, object, .. } => {
                 Err(Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}")))
             }
             Op::Delete { key, .. } => {
-                match (key, &self.pump) {
-                    (Key::Socket(family), Some(pump)) => pump.unbind(*family),
-                    (Key::Forward(prefix), Some(pump)) => pump.with_table(|table| table.remove(*prefix)),
+                match key {
+                    Key::Socket(family) => self.pump.unbind(*family),
+                    Key::Forward(prefix) => self.pump.with_table(|table| table.remove(*prefix)),
                     _ => {}
                 }
                 Ok(())

@@ -258,7 +258,9 @@ impl VxlanDriver {
         Ok(match (key, object) {
             // A device of ours has no foreign entries: whatever is there is replaced.
             (Key::Fdb(device, mac), Object::Fdb(to)) => {
-                Write::Replace(objects::Object::Fdb(FdbEntry::new(index(device)?, *mac, *to)))
+                let device = index(device)?;
+                self.watched.forwards(device, *mac, Some(*to));
+                Write::Replace(objects::Object::Fdb(FdbEntry::new(device, *mac, *to)))
             }
             (Key::Neighbour(device, address), Object::Neighbour(mac)) => {
                 Write::Replace(objects::Object::Neighbour(Neighbour::permanent(index(device)?, *address, *mac)))
@@ -284,7 +286,9 @@ impl VxlanDriver {
         Some(match key {
             Key::Fdb(device, mac) => {
                 // Without a destination the kernel takes the entry away whatever it says.
-                objects::Object::Fdb(FdbEntry::new(index(device)?, *mac, Ipv4Addr::UNSPECIFIED.into()))
+                let device = index(device)?;
+                self.watched.forwards(device, *mac, None);
+                objects::Object::Fdb(FdbEntry::new(device, *mac, Ipv4Addr::UNSPECIFIED.into()))
             }
             Key::Neighbour(device, address) => {
                 let mac = match present {

@@ -22,7 +22,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
 /// Packets moved by one system call at most.
@@ -99,12 +99,15 @@ impl Sockets {
     }
 }
 
-/// The table, the sockets, and the thread that serves a TUN device with them. The thread ends when this is dropped; the
-/// device stays if it is persistent.
+/// The table, the sockets, and the thread that serves a TUN device with them. Clones are the same pump; the thread ends with
+/// the last one, and the device stays if it is persistent.
+#[derive(Debug, Clone, Default)]
+pub struct Pump(Arc<Inside>);
+
 #[derive(Debug, Default)]
-pub struct Pump {
+struct Inside {
     shared: Arc<Shared>,
-    server: Option<Server>,
+    server: Mutex<Option<Server>>,
 }
 
 #[derive(Debug)]
@@ -118,27 +121,27 @@ impl Pump {
     ///
     /// # Errors
     /// [`PumpError::Start`].
-    pub fn serve(&mut self, tun: Tun) -> Result<(), PumpError> {
-        self.stop();
+    pub fn serve(&self, tun: Tun) -> Result<(), PumpError> {
+        self.0.stop();
         let failed = |operation| move |source: io::Error| PumpError::Start { operation, source };
         let (wake, woken) = UnixStream::pair().map_err(failed("make a wake-up socket"))?;
         for end in [&wake, &woken] {
             end.set_nonblocking(true).map_err(failed("make a wake-up socket non-blocking"))?;
         }
         let errors = ErrorSockets::open().map_err(failed("open raw ICMP sockets"))?;
-        self.shared.stop.store(false, Ordering::Release);
-        let shared = self.shared.clone();
+        self.0.shared.stop.store(false, Ordering::Release);
+        let shared = self.0.shared.clone();
         let thread = thread::Builder::new()
             .name("cnidarian-udp".to_owned())
             .spawn(move || run(&shared, &tun, woken, Egress::new(errors)))
             .map_err(failed("start a thread"))?;
-        self.server = Some(Server { wake, thread });
+        *self.0.server() = Some(Server { wake, thread });
         Ok(())
     }
 
     /// Reads or changes the table. The thread looks at it once per batch.
     pub fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
-        work(&mut self.shared.table.write().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.shared.table.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Receives and sends at this address from now on, in the caller's network namespace.
@@ -155,14 +158,14 @@ impl Pump {
         socket.set_nonblocking(true).map_err(failed)?;
         pmtu::set_whole(&socket, true).map_err(failed)?;
         *self.sockets().slot(family) = Some(Arc::new(socket));
-        self.wake();
+        self.0.wake();
         Ok(())
     }
 
     /// Stops receiving and sending in a family.
     pub fn unbind(&self, family: Family) {
         *self.sockets().slot(family) = None;
-        self.wake();
+        self.0.wake();
     }
 
     /// Where a family is received.
@@ -174,37 +177,44 @@ impl Pump {
     /// Whether the thread runs. It ends on its own only when the TUN device is gone.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| !server.thread.is_finished())
+        self.0.server().as_ref().is_some_and(|server| !server.thread.is_finished())
     }
 
     /// What was moved and dropped so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shared.counters.read()
+        self.0.shared.counters.read()
     }
 
-    fn sockets(&self) -> std::sync::MutexGuard<'_, Sockets> {
-        self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.0.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inside {
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self) {
-        if let Some(server) = &self.server {
+        if let Some(server) = self.server().as_ref() {
             // A full pipe is a wake-up that is already on its way.
             let _ = (&server.wake).write(&[1]);
         }
     }
 
-    fn stop(&mut self) {
+    fn stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
         self.wake();
-        if let Some(server) = self.server.take() {
+        let server = self.server().take();
+        if let Some(server) = server {
             // A panic there was already printed; nobody here can do more about it.
             let _ = server.thread.join();
         }
     }
 }
 
-impl Drop for Pump {
+impl Drop for Inside {
     fn drop(&mut self) {
         self.stop();
     }

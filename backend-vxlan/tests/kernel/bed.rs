@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs a program in the namespace of the calling thread; `Err` has what it said.
-pub fn try_run(line: &str) -> Result<String, String> {
+pub(crate) fn try_run(line: &str) -> Result<String, String> {
     let mut words = line.split_whitespace();
     let program = words.next().unwrap();
     let output = Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -19,12 +19,12 @@ pub fn try_run(line: &str) -> Result<String, String> {
 }
 
 /// Runs a program that has to succeed.
-pub fn run(line: &str) -> String {
+pub(crate) fn run(line: &str) -> String {
     try_run(line).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a program and reads its JSON; nothing said is an empty list.
-pub fn run_json(line: &str) -> Vec<Value> {
+pub(crate) fn run_json(line: &str) -> Vec<Value> {
     let text = run(line);
     match serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap() {
         Value::Array(values) => values,
@@ -33,7 +33,7 @@ pub fn run_json(line: &str) -> Vec<Value> {
 }
 
 /// Waits until a condition holds; panics with its description after the deadline. Answers with how long it took.
-pub fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < deadline, "after {deadline:?} still not: {what}");
@@ -43,25 +43,25 @@ pub fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool)
 }
 
 /// Runs an async test on a thread of its own in a namespace of its own, with a runtime of that thread alone.
-pub fn in_namespace<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send) {
+pub(crate) fn in_namespace<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send) {
     let namespace = NetNs::new().expect("the tests need root, to make network namespaces");
     namespace.run(|| block_on(work())).unwrap();
 }
 
 /// Drives a future on this thread.
-pub fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 /// Runs lines of iproute2 in one process, in this thread's namespace.
-pub fn ip_batch(lines: &[String]) {
+pub(crate) fn ip_batch(lines: &[String]) {
     let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
     child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{lines:?}");
 }
 
 /// A pair of devices, the first of them up with addresses, in this thread's namespace.
-pub fn uplink(name: &str, addresses: &[&str]) {
+pub(crate) fn uplink(name: &str, addresses: &[&str]) {
     let mut lines: Vec<String> = vec![
         format!("link add {name} type veth peer name {name}-far"),
         format!("link set {name}-far up"),

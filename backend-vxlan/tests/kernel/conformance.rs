@@ -6,6 +6,7 @@ use backend_vxlan::checksum::Decision;
 use backend_vxlan::config::{Config, OuterFamilies};
 use backend_vxlan::driver::VxlanDriver;
 use backend_vxlan::object::{Key, Object};
+use backend_vxlan::udp::Pump;
 use backend_vxlan::vtep;
 use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Result};
 use cni_core::model::{NetworkItem, NodeContext};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 struct Bed {
     config: Config,
     capabilities: Capabilities,
+    /// The last opened driver's: what it holds is this process's, not the kernel's.
+    pump: Pump,
 }
 
 fn failed(error: String) -> Error {
@@ -24,6 +27,11 @@ fn failed(error: String) -> Error {
 }
 
 impl Bed {
+    fn driver(&self) -> Result<VxlanDriver> {
+        let decision = Decision::new(self.config.checksum);
+        VxlanDriver::open(&self.config, &self.contexts()[0], self.capabilities.clone(), decision)
+    }
+
     fn new(section: Value, next_hop_objects: bool) -> Self {
         let capabilities = Capabilities::default().with(Capability::Ipv4).with(Capability::Ipv6);
         let capabilities = if next_hop_objects {
@@ -31,7 +39,7 @@ impl Bed {
         } else {
             capabilities.without(Capability::NextHopObjects, "switched off by the test")
         };
-        Self { config: Config::from_json(&section).unwrap(), capabilities }
+        Self { config: Config::from_json(&section).unwrap(), capabilities, pump: Pump::default() }
     }
 }
 
@@ -40,16 +48,13 @@ impl Testbed for Bed {
     type Driver = VxlanDriver;
 
     fn open(&mut self) -> Result<VxlanDriver> {
-        VxlanDriver::open(
-            &self.config,
-            &self.contexts()[0],
-            self.capabilities.clone(),
-            Decision::new(self.config.checksum),
-        )
+        let driver = self.driver()?;
+        self.pump = driver.pump().clone();
+        Ok(driver)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
-        self.open()?.observe().await
+        self.driver()?.with_pump(self.pump.clone()).observe().await
     }
 
     async fn reset(&mut self) -> Result<()> {
@@ -118,7 +123,8 @@ impl Tamper for Bed {
         let command = match words[..] {
             ["link", name] => format!("ip link set {name} down mtu 1290"),
             ["fdb", mac, "dev", device] => {
-                format!("bridge fdb replace {mac} dev {device} dst 203.0.113.9 self permanent")
+                let to = if self.config.underlay == OuterFamilies::Ipv6 { "2001:db8::99" } else { "203.0.113.9" };
+                format!("bridge fdb replace {mac} dev {device} dst {to} self permanent")
             }
             ["neighbour", address, "dev" | "on", device] => {
                 format!("ip neigh replace {address} dev {device} lladdr 02:00:00:00:00:99 nud permanent protocol 203")

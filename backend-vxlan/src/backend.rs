@@ -1,0 +1,60 @@
+//! The backend as agents and embedders open it. Never writes to the kernel: the first commit does.
+
+use crate::checksum::Decision;
+use crate::config::{Config, Family, refused};
+use crate::driver::VxlanDriver;
+use crate::probe::{needed, probe};
+use crate::watch::VxlanWatch;
+use async_trait::async_trait;
+use cni_core::backend::{Backend, OpenRequest, Parts, Reconciler, Result};
+use net_linux::sysctl;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// The `vxlan` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Vxlan;
+
+#[async_trait]
+impl Backend for Vxlan {
+    fn name(&self) -> &str {
+        "vxlan"
+    }
+
+    fn check(&self, config: &serde_json::Value) -> Result<()> {
+        Config::from_json(config).map(|_| ()).map_err(refused)
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Parts> {
+        let config = Config::from_json(&request.config).map_err(refused)?;
+        let capabilities = probe(&config);
+        capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
+        let decision = Decision::new(config.checksum);
+        let driver = VxlanDriver::open(&config, &request.node, capabilities, decision)?;
+        let decided = Arc::new(Notify::new());
+        let underlay = request.node.underlay.interface.clone();
+        let watch = VxlanWatch::open(driver.watched().clone(), underlay, driver.ports(), decided)?;
+        let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
+        let notices = router_advertisements(&config, request.node.underlay.interface.as_str()).into_iter().collect();
+        let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
+        parts.attributes = attributes;
+        parts.drift = Some(Box::new(watch));
+        parts.notices = notices;
+        Ok(parts)
+    }
+}
+
+/// A router takes no router advertisements unless it is told so twice (`accept_ra` 2): a node that has its default route
+/// from them would lose it once we turn forwarding on.
+fn router_advertisements(config: &Config, interface: &str) -> Option<String> {
+    let setting = format!("net/ipv6/conf/{interface}/accept_ra");
+    let taken = config.families.contains(&Family::Ipv6) && sysctl::read(&setting).is_ok_and(|value| value == "1");
+    let forwards = sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|value| value == "1");
+    (taken && !forwards).then(|| {
+        format!(
+            "IPv6 forwarding is turned on, so {interface} takes no more router advertisements; if its default route comes \
+             from them, set {} to 2",
+            setting.replace('/', ".")
+        )
+    })
+}

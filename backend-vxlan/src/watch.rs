@@ -1,0 +1,148 @@
+//! Who changed something of ours, as it happens. Never repairs: it asks for a resync.
+
+use async_trait::async_trait;
+use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
+use cni_core::model::{InterfaceName, MacAddr};
+use net_linux::marks;
+use net_linux::monitor::{Change, DriftMonitor, Event, Group};
+use net_linux::neigh::NeighbourState;
+use net_linux::nft::{NftEvent, NftWatch};
+use net_linux::route::MAIN_TABLE;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What the driver wrote where the kernel does not tell who wrote it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watched(Arc<Mutex<Written>>);
+
+#[derive(Debug, Default)]
+struct Written {
+    /// Indices of our tunnel devices.
+    devices: HashSet<u32>,
+    /// Forwarding entries: events of them carry no port, so an echo of ours is known by its content.
+    forwards: HashMap<(u32, MacAddr), IpAddr>,
+}
+
+impl Watched {
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_devices(&self, devices: impl Iterator<Item = u32>) {
+        let mut written = self.written();
+        let devices = devices.collect();
+        written.devices = devices;
+        let Written { devices, forwards } = &mut *written;
+        forwards.retain(|(device, _), _| devices.contains(device));
+    }
+
+    pub(crate) fn add_device(&self, device: u32) {
+        self.written().devices.insert(device);
+    }
+
+    /// A forwarding entry is about to be written; `None`: deleted.
+    pub(crate) fn forwards(&self, device: u32, mac: MacAddr, to: Option<IpAddr>) {
+        let mut written = self.written();
+        match to {
+            Some(to) => written.forwards.insert((device, mac), to),
+            None => written.forwards.remove(&(device, mac)),
+        };
+    }
+
+    /// Whether an event that we did not cause by a socket of ours is about something of ours.
+    fn concerns(&self, event: &Event, underlay: &InterfaceName) -> bool {
+        let written = self.written();
+        match event {
+            // Routes and next hops go with their device, and for IPv4 the kernel does not say so.
+            Event::Link(_, link) => link.name == underlay.as_str() || written.devices.contains(&link.index),
+            Event::Address(_, address) => written.devices.contains(&address.index),
+            Event::Route(_, route) => route.is_ours() && route.table == MAIN_TABLE,
+            Event::NextHop(_, next_hop) => next_hop.is_ours(),
+            Event::Neighbour(change, neighbour) => {
+                let lasting = neighbour.state == NeighbourState::Permanent || *change == Change::Deleted;
+                neighbour.is_ours() || (lasting && written.devices.contains(&neighbour.index))
+            }
+            Event::Fdb(change, entry) => {
+                let expected = written.forwards.get(&(entry.index, entry.mac));
+                let found = Some(&entry.destination).filter(|_| *change == Change::Put);
+                written.devices.contains(&entry.index) && expected != found
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The backend's watch: tables, nftables, and decisions of its own.
+pub(crate) struct VxlanWatch {
+    tables: DriftMonitor,
+    nft: Option<(NftWatch, Option<u32>)>,
+    /// The self-test decided something that the driver shall write.
+    decided: Arc<Notify>,
+}
+
+impl VxlanWatch {
+    /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's.
+    pub(crate) fn open(
+        watched: Watched,
+        underlay: InterfaceName,
+        ports: (u32, Option<u32>),
+        decided: Arc<Notify>,
+    ) -> Result<Self> {
+        let concerns = move |event: &Event| watched.concerns(event, &underlay);
+        let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;
+        Ok(Self { tables, nft: NftWatch::open().ok().map(|watch| (watch, ports.1)), decided })
+    }
+}
+
+#[async_trait]
+impl DriftWatch for VxlanWatch {
+    async fn changed(&mut self) -> Result<()> {
+        tokio::select! {
+            result = self.tables.changed() => result,
+            result = table_of_ours_changed(&mut self.nft) => result,
+            () = self.decided.notified() => Ok(()),
+        }
+    }
+}
+
+/// Waits until somebody else changes our nftables table; for ever where there is no nftables.
+async fn table_of_ours_changed(nft: &mut Option<(NftWatch, Option<u32>)>) -> Result<()> {
+    let Some((watch, own)) = nft else { return std::future::pending().await };
+    loop {
+        let events = watch
+            .next()
+            .await
+            .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "nftables", &error).because(error))?;
+        let concerns = |event: &NftEvent| match event {
+            NftEvent::Changed(change) => change.table.name.as_str() == marks::NFT_TABLE && Some(change.port) != *own,
+            NftEvent::Lost => true,
+        };
+        if events.iter().any(concerns) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net_linux::fdb::FdbEntry;
+
+    #[test]
+    fn an_echo_of_our_own_forwarding_entry_is_no_drift_and_a_strangers_change_is() {
+        let (watched, eth0) = (Watched::default(), InterfaceName::new("eth0").unwrap());
+        let (mac, ours, theirs) = (MacAddr([2; 6]), IpAddr::from([192, 0, 2, 2]), IpAddr::from([192, 0, 2, 3]));
+        watched.add_device(7);
+        watched.forwards(7, mac, Some(ours));
+        let put = |to| Event::Fdb(Change::Put, FdbEntry::new(7, mac, to));
+        let deleted = Event::Fdb(Change::Deleted, FdbEntry::new(7, mac, ours));
+        assert!(!watched.concerns(&put(ours), &eth0));
+        assert!(watched.concerns(&put(theirs), &eth0));
+        assert!(watched.concerns(&deleted, &eth0));
+        watched.forwards(7, mac, None);
+        assert!(!watched.concerns(&deleted, &eth0));
+        assert!(!watched.concerns(&Event::Fdb(Change::Put, FdbEntry::new(8, mac, theirs)), &eth0));
+    }
+}

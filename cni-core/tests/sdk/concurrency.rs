@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How long to wait for what must come.
 const LONG: Duration = Duration::from_secs(20);
 /// How long to give what must not come.
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(300);
 
 #[derive(Default)]
 struct State {
@@ -99,9 +99,24 @@ fn one_container_has_one_operation_at_a_time() {
 }
 
 #[test]
-fn gc_is_exclusive_against_add_and_del_also_of_another_runtime_with_the_same_directory() {
-    let (directory, exec) = (tempfile::tempdir().unwrap(), Meeting::new(2, Duration::ZERO));
+fn gc_is_exclusive_against_add_also_of_another_runtime_with_the_same_directory() {
+    for same_runtime in [true, false] {
+        let (directory, exec) = (tempfile::tempdir().unwrap(), Meeting::new(2, SHORT));
+        let runtimes = [0, 1].map(|_| runtime(directory.path(), exec.clone()));
+        thread::scope(|scope| {
+            scope.spawn(|| runtimes[0].add(&network(), &attachment("c1")).unwrap());
+            // Each stays inside long enough to meet the other, if it may.
+            scope.spawn(|| runtimes[usize::from(!same_runtime)].gc(&network(), &[attachment("c1").id].into()).unwrap());
+        });
+        assert_eq!(exec.state.lock().unwrap().overlaps, Vec::<String>::new(), "same runtime: {same_runtime}");
+    }
+}
+
+#[test]
+fn gc_add_check_and_del_all_get_their_turn_and_never_overlap_where_they_must_not() {
+    let (directory, exec) = (tempfile::tempdir().unwrap(), Meeting::new(usize::MAX, Duration::from_millis(1)));
     let runtimes = [0, 1].map(|_| runtime(directory.path(), exec.clone()));
+    let all: BTreeSet<_> = (0..6).map(|n| EndpointId::of(&format!("c{}{}", n / 3, n % 3), "eth0").unwrap()).collect();
     thread::scope(|scope| {
         for (index, runtime) in runtimes.iter().enumerate() {
             for container in 0..3 {
@@ -109,14 +124,12 @@ fn gc_is_exclusive_against_add_and_del_also_of_another_runtime_with_the_same_dir
                 scope.spawn(move || {
                     for _ in 0..10 {
                         runtime.add(&network(), &attachment).unwrap();
-                        runtime.check(&network(), &attachment).unwrap_or_default();
+                        runtime.check(&network(), &attachment).unwrap();
                         runtime.del(&network(), &attachment).unwrap();
                     }
                 });
             }
-            scope.spawn(move || {
-                let all: BTreeSet<_> =
-                    (0..6).map(|n| EndpointId::of(&format!("c{}{}", n / 3, n % 3), "eth0").unwrap()).collect();
+            scope.spawn(|| {
                 for _ in 0..10 {
                     assert!(runtime.gc(&network(), &all).unwrap().plugins_asked);
                 }

@@ -328,7 +328,7 @@ fn capabilities_never_reach_the_plugin_only_the_intersected_runtime_config() {
     let runtime = runtime(directory.path(), in_process([Fake::new("first", &log), Fake::new("second", &log)]));
     let list = list(json!({
         "cniVersion": "1.1.0", "name": "net", "plugins": [
-            {"type": "first", "capabilities": {"mac": true, "portMappings": false, "ips": true}},
+            {"type": "first", "capabilities": {"mac": true, "portMappings": false, "ips": true}, "prevResult": {"forged": 1}},
             {"type": "second", "runtimeConfig": {"forged": 1}, "prevResult": {"forged": 1}, "cni.dev/forged": 1}
         ]
     }));

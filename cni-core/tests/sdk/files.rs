@@ -132,6 +132,9 @@ fn attachments_whose_file_names_meet_are_not_mixed_up() {
     cache.store(&cached("net-a", "b")).unwrap();
     let met = cached("net", "a-b");
     assert!(matches!(cache.load(&met.network, &met.id), Err(CacheError::Taken { .. })));
+    let same_network = EndpointId::of("b-eth0", "x").unwrap();
+    cache.store(&Cached { id: EndpointId::of("b", "eth0-x").unwrap(), ..cached("net", "b") }).unwrap();
+    assert!(matches!(cache.load(&name("net"), &same_network), Err(CacheError::Taken { .. })));
     let (log, list) =
         (Log::default(), list(json!({"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "first"}]})));
     let runtime = runtime(directory.path(), in_process([Fake::new("first", &log)]));

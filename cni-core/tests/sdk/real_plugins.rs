@@ -10,8 +10,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
 
 const PLUGINS: &str = "/usr/lib/cni";
 
@@ -25,6 +25,8 @@ struct Namespace(String);
 impl Namespace {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEEP: Once = Once::new();
+        SWEEP.call_once(delete_those_of_dead_processes);
         let name = format!("cnisdk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let output = run("ip", &["netns", "add", &name]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -44,6 +46,17 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         run("ip", &["netns", "del", &self.0]);
+    }
+}
+
+/// What a run of these tests left that was killed.
+fn delete_those_of_dead_processes() {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("cnisdk-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|id| id == std::process::id().to_string() || !Path::new("/proc").join(id).exists()) {
+            run("ip", &["netns", "del", &name]);
+        }
     }
 }
 

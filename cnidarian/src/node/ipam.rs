@@ -5,10 +5,11 @@ use super::error::NodeError;
 use super::record::Record;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::ipam::pools::{PoolIpam, node_owner};
-use cni_core::ipam::{AssignRequest, Ipam, Lease, LeaseStore, POD_CIDR_POOL, PodCidrIpam, wait};
-use cni_core::model::{EndpointId, LocalBlock, NodeName};
+use cni_core::ipam::{AssignRequest, Ipam, Lease, LeaseStore, PodCidrIpam, wait};
+use cni_core::model::{EndpointId, NodeName};
 use cni_core::store::resources::Node;
 use cni_core::store::{Event, Kind, ObjectKey, Store, StoreExt};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ pub(super) enum Source {
     /// Blocks of cluster pools.
     Pools(PoolIpam<Journal>),
     /// The node's own `podCIDRs`.
-    PodCidr { ipam: PodCidrIpam<Journal>, node: NodeName, store: Arc<dyn Store>, prefixes: Mutex<Vec<ipnet::IpNet>> },
+    PodCidr { ipam: PodCidrIpam<Journal>, node: NodeName, store: Arc<dyn Store>, prefixes: Mutex<Vec<IpNet>> },
 }
 
 impl Source {
@@ -90,24 +91,11 @@ impl Source {
         }
     }
 
-    /// What this node routes.
-    pub(super) fn local_blocks(&self) -> Vec<LocalBlock> {
-        match self {
-            Self::Pools(ipam) => ipam.local_blocks(),
-            Self::PodCidr { ipam, prefixes, .. } => {
-                let leases = ipam.leases().unwrap_or_default();
-                let ours: Vec<IpAddr> =
-                    leases.iter().filter(|lease| lease.owner == node_owner()).map(|lease| lease.address).collect();
-                let prefixes = prefixes.lock().unwrap_or_else(PoisonError::into_inner);
-                let block = |prefix: &ipnet::IpNet| LocalBlock {
-                    prefix: *prefix,
-                    pool: Some(POD_CIDR_POOL.to_owned()),
-                    encapsulation: None,
-                    node_address: ours.iter().copied().find(|address| prefix.contains(address)),
-                };
-                prefixes.iter().map(block).collect()
-            }
-        }
+    /// The node's own addresses, each with its block.
+    pub(super) fn node_addresses(&self) -> Vec<(IpNet, IpAddr)> {
+        let own = node_owner();
+        let leases = self.get().leases().unwrap_or_default().into_iter();
+        leases.filter(|lease| lease.owner == own).map(|lease| (lease.subnet, lease.address)).collect()
     }
 
     /// Leases of pods: all but the node's own.

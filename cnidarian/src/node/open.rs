@@ -154,7 +154,7 @@ impl Inner {
             tracing::debug!(%error, "the node has no address of its own in the pools yet");
             return;
         }
-        let changes = self.cluster.local_changes();
+        let changes = self.cluster.node_address_changes();
         if !changes.is_empty() {
             let _ = self.datapath.change_all(changes).await;
         }
@@ -195,9 +195,10 @@ async fn look(inner: Arc<Inner>) {
         let config = inner.config.underlay.clone();
         match inner.kernel.underlay(config).await {
             Ok(found) => {
-                if let Some(change) = inner.cluster.set_underlay(found) {
+                let changes = inner.cluster.set_underlay(found);
+                if !changes.is_empty() {
                     tracing::info!("the underlay changed");
-                    let _ = inner.datapath.change_all(vec![change]).await;
+                    let _ = inner.datapath.change_all(changes).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "the underlay cannot be found; what was known stays in force"),

@@ -10,7 +10,7 @@ use super::status::Problem;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange};
 use cni_core::ipam::pools::Hints;
-use cni_core::model::{LocalBlock, Masquerade, NetworkItem, NetworkKey, NodeContext, Peer, PodRef, Underlay};
+use cni_core::model::{Masquerade, NodeContext, Peer, PodRef, Underlay};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
@@ -35,8 +35,7 @@ pub(super) struct Cluster {
     ipam: Arc<Source>,
     /// What the datapath was told of this node.
     told: Mutex<Option<NodeContext>>,
-    /// What the datapath was told of our own blocks.
-    local: Mutex<BTreeMap<IpNet, LocalBlock>>,
+
     disturbed: Mutex<Option<String>>,
 }
 
@@ -46,7 +45,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Cluster {
     pub(super) fn new(store: Arc<dyn Store>, config: &NodeConfig, underlay: Underlay, ipam: Arc<Source>) -> Self {
-        let view = View::new(config.name.clone(), config.ipam.mode == IpamMode::PodCidr);
+        let (v4, v6) = (underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
+        let view = View::new(config.name.clone(), config.ipam.mode == IpamMode::PodCidr, v4, v6);
         Self {
             store,
             config: config.clone(),
@@ -54,7 +54,6 @@ impl Cluster {
             underlay: Mutex::new(underlay),
             ipam,
             told: Mutex::new(None),
-            local: Mutex::new(BTreeMap::new()),
             disturbed: Mutex::new(None),
         }
     }
@@ -64,12 +63,8 @@ impl Cluster {
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let blocked = |(key, error): (&ObjectKey, &String)| Problem {
-            object: key.to_string(),
-            error: error.clone(),
-            state: "blocked".to_owned(),
-        };
-        let mut problems: Vec<Problem> = lock(&self.view).invalid.iter().map(blocked).collect();
+        let blocked = |(object, error)| Problem { object, error, state: "blocked".to_owned() };
+        let mut problems: Vec<Problem> = lock(&self.view).problems().into_iter().map(blocked).collect();
         problems.extend(self.ipam.problems().into_iter().map(|error| Problem {
             object: "address management".to_owned(),
             error,
@@ -161,32 +156,14 @@ impl Cluster {
                 return Ok(());
             }
         };
-        let (mut changes, own) = lock(&self.view).take(kind, &event);
-        let node = if own { lock(&self.view).own_node().cloned() } else { None };
+        let mut changes = lock(&self.view).take(kind, &event);
+        let node = if *kind == Kind::NODE { lock(&self.view).own_node().cloned() } else { None };
         self.ipam.observe(&event, node.as_ref()).await;
         changes.extend(self.context_change());
-        if own {
-            changes.extend(self.local_changes());
-        }
         if !changes.is_empty() {
             datapath.change_all(changes).await?;
         }
         Ok(())
-    }
-
-    /// What changed of our own blocks since the datapath was told.
-    pub(super) fn local_changes(&self) -> Vec<NetworkChange> {
-        // A borrowed address alone is no block: the route to its pod is all that it needs here.
-        let blocks = self.ipam.local_blocks().into_iter();
-        let blocks = blocks.filter(|block| block.prefix.prefix_len() < block.prefix.max_prefix_len());
-        let blocks: BTreeMap<IpNet, LocalBlock> = blocks.map(|block| (block.prefix, block)).collect();
-        let mut told = lock(&self.local);
-        let gone = told.keys().filter(|prefix| !blocks.contains_key(prefix));
-        let mut changes: Vec<NetworkChange> = gone.map(|prefix| Change::Remove(NetworkKey::Block(*prefix))).collect();
-        let new = blocks.values().filter(|block| told.get(&block.prefix) != Some(block));
-        changes.extend(new.map(|block| Change::Put(NetworkItem::Block(block.clone()))));
-        *told = blocks;
-        changes
     }
 
     /// Tells the datapath of the node when something of it changed.
@@ -201,9 +178,17 @@ impl Cluster {
     }
 
     /// Takes in that the underlay is another now.
-    pub(super) fn set_underlay(&self, underlay: Underlay) -> Option<NetworkChange> {
+    pub(super) fn set_underlay(&self, underlay: Underlay) -> Vec<NetworkChange> {
+        let mut changes =
+            lock(&self.view).set_underlay(underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
         *lock(&self.underlay) = underlay;
-        self.context_change()
+        changes.extend(self.context_change());
+        changes
+    }
+
+    /// What follows from the node's own addresses in its blocks.
+    pub(super) fn node_address_changes(&self) -> Vec<NetworkChange> {
+        lock(&self.view).set_node_addresses(&self.ipam.node_addresses())
     }
 
     /// Whether what the store has of our own node differs from what we are.

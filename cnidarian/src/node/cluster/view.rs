@@ -1,39 +1,41 @@
-//! From nodes, blocks and pools to what a datapath is told. Pure; a change costs what it touches, not the cluster.
+//! Between the store's events and the peer table. Pure; never keeps what the table keeps.
 
 use cni_core::backend::{Change, NetworkChange};
+use cni_core::cluster::PeerTable;
 use cni_core::ipam::pools::{IpBlockSpec, IpPool};
-use cni_core::model::{NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix};
+use cni_core::model::{NetworkItem, NetworkKey, NodeName, Peer};
 use cni_core::store::resources::Node;
 use cni_core::store::{Event, InvalidObject, Kind, Object, ObjectKey};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// What the store says, in the form that changes are computed from.
+/// The objects that are in force, by kind and name, in as few words as removing them again needs.
 pub(super) struct View {
     own: NodeName,
     /// Whether pods live in nodes' `podCIDRs`, not in blocks of pools.
     pod_cidrs: bool,
-    nodes: BTreeMap<NodeName, Node>,
-    blocks: BTreeMap<Arc<str>, IpBlockSpec>,
-    pools: BTreeMap<Arc<str>, IpPool>,
-    /// Which prefixes each node routes, and the pool of each: an index over `blocks`.
-    routes: BTreeMap<NodeName, BTreeMap<IpNet, String>>,
+    table: PeerTable,
+    own_node: Option<Node>,
+    nodes: BTreeMap<NodeName, Box<[IpNet]>>,
+    blocks: BTreeMap<Arc<str>, IpNet>,
+    pools: BTreeMap<Arc<str>, IpNet>,
     /// What the datapath was told last.
     peers: BTreeMap<NodeName, Peer>,
-    /// Objects that cannot be read, by name.
-    pub(super) invalid: BTreeMap<ObjectKey, String>,
+    invalid: BTreeMap<ObjectKey, String>,
 }
 
 impl View {
-    pub(super) fn new(own: NodeName, pod_cidrs: bool) -> Self {
+    pub(super) fn new(own: NodeName, pod_cidrs: bool, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
         Self {
+            table: PeerTable::new(own.clone(), v4, v6),
             own,
             pod_cidrs,
+            own_node: None,
             nodes: BTreeMap::new(),
             blocks: BTreeMap::new(),
             pools: BTreeMap::new(),
-            routes: BTreeMap::new(),
             peers: BTreeMap::new(),
             invalid: BTreeMap::new(),
         }
@@ -44,34 +46,55 @@ impl View {
     }
 
     pub(super) fn own_node(&self) -> Option<&Node> {
-        self.nodes.get(&self.own)
+        self.own_node.as_ref()
+    }
+
+    /// What of the store cannot be followed: object and reason.
+    pub(super) fn problems(&self) -> Vec<(String, String)> {
+        let invalid = self.invalid.iter().map(|(key, error)| (key.to_string(), error.clone()));
+        let table = self.table.problems().into_iter().map(|problem| ("cluster".to_owned(), problem.to_string()));
+        invalid.chain(table).collect()
     }
 
     /// Every prefix that pods of the cluster have, sorted.
     pub(super) fn pod_prefixes(&self) -> Vec<IpNet> {
-        let pools = self.pools.values().map(|pool| pool.cidr);
-        let cidrs = self.nodes.values().filter(|_| self.pod_cidrs).flat_map(|node| node.pod_cidrs.iter().copied());
-        let all: BTreeSet<IpNet> = if self.pod_cidrs { cidrs.collect() } else { pools.collect() };
+        let all: BTreeSet<IpNet> = if self.pod_cidrs {
+            self.nodes.values().flat_map(|cidrs| cidrs.iter().copied()).collect()
+        } else {
+            self.pools.values().copied().collect()
+        };
         all.into_iter().collect()
     }
 
-    /// Takes an event in and answers what changed of peers, and whether our own prefixes may have changed.
-    pub(super) fn take(&mut self, kind: &Kind, event: &Event) -> (Vec<NetworkChange>, bool) {
-        let mut touched = BTreeSet::new();
+    /// Takes an event in and answers what changed for the datapath.
+    pub(super) fn take(&mut self, kind: &Kind, event: &Event) -> Vec<NetworkChange> {
         match event {
-            Event::Put(object) => self.put(object, &mut touched),
-            Event::Delete(key) => self.remove(key, &mut touched),
+            Event::Put(object) => self.put(object),
+            Event::Delete(key) => self.remove(key),
             Event::Resynced(list) => {
                 let listed: BTreeSet<&ObjectKey> = list.objects.iter().map(|object| &object.key).collect();
                 for key in self.keys_of(kind).into_iter().filter(|key| !listed.contains(key)) {
-                    self.remove(&key, &mut touched);
+                    self.remove(&key);
                 }
                 for object in &list.objects {
-                    self.put(object, &mut touched);
+                    self.put(object);
                 }
             }
         }
-        self.changes(&touched)
+        self.changes()
+    }
+
+    pub(super) fn set_underlay(&mut self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Vec<NetworkChange> {
+        self.table.set_underlay(v4, v6);
+        self.changes()
+    }
+
+    /// The node's own addresses in its blocks.
+    pub(super) fn set_node_addresses(&mut self, addresses: &[(IpNet, IpAddr)]) -> Vec<NetworkChange> {
+        for (block, address) in addresses {
+            self.table.set_node_address(*block, Some(*address));
+        }
+        self.changes()
     }
 
     fn keys_of(&self, kind: &Kind) -> Vec<ObjectKey> {
@@ -85,29 +108,16 @@ impl View {
         known.into_iter().chain(invalid).collect()
     }
 
-    fn put(&mut self, object: &Object, touched: &mut BTreeSet<NodeName>) {
+    fn put(&mut self, object: &Object) {
+        let invalid = |error: cni_core::ipam::IpamError| InvalidObject::new(&object.key, "spec", error);
         let read = match &object.key.kind {
-            kind if *kind == Kind::NODE => Node::try_from(object).map(|node| {
-                touched.insert(node.name.clone());
-                self.nodes.insert(node.name.clone(), node);
-            }),
+            kind if *kind == Kind::NODE => Node::try_from(object).map(|node| self.put_node(node)),
             kind if *kind == Kind::IP_BLOCK => {
-                IpBlockSpec::from_object(object).map_err(|error| invalid(object, &error)).map(|block| {
-                    self.drop_block(&object.key.name, touched);
-                    for (node, prefix) in block.routes() {
-                        self.routes.entry(node.clone()).or_default().insert(prefix, block.pool.clone());
-                        touched.insert(node);
-                    }
-                    self.blocks.insert(object.key.name.clone(), block);
-                })
+                IpBlockSpec::from_object(object).map_err(invalid).map(|block| self.put_block(&object.key.name, &block))
             }
-            _ => IpPool::from_object(object).map_err(|error| invalid(object, &error)).map(|pool| {
-                let changed =
-                    self.pools.get(&object.key.name).is_none_or(|old| old.encapsulation != pool.encapsulation);
-                self.pools.insert(object.key.name.clone(), pool);
-                if changed {
-                    self.touch_pool(&object.key.name, touched);
-                }
+            _ => IpPool::from_object(object).map_err(invalid).map(|pool| {
+                self.table.set_pool(&object.key.name, pool.encapsulation);
+                self.pools.insert(object.key.name.clone(), pool.cidr);
             }),
         };
         match read {
@@ -122,90 +132,70 @@ impl View {
         }
     }
 
-    fn remove(&mut self, key: &ObjectKey, touched: &mut BTreeSet<NodeName>) {
+    fn put_node(&mut self, mut node: Node) {
+        if !self.pod_cidrs {
+            // Addresses come from pools, so nobody has an address of these.
+            node.pod_cidrs.clear();
+        }
+        self.table.put_node(&node);
+        self.nodes.insert(node.name.clone(), node.pod_cidrs.clone().into());
+        if node.name == self.own {
+            self.own_node = Some(node);
+        }
+    }
+
+    fn put_block(&mut self, name: &Arc<str>, block: &IpBlockSpec) {
+        if self.pod_cidrs {
+            return;
+        }
+        if let Some(old) = self.blocks.insert(name.clone(), block.cidr).filter(|old| *old != block.cidr) {
+            self.table.remove_block(old);
+        }
+        self.table.put_block(block.cidr, Some(&block.pool), &block.routes());
+    }
+
+    fn remove(&mut self, key: &ObjectKey) {
         self.invalid.remove(key);
         match &key.kind {
             kind if *kind == Kind::NODE => {
                 if let Ok(name) = NodeName::new(&key.name) {
                     self.nodes.remove(&name);
-                    touched.insert(name);
+                    self.table.remove_node(&name);
+                    if name == self.own {
+                        self.own_node = None;
+                    }
                 }
             }
             kind if *kind == Kind::IP_BLOCK => {
-                self.drop_block(&key.name, touched);
+                if let Some(block) = self.blocks.remove(&key.name) {
+                    self.table.remove_block(block);
+                }
             }
             _ => {
                 self.pools.remove(&key.name);
-                self.touch_pool(&key.name, touched);
+                self.table.set_pool(&key.name, None);
             }
         }
     }
 
-    fn drop_block(&mut self, name: &str, touched: &mut BTreeSet<NodeName>) {
-        let Some(block) = self.blocks.remove(name) else { return };
-        for (node, prefix) in block.routes() {
-            if let Some(routes) = self.routes.get_mut(&node) {
-                routes.remove(&prefix);
-                if routes.is_empty() {
-                    self.routes.remove(&node);
-                }
-            }
-            touched.insert(node);
-        }
-    }
-
-    fn touch_pool(&self, pool: &str, touched: &mut BTreeSet<NodeName>) {
-        let nodes = self.routes.iter().filter(|(_, routes)| routes.values().any(|of| of == pool));
-        touched.extend(nodes.map(|(node, _)| node.clone()));
-    }
-
-    /// The prefixes of one node.
-    fn prefixes(&self, name: &NodeName) -> Vec<PeerPrefix> {
-        if self.pod_cidrs {
-            let cidrs = self.nodes.get(name).map(|node| node.pod_cidrs.as_slice()).unwrap_or_default();
-            return cidrs.iter().map(|cidr| PeerPrefix { prefix: *cidr, encapsulation: None }).collect();
-        }
-        let routes = self.routes.get(name).into_iter().flatten();
-        routes
-            .map(|(prefix, pool)| {
-                let encapsulation = self.pools.get(pool.as_str()).and_then(|pool| pool.encapsulation);
-                PeerPrefix { prefix: *prefix, encapsulation }
-            })
-            .collect()
-    }
-
-    fn changes(&mut self, touched: &BTreeSet<NodeName>) -> (Vec<NetworkChange>, bool) {
-        let mut changes = Vec::new();
-        for name in touched.iter().filter(|name| **name != self.own) {
-            let peer = self.nodes.get(name).map(|node| Peer {
-                node: name.clone(),
-                v4: node.v4,
-                v6: node.v6,
-                prefixes: self.prefixes(name),
-                attributes: node.attributes.clone(),
-            });
-            // A node without an address cannot be reached, and is told of when it has one.
-            let peer = peer.filter(|peer| peer.v4.is_some() || peer.v6.is_some());
-            if self.peers.get(name) == peer.as_ref() {
-                continue;
-            }
-            match peer {
-                Some(peer) => {
-                    self.peers.insert(name.clone(), peer.clone());
-                    changes.push(Change::Put(NetworkItem::Peer(peer)));
-                }
-                None => {
-                    self.peers.remove(name);
-                    changes.push(Change::Remove(NetworkKey::Peer(name.clone())));
-                }
+    fn changes(&mut self) -> Vec<NetworkChange> {
+        let mut changes = self.table.changes();
+        // A borrowed address alone is no block: the route to its pod is all that it needs here.
+        let alone = |prefix: &IpNet| prefix.prefix_len() == prefix.max_prefix_len();
+        changes.retain(|change| match change {
+            Change::Put(NetworkItem::Block(block)) => !alone(&block.prefix),
+            Change::Remove(NetworkKey::Block(prefix)) => !alone(prefix),
+            _ => true,
+        });
+        for change in &changes {
+            match change {
+                Change::Put(NetworkItem::Peer(peer)) => drop(self.peers.insert(peer.node.clone(), peer.clone())),
+                Change::Remove(NetworkKey::Peer(name)) => drop(self.peers.remove(name)),
+                _ => {}
             }
         }
-        (changes, touched.contains(&self.own))
+        changes
     }
-}
-
-fn invalid(object: &Object, error: &dyn std::fmt::Display) -> InvalidObject {
-    InvalidObject::new(&object.key, "spec", error)
 }
 
 #[cfg(test)]
@@ -235,7 +225,7 @@ mod tests {
     }
 
     fn view() -> View {
-        View::new(NodeName::new("own").unwrap(), false)
+        View::new(NodeName::new("own").unwrap(), false, None, None)
     }
 
     /// The order in which nodes and blocks come does not matter.
@@ -250,6 +240,7 @@ mod tests {
             other.take(kind, event);
         }
         assert_eq!(one.peers, other.peers);
+        assert_eq!(one.peers.len(), 1);
         let peer = one.peers().next().unwrap();
         assert_eq!(peer.prefixes.len(), 1);
         assert_eq!(peer.v4, Some("192.0.2.1".parse().unwrap()));
@@ -259,9 +250,9 @@ mod tests {
     fn the_same_event_again_changes_nothing() {
         let mut view = view();
         view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "a"));
-        assert_eq!(view.take(&Kind::NODE, &node("a", "192.0.2.1")).0.len(), 1);
-        assert_eq!(view.take(&Kind::NODE, &node("a", "192.0.2.1")).0.len(), 0);
-        assert_eq!(view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "a")).0.len(), 0);
+        assert_eq!(view.take(&Kind::NODE, &node("a", "192.0.2.1")).len(), 1);
+        assert_eq!(view.take(&Kind::NODE, &node("a", "192.0.2.1")).len(), 0);
+        assert_eq!(view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "a")).len(), 0);
     }
 
     #[test]
@@ -270,10 +261,9 @@ mod tests {
         view.take(&Kind::NODE, &node("a", "192.0.2.1"));
         view.take(&Kind::NODE, &node("own", "192.0.2.9"));
         view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "a"));
-        let (changes, own) = view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "own"));
-        assert_eq!(changes.len(), 1);
-        assert!(own);
-        assert!(view.peers().next().unwrap().prefixes.is_empty());
+        let changes = view.take(&Kind::IP_BLOCK, &block("10.1.0.0/26", "own"));
+        assert_eq!(changes.len(), 2, "our block comes, and the peer loses it");
+        assert!(view.peers().all(|peer| peer.prefixes.is_empty()));
     }
 
     #[test]
@@ -285,7 +275,7 @@ mod tests {
         assert_eq!(view.peers().count(), 2);
         assert_eq!(view.invalid.len(), 1);
         let list = cni_core::store::List { objects: Vec::new(), version: cni_core::store::Version::new("1") };
-        let (changes, _) = view.take(&Kind::NODE, &Event::Resynced(list));
+        let changes = view.take(&Kind::NODE, &Event::Resynced(list));
         assert_eq!(changes.len(), 2);
         assert_eq!((view.peers().count(), view.invalid.len()), (0, 0));
     }

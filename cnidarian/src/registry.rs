@@ -5,5 +5,8 @@ use cni_core::backend::Registry;
 /// Every backend whose feature is on. Add your own with [`Registry::with`].
 #[must_use]
 pub fn built_in() -> Registry {
-    Registry::default()
+    let registry = Registry::default();
+    #[cfg(feature = "vxlan")]
+    let registry = registry.with(backend_vxlan::Vxlan);
+    registry
 }

@@ -26,6 +26,8 @@ pub mod attach;
 pub mod endpoint;
 pub mod ethtool;
 pub mod fdb;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod link;
 pub mod marks;
 pub mod masquerade;

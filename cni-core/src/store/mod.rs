@@ -29,6 +29,8 @@ pub mod resources;
 
 pub use api::{Event, List, Store, StoreExt, Watch};
 pub use error::{Error, InvalidObject, Result};
+#[cfg(all(feature = "files", feature = "testkit"))]
+pub use files::fuzz_manifest;
 #[cfg(feature = "files")]
 pub use files::{FilesOptions, FilesStore, Problem};
 pub use key::{Kind, ObjectKey, Query, Scope, Version};

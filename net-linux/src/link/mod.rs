@@ -4,7 +4,7 @@
 
 mod change;
 mod create;
-mod read;
+pub(crate) mod read;
 mod vxlan;
 
 pub use change::{LinkChange, LinkId};

@@ -46,3 +46,15 @@ pub use rule::Rule;
 pub use set::{Field, Set, SetKind};
 pub use table::Table;
 pub use watch::{NftChange, NftEvent, NftWatch, ObjectKind};
+
+/// Reads a message's payload as each kind of object and, for elements, as each of its attributes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn parse_anything(payload: &[u8]) {
+    let message = crate::nfnetlink::Message { kind: 0, flags: 0, sequence: 0, port: 0, payload };
+    let _table = table::read(&message);
+    let _chain = chain::read(&message);
+    let _rule = rule::read(&message);
+    let _set = set::read(&message);
+    let raws = message.attributes().flatten().filter_map(|attr| element::read(attr).ok());
+    let _elements = element::join(raws.collect());
+}

@@ -1,7 +1,7 @@
 //! Routes of both families. Never decides who else's routes may go: every route of ours carries our protocol number.
 
 mod lookup;
-mod read;
+pub(crate) mod read;
 mod tunnel;
 mod write;
 

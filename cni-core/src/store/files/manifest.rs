@@ -73,6 +73,26 @@ impl Manifest {
     }
 }
 
+/// Reads bytes as a manifest of either form, and writes what it read: the fuzzer's door.
+///
+/// # Panics
+/// When an edit changes more or less than it should.
+#[cfg(feature = "testkit")]
+pub fn fuzz_manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for form in [Form::Json, Form::Yaml] {
+        let Ok(manifest) = Manifest::parse(text, form) else { continue };
+        let objects: Vec<Object> = manifest.objects().cloned().collect();
+        for object in &objects {
+            let others = objects.iter().filter(|other| other.key != object.key).map(|other| &other.key);
+            let others: Vec<&ObjectKey> = others.collect();
+            let Some(left) = manifest.edited(text, &object.key, None) else { continue };
+            let left = Manifest::parse(&left, form).expect("what is left of a manifest is one");
+            assert_eq!(left.objects().map(|other| &other.key).collect::<Vec<_>>(), others);
+        }
+    }
+}
+
 /// The text of one object's own file.
 pub(super) fn render_one(object: &Object) -> String {
     render(false, std::slice::from_ref(object), Form::Json)

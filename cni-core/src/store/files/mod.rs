@@ -29,6 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::Worker;
 
+#[cfg(feature = "testkit")]
+pub use manifest::fuzz_manifest;
+
 /// A file, or a part of one, that is not in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {detail}", path.display())]

@@ -1,0 +1,5 @@
+//! The targets, by who wrote the bytes.
+
+pub(crate) mod cni;
+pub(crate) mod own;
+pub(crate) mod wire;

@@ -129,7 +129,7 @@ fn a_flipped_byte_is_found_or_harmless() {
         let mut bytes = good.clone();
         bytes[*at] ^= 0x55;
         fs::write(&path, &bytes).unwrap();
-        match LocalDatabase::open(&path).and_then(|database| Ok(database.load().ok())) {
+        match LocalDatabase::open(&path).map(|database| database.load().ok()) {
             Err(error) => {
                 assert!(error.to_string().starts_with(&path.display().to_string()), "byte {at}: {error}");
                 found += 1;

@@ -45,6 +45,7 @@ struct PoolEntry {
 /// 3. A put of what is in force already gives no change.
 /// 4. A prefix belongs to one node: the holder of a block before a `podCIDR`, then the lesser name. The others are
 ///    reported. The decision is the same on every node.
+///    A single address that we borrow from a block is no block of ours.
 /// 5. A node without an underlay address, and one with ours, is no peer, and is reported.
 #[derive(Debug)]
 pub struct PeerTable {
@@ -172,6 +173,18 @@ impl PeerTable {
         self.nodes.iter().filter(|(_, entry)| entry.published.is_some()).map(|(name, _)| name)
     }
 
+    /// All peers as they are now, by name.
+    pub fn peers(&self) -> impl Iterator<Item = Peer> {
+        self.nodes.keys().filter_map(|name| self.peer(name))
+    }
+
+    /// All `podCIDRs` of all nodes, sorted.
+    #[must_use]
+    pub fn pod_cidrs(&self) -> BTreeSet<IpNet> {
+        let published = self.nodes.values().filter_map(|entry| entry.published.as_ref());
+        published.flat_map(|published| published.pod_cidrs.iter().copied()).collect()
+    }
+
     /// All blocks that give somebody a prefix, sorted.
     #[must_use]
     pub fn blocks(&self) -> BTreeSet<IpNet> {
@@ -189,7 +202,9 @@ impl PeerTable {
     pub fn changes(&mut self) -> Vec<NetworkChange> {
         let mut changes = Vec::new();
         for prefix in std::mem::take(&mut self.dirty_blocks) {
-            let own = self.claims.get(&prefix).map(Claims::winner).filter(|claim| claim.node == self.local);
+            // The address of one pod is no block: the route to the pod stands under the same prefix.
+            let block = self.claims.get(&prefix).filter(|_| prefix.prefix_len() < prefix.max_prefix_len());
+            let own = block.map(Claims::winner).filter(|claim| claim.node == self.local);
             if let Some(claim) = own {
                 let pool = claim.source.pool().and_then(|id| self.pools.get(id.0 as usize));
                 changes.push(Change::Put(NetworkItem::Block(LocalBlock {

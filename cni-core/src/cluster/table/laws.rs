@@ -123,6 +123,9 @@ impl InForce {
         let encapsulation = |pool: Option<&str>| pool.and_then(|pool| self.pools.get(pool).copied().flatten());
         let mut items = Vec::new();
         for (prefix, (_, _, pool, _)) in winners.iter().filter(|(_, (.., node))| node == local) {
+            if prefix.prefix_len() == prefix.max_prefix_len() {
+                continue;
+            }
             items.push(NetworkItem::Block(LocalBlock {
                 prefix: *prefix,
                 pool: pool.map(str::to_owned),

@@ -17,6 +17,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 /// What a plugin prints beyond this is dropped: no result is that long.
 const LONGEST_OUTPUT_BYTES: usize = 16 << 20;
 
+/// What the kernel takes into a pipe without a reader, at least: one page (`pipe(7)`, "Pipe capacity").
+const SMALLEST_PIPE_BYTES: usize = 4096;
+
 /// The longest pause between two looks at a child that has closed its stdout but not ended.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -55,10 +58,15 @@ impl Exec for ProcessExec {
             unreachable!("all three were asked to be pipes when the child was started");
         };
         let (mut stdout, mut stderr) = (Pipe::of(stdout), Pipe::of(stderr));
-        let bytes = invocation.stdin.clone();
-        // Its own thread: a plugin that answers before it has read everything would block us both. One that does not
-        // read at all gives EPIPE, which is its right.
-        thread::spawn(move || stdin.write_all(&bytes));
+        // A plugin that does not read its input gives EPIPE, which is its right.
+        if invocation.stdin.len() <= SMALLEST_PIPE_BYTES {
+            let _ = stdin.write_all(&invocation.stdin);
+            drop(stdin);
+        } else {
+            // A plugin that answers before it has read everything would block us both.
+            let bytes = invocation.stdin.clone();
+            thread::spawn(move || stdin.write_all(&bytes));
+        }
         let status = wait(&mut child, &mut stdout, program, deadline)?;
         stdout.read(DRAIN);
         stderr.read(DRAIN);

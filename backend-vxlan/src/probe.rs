@@ -72,12 +72,12 @@ pub fn needed(config: &Config, masquerade: bool) -> Vec<Capability> {
 }
 
 fn vxlan() -> Result<(), String> {
-    let device = NewLink::new("probe", NewLinkKind::Vxlan(Vxlan::new(1, 8472)));
+    let device = NewLink::new("probe-vxlan", NewLinkKind::Vxlan(Vxlan::new(1, 8472)));
     Socket::route().and_then(|mut socket| device.create(&mut socket)).map(|_| ()).map_err(text)
 }
 
 fn tun() -> Result<(), String> {
-    let name = InterfaceName::new("probe").map_err(text)?;
+    let name = InterfaceName::new("probe-tun").map_err(text)?;
     TunOptions::new(name).open().map(|_| ()).map_err(text)
 }
 

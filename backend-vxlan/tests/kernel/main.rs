@@ -4,4 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bed;
+mod cluster;
 mod conformance;
+mod modes;
+mod pod;

@@ -1,0 +1,148 @@
+//! A pod: a namespace with echo servers, and clients that talk to others. Never knows how packets get there.
+
+use crate::bed::try_run;
+use net_linux::netns::NetNs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const ECHO: u16 = 7;
+const PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+
+pub(crate) struct Pod {
+    pub(crate) netns: NetNs,
+    pub(crate) addresses: Vec<IpAddr>,
+    stop: Arc<AtomicBool>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Pod {
+    pub(crate) fn new(netns: NetNs, addresses: Vec<IpAddr>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tcp, udp) = (stop.clone(), stop.clone());
+        let servers = netns
+            .run(|| {
+                let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, ECHO));
+                let (listener, socket) = (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
+                listener.set_nonblocking(true).unwrap();
+                socket.set_read_timeout(Some(POLL)).unwrap();
+                vec![
+                    std::thread::spawn(move || serve_tcp(&listener, &tcp)),
+                    std::thread::spawn(move || serve_udp(&socket, &udp)),
+                ]
+            })
+            .unwrap();
+        Self { netns, addresses, stop, servers }
+    }
+
+    /// Talks to an echo server over TCP (more than a window of it), UDP and ICMP.
+    pub(crate) fn talks_to(&self, address: IpAddr) {
+        let to = SocketAddr::new(address, ECHO);
+        self.netns
+            .run(|| {
+                tcp(to, 300_000).unwrap_or_else(|error| panic!("TCP to {to}: {error}"));
+                udp(to, 64).unwrap_or_else(|error| panic!("UDP to {to}: {error}"));
+                try_run(&format!("ping -n -c 1 -W 5 {address}")).unwrap();
+            })
+            .unwrap();
+    }
+
+    /// Whether one datagram comes back soon.
+    pub(crate) fn reaches(&self, address: IpAddr) -> bool {
+        self.netns
+            .run(|| {
+                let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+                let to = SocketAddr::new(mapped(address), ECHO);
+                socket.send_to(b"anybody there?", to).is_ok() && socket.recv(&mut [0; 64]).is_ok()
+            })
+            .unwrap()
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for server in self.servers.drain(..) {
+            let _ = server.join();
+        }
+    }
+}
+
+fn mapped(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+        v6 => v6,
+    }
+}
+
+/// Sends so many bytes and wants them back.
+pub(crate) fn tcp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut reader = stream.try_clone()?;
+    let sender = std::thread::spawn(move || -> std::io::Result<()> {
+        stream.write_all(&vec![7; bytes])?;
+        stream.shutdown(std::net::Shutdown::Write)
+    });
+    let mut back = Vec::new();
+    reader.read_to_end(&mut back)?;
+    sender.join().unwrap()?;
+    assert_eq!(back.len(), bytes);
+    Ok(())
+}
+
+/// Sends a datagram of so many bytes until it comes back.
+pub(crate) fn udp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let start = Instant::now();
+    let mut buffer = vec![0; 65_535];
+    loop {
+        socket.send_to(&vec![7; bytes], SocketAddr::new(mapped(to.ip()), to.port()))?;
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                assert_eq!(length, bytes);
+                return Ok(());
+            }
+            Err(error) if start.elapsed() > PATIENCE => return Err(error),
+            Err(_) => {}
+        }
+    }
+}
+
+fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                std::thread::spawn(move || echo(stream));
+            }
+            Err(_) => std::thread::sleep(POLL / 10),
+        }
+    }
+}
+
+fn echo(mut stream: TcpStream) {
+    let limit = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
+    let mut buffer = [0; 16_384];
+    while limit.is_ok() {
+        match stream.read(&mut buffer) {
+            Ok(length @ 1..) if stream.write_all(&buffer[..length]).is_ok() => {}
+            _ => return,
+        }
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, stop: &AtomicBool) {
+    let mut buffer = vec![0; 65_535];
+    while !stop.load(Ordering::Acquire) {
+        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
+}

@@ -14,6 +14,7 @@
 //! | [`sysctl`] | kernel parameters |
 //! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
+//! | [`conntrack`] | tracked connections: read, forget by filter |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
@@ -23,6 +24,7 @@
 
 pub mod addr;
 pub mod attach;
+pub mod conntrack;
 pub mod endpoint;
 pub mod ethtool;
 pub mod fdb;

@@ -1,0 +1,13 @@
+//! Tracked connections: read them, and forget those that a filter names. Never makes or changes one.
+//!
+//! A verdict that turns to deny does not reach connections that are let through because they are established: they have to
+//! be forgotten, and only they. The kernel does it by itself since 6.12, for IPv4; else we read all and delete one by one.
+
+mod flow;
+mod kernel;
+
+pub use flow::{Flow, FlowFilter, Tuple, TupleFilter};
+pub use kernel::{Conntrack, Flushed};
+
+#[cfg(test)]
+mod tests;

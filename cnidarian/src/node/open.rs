@@ -130,8 +130,6 @@ impl Node {
             observer,
             reap: Notify::new(),
         });
-        // What the kernel holds is read before anything is written, so that nothing is written twice.
-        inner.datapath.resync().await?;
         inner.recover().await?;
         let mut following = inner.cluster.follow().await?;
         inner.cluster.first_sync(&mut following, &inner.datapath).await?;

@@ -126,16 +126,15 @@ impl<L: LeaseStore> Book<L> {
         }
     }
 
-    /// Closes the segments of a subnet if nothing in them is in use, so that their claim can be given back.
-    pub(super) fn retire(&self, subnet: IpNet, now: UnixMillis) -> bool {
+    /// Removes the segments of a subnet if nothing in them is in use, so that their claim can be given back.
+    pub(super) fn withdraw(&self, subnet: IpNet, now: UnixMillis) -> bool {
         let mut state = self.lock();
         state.thaw(now, self.cool_down);
-        let of_subnet = |segment: &&mut Segment| segment.spec.subnet == subnet;
-        if state.segments.values_mut().filter(of_subnet).any(|segment| !segment.is_idle()) {
-            return false;
+        let idle = state.segments.values().filter(|segment| segment.spec.subnet == subnet).all(Segment::is_idle);
+        if idle {
+            state.segments.retain(|_, segment| segment.spec.subnet != subnet);
         }
-        state.segments.values_mut().filter(of_subnet).for_each(|segment| segment.retiring = true);
-        true
+        idle
     }
 
     /// Leases whose addresses lie in no segment: nobody guarantees any more that they are ours.
@@ -169,7 +168,7 @@ impl<L: LeaseStore> Book<L> {
             }
             numbers.cooling += segment.cooling() as u128;
             numbers.reserved += u128::from(segment.reserved());
-            if !segment.gives_none() {
+            if !segment.spec.closed {
                 numbers.free += u128::from(segment.free());
                 numbers.coolest += segment.cooling() as u128;
             }
@@ -287,10 +286,9 @@ impl State {
 
     fn put_segment(&mut self, spec: SegmentSpec) {
         let key = key(&spec);
-        if let Some(present) = self.segments.get_mut(&key)
+        if let Some(present) = self.segments.get(&key)
             && present.spec == spec
         {
-            present.retiring = false;
             return;
         }
         let mut segment = Segment::new(spec);
@@ -397,7 +395,7 @@ impl<L: LeaseStore> Ticket<'_, L> {
         if let Some(holder) = state.by_address.get(&address).or_else(|| state.picked.get(&address)) {
             return Err(IpamError::Taken { address, holder: holder.clone() });
         }
-        let Some(segment) = state.segment_of_mut(address).filter(|segment| !segment.gives_none()) else {
+        let Some(segment) = state.segment_of_mut(address).filter(|segment| !segment.spec.closed) else {
             return Ok(false);
         };
         let key = key(&segment.spec);

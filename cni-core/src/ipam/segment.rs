@@ -31,8 +31,6 @@ pub(super) struct SegmentSpec {
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) spec: SegmentSpec,
-    /// Gives no new addresses, because its claim is being given back or is lost.
-    pub(super) retiring: bool,
     family: Family,
     first: u128,
     size: u32,
@@ -50,7 +48,6 @@ impl Segment {
     pub(super) fn new(spec: SegmentSpec) -> Self {
         let size = u32::try_from(spec.range.count()).unwrap_or(u32::MAX).min(MOST_ADDRESSES);
         let mut segment = Self {
-            retiring: false,
             family: spec.range.family(),
             first: to_bits(spec.range.first()),
             size,
@@ -100,10 +97,6 @@ impl Segment {
         self.reserved
     }
 
-    pub(super) fn gives_none(&self) -> bool {
-        self.spec.closed || self.retiring
-    }
-
     /// Nothing is leased and nothing cools.
     pub(super) fn is_idle(&self) -> bool {
         self.leased() == 0 && self.cooling.is_empty()
@@ -140,7 +133,7 @@ impl Segment {
 
     /// The next free address after the one given last, so that an address rests as long as possible.
     pub(super) fn take_next(&mut self) -> Option<IpAddr> {
-        if self.free == 0 || self.gives_none() {
+        if self.free == 0 || self.spec.closed {
             return None;
         }
         let words = self.taken.len();
@@ -187,7 +180,7 @@ impl Segment {
 
     /// Since when the address cools that has cooled longest.
     pub(super) fn longest_cooling(&self) -> Option<(UnixMillis, IpAddr)> {
-        if self.gives_none() {
+        if self.spec.closed {
             return None;
         }
         self.cooling.front().map(|(since, slot)| (*since, self.address(*slot)))

@@ -3,7 +3,7 @@
 
 use super::block::{IpBlockSpec, block_key};
 use super::spec::IpPool;
-use super::view::{Step, View, object_of};
+use super::view::{SeenBlock, Step, View, object_of};
 use crate::ipam::book::{Begin, Book, Ticket};
 use crate::ipam::{AddressRange, AssignRequest, Family, Ipam, IpamError, Lease, LeaseStore, UnixMillis, Usage};
 use crate::model::{EndpointId, LocalBlock, NodeName};
@@ -335,7 +335,9 @@ impl<L: LeaseStore> PoolIpam<L> {
         }
         let mut given_back = Vec::new();
         for cidr in self.surplus() {
-            if self.book.retire(cidr, now.into()) && self.give_back(cidr).await? {
+            if let Some(seen) = self.leave(cidr, now)
+                && self.give_back(&seen).await?
+            {
                 given_back.push(cidr);
             }
         }
@@ -361,10 +363,23 @@ impl<L: LeaseStore> PoolIpam<L> {
         surplus
     }
 
-    async fn give_back(&self, cidr: IpNet) -> Result<bool, IpamError> {
-        let seen = self.view().blocks.get(&cidr).cloned();
-        let node = self.view().node.clone();
-        let Some(seen) = seen else { return Ok(false) };
+    /// Closes an idle block, before anything is written.
+    fn leave(&self, cidr: IpNet, now: SystemTime) -> Option<SeenBlock> {
+        let mut view = self.view_mut();
+        let seen = view.blocks.get(&cidr)?.clone();
+        let was_leaving = view.is_leaving(cidr);
+        view.leave(&seen);
+        if self.book.withdraw(cidr, now.into()) {
+            return Some(seen);
+        }
+        if !was_leaving {
+            view.stay(cidr);
+        }
+        None
+    }
+
+    async fn give_back(&self, seen: &SeenBlock) -> Result<bool, IpamError> {
+        let (cidr, node) = (seen.spec.cidr, self.view().node.clone());
         let mut spec: IpBlockSpec = seen.spec.clone();
         spec.give_back(&node);
         let written = if spec.is_abandoned() {
@@ -376,12 +391,12 @@ impl<L: LeaseStore> PoolIpam<L> {
         match written {
             Ok(Some(object)) => self.see(&mut self.view_mut(), &object),
             Ok(None) => {
-                self.view_mut().deleted_block(&seen);
+                self.view_mut().deleted_block(seen);
                 self.book.set_segments_of(cidr, Vec::new());
             }
             Err(error) => {
-                // After a lost race what is read opens the segments again. After any other failure nobody knows whether
-                // the write was done, so they stay closed until the next round has found out.
+                // After a lost race a later state is read, which counts. After any other failure nobody knows whether the
+                // write was done, so the block stays closed until the next round has found out.
                 self.after_lost_race(cidr, error).await?;
                 return Ok(false);
             }

@@ -34,6 +34,9 @@ pub(super) struct View {
     pub(super) blocks: BTreeMap<IpNet, SeenBlock>,
     /// The uids of blocks that we deleted, until the watch says so, too: events from before come late.
     deleted: BTreeMap<Arc<str>, String>,
+    /// Blocks that are being given back, as they were when that began. Whether our write is done is not known before the
+    /// store shows a later state, so nothing is given from them until then.
+    leaving: BTreeMap<IpNet, Arc<Object>>,
     /// Objects that could not be read, by name, with the reason: for people.
     pub(super) broken: BTreeMap<String, IpamError>,
 }
@@ -55,6 +58,7 @@ impl View {
             pools: BTreeMap::new(),
             blocks: BTreeMap::new(),
             deleted: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             broken: BTreeMap::new(),
         }
     }
@@ -106,6 +110,13 @@ impl View {
         if self.blocks.get(&cidr).is_some_and(is_older) {
             return None;
         }
+        let is_later = |began: &Arc<Object>| {
+            let (old, new) = (&began.metadata, &object.metadata);
+            old.uid != new.uid || new.generation > old.generation
+        };
+        if self.leaving.get(&cidr).is_some_and(is_later) {
+            self.leaving.remove(&cidr);
+        }
         self.blocks.insert(cidr, SeenBlock { spec, object: object.clone() });
         Some(cidr)
     }
@@ -116,25 +127,46 @@ impl View {
         self.deleted.remove(name);
         let cidr = self.blocks.values().find(|block| &*block.object.key.name == name)?.spec.cidr;
         self.blocks.remove(&cidr);
+        self.leaving.remove(&cidr);
         Some(cidr)
     }
 
     /// Takes that we deleted a block.
     pub(super) fn deleted_block(&mut self, seen: &SeenBlock) {
         self.blocks.remove(&seen.spec.cidr);
+        self.leaving.remove(&seen.spec.cidr);
         if let Some(uid) = &seen.object.metadata.uid {
             self.deleted.insert(seen.object.key.name.clone(), uid.clone());
         }
     }
 
-    /// What an older view knows of our own deletions.
+    /// Gives nothing from a block any more, until the store shows a later state of it.
+    pub(super) fn leave(&mut self, seen: &SeenBlock) {
+        self.leaving.insert(seen.spec.cidr, seen.object.clone());
+    }
+
+    /// Whether nothing is given from a block.
+    pub(super) fn is_leaving(&self, cidr: IpNet) -> bool {
+        self.leaving.contains_key(&cidr)
+    }
+
+    /// Gives from it again: it is in use after all, and nothing was written.
+    pub(super) fn stay(&mut self, cidr: IpNet) {
+        self.leaving.remove(&cidr);
+    }
+
+    /// What an older view knows of our own writes.
     pub(super) fn inherit(&mut self, older: &Self) {
         self.deleted.clone_from(&older.deleted);
+        self.leaving.clone_from(&older.leaving);
     }
 
     /// The segments that our claims in a block give.
     pub(super) fn segments_of(&self, cidr: IpNet) -> Vec<SegmentSpec> {
         let Some(block) = self.blocks.get(&cidr) else { return Vec::new() };
+        if self.leaving.contains_key(&cidr) {
+            return Vec::new();
+        }
         let pool = self.pools.get(&*block.spec.pool);
         let reserved: Arc<[AddressRange]> = pool.map_or_else(|| [].into(), |pool| pool.reservations.clone());
         // Of a pool that was deleted the leases stay, as of one that is disabled.

@@ -80,7 +80,7 @@ pub(crate) fn main(lab: Lab) -> ExitCode {
         Lab::Exec(args) => exec::exec(&args),
         Lab::Ls => list(),
         Lab::Down { lab } => keep::down(lab.as_deref()),
-        Lab::Tether { program, args } => testlab::tether::serve(&program, &args).map_err(anyhow),
+        Lab::Tether { program, args } => testlab::tether::serve(&program, &args).map_err(AnyError::from),
     };
     result.unwrap_or_else(|error| {
         eprintln!("cnidarian lab: {error}");
@@ -95,10 +95,6 @@ pub(crate) fn main(lab: Lab) -> ExitCode {
 
 /// At the top of a program an error is only printed.
 type AnyError = Box<dyn std::error::Error>;
-
-fn anyhow(error: impl std::error::Error + 'static) -> AnyError {
-    Box::new(error)
-}
 
 fn list() -> Result<ExitCode, AnyError> {
     let labs = Registry::open()?.list()?;

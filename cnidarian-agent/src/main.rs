@@ -4,6 +4,7 @@
 
 mod agent;
 mod client;
+mod lab;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
@@ -43,6 +44,9 @@ enum Command {
     Plan(Ask),
     /// Read the kernel back and repair it.
     Resync(Ask),
+    /// Multi-node networks in namespaces on this machine.
+    #[command(subcommand)]
+    Lab(lab::Lab),
     /// Show the version.
     Version,
 }
@@ -66,7 +70,7 @@ enum Ipam {
 #[derive(Debug, Args)]
 struct Ask {
     /// The agent's socket.
-    #[arg(long, default_value = DEFAULT_SOCKET)]
+    #[arg(long, env = "CNIDARIAN_SOCKET", default_value = DEFAULT_SOCKET)]
     socket: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Agent { config, check } => return run_agent(&config, check),
+        Command::Lab(lab) => return lab::main(lab),
         Command::Version => {
             println!("cnidarian {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

@@ -26,6 +26,9 @@ pub(crate) const TEST: &[Need] = &[
     need("nft", "nftables", "reads back what our nftables encoder writes"),
     need("ping", "iputils-ping", "an independent probe between pods"),
     need("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference plugins, run by our runtime"),
+    need("podman", "podman conmon", "a real container engine that calls our plugin"),
+    need("runc", "runc", "runs the containers of that engine"),
+    need("busybox", "busybox-static", "what those containers hold"),
 ];
 
 fn present(program: &str) -> bool {

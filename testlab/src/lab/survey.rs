@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 
 /// Peers that do not know each other by then will not.
 const CONVERGE: Duration = Duration::from_secs(20);
-/// Namespaces that are asked from at the same time.
+/// Namespaces that are asked from at the same time when only the answer counts.
 const AT_ONCE: usize = 8;
+/// Up to so many questions are asked one after the other, so that they do not wait for each other's processor.
+const MOST_IN_TURN: usize = 5_000;
 /// For a first look, and for what shall not answer.
 const QUICK: Patience = Patience { timeout: Duration::from_millis(400), samples: 1 };
 
@@ -49,8 +51,9 @@ impl Lab {
         let questions = self.questions()?;
         eprintln!("asking {} questions ...", questions.len());
         let (reachable, closed): (Vec<_>, Vec<_>) = questions.into_iter().partition(Question::shall_answer);
-        let mut answers = self.ask(&reachable, Patience::default())?;
-        answers.extend(self.ask(&closed, QUICK)?);
+        let at_once = if reachable.len() <= MOST_IN_TURN { 1 } else { AT_ONCE };
+        let mut answers = self.ask(&reachable, Patience::default(), at_once)?;
+        answers.extend(self.ask(&closed, QUICK, AT_ONCE)?);
         if cancel.load(Ordering::SeqCst) {
             return Err(LabError::Interrupted);
         }
@@ -80,7 +83,7 @@ impl Lab {
             if cancel.load(Ordering::SeqCst) {
                 return Err(LabError::Interrupted);
             }
-            let answers = self.ask(&open, QUICK)?;
+            let answers = self.ask(&open, QUICK, AT_ONCE)?;
             open = open
                 .into_iter()
                 .zip(answers)
@@ -109,10 +112,10 @@ impl Lab {
     }
 
     /// Answers in the order of questions.
-    fn ask(&self, questions: &[Question], patience: Patience) -> Result<Vec<Answer>, LabError> {
+    fn ask(&self, questions: &[Question], patience: Patience, at_once: usize) -> Result<Vec<Answer>, LabError> {
         let mut answers: Vec<Option<Answer>> = questions.iter().map(|_| None).collect();
         let groups: Vec<usize> = (0..self.pods.len()).collect();
-        for batch in groups.chunks(AT_ONCE) {
+        for batch in groups.chunks(at_once) {
             let results = std::thread::scope(|scope| {
                 let asking: Vec<_> = batch
                     .iter()

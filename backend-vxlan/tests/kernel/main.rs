@@ -6,5 +6,6 @@
 mod bed;
 mod cluster;
 mod conformance;
+mod drift;
 mod modes;
 mod pod;

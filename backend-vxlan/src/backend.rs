@@ -1,7 +1,7 @@
 //! The backend as agents and embedders open it. Never writes to the kernel: the first commit does.
 
-use crate::checksum::Decision;
-use crate::config::{Config, Family, refused};
+use crate::checksum::{Decision, Task, Tester, VerdictFile};
+use crate::config::{ChecksumOffload, Config, Family, Tunnel, refused};
 use crate::driver::VxlanDriver;
 use crate::probe::{needed, probe};
 use crate::watch::VxlanWatch;
@@ -29,13 +29,36 @@ impl Backend for Vxlan {
         let config = Config::from_json(&request.config).map_err(refused)?;
         let capabilities = probe(&config);
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
+        let interface = request.node.underlay.interface.clone();
+        let mut notices: Vec<String> = router_advertisements(&config, interface.as_str()).into_iter().collect();
+        let file = VerdictFile::new(&request.state_dir, interface.as_str());
         let decision = Decision::new(config.checksum);
-        let driver = VxlanDriver::open(&config, &request.node, capabilities, decision)?;
+        if config.checksum == ChecksumOffload::Auto && file.is_broken() {
+            decision.decide(false);
+            notices.push(format!(
+                "checksum offload of the tunnel device stays off: the path over {interface} was found to break it; delete {} to test again",
+                file.path().display()
+            ));
+        }
+        let driver = VxlanDriver::open(&config, &request.node, capabilities, decision.clone())?;
         let decided = Arc::new(Notify::new());
-        let underlay = request.node.underlay.interface.clone();
-        let watch = VxlanWatch::open(driver.watched().clone(), underlay, driver.ports(), decided)?;
+        let watch = VxlanWatch::open(driver.watched().clone(), interface, driver.ports(), decided.clone())?;
+        let task = Task {
+            mac: driver.compiler().mac(),
+            watched: driver.watched().clone(),
+            decision,
+            decided,
+            file,
+            tests: config.checksum == ChecksumOffload::Auto,
+            interval: config.checksum_interval,
+        };
+        let tester = (config.mode.tunnel() == Tunnel::Vxlan).then(|| Tester::start(task)).transpose();
+        let tester = tester.unwrap_or_else(|error| {
+            notices.push(format!("checksums of the path are not tested: UDP port 8473 of the node: {error}"));
+            None
+        });
+        let driver = driver.with_tester(tester);
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
-        let notices = router_advertisements(&config, request.node.underlay.interface.as_str()).into_iter().collect();
         let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));

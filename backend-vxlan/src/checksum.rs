@@ -1,4 +1,23 @@
 //! Whether inner checksums are left to the network card. Never trusts a card's word: the path is tested.
+//!
+//! A VTEP with transmit checksum offload leaves the inner TCP or UDP checksum to the card below. Some cards, hypervisors
+//! and drivers do not fill it in behind a VXLAN header, and the peer drops the packet: pings work, connections hang.
+//!
+//! ```text
+//!  tester                                             peer's responder (UDP port 8473 of its VTEP)
+//!    -- probe A: checksum left to the card ------------>  answers if it arrives
+//!    -- probe B: checksum computed here --------------->  answers if it arrives
+//!    <- answers, checksum computed there ---------------
+//!  A answered: sound.   Only B answered: broken, offload goes off.   Neither: says nothing about checksums.
+//! ```
+
+mod message;
+mod tester;
+mod trial;
+mod verdict;
+
+pub(crate) use tester::{Task, Tester};
+pub(crate) use verdict::VerdictFile;
 
 use crate::config::ChecksumOffload;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ mod device;
 mod local;
 mod table;
 
-use crate::checksum::Decision;
+use crate::checksum::{Decision, Tester};
 use crate::compile::Compiler;
 use crate::config::Config;
 use crate::object::{Key, Object};
@@ -44,6 +44,8 @@ pub struct VxlanDriver {
     /// The `udp` mode's packets; its table outlives the device.
     pump: Pump,
     watched: Watched,
+    /// Ends with the driver.
+    tester: Option<Tester>,
 }
 
 impl VxlanDriver {
@@ -67,6 +69,7 @@ impl VxlanDriver {
             nft: Nft::open().ok(),
             pump: Pump::default(),
             watched: Watched::default(),
+            tester: None,
         })
     }
 
@@ -137,6 +140,17 @@ impl VxlanDriver {
     #[must_use]
     pub fn with_pump(self, pump: Pump) -> Self {
         Self { pump, ..self }
+    }
+
+    /// The same driver with a tester that ends with it.
+    pub(crate) fn with_tester(self, tester: Option<Tester>) -> Self {
+        Self { tester, ..self }
+    }
+
+    /// Whether paths are tested or at least answered for.
+    #[must_use]
+    pub fn answers_probes(&self) -> bool {
+        self.tester.is_some()
     }
 
     /// What a drift watch has to know of our own writes.

@@ -42,7 +42,19 @@ impl Watched {
         self.written().devices.insert(device);
     }
 
-    /// A forwarding entry is about to be written; `None`: deleted.
+    /// Whether a device is a tunnel device of ours.
+    pub(crate) fn has_device(&self, device: u32) -> bool {
+        self.written().devices.contains(&device)
+    }
+
+    /// The VTEPs of all peers, in a stable order.
+    pub(crate) fn vteps(&self) -> Vec<(u32, MacAddr)> {
+        let mut vteps: Vec<(u32, MacAddr)> = self.written().forwards.keys().copied().collect();
+        vteps.sort_unstable();
+        vteps
+    }
+
+    /// A forwarding entry was seen, or is about to be written; `None`: deleted.
     pub(crate) fn forwards(&self, device: u32, mac: MacAddr, to: Option<IpAddr>) {
         let mut written = self.written();
         match to {

@@ -121,6 +121,7 @@ impl VxlanDriver {
             found.add(Key::Neighbour(name.clone(), neighbour.address), object);
         }
         for entry in FdbEntry::dump(&mut self.socket, link.index)? {
+            self.watched.forwards(link.index, entry.mac, Some(entry.destination));
             let plain = entry.permanent && entry.port.is_none() && entry.vni.is_none();
             let object = if plain { Object::Fdb(entry.destination) } else { Object::Strange };
             found.add(Key::Fdb(name.clone(), entry.mac), object);

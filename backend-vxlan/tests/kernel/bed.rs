@@ -1,6 +1,5 @@
 //! What the tests share: namespaces, iproute2 as a second opinion, and waiting for conditions.
 
-use net_linux::netns::NetNs;
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -40,12 +39,6 @@ pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -
         std::thread::sleep(Duration::from_millis(5));
     }
     start.elapsed()
-}
-
-/// Runs an async test on a thread of its own in a namespace of its own, with a runtime of that thread alone.
-pub(crate) fn in_namespace<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send) {
-    let namespace = NetNs::new().expect("the tests need root, to make network namespaces");
-    namespace.run(|| block_on(work())).unwrap();
 }
 
 /// Drives a future on this thread.

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::bed::{block_on, ip_batch};
+use crate::card::Card;
 use backend_vxlan::Vxlan;
 use cni_core::backend::{Backend, Change, CommitReport, NetworkChange, OpenRequest};
 use cni_core::model::{
@@ -23,6 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 /// The segments and their router.
 pub(crate) struct Underlays {
     router: NetNs,
+    /// Instead of a bridge, a card that does not know VXLAN carries frames between the first two nodes.
+    card: Option<Card>,
 }
 
 impl Underlays {
@@ -46,7 +49,14 @@ impl Underlays {
                 std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
             })
             .unwrap();
-        Self { router }
+        Self { router, card: None }
+    }
+
+    /// One segment between two nodes, over a card that breaks inner checksums.
+    pub(crate) fn with_broken_card() -> Self {
+        let underlays = Self::new();
+        let card = underlays.router.run(Card::start).unwrap();
+        Self { card: Some(card), ..underlays }
     }
 
     /// Plugs a node in: a veth between the router's namespace and the node's, moved by a pinned name of the test's own.
@@ -57,9 +67,10 @@ impl Underlays {
         let path = pin.display();
         self.router
             .run(|| {
+                let master = if self.card.is_some() { String::new() } else { format!("master {segment}") };
                 ip_batch(&[
                     format!("link add port{number} type veth peer name eth0"),
-                    format!("link set port{number} master {segment} up"),
+                    format!("link set port{number} {master} up"),
                     format!("link set eth0 netns {path}"),
                 ]);
             })
@@ -87,6 +98,7 @@ pub(crate) struct Node {
     pub(crate) netns: NetNs,
     pub(crate) pod_mtu_bytes: u32,
     pub(crate) attributes: BTreeMap<Arc<str>, Arc<str>>,
+    pub(crate) notices: Vec<String>,
     commands: Option<mpsc::UnboundedSender<Command>>,
     agent: Option<JoinHandle<()>>,
     state_dir: tempfile::TempDir,
@@ -116,6 +128,7 @@ impl Node {
             netns,
             pod_mtu_bytes: 0,
             attributes: BTreeMap::new(),
+            notices: Vec::new(),
             commands: None,
             agent: None,
             state_dir: tempfile::tempdir().unwrap(),
@@ -158,7 +171,7 @@ impl Node {
             block_on(async move {
                 let mut parts = Vxlan.open(request).await.unwrap();
                 let mut drift = parts.drift.take().unwrap();
-                opened.send((parts.pod_mtu_bytes, parts.attributes)).unwrap();
+                opened.send((parts.pod_mtu_bytes, parts.attributes, parts.notices)).unwrap();
                 loop {
                     tokio::select! {
                         command = inbox.recv() => match command {
@@ -179,7 +192,7 @@ impl Node {
                 }
             });
         });
-        (self.pod_mtu_bytes, self.attributes) = open.recv().expect("the backend did not open");
+        (self.pod_mtu_bytes, self.attributes, self.notices) = open.recv().expect("the backend did not open");
         (self.commands, self.agent) = (Some(commands), Some(agent));
     }
 
@@ -275,7 +288,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(numbers: &[u8], section: &Value) -> Self {
-        let underlays = Underlays::new();
+        Self::on(Underlays::new(), numbers, section)
+    }
+
+    pub(crate) fn on(underlays: Underlays, numbers: &[u8], section: &Value) -> Self {
         let nodes: Vec<Node> = numbers.iter().map(|number| Node::new(&underlays, *number, section)).collect();
         for node in &nodes {
             let peers = nodes.iter().filter(|peer| peer.number != node.number);

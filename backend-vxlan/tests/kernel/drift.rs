@@ -77,7 +77,6 @@ fn whatever_is_deleted_behind_our_back_is_back_within_a_second() {
 #[test]
 fn an_agent_that_starts_again_finds_what_its_predecessor_left_and_repairs_what_happened_meanwhile() {
     let mut cluster = Cluster::new(&[1, 2], &json!({}));
-    let before = state_of(&cluster.nodes[0]);
     cluster.nodes[0].stop();
     cluster.all_pairs_talk();
     let node = &mut cluster.nodes[0];

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod bed;
+mod card;
+mod checksum;
 mod cluster;
 mod conformance;
 mod drift;

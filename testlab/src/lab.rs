@@ -206,7 +206,9 @@ impl Lab {
                 return Err(LabError::Interrupted);
             }
             let node = &self.nodes[spec.node];
-            let pod = Pod::attach(&spec, node, manifests)?;
+            let pod = Pod::attach(&spec, node, manifests);
+            // A plugin that was ended with us is no failure of its own.
+            let pod = if cancel.load(Ordering::SeqCst) { Err(LabError::Interrupted) } else { pod }?;
             self.pods.push(pod);
         }
         Ok(())

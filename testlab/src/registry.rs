@@ -93,13 +93,18 @@ impl Entry {
     }
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is no such process.
+/// When a process started, in clock ticks since boot; `None` when there is no such process, or only its zombie.
 #[must_use]
 pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; fields are counted from behind it. The first there is field 3.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_whitespace();
+    // A zombie holds nothing any more; only its parent has yet to look.
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Asks a lab's holder to tear it down. That it is gone already is as good.

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -68,7 +69,8 @@ impl Tethered {
             .map_err(|source| TetherError::Log { path: log.to_path_buf(), source })?;
         let mut command = Command::new(cnidarian);
         command.args(["lab", "tether", "--"]).arg(program).args(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file);
+        // A group of its own: Ctrl-C is for the owner, who then ends the child.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(file).process_group(0);
         let mut tether = namespace.spawn(&mut command)?;
         let pipe = tether.stdin.take();
         let mut line = String::new();

@@ -83,18 +83,13 @@ pub(crate) fn delegates_ipam(conf: &NetConf) -> bool {
     !is_own(plugin.map(|plugin| plugin.as_str()))
 }
 
-/// The pod, where the runtime told it. Refuses arguments that are not known, unless `IgnoreUnknown` is set.
+/// The pod, where the runtime told its namespace and its name. Refuses arguments that are not known, unless `IgnoreUnknown` is set.
 pub(crate) fn pod(args: &CniArgs) -> Result<Option<PodRef>, CniError> {
     args.only(ARGS)?;
     let text = |key: &str| args.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
-    match (text("K8S_POD_NAMESPACE"), text("K8S_POD_NAME")) {
-        (Some(namespace), Some(name)) => Ok(Some(PodRef { namespace, name, uid: text("K8S_POD_UID") })),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(CniError::new(ErrorCode::InvalidEnvironment, "CNI_ARGS: K8S_POD_NAME is missing")
-            .details("K8S_POD_NAMESPACE is given; pass both or none")),
-        (None, Some(_)) => Err(CniError::new(ErrorCode::InvalidEnvironment, "CNI_ARGS: K8S_POD_NAMESPACE is missing")
-            .details("K8S_POD_NAME is given; pass both or none")),
-    }
+    let (namespace, name) = (text("K8S_POD_NAMESPACE"), text("K8S_POD_NAME"));
+    // podman gives its containers a name and no namespace: they are no pods of Kubernetes.
+    Ok(namespace.zip(name).map(|(namespace, name)| PodRef { namespace, name, uid: text("K8S_POD_UID") }))
 }
 
 /// The addresses that are asked for, from the first place that names any: the `ips` capability, `args.cni.ips`, `IP=`
@@ -205,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_needs_namespace_and_name() {
+    fn a_container_is_a_pod_when_both_namespace_and_name_are_given() {
         let read = |text: &str| pod(&text.parse().unwrap());
         let web = read("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;X=1").unwrap().unwrap();
         assert_eq!((web.namespace.as_str(), web.name.as_str()), ("default", "web"));
         assert_eq!(read("").unwrap(), None);
-        assert!(read("K8S_POD_NAME=web").is_err());
+        assert_eq!(read("K8S_POD_NAME=web;K8S_POD_NAMESPACE=").unwrap(), None);
         assert!(read("COLOUR=red").is_err());
     }
 }

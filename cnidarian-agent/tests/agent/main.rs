@@ -1,5 +1,7 @@
 //! The real agent and the real executable on a real kernel, in namespaces of their own. Never the host's network.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
 mod bad_input;
 mod crash;
 mod verbs;

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const PODS: usize = 100;
 const ROUNDS: usize = 3;
 const WORKERS: usize = 8;
+/// A drained node: as many deletes at once as there are pods, up to this.
+const DELETERS: usize = 32;
 
 /// What one contender did.
 #[derive(Default)]
@@ -45,7 +47,10 @@ fn main() -> Result<(), AnyError> {
         for (contender, times) in contenders.iter_mut().zip(&mut times) {
             eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name());
             one_after_the_other(&**contender, times)?;
-            side_by_side(&**contender, times)?;
+            // The reference plugins do not always survive a hundred deletes at once: their row then has a zero.
+            if let Err(error) = side_by_side(&**contender, times) {
+                eprintln!("  {}: {error}", contender.name());
+            }
         }
     }
     print(&contenders, &times);
@@ -77,7 +82,7 @@ fn side_by_side(contender: &dyn Contender, times: &mut Times) -> Result<(), AnyE
     times.add_parallel.extend(each);
     times.add_rate = times.add_rate.max(rate);
     // All at once, as when a node is drained.
-    let (each, rate) = in_parallel(PODS, &pods, |pod| contender.del(pod))?;
+    let (each, rate) = in_parallel(DELETERS, &pods, |pod| contender.del(pod))?;
     times.del_parallel.extend(each);
     times.del_rate = times.del_rate.max(rate);
     Ok(())
@@ -121,7 +126,7 @@ fn print(contenders: &[Box<dyn Contender>], times: &[Times]) {
         "p90",
         "8 at once: ADD p50",
         "ADD/s",
-        "100 at once: DEL p50",
+        "32 at once: DEL p50",
         "DEL/s",
         "ADD to floor",
     ]);

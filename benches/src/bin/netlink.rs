@@ -61,7 +61,9 @@ fn devices(socket: &mut Socket) -> Result<(u32, u32), AnyError> {
     let veth = NewLinkKind::Veth(VethPeer { name: "v1", mac: None, namespace: None });
     let veth = NewLink { up: true, ..NewLink::new("v0", veth) }.create(socket)?;
     let mut batch = Batch::new();
-    LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name("v1"));
+    for name in ["lo", "v1"] {
+        LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name(name));
+    }
     socket.run_all(&mut batch)?;
     let vxlan = NewLinkKind::Vxlan(Vxlan::new(1, 8472));
     Ok((veth, NewLink { up: true, ..NewLink::new("x0", vxlan) }.create(socket)?))
@@ -82,13 +84,24 @@ fn fill_tables(table: &mut Table) -> Result<(), AnyError> {
     let plain: Vec<Object> =
         (0..ROUTES).map(|at| Object::Route(Route::via_on_link(destination(at), gateway(at).into(), veth))).collect();
     let through: Vec<Object> = (0..ROUTES).map(|at| Object::Route(Route::through(destination(at), id(at)))).collect();
+    let l2 = |at| {
+        [
+            Object::Neighbour(Neighbour::permanent(vxlan, gateway(at).into(), mac(at))),
+            Object::Fdb(FdbEntry::new(vxlan, mac(at), gateway(at).into())),
+        ]
+    };
+    // The kernel finds a next hop of an IPv4 route in a list per device: with a gateway per peer that list is long.
     let peers: Vec<Object> = (0..PEERS)
         .flat_map(|at| {
-            [
-                Object::Neighbour(Neighbour::permanent(vxlan, gateway(at).into(), mac(at))),
-                Object::Fdb(FdbEntry::new(vxlan, mac(at), gateway(at).into())),
-                Object::Route(Route::via_on_link(destination(at), gateway(at).into(), vxlan)),
-            ]
+            let route = Route::via_on_link(destination(at), gateway(at).into(), vxlan);
+            l2(at).into_iter().chain([Object::Route(route)])
+        })
+        .collect();
+    let peers_nexthops: Vec<Object> = (0..PEERS)
+        .flat_map(|at| {
+            let nexthop = NextHop::via(id(at), gateway(at).into(), vxlan);
+            let route = Route::through(destination(at), id(at));
+            l2(at).into_iter().chain([Object::NextHop(nexthop), Object::Route(route)])
         })
         .collect();
     all(&mut socket, table, "create routes through gateways", &plain, Write::Create)?;
@@ -99,9 +112,14 @@ fn fill_tables(table: &mut Table) -> Result<(), AnyError> {
     let found = Route::dump(&mut socket, &RouteFilter::ours())?.len();
     row(table, "dump routes", found, start.elapsed());
     all(&mut socket, table, "delete routes", &through, Write::Delete)?;
-    all(&mut socket, table, "create VXLAN peers: neighbour, forwarding entry, route", &peers, Write::Create)?;
-    all(&mut socket, table, "replace them by the same", &peers, Write::Replace)?;
-    all(&mut socket, table, "delete them", &peers, Write::Delete)
+    let name = "create VXLAN peers: neighbour, forwarding entry, route";
+    all(&mut socket, table, name, &peers, Write::Create)?;
+    all(&mut socket, table, "delete them", &peers, Write::Delete)?;
+    let name = "create VXLAN peers: neighbour, forwarding entry, next-hop object, route";
+    all(&mut socket, table, "delete next-hop objects", &nexthops, Write::Delete)?;
+    all(&mut socket, table, name, &peers_nexthops, Write::Create)?;
+    all(&mut socket, table, "replace them by the same", &peers_nexthops, Write::Replace)?;
+    all(&mut socket, table, "delete them", &peers_nexthops, Write::Delete)
 }
 
 fn all(

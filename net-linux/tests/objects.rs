@@ -15,6 +15,7 @@ use net_linux::netns::NetNs;
 use net_linux::nexthop::{Hop, NextHop};
 use net_linux::objects::{Object, Write, write};
 use net_linux::route::{Route, RouteFilter, RouteKind, Scope, TunnelKey};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -352,6 +353,31 @@ fn foreign_objects_stay_and_are_named() {
         }
         let after = (Route::dump(socket, &RouteFilter::default()).unwrap(), NextHop::dump(socket, None).unwrap());
         assert_eq!(before, after);
+    });
+}
+
+#[test]
+fn lost_answers_are_unknown_results_and_the_socket_goes_on() {
+    with_veth(|socket, index| {
+        let route = Route::on_link(net("10.1.0.0/16"), index);
+        let mut batch = Batch::new();
+        for _ in 0..200 {
+            route.create(&mut batch);
+        }
+        // The smallest that the kernel gives: two or three of the 199 errors fit.
+        setsockopt(&*socket, sockopt::RcvBuf, &1).unwrap();
+        let results = socket.run(&mut batch);
+        assert_eq!(results.len(), 200);
+        assert!(results.iter().any(|result| matches!(result, Err(Error::Lost { .. }))), "{results:?}");
+        assert!(results.iter().all(Result::is_err), "silence is no success after a loss");
+        let lost = results.into_iter().find(|result| matches!(result, Err(Error::Lost { .. }))).unwrap();
+        assert_eq!(BorderError::from(lost.unwrap_err()).kind, ErrorKind::Busy);
+        // What is written again comes out right: no late answer is taken for another request's.
+        for _ in 0..3 {
+            let results = write(socket, &[Write::Create(Object::Route(route.clone()))]);
+            assert_eq!(results, [Ok(())]);
+        }
+        assert_eq!(Route::dump(socket, &RouteFilter::ours()).unwrap(), [route]);
     });
 }
 

@@ -123,3 +123,38 @@ async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError
     server.serve(stop).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
+    #[test]
+    fn the_example_that_we_ship_is_acceptable() {
+        let config = load(&root().join("deploy/agent.yaml"), &cnidarian::built_in()).unwrap();
+        assert_eq!(config.node.backend, "vxlan");
+    }
+
+    /// Every key that the documentation shows exists, with values that are in range.
+    #[test]
+    fn the_documented_configuration_is_acceptable() {
+        let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
+        let yaml = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let config = load(file.path(), &cnidarian::built_in()).unwrap();
+        assert_eq!(config.node.name.as_str(), "node-1");
+        assert_eq!(config.node.ipam.pools.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_yaml_is_refused_with_its_place() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "backend: vxlan\n  ipam: [").unwrap();
+        let error = load(file.path(), &cnidarian::built_in()).unwrap_err();
+        assert!(matches!(error, AgentError::Yaml { .. }), "{error}");
+    }
+}

@@ -3,8 +3,6 @@
 mod egress;
 mod ingress;
 mod stats;
-#[cfg(test)]
-mod tests;
 
 use super::table::Table;
 use crate::config::Family;

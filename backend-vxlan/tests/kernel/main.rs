@@ -11,3 +11,4 @@ mod conformance;
 mod drift;
 mod modes;
 mod pod;
+mod router;

@@ -2,6 +2,7 @@
 //! namespace that it was started in.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod bed;
 mod card;

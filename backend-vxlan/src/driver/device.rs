@@ -13,21 +13,29 @@ use net_linux::marks;
 use net_linux::netlink::{Batch, Socket};
 use net_linux::sysctl;
 use net_linux::tun::{Tun, TunOptions};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// What the alias of a tunnel device says.
 const ALIAS_ID: &str = "vxlan-backend";
 
 /// All devices of the namespace.
-pub(super) struct Devices(Vec<Link>);
+pub(super) struct Devices {
+    links: Vec<Link>,
+    by_name: HashMap<String, usize>,
+    by_index: HashMap<u32, usize>,
+}
 
 impl Devices {
     pub(super) fn read(socket: &mut Socket) -> Result<Self> {
-        Ok(Self(Link::dump(socket, &LinkFilter::default())?))
+        let links = Link::dump(socket, &LinkFilter::default())?;
+        let by_name = links.iter().enumerate().map(|(at, link)| (link.name.clone(), at)).collect();
+        let by_index = links.iter().enumerate().map(|(at, link)| (link.index, at)).collect();
+        Ok(Self { links, by_name, by_index })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Link> {
-        self.0.iter().find(|link| link.name == name)
+        self.by_name.get(name).map(|at| &self.links[*at])
     }
 
     /// The index of a tunnel device of ours.
@@ -36,13 +44,15 @@ impl Devices {
     }
 
     pub(super) fn name(&self, index: u32) -> Option<InterfaceName> {
-        let link = self.0.iter().find(|link| link.index == index)?;
-        InterfaceName::new(&link.name).ok()
+        InterfaceName::new(&self.links[*self.by_index.get(&index)?].name).ok()
     }
 
     /// Tunnel devices of ours.
     pub(super) fn ours(&self) -> impl Iterator<Item = (InterfaceName, &Link)> {
-        self.0.iter().filter(|link| is_ours(link)).filter_map(|link| Some((InterfaceName::new(&link.name).ok()?, link)))
+        self.links
+            .iter()
+            .filter(|link| is_ours(link))
+            .filter_map(|link| Some((InterfaceName::new(&link.name).ok()?, link)))
     }
 
     /// Tunnel devices of ours that will stay: what hangs on a device that has to be made anew goes with it, so it does
@@ -67,7 +77,7 @@ impl Devices {
     /// A device that the kernel would not let ours stand beside: same VNI, port and outer family.
     fn rival(&self, name: &str, wanted: &Vxlan) -> Option<&Link> {
         let outer_v6 = |vxlan: &Vxlan| vxlan.local.is_some_and(|local| local.is_ipv6());
-        self.0.iter().find(|link| match &link.kind {
+        self.links.iter().find(|link| match &link.kind {
             LinkKind::Vxlan(other) => {
                 link.name != name
                     && other.port == wanted.port

@@ -84,14 +84,14 @@ impl Found {
 impl VxlanDriver {
     pub(super) fn read_tables(&mut self, devices: &Devices, objects: &mut Vec<(Key, Object)>) -> Result<()> {
         let mut found = Found::default();
+        let neighbours = Neighbour::dump(&mut self.socket, None)?;
         let lasting: Vec<_> = devices.lasting(&self.compiler).collect();
         for (name, link) in lasting {
-            self.read_device(&name, link, &mut found)?;
+            self.read_device(&name, link, &neighbours, &mut found)?;
         }
         self.read_next_hops(devices, &mut found)?;
         let pods = Interfaces::observe(&mut self.socket)?;
         let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
-        let neighbours = Neighbour::dump(&mut self.socket, None)?;
         for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
             found.add(key.into(), Object::Pod(object));
         }
@@ -105,15 +105,19 @@ impl VxlanDriver {
     }
 
     /// A device with our mark has nothing foreign.
-    fn read_device(&mut self, name: &InterfaceName, link: &Link, found: &mut Found) -> Result<()> {
+    fn read_device(
+        &mut self,
+        name: &InterfaceName,
+        link: &Link,
+        neighbours: &[Neighbour],
+        found: &mut Found,
+    ) -> Result<()> {
         for address in Address::dump(&mut self.socket, Some(link.index))? {
             let object = if address.tentative { Object::Strange } else { Object::Address };
             found.add(Key::Address(name.clone(), address.address), object);
         }
-        for neighbour in Neighbour::dump(&mut self.socket, Some(link.index))? {
-            if neighbour.state != NeighbourState::Permanent {
-                continue;
-            }
+        let permanent = |neighbour: &&Neighbour| neighbour.state == NeighbourState::Permanent;
+        for neighbour in neighbours.iter().filter(|neighbour| neighbour.index == link.index).filter(permanent) {
             let object = match neighbour.mac {
                 Some(mac) if neighbour.is_ours() => Object::Neighbour(mac),
                 _ => Object::Strange,

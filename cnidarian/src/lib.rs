@@ -15,6 +15,7 @@ mod node;
 mod registry;
 
 pub use cni_core::rpc::Attachment;
+pub use net_linux::netns::NetNs;
 pub use node::{
     AttachRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer, PoolStatus, Problem,
     Silent,

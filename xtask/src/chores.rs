@@ -29,12 +29,14 @@ pub(crate) fn lab(args: &[String]) -> Result<()> {
 /// `cargo xtask test`.
 pub(crate) fn test(args: &[String]) -> Result<()> {
     packages::install(packages::TEST)?;
-    build_programs()?;
     if !args.is_empty() {
+        build_programs()?;
         return run(cargo(&["test", "--workspace", "--all-features"]).args(args));
     }
     tidy::check()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    // With the features of the tests, so that every crate is built once.
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--all-targets"]))?;
     run(&mut cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]))?;
     for scenario in SCENARIOS {
         let file = root().join(format!("testlab/scenarios/{scenario}.yaml"));

@@ -3,8 +3,7 @@
 use super::connection::{answer, authorise, read_request};
 use cni_core::cni::ErrorCode;
 use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
-use cnidarian::{AttachRequest, Node, NodeError};
-use net_linux::netns::NetNs;
+use cnidarian::{AttachRequest, NetNs, Node, NodeError};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, DirBuilder};

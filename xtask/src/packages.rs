@@ -24,6 +24,7 @@ pub(crate) const TEST: &[Need] = &[
     need("/usr/bin/cc", "gcc libc6-dev", "links Rust programs"),
     need("ip", "iproute2", "reads back what our netlink code writes"),
     need("nft", "nftables", "reads back what our nftables encoder writes"),
+    need("ethtool", "ethtool", "reads back which offloads our code switched"),
     need("ping", "iputils-ping", "an independent probe between pods"),
     need("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference plugins, run by our runtime"),
     need("podman", "podman conmon", "a real container engine that calls our plugin"),

@@ -41,19 +41,25 @@ fn measure() -> Result<(), AnyError> {
             theirs.push(timed(|| program(&["-f", "-"], &script))?);
         }
         rows.row(&row(&format!("load {ELEMENTS} elements, {kind}"), &ours, &theirs));
-        for (what, verb) in [("add", "add"), ("delete", "delete")] {
+        for verb in ["add", "delete"] {
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             for round in 0..ONES {
                 let one = [element(ELEMENTS + 7)];
-                let (mut batch, mut back) = (Batch::new(), Batch::new());
+                let mut back = Batch::new();
                 if verb == "add" {
-                    batch.add_elements(&set, &one);
                     back.delete_elements(&set, &one);
                 } else {
-                    batch.delete_elements(&set, &one);
                     nft.commit(&add(&set, &one))?;
                 }
-                ours.push(timed(|| Ok(nft.commit(&batch)?))?);
+                ours.push(timed(|| {
+                    let mut batch = Batch::new();
+                    if verb == "add" {
+                        batch.add_elements(&set, &one);
+                    } else {
+                        batch.delete_elements(&set, &one);
+                    }
+                    Ok(nft.commit(&batch)?)
+                })?);
                 nft.commit(&back)?;
                 if round < PROGRAM_ONES {
                     if verb == "delete" {
@@ -64,7 +70,7 @@ fn measure() -> Result<(), AnyError> {
                     nft.commit(&back)?;
                 }
             }
-            rows.row(&row(&format!("{what} one element of {ELEMENTS}, {kind}"), &ours, &theirs));
+            rows.row(&row(&format!("{verb} one element of {ELEMENTS}, {kind}"), &ours, &theirs));
         }
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..LOADS {

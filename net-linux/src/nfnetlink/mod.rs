@@ -1,4 +1,7 @@
-//! The frame that nftables and conntrack share: attributes, messages and a socket of `NETLINK_NETFILTER`. Never what they mean.
+//! The frame of nftables' messages: attributes, messages and a socket of `NETLINK_NETFILTER`. Never what they mean.
+//!
+//! Apart from [`crate::netlink`] because nftables wants other things: a batch is one datagram however long, lists come close
+//! to what a 16-bit length can say (so writing checks for it), and what can't be read is an error, not an end.
 
 mod attr;
 mod message;

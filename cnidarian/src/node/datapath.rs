@@ -23,6 +23,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long the kernel must be quiet before a drift is repaired: one repair for a burst of events, and still fast.
 const DRIFT_QUIET: Duration = Duration::from_millis(20);
+/// Repairs asked for by events take at most one part in so many of the time, so that a large node whose pods come and go
+/// is not busy with reading the kernel, and an attachment rarely waits for it ...
+const DRIFT_SHARE: u32 = 10;
+/// ... but none waits longer than this: drift is repaired within a second.
+const DRIFT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The first pause before failed writes are tried again; it doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +80,8 @@ impl DatapathHandle {
         if let Some(watch) = drift {
             tokio::spawn(watch_drift(watch, drifted));
         }
-        let task = Task { datapath, state: state.clone(), observer, retry: None, retry_pause: RETRY_FIRST };
+        let (retry, rested_at) = (None, Instant::now());
+        let task = Task { datapath, state: state.clone(), observer, retry, retry_pause: RETRY_FIRST, rested_at };
         let running = tokio::spawn(task.run(queue, watched, resync_interval));
         (Self { jobs, state, capabilities }, running)
     }
@@ -141,6 +147,8 @@ struct Task {
     /// When to try failed writes again.
     retry: Option<Instant>,
     retry_pause: Duration,
+    /// Before this no event makes us read the kernel again.
+    rested_at: Instant,
 }
 
 type Waiting = (Option<NetworkKey>, Option<oneshot::Sender<BackendResult<()>>>, BackendResult<()>);
@@ -161,7 +169,7 @@ impl Task {
                     self.work(std::mem::take(&mut jobs)).await;
                 }
                 event = drifted.recv(), if watching => match event {
-                    Some(()) => resync_at = Some(resync_at.unwrap_or(Instant::now() + DRIFT_QUIET)),
+                    Some(()) => resync_at = resync_at.or(Some((Instant::now() + DRIFT_QUIET).max(self.rested_at))),
                     None => watching = false,
                 },
                 () = sleep_until(resync_at.unwrap_or(far)) => {
@@ -228,7 +236,9 @@ impl Task {
     }
 
     async fn resync(&mut self) -> BackendResult<Drift> {
+        let begin = Instant::now();
         let drift = self.datapath.resync().await;
+        self.rested_at = Instant::now() + (begin.elapsed() * DRIFT_SHARE).min(DRIFT_PAUSE_MAX);
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.resyncs += 1;

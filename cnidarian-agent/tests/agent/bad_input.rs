@@ -29,7 +29,6 @@ fn a_hostile_environment_is_refused_by_name() {
         ("CNI_ARGS", "IP"),
         ("CNI_ARGS", "COLOUR=red"),
         ("CNI_ARGS", "IP=10.42.0"),
-        ("CNI_ARGS", "K8S_POD_NAME=x"),
     ] {
         let mut env = vec![("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns.as_str())];
         env.extend(GOOD);

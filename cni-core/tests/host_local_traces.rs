@@ -1,6 +1,7 @@
 //! `host-local` against recorded answers and files of the reference plugin.
 //!
 //! The recordings are not part of the repository: `CNIDARIAN_ORACLES` names their directory.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use cni_core::ipam::host_local::{HostLocal, HostLocalConfig, HostLocalError};
 use flate2::read::GzDecoder;

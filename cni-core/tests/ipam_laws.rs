@@ -1,4 +1,5 @@
 //! Every allocator of the crate keeps the laws of `Ipam`, and several nodes on one store never share an address.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 #![cfg(feature = "testkit")]
 
 #[path = "ipam_laws/cluster.rs"]

@@ -1,4 +1,5 @@
 //! The example `host-local`, executed as a runtime would, against recorded answers and files of the reference plugin.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};

@@ -152,6 +152,27 @@ pub struct Usage {
     pub disabled: bool,
 }
 
+impl Usage {
+    /// A source that belongs to this node alone and has these many addresses, all of them free.
+    #[must_use]
+    pub fn new(pool: &str, family: Family, prefixes: Vec<IpNet>, capacity: u128) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            family,
+            prefixes,
+            capacity,
+            reserved: 0,
+            used: 0,
+            cooling: 0,
+            free_here: capacity,
+            unclaimed: 0,
+            max_blocks_per_node: None,
+            blocks_per_node: BTreeMap::new(),
+            disabled: false,
+        }
+    }
+}
+
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pool {} (", self.pool)?;
@@ -211,9 +232,14 @@ pub trait Ipam: Send + Sync {
 
     /// Whether an owner holds exactly these addresses, in any order; with none named: whether it holds any.
     ///
+    /// Compares with [`leases`](Self::leases), unless the implementation has a faster way.
+    ///
     /// # Errors
-    /// [`IpamError::NotAssigned`], [`IpamError::Drifted`].
-    fn check(&self, owner: &EndpointId, addresses: &[IpAddr]) -> Result<(), IpamError>;
+    /// [`IpamError::NotAssigned`], [`IpamError::Drifted`], or the store fails.
+    fn check(&self, owner: &EndpointId, addresses: &[IpAddr]) -> Result<(), IpamError> {
+        let mine = self.leases()?.into_iter().filter(|lease| lease.owner == *owner);
+        check_held(owner, &mine.map(|lease| lease.address).collect::<Vec<_>>(), addresses)
+    }
 
     /// All leases of this node, sorted by address.
     ///

@@ -7,6 +7,7 @@
 //! | [`host_local`] | the reference plugin: same configuration, same answers, same files |
 //! | [`pools`] | cluster pools, cut into blocks that nodes claim |
 //! | `pod_cidr` | [`PodCidrIpam`]: the node's own `spec.podCIDRs` |
+//! | `plugin` | [`IpamPlugin`]: any allocator as an IPAM plugin |
 //! | `leak` | [`LeakDetector`]: leases whose containers are gone |
 //! | `conformance` | the laws as tests that every implementation runs |
 
@@ -20,6 +21,7 @@ pub mod host_local;
 mod journal;
 mod leak;
 mod lease;
+mod plugin;
 mod pod_cidr;
 pub mod pools;
 mod segment;
@@ -31,5 +33,6 @@ pub use error::IpamError;
 pub use journal::{AskedForFailure, LeaseOp, LeaseState, LeaseStore, LeaseStoreError, MemoryLeaseStore};
 pub use leak::{Leak, LeakDetector};
 pub use lease::{Cooling, Lease, UnixMillis};
+pub use plugin::IpamPlugin;
 pub use pod_cidr::{POD_CIDR_POOL, PodCidrIpam};
 pub use wait::wait;

@@ -7,7 +7,7 @@ use super::{AddressRange, AssignRequest, Family, Ipam, IpamError, Lease, LeaseSt
 use crate::model::{EndpointId, NodeName};
 use async_trait::async_trait;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -97,19 +97,13 @@ impl<L: LeaseStore> PodCidrIpam<L> {
             self.prefixes().into_iter().filter(|prefix| Family::of(prefix.addr()) == family).collect();
         let numbers = self.book.numbers_of(POD_CIDR_POOL, family, now.into());
         let size = |prefix: &IpNet| AddressRange::of_prefix(*prefix).count().min(MOST_ADDRESSES.into());
+        let capacity = prefixes.iter().map(size).sum();
         Usage {
-            pool: POD_CIDR_POOL.to_owned(),
-            family,
-            capacity: prefixes.iter().map(size).sum(),
-            prefixes,
             reserved: numbers.reserved,
             used: numbers.leased,
             cooling: numbers.cooling,
             free_here: numbers.free,
-            unclaimed: 0,
-            max_blocks_per_node: None,
-            blocks_per_node: BTreeMap::new(),
-            disabled: false,
+            ..Usage::new(POD_CIDR_POOL, family, prefixes, capacity)
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::ipam::allocator::check_held;
 use crate::ipam::{AssignRequest, Ipam, IpamError, Lease, UnixMillis, Usage};
 use crate::model::EndpointId;
 use async_trait::async_trait;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -123,19 +123,13 @@ impl Ipam for HostLocal {
             let used = directory.held().keys().filter(|address| inside(address)).count() as u128;
             let waiting = cooling.keys().filter(|address| inside(address) && !directory.held().contains_key(*address));
             let waiting = waiting.count() as u128;
+            let prefixes = set.ranges().iter().map(|range| range.subnet).collect();
             Usage {
-                pool: pool_name(index),
-                family: set.family(),
-                prefixes: set.ranges().iter().map(|range| range.subnet).collect(),
-                capacity,
                 reserved: gateways,
                 used,
                 cooling: waiting,
                 free_here: capacity.saturating_sub(gateways + used + waiting),
-                unclaimed: 0,
-                max_blocks_per_node: None,
-                blocks_per_node: BTreeMap::new(),
-                disabled: false,
+                ..Usage::new(&pool_name(index), set.family(), prefixes, capacity)
             }
         };
         Ok(self.config.range_sets.iter().enumerate().map(usage).collect())

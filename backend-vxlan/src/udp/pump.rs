@@ -22,9 +22,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Packets moved by one system call at most.
 const BATCH: usize = 64;
+/// How long the thread may take to let go of a socket; it needs one batch's time.
+const RETIRE: Duration = Duration::from_secs(1);
 /// The longest IP packet.
 const PACKET_BYTES: usize = 65_535;
 
@@ -155,15 +158,25 @@ impl Pump {
         let socket = UdpSocket::bind(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         pmtu::set_whole(&socket, true).map_err(failed)?;
-        *self.sockets().slot(family) = Some(Arc::new(socket));
-        self.0.wake();
+        let former = self.sockets().slot(family).replace(Arc::new(socket));
+        self.retire(former);
         Ok(())
     }
 
     /// Stops receiving and sending in a family.
     pub fn unbind(&self, family: Family) {
-        *self.sockets().slot(family) = None;
+        let former = self.sockets().slot(family).take();
+        self.retire(former);
+    }
+
+    /// Waits until the thread has let go of a socket: its address is free for another only then.
+    fn retire(&self, former: Option<Arc<UdpSocket>>) {
         self.0.wake();
+        let Some(former) = former.map(|former| Arc::downgrade(&former)) else { return };
+        let start = Instant::now();
+        while former.strong_count() > 0 && self.is_running() && start.elapsed() < RETIRE {
+            thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Where a family is received.

@@ -106,3 +106,19 @@ fn what_comes_from_an_address_that_is_no_peers_is_dropped() {
     cluster.nodes[2].netns.run(stranger).unwrap();
     assert!(listener.recv(&mut buffer).is_err(), "a stranger's packet does not");
 }
+
+#[test]
+fn an_address_that_comes_back_is_bound_again_at_once() {
+    let netns = net_linux::netns::NetNs::new().unwrap();
+    let flap = || {
+        run("ip link set lo up");
+        let pump = backend_vxlan::udp::Pump::default();
+        let name = cni_core::model::InterfaceName::new("flap").unwrap();
+        pump.serve(net_linux::tun::TunOptions::new(name).open().unwrap()).unwrap();
+        for round in 0..200 {
+            let address = if round % 2 == 0 { "127.0.0.1:8285" } else { "127.0.0.2:8285" };
+            pump.bind(address.parse().unwrap()).unwrap();
+        }
+    };
+    netns.run(flap).unwrap();
+}

@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -74,6 +74,9 @@ impl From<PumpError> for backend::Error {
 struct Shared {
     table: RwLock<Table>,
     sockets: Mutex<Sockets>,
+    /// How often the sockets were changed, and up to which change the thread has closed what it does not need any more.
+    changes: AtomicU64,
+    seen: AtomicU64,
     stop: AtomicBool,
     counters: Counters,
 }
@@ -169,12 +172,16 @@ impl Pump {
         self.retire(former);
     }
 
-    /// Waits until the thread has let go of a socket: its address is free for another only then.
+    /// Waits until the thread has closed a socket: its address is free for another only then.
     fn retire(&self, former: Option<Arc<UdpSocket>>) {
+        let closes = former.is_some();
+        drop(former);
+        let shared = &self.0.shared;
+        let change = shared.changes.fetch_add(1, Ordering::AcqRel) + 1;
         self.0.wake();
-        let Some(former) = former.map(|former| Arc::downgrade(&former)) else { return };
         let start = Instant::now();
-        while former.strong_count() > 0 && self.is_running() && start.elapsed() < RETIRE {
+        let seen = || shared.seen.load(Ordering::Acquire) >= change;
+        while closes && !seen() && self.is_running() && start.elapsed() < RETIRE {
             thread::sleep(Duration::from_micros(200));
         }
     }
@@ -233,8 +240,15 @@ impl Drop for Inside {
 
 fn run(shared: &Shared, tun: &Tun, mut woken: UnixStream, mut egress: Egress) {
     let mut ingress = Ingress::new();
+    let mut sockets = Sockets::default();
     loop {
-        let sockets = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let change = shared.changes.load(Ordering::Acquire);
+        sockets = {
+            let fresh = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            drop(sockets);
+            fresh
+        };
+        shared.seen.store(change, Ordering::Release);
         match wait_and_move(shared, tun, &woken, &sockets, &mut egress, &mut ingress) {
             Ok(Turn::Reload) => {
                 let mut drain = [0; 64];

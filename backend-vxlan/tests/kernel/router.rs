@@ -115,7 +115,7 @@ fn an_address_that_comes_back_is_bound_again_at_once() {
         let pump = backend_vxlan::udp::Pump::default();
         let name = cni_core::model::InterfaceName::new("flap").unwrap();
         pump.serve(net_linux::tun::TunOptions::new(name).open().unwrap()).unwrap();
-        for round in 0..200 {
+        for round in 0..4_000 {
             let address = if round % 2 == 0 { "127.0.0.1:8285" } else { "127.0.0.2:8285" };
             pump.bind(address.parse().unwrap()).unwrap();
         }

@@ -19,15 +19,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Packets moved by one system call at most.
 const BATCH: usize = 64;
-/// How long the thread may take to let go of a socket; it needs one batch's time.
-const RETIRE: Duration = Duration::from_secs(1);
+/// How long an address of ours may stay taken after we gave it up.
+const RELEASE: Duration = Duration::from_millis(500);
 /// The longest IP packet.
 const PACKET_BYTES: usize = 65_535;
 
@@ -74,9 +74,6 @@ impl From<PumpError> for backend::Error {
 struct Shared {
     table: RwLock<Table>,
     sockets: Mutex<Sockets>,
-    /// How often the sockets were changed, and up to which change the thread has closed what it does not need any more.
-    changes: AtomicU64,
-    seen: AtomicU64,
     stop: AtomicBool,
     counters: Counters,
 }
@@ -158,32 +155,18 @@ impl Pump {
         if self.bound(family) == Some(address) {
             return Ok(());
         }
-        let socket = UdpSocket::bind(address).map_err(failed)?;
+        let socket = bind_patiently(address).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         pmtu::set_whole(&socket, true).map_err(failed)?;
-        let former = self.sockets().slot(family).replace(Arc::new(socket));
-        self.retire(former);
+        *self.sockets().slot(family) = Some(Arc::new(socket));
+        self.0.wake();
         Ok(())
     }
 
     /// Stops receiving and sending in a family.
     pub fn unbind(&self, family: Family) {
-        let former = self.sockets().slot(family).take();
-        self.retire(former);
-    }
-
-    /// Waits until the thread has closed a socket: its address is free for another only then.
-    fn retire(&self, former: Option<Arc<UdpSocket>>) {
-        let closes = former.is_some();
-        drop(former);
-        let shared = &self.0.shared;
-        let change = shared.changes.fetch_add(1, Ordering::AcqRel) + 1;
+        *self.sockets().slot(family) = None;
         self.0.wake();
-        let start = Instant::now();
-        let seen = || shared.seen.load(Ordering::Acquire) >= change;
-        while closes && !seen() && self.is_running() && start.elapsed() < RETIRE {
-            thread::sleep(Duration::from_micros(200));
-        }
     }
 
     /// Where a family is received.
@@ -206,6 +189,20 @@ impl Pump {
 
     fn sockets(&self) -> MutexGuard<'_, Sockets> {
         self.0.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Binds, and waits a moment when the address is taken. It may be ours still: the thread closes a former socket after its
+/// batch, and a process that is being started has copies of our descriptors until it runs its program.
+fn bind_patiently(address: SocketAddr) -> io::Result<UdpSocket> {
+    let start = Instant::now();
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < RELEASE => {
+                thread::sleep(Duration::from_micros(500));
+            }
+            result => return result,
+        }
     }
 }
 
@@ -240,15 +237,8 @@ impl Drop for Inside {
 
 fn run(shared: &Shared, tun: &Tun, mut woken: UnixStream, mut egress: Egress) {
     let mut ingress = Ingress::new();
-    let mut sockets = Sockets::default();
     loop {
-        let change = shared.changes.load(Ordering::Acquire);
-        sockets = {
-            let fresh = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            drop(sockets);
-            fresh
-        };
-        shared.seen.store(change, Ordering::Release);
+        let sockets = shared.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match wait_and_move(shared, tun, &woken, &sockets, &mut egress, &mut ingress) {
             Ok(Turn::Reload) => {
                 let mut drain = [0; 64];

@@ -44,17 +44,20 @@ impl ClusterView {
     }
 
     /// Takes an event of a watch over all objects of `kind` in: Node, IPBlock or IPPool. Others are ignored.
-    /// [`changes`](Self::changes) then has what follows.
-    pub fn take(&mut self, kind: &Kind, event: &Event) {
+    /// [`changes`](Self::changes) then has what follows. Answers what of the event could not be read.
+    pub fn take(&mut self, kind: &Kind, event: &Event) -> Vec<InvalidObject> {
         match event {
-            Event::Put(object) => self.put(object),
-            Event::Delete(key) => self.remove(key),
+            Event::Put(object) => self.put(object).err().into_iter().collect(),
+            Event::Delete(key) => {
+                self.remove(key);
+                Vec::new()
+            }
             Event::Resynced(list) => {
                 let listed: BTreeSet<&ObjectKey> = list.objects.iter().map(|object| &object.key).collect();
                 for key in self.keys_of(kind).into_iter().filter(|key| !listed.contains(key)) {
                     self.remove(&key);
                 }
-                list.objects.iter().for_each(|object| self.put(object));
+                list.objects.iter().filter_map(|object| self.put(object).err()).collect()
             }
         }
     }
@@ -110,17 +113,18 @@ impl ClusterView {
         invalid.chain(self.table.problems()).collect()
     }
 
-    fn put(&mut self, object: &Object) {
+    fn put(&mut self, object: &Object) -> Result<(), InvalidObject> {
         let read = match (&object.key.kind, self.network) {
             (kind, _) if *kind == Kind::NODE => self.put_node(object),
             (kind, PodNetwork::Pools) if *kind == Kind::IP_BLOCK => self.put_block(object),
             (kind, _) if *kind == Kind::IP_POOL => self.put_pool(object),
-            _ => return,
+            _ => return Ok(()),
         };
-        match read {
+        match &read {
             Ok(()) => drop(self.invalid.remove(&object.key)),
-            Err(error) => drop(self.invalid.insert(object.key.clone(), error)),
+            Err(error) => drop(self.invalid.insert(object.key.clone(), error.clone())),
         }
+        read
     }
 
     fn put_node(&mut self, object: &Object) -> Result<(), InvalidObject> {

@@ -1,7 +1,6 @@
 //! The store's side of a node: what others published comes in, what we are goes out. Never touches the kernel.
 
 mod publish;
-mod view;
 
 use super::datapath::DatapathHandle;
 use super::error::NodeError;
@@ -9,6 +8,7 @@ use super::ipam::Source;
 use super::status::Problem;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange};
+use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
 use cni_core::model::{Masquerade, NodeContext, Peer, PodRef, Underlay};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
@@ -17,7 +17,6 @@ use futures_util::stream::{SelectAll, select_all};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use view::View;
 
 /// What the store says of a pod's addresses.
 #[derive(Debug, Default)]
@@ -30,7 +29,7 @@ pub(super) struct PodWishes {
 pub(super) struct Cluster {
     store: Arc<dyn Store>,
     config: NodeConfig,
-    view: Mutex<View>,
+    view: Mutex<ClusterView>,
     underlay: Mutex<Underlay>,
     ipam: Arc<Source>,
     /// What the datapath was told of this node.
@@ -46,7 +45,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Cluster {
     pub(super) fn new(store: Arc<dyn Store>, config: &NodeConfig, underlay: Underlay, ipam: Arc<Source>) -> Self {
         let (v4, v6) = (underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
-        let view = View::new(config.name.clone(), config.ipam.mode == IpamMode::PodCidr, v4, v6);
+        let network = match config.ipam.mode {
+            IpamMode::PodCidr => PodNetwork::PodCidrs,
+            IpamMode::Pools => PodNetwork::Pools,
+        };
+        let view = ClusterView::new(config.name.clone(), network, v4, v6);
         Self {
             store,
             config: config.clone(),
@@ -59,11 +62,19 @@ impl Cluster {
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
-        lock(&self.view).peers().cloned().collect()
+        lock(&self.view).peers().collect()
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let blocked = |(object, error)| Problem { object, error, state: "blocked".to_owned() };
+        let blocked = |problem: ClusterProblem| {
+            let state = "blocked".to_owned();
+            match problem {
+                ClusterProblem::Invalid(invalid) => {
+                    Problem { error: format!("{}: {}", invalid.field, invalid.detail), object: invalid.object, state }
+                }
+                other => Problem { object: "cluster".to_owned(), error: other.to_string(), state },
+            }
+        };
         let mut problems: Vec<Problem> = lock(&self.view).problems().into_iter().map(blocked).collect();
         problems.extend(self.ipam.problems().into_iter().map(|error| Problem {
             object: "address management".to_owned(),
@@ -156,7 +167,13 @@ impl Cluster {
                 return Ok(());
             }
         };
-        let mut changes = lock(&self.view).take(kind, &event);
+        let (refused, mut changes) = {
+            let mut view = lock(&self.view);
+            (view.take(kind, &event), view.changes())
+        };
+        for error in refused {
+            tracing::warn!(%error, "an object of the store is not acceptable; what was known of it stays");
+        }
         let node = if *kind == Kind::NODE { lock(&self.view).own_node().cloned() } else { None };
         self.ipam.observe(&event, node.as_ref()).await;
         changes.extend(self.context_change());
@@ -179,8 +196,11 @@ impl Cluster {
 
     /// Takes in that the underlay is another now.
     pub(super) fn set_underlay(&self, underlay: Underlay) -> Vec<NetworkChange> {
-        let mut changes =
-            lock(&self.view).set_underlay(underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
+        let mut changes = {
+            let mut view = lock(&self.view);
+            view.set_underlay(underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
+            view.changes()
+        };
         *lock(&self.underlay) = underlay;
         changes.extend(self.context_change());
         changes
@@ -188,7 +208,11 @@ impl Cluster {
 
     /// What follows from the node's own addresses in its blocks.
     pub(super) fn node_address_changes(&self) -> Vec<NetworkChange> {
-        lock(&self.view).set_node_addresses(&self.ipam.node_addresses())
+        let mut view = lock(&self.view);
+        for (block, address) in self.ipam.node_addresses() {
+            view.set_node_address(block, Some(address));
+        }
+        view.changes()
     }
 
     /// Whether what the store has of our own node differs from what we are.

@@ -8,7 +8,7 @@
 //! The owner takes chunks from the beginning and routes the whole block; a borrower takes single addresses from the end
 //! and routes each of them. Every change is one compare-and-swap, so they never collide and never ask each other.
 
-use super::spec::family;
+use super::spec::{block_sizes, family};
 use crate::ipam::address::{from_bits, host_prefix, to_bits};
 use crate::ipam::{AddressRange, IpamError};
 use crate::model::NodeName;
@@ -62,7 +62,7 @@ impl IpBlockSpec {
     /// Reads the object of a store.
     ///
     /// # Errors
-    /// [`IpamError::Invalid`]: not a block, or claims that overlap or leave the block.
+    /// [`IpamError::Invalid`]: not a block, one that no pool can be cut into, or claims that overlap or leave the block.
     pub fn from_object(object: &Object) -> Result<Self, IpamError> {
         let name = format!("block {}", object.key.name);
         let spec: Self =
@@ -70,6 +70,12 @@ impl IpBlockSpec {
         let whole = AddressRange::of_prefix(spec.cidr);
         if spec.cidr.trunc() != spec.cidr || block_key(spec.cidr) != object.key {
             let problem = format!("{} does not belong to this name; delete the object", spec.cidr);
+            return Err(IpamError::invalid(name, "spec.cidr", problem));
+        }
+        // Claims are routed address by address, so the size of a block bounds what an object can make of our memory.
+        let (shortest, longest, _) = block_sizes(family(spec.cidr));
+        if !(shortest..=longest).contains(&spec.cidr.prefix_len()) {
+            let problem = format!("{} has a length outside {shortest} to {longest}; delete the object", spec.cidr);
             return Err(IpamError::invalid(name, "spec.cidr", problem));
         }
         let outside = spec.claims.iter().find(|claim| claim.range.intersection(&whole) != Some(claim.range));
@@ -267,6 +273,18 @@ mod tests {
                 block.claim(&node("one"), chunk);
             }
             assert_eq!((block.claims.len(), block.unclaimed()), (1, vec![]), "{cidr}");
+        }
+    }
+
+    #[test]
+    fn a_block_larger_than_any_pool_is_cut_into_is_refused() {
+        for (cidr, accepted) in
+            [("10.0.0.0/16", true), ("10.0.0.0/15", false), ("fd00::/112", true), ("fd00::/8", false)]
+        {
+            let mut block = block(cidr);
+            block.claim(&node("one"), AddressRange::of_prefix(block.cidr));
+            let object = Object::with_spec(block_key(block.cidr), &block).unwrap();
+            assert_eq!(IpBlockSpec::from_object(&object).is_ok(), accepted, "{cidr}");
         }
     }
 

@@ -74,7 +74,7 @@ pub struct IpPool {
 }
 
 /// Block sizes per family: shortest, longest, default prefix length. A segment's bitmap holds 2^16 addresses.
-fn block_sizes(family: Family) -> (u8, u8, u8) {
+pub(super) fn block_sizes(family: Family) -> (u8, u8, u8) {
     let shortest = family.bits() - u8::try_from(MOST_ADDRESSES.trailing_zeros()).unwrap_or(16);
     (shortest, family.bits(), family.bits() - 6)
 }

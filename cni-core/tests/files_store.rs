@@ -182,15 +182,16 @@ async fn hostile_files_neither_stop_nor_fool_the_store() {
     );
     save(&path("deep.json"), "[".repeat(900));
     std::os::unix::fs::symlink("/nonexistent", path("dangling.yaml")).unwrap();
+    std::os::unix::fs::symlink("loop.yaml", path("loop.yaml")).unwrap();
     assert!(Command::new("mkfifo").arg(path("fifo.yaml")).status().unwrap().success());
     fs::create_dir(path("directory.yaml")).unwrap();
     save(&path("good.yaml"), NODE_A);
     let store = FilesStore::with_options(directory.path(), options).unwrap();
     assert_eq!(soon(store.list_kind(Kind::NODE)).await.unwrap().objects.len(), 1);
-    let found = problems(&store, |problems| problems.len() == 6).await;
+    let found = problems(&store, |problems| problems.len() == 7).await;
     let mut files: Vec<_> = found.iter().map(|problem| problem.path.file_name().unwrap().to_str().unwrap()).collect();
     files.dedup();
-    assert_eq!(files, ["binary.yaml", "bomb.yaml", "climbs.yaml", "deep.json", "fifo.yaml", "large.json"]);
+    assert_eq!(files, ["binary.yaml", "bomb.yaml", "climbs.yaml", "deep.json", "fifo.yaml", "large.json", "loop.yaml"]);
 }
 
 #[tokio::test]

@@ -91,7 +91,11 @@ impl Disk {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(metadata) => drop(listing.insert(name, Stamp::of(&metadata))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Self::io("stat", &entry.path())(error)),
+                // A link that leads nowhere in a way of its own, as to itself: one wrong file, which reading it reports.
+                Err(error) => match fs::symlink_metadata(entry.path()) {
+                    Ok(link) if link.is_symlink() => drop(listing.insert(name, Stamp::of(&link))),
+                    _ => return Err(Self::io("stat", &entry.path())(error)),
+                },
             }
         }
         Ok(listing)

@@ -126,15 +126,18 @@ name_type! {
 
 name_type! {
     /// A network interface's name as the kernel takes it: `IFNAMSIZ` less one, so 1 to 15 bytes
-    /// (`include/uapi/linux/if.h`), and neither `.`, `..`, nor with `/`, `:` or white space
-    /// (`dev_valid_name` in `net/core/dev.c`).
+    /// (`include/uapi/linux/if.h`), and neither `.`, `..`, nor with `/`, `:` or white space, which byte 0xa0 is too
+    /// (`dev_valid_name` in `net/core/dev.c`). `%` begins a template that the kernel fills in (`__dev_alloc_name`), and
+    /// `all` and `default` are directories of settings (`sysctl_dev_name_is_allowed` in `net/ipv4/devinet.c`): no
+    /// interface can have such a name.
     InterfaceName, "interface name",
-    "use 1 to 15 bytes without '/', ':' or white space, other than '.' and '..'",
+    "use 1 to 15 bytes without '/', ':', '%' or white space, other than '.', '..', 'all' and 'default'",
     |name| {
         (1..=15).contains(&name.len())
-            && name != "."
-            && name != ".."
-            && !name.bytes().any(|byte| matches!(byte, b'/' | b':' | 0) || byte.is_ascii_whitespace() || byte == 0x0b)
+            && !matches!(name, "." | ".." | "all" | "default")
+            && !name.bytes().any(|byte| {
+                matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b | 0xa0) || byte.is_ascii_whitespace()
+            })
     }
 }
 
@@ -182,7 +185,21 @@ mod tests {
         for good in ["eth0", "a", "cni0123456789ab"] {
             assert!(InterfaceName::new(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a/b", "a b", "a:b", "sixteen-bytes-xx", "a\tb"] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a b",
+            "a:b",
+            "sixteen-bytes-xx",
+            "a\tb",
+            "eth%d",
+            "100%",
+            "all",
+            "default",
+            "voil\u{e0}",
+        ] {
             assert!(InterfaceName::new(bad).is_err(), "{bad:?}");
         }
     }

@@ -48,7 +48,7 @@ pub enum ConfError {
     #[error("network configuration: prevResult: {0}")]
     PrevResult(#[source] ResultError),
     /// A field that a plugin does not know.
-    #[error("network configuration: {}: {value} is not supported: {}", source.path, source.problem)]
+    #[error("network configuration: {}: {} is not supported: {}", source.path, excerpt(value), source.problem)]
     Unsupported {
         /// Its value.
         value: Value,
@@ -65,6 +65,7 @@ impl ConfError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
+            Self::PrevResult(ResultError::NoSuchInterface { .. }) => ErrorCode::InvalidConfig,
             Self::Syntax(_) | Self::Type(_) | Self::PrevResult(_) | Self::Version(VersionError::Malformed { .. }) => {
                 ErrorCode::Decode
             }
@@ -73,6 +74,17 @@ impl ConfError {
             Self::Unsupported { .. } => ErrorCode::UnsupportedField,
         }
     }
+}
+
+/// A value as far as a message has room for it.
+fn excerpt(value: &Value) -> String {
+    const MOST_BYTES: usize = 200;
+    let mut text = value.to_string();
+    if text.len() > MOST_BYTES {
+        text.truncate(text.floor_char_boundary(MOST_BYTES));
+        text.push_str("...");
+    }
+    text
 }
 
 impl From<ConfError> for CniError {
@@ -213,7 +225,11 @@ impl NetConf {
             runtime_config: raw.runtime_config.unwrap_or_default(),
             prev_result: raw
                 .prev_result
-                .map(|result| AddResult::from_json(result, cni_version))
+                .map(|result| {
+                    let result = AddResult::from_json(result, cni_version)?;
+                    // An index without an interface would point at one that is added behind it.
+                    result.check().map(|()| result)
+                })
                 .transpose()
                 .map_err(ConfError::PrevResult)?,
             valid_attachments,

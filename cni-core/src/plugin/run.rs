@@ -13,6 +13,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+/// The longest configuration that is read, in bytes: room for 100,000 valid attachments, none for an endless input.
+const MOST_BYTES: u64 = 16 << 20;
+
 /// Everything a plugin sees of the world, so that tests and embedders can pass their own.
 pub struct Io<'a> {
     /// The environment.
@@ -88,10 +91,7 @@ fn answer(
             crate::cni::list_of_versions(about.spec)
         )),
     })?;
-    let mut bytes = Vec::new();
-    stdin.read_to_end(&mut bytes).map_err(|error| {
-        CniError::new(ErrorCode::Io, format!("stdin: {error}")).details("the runtime has to pass the configuration")
-    })?;
+    let bytes = read_configuration(stdin)?;
     if parameters.verb == Verb::Version {
         return Ok(Some(json!({ "cniVersion": asked_version(&bytes), "supportedVersions": about.spec })));
     }
@@ -113,6 +113,19 @@ fn answer(
         Request::Status(request) => plugin.status(&request).map(|()| None),
         Request::Gc(request) => plugin.gc(&request).map(|()| None),
     }
+}
+
+/// The whole input, as far as one can be a configuration.
+fn read_configuration(stdin: &mut dyn Read) -> Result<Vec<u8>, CniError> {
+    let mut bytes = Vec::new();
+    stdin.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| {
+        CniError::new(ErrorCode::Io, format!("stdin: {error}")).details("the runtime has to pass the configuration")
+    })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(CniError::new(ErrorCode::Decode, format!("stdin: longer than {MOST_BYTES} bytes"))
+            .details("the runtime has to pass one network configuration and nothing else"));
+    }
+    Ok(bytes)
 }
 
 /// The version in the input of VERSION, which is given back as it came (CNI 1.1.0, section 5, "VERSION Success").

@@ -2,7 +2,7 @@
 //! refuses.
 
 use cni_core::cni::{CniArgs, CniError, ErrorCode, NetConf};
-use cni_core::model::{MacAddr, PodRef};
+use cni_core::model::{EndpointId, MacAddr, PodRef};
 use cni_core::rpc::{DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +15,11 @@ pub(crate) const OWN_IPAM: &str = "cnidarian-ipam";
 
 /// Keys of `CNI_ARGS` that are read or known to be harmless.
 const ARGS: &[&str] = &["K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID", "K8S_POD_INFRA_CONTAINER_ID", "IP", "MAC"];
+
+/// The longest endpoint id in bytes: `IFALIASZ` of `include/uapi/linux/if.h` less the end and less our mark.
+const MOST_ID_BYTES: usize = 240;
+/// The longest path of a socket in bytes (`unix(7)`), less the end.
+const MOST_SOCKET_BYTES: usize = 107;
 
 /// Our own fields of the network configuration.
 #[derive(Debug, Deserialize)]
@@ -48,9 +53,16 @@ impl Own {
     /// Reads our own fields.
     pub(crate) fn of(conf: &NetConf) -> Result<Self, CniError> {
         let raw: RawOwn = conf.own()?;
-        let absolute = |field: &str, path: PathBuf| {
-            if path.is_absolute() { Ok(path) } else { Err(invalid(field, "must be an absolute path")) }
+        let absolute = |field: &str, path: PathBuf| match path.is_absolute()
+            && !path.as_os_str().as_encoded_bytes().contains(&0)
+        {
+            true => Ok(path),
+            false => Err(invalid(field, "must be an absolute path")),
         };
+        if let Some(long) = raw.agent_socket.as_ref().filter(|path| path.as_os_str().len() > MOST_SOCKET_BYTES) {
+            let problem = format!("has {} bytes, a socket's path at most {MOST_SOCKET_BYTES}", long.as_os_str().len());
+            return Err(invalid("agentSocket", problem));
+        }
         let timeout = raw.timeout_seconds.unwrap_or(30);
         if !(1..=600).contains(&timeout) {
             return Err(invalid("timeoutSeconds", format_args!("{timeout} is outside 1 to 600")));
@@ -139,11 +151,30 @@ fn address(field: &str, text: &str) -> Result<IpAddr, CniError> {
 /// The MAC address that is asked for: the `mac` capability, `args.cni.mac`, `MAC=` in `CNI_ARGS`.
 pub(crate) fn mac(conf: &NetConf, args: &CniArgs) -> Result<Option<MacAddr>, CniError> {
     let capability: Option<String> = conf.capability("mac")?;
-    let listed = conf.args.as_ref().and_then(|args| args.get("cni")?.get("mac")?.as_str());
-    let given = capability.as_deref().or(listed).or(args.get("MAC")).filter(|text| !text.is_empty());
-    let Some(text) = given else { return Ok(None) };
-    let mac: MacAddr = text.parse().map_err(|error| invalid("mac", error))?;
-    if mac.is_unicast() { Ok(Some(mac)) } else { Err(invalid("mac", format_args!("{mac} is no station's address"))) }
+    let listed = match conf.args.as_ref().and_then(|args| args.get("cni")?.get("mac")) {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(value.as_str().ok_or_else(|| invalid("args.cni.mac", "must be a text"))?),
+    };
+    let places = [("runtimeConfig.mac", capability.as_deref()), ("args.cni.mac", listed), ("", args.get("MAC"))];
+    let given = places.into_iter().find_map(|(field, text)| Some((field, text?))).filter(|(_, text)| !text.is_empty());
+    let Some((field, text)) = given else { return Ok(None) };
+    let refuse = |problem: String| match field {
+        "" => CniError::new(ErrorCode::InvalidEnvironment, format!("CNI_ARGS: MAC: {problem}"))
+            .details("write MAC=02:ab:cd:ef:01:23, or leave it out"),
+        field => invalid(field, problem),
+    };
+    let mac: MacAddr = text.parse().map_err(|error| refuse(format!("{error}")))?;
+    if mac.is_unicast() { Ok(Some(mac)) } else { Err(refuse(format!("{mac} is no station's address"))) }
+}
+
+/// The endpoint, where the kernel can carry its id: the alias of its interface is how it is found again.
+pub(crate) fn endpoint(id: EndpointId) -> Result<EndpointId, CniError> {
+    if id.as_str().len() <= MOST_ID_BYTES {
+        return Ok(id);
+    }
+    let (container, interface) = (id.container().len(), id.interface().len() + 1);
+    Err(CniError::new(ErrorCode::InvalidEnvironment, format!("CNI_CONTAINERID: {container} bytes are too many"))
+        .details(format!("use at most {} for an interface of this name", MOST_ID_BYTES - interface)))
 }
 
 #[cfg(test)]
@@ -175,6 +206,8 @@ mod tests {
             (json!({"agentSock": "/x"}), 2, "agentSock"),
             (json!({"agentSocket": "x"}), 7, "agentSocket"),
             (json!({"agentSocket": 3}), 7, "network configuration"),
+            (json!({"agentSocket": "/a\u{0}b"}), 7, "agentSocket"),
+            (json!({"agentSocket": format!("/{}", "a".repeat(107))}), 7, "agentSocket"),
             (json!({"timeoutSeconds": 0}), 7, "timeoutSeconds"),
             (json!({"mtu": 68}), 7, "mtu"),
             (json!({"ipam": {"subnet": "10.0.0.0/8"}}), 7, "ipam.subnet"),
@@ -197,6 +230,30 @@ mod tests {
         assert_eq!(requested(&conf(&json!({})), &bad).unwrap_err().code, ErrorCode::InvalidEnvironment);
         assert!(requested(&conf(&json!({"runtimeConfig": {"ips": ["10.0.0.1/999"]}})), &args).is_err());
         assert!(requested(&conf(&json!({"args": {"cni": {"ips": "10.0.0.1"}}})), &args).is_err());
+    }
+
+    #[test]
+    fn a_wrong_mac_is_refused_with_the_place_it_stands_in() {
+        for (extra, args, code, name) in [
+            (json!({"runtimeConfig": {"mac": "x"}}), "", 7, "runtimeConfig.mac"),
+            (json!({"args": {"cni": {"mac": 3}}}), "", 7, "args.cni.mac"),
+            (json!({"args": {"cni": {"mac": "01:00:5e:00:00:01"}}}), "", 7, "args.cni.mac"),
+            (json!({}), "MAC=ff:ff:ff:ff:ff:ff", 4, "CNI_ARGS: MAC"),
+        ] {
+            let error = mac(&conf(&extra), &args.parse().unwrap()).unwrap_err();
+            assert_eq!(error.code.get(), code, "{error}");
+            assert!(error.msg.contains(name), "{error}");
+        }
+        assert!(mac(&conf(&json!({})), &"MAC=02:ab:cd:ef:01:23".parse().unwrap()).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_id_that_no_alias_can_carry_is_refused() {
+        let id = |bytes: usize| endpoint(EndpointId::of(&"a".repeat(bytes), "eth0").unwrap());
+        assert!(id(235).is_ok());
+        let error = id(236).unwrap_err();
+        assert_eq!(error.code, ErrorCode::InvalidEnvironment);
+        assert!(error.msg.contains("CNI_CONTAINERID") && error.details.contains("235"), "{error}");
     }
 
     #[test]

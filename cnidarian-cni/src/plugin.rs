@@ -31,7 +31,7 @@ impl Plugin for Cnidarian {
     fn add(&self, request: &AddRequest) -> Result<AddResult, CniError> {
         let own = Own::of(&request.conf)?;
         let mut call = AddCall {
-            endpoint: request.id(),
+            endpoint: conf::endpoint(request.id())?,
             network: request.conf.name.clone(),
             netns: request.netns.display().to_string(),
             pod: conf::pod(&request.args)?,

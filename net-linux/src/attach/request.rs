@@ -113,6 +113,10 @@ impl AttachRequest {
             );
             return invalid("addresses", detail);
         }
+        let twice = |at: &usize| self.addresses[..*at].contains(&self.addresses[*at]);
+        if let Some(at) = (1..self.addresses.len()).find(twice) {
+            return invalid("addresses", format!("{} is given twice; give it once", self.addresses[at]));
+        }
         for route in &self.routes {
             let v4 = route.destination.addr().is_ipv4();
             if !self.addresses.iter().any(|address| address.is_ipv4() == v4) {

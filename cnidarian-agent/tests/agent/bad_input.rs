@@ -20,6 +20,8 @@ fn a_hostile_environment_is_refused_by_name() {
         ("CNI_IFNAME", "eth0 "),
         ("CNI_IFNAME", "a-name-with-sixteen"),
         ("CNI_IFNAME", "a:b"),
+        ("CNI_IFNAME", "eth%d"),
+        ("CNI_IFNAME", "all"),
         ("CNI_NETNS", "relative"),
         ("CNI_NETNS", "/run/netns/../../etc/passwd"),
         ("CNI_NETNS", "/etc/passwd"),
@@ -65,6 +67,7 @@ fn a_wrong_configuration_is_refused_with_its_field() {
         ("ipam", json!({"type": "../../bin/sh"}), 7),
         ("ipam", json!({"type": "no-such-plugin"}), 7),
         ("prevResult", json!({"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.300/24"}]}), 6),
+        ("prevResult", json!({"cniVersion": "1.1.0", "ips": [{"address": "10.0.0.3/24", "interface": 1}]}), 7),
     ] {
         let answer = with(key, value.clone());
         assert_eq!(answer.code(), code, "{key}: {value}: {}", answer.text());

@@ -11,7 +11,7 @@
 use super::error::NodeError;
 use super::record::Record;
 use super::{Inner, unix_ms};
-use cni_core::backend::Change;
+use cni_core::backend::{self, Change};
 use cni_core::ipam::LeaseOp;
 use cni_core::model::{Endpoint, EndpointId, MacAddr, NetworkItem, NetworkKey, NetworkName, PodRef};
 use cni_core::rpc::Attachment;
@@ -113,11 +113,22 @@ impl Inner {
             let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
             let leases = self.ipam.assign(template.clone(), wanted, pod.hints.pools, pod.namespace_labels).await?;
             let record = template.with(&leases);
+            // No lease speaks for what another IPAM plugin gave.
+            if let Some((address, holder)) = self.records.holder(&record.endpoint.addresses, id) {
+                self.ipam.release(id).await?;
+                return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
+            }
             self.records.insert(record.clone());
             return Ok(record);
         }
         if let Some((address, holder)) = self.records.holder(&request.assigned, id) {
             return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
+        }
+        for address in &request.assigned {
+            if let Some(holder) = self.cluster.holder(*address) {
+                let detail = format!("has {address}, which {holder}; correct the range of the IPAM plugin");
+                return Err(backend::Error::invalid(format!("endpoint {id}"), "addresses", detail).into());
+            }
         }
         let record = record(request.assigned.clone());
         self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]).await?;

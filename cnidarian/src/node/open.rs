@@ -18,6 +18,7 @@ use crate::config::{NodeConfig, StateConfig, StoreConfig};
 use cni_core::backend::{OpenRequest, Parts, Registry};
 use cni_core::ipam::LeaseStore;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
+use futures_util::StreamExt;
 use net_linux::marks;
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
@@ -85,9 +86,13 @@ impl Node {
         let state_dir = state.path().to_owned();
         // The lock of this file is what keeps a second agent of this node away.
         let leases: Arc<dyn LeaseStore> = Arc::new(LocalDatabase::open(state_dir.join(marks::STATE_DATABASE))?);
-        let store: Arc<dyn Store> = match &config.store {
-            StoreConfig::Memory => Arc::new(MemoryStore::new()),
-            StoreConfig::Files { directory } => Arc::new(FilesStore::open(directory)?),
+        let files = match &config.store {
+            StoreConfig::Memory => None,
+            StoreConfig::Files { directory } => Some(FilesStore::open(directory)?),
+        };
+        let store: Arc<dyn Store> = match &files {
+            None => Arc::new(MemoryStore::new()),
+            Some(files) => Arc::new(files.clone()),
         };
         let underlay = underlay::detect(&config.underlay)?;
         let kernel = Kernel::open()?;
@@ -135,12 +140,13 @@ impl Node {
         inner.cluster.first_sync(&mut following, &inner.datapath).await?;
         inner.take_node_addresses().await;
         inner.bury_all().await;
-        let tasks = vec![
+        let mut tasks = vec![
             running,
             tokio::spawn(follow(inner.clone(), following)),
             tokio::spawn(reap(inner.clone())),
             tokio::spawn(look(inner.clone())),
         ];
+        tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
 }
@@ -161,6 +167,14 @@ impl Inner {
 
 async fn follow(inner: Arc<Inner>, following: Following) {
     inner.cluster.run(following, &inner.datapath).await;
+}
+
+/// Tells of manifests that are not acceptable.
+async fn follow_files(inner: Arc<Inner>, files: FilesStore) {
+    let Ok(mut problems) = files.follow_problems().await else { return };
+    while let Some(problems) = problems.next().await {
+        inner.cluster.set_file_problems(problems);
+    }
 }
 
 /// Deletes detached links, many at once.

@@ -11,11 +11,13 @@ use cni_core::backend::{Change, NetworkChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
 use cni_core::model::{Masquerade, NodeContext, Peer, PodRef, Underlay};
+use cni_core::store::Problem as FileProblem;
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the store says of a pod's addresses.
@@ -34,7 +36,8 @@ pub(super) struct Cluster {
     ipam: Arc<Source>,
     /// What the datapath was told of this node.
     told: Mutex<Option<NodeContext>>,
-
+    /// Files of the store that are not in force.
+    files: Mutex<Vec<FileProblem>>,
     disturbed: Mutex<Option<String>>,
 }
 
@@ -57,12 +60,41 @@ impl Cluster {
             underlay: Mutex::new(underlay),
             ipam,
             told: Mutex::new(None),
+            files: Mutex::new(Vec::new()),
             disturbed: Mutex::new(None),
         }
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         lock(&self.view).peers().collect()
+    }
+
+    /// Who but a pod of this node has an address, or `None`: a pod that had it would cut them off from us.
+    pub(super) fn holder(&self, address: IpAddr) -> Option<String> {
+        let underlay = lock(&self.underlay).clone();
+        let segments = [underlay.v4.map(IpNet::V4), underlay.v6.map(IpNet::V6)];
+        if let Some(segment) = segments.into_iter().flatten().find(|segment| segment.contains(&address)) {
+            return Some(format!("is on the underlay {} ({})", segment.trunc(), underlay.interface));
+        }
+        let view = lock(&self.view);
+        view.peers().find_map(|peer| {
+            let own = [peer.v4.map(IpAddr::V4), peer.v6.map(IpAddr::V6)].contains(&Some(address));
+            let prefix = peer.prefixes.iter().find(|own| own.prefix.contains(&address));
+            match prefix {
+                _ if own => Some(format!("is the underlay address of node {}", peer.node)),
+                Some(prefix) => Some(format!("is in {} of node {}", prefix.prefix, peer.node)),
+                None => None,
+            }
+        })
+    }
+
+    /// What is wrong with files of the store now. What is new of it is logged.
+    pub(super) fn set_file_problems(&self, problems: Vec<FileProblem>) {
+        let mut known = lock(&self.files);
+        for problem in problems.iter().filter(|problem| !known.contains(problem)) {
+            tracing::warn!(%problem, "a manifest is not acceptable; what was known of it stays");
+        }
+        *known = problems;
     }
 
     pub(super) fn problems(&self) -> Vec<Problem> {
@@ -79,6 +111,11 @@ impl Cluster {
         problems.extend(self.ipam.problems().into_iter().map(|error| Problem {
             object: "address management".to_owned(),
             error,
+            state: "blocked".to_owned(),
+        }));
+        problems.extend(lock(&self.files).iter().map(|problem| Problem {
+            object: "store".to_owned(),
+            error: problem.to_string(),
             state: "blocked".to_owned(),
         }));
         problems.extend(lock(&self.disturbed).iter().map(|error| Problem {

@@ -7,6 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use raw::RawScenario;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -143,6 +145,8 @@ pub struct Overrides {
     pub pods: Option<usize>,
 }
 
+/// The longest scenario file that is read.
+const MOST_FILE_BYTES: u64 = 4 << 20;
 /// The most nodes of a lab.
 pub const MOST_NODES: usize = 200;
 /// The most pods of a lab.
@@ -160,8 +164,13 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`], naming the file or the object and field at fault.
     pub fn read(path: &Path) -> Result<Self, ScenarioError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ScenarioError::File { path: path.to_path_buf(), source })?;
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text));
+        read.map_err(|source| ScenarioError::File { path: path.to_path_buf(), source })?;
+        if text.len() as u64 > MOST_FILE_BYTES {
+            let detail = format!("{} is longer than {MOST_FILE_BYTES} bytes", path.display());
+            return Err(ScenarioError::Syntax { detail });
+        }
         Self::parse(&text)
     }
 
@@ -290,6 +299,11 @@ mod tests {
         assert!(with("name: t\nnodes: []\n").contains("nodes"));
         assert!(with(&format!("{base}pods: [{{name: a, node: n9}}]")).contains("pod a: node"));
         assert!(with(&format!("{base}bogus: 1")).contains("bogus"));
+        assert!(with("name: ../t\nnodes: [{name: n1}]\n").contains("name"));
+        assert!(with(&format!("{base}pods: [{{name: a, namespace: ../b, node: n1}}]")).contains("namespace"));
+        let subnet = |name: &str, v4: &str| format!("{{name: {name}, v4: {v4}, v6: 'fd31::/64'}}");
+        let both = format!("{base}subnets: [{}, {}]", subnet("s", "172.31.0.0/16"), subnet("r", "172.31.1.0/24"));
+        assert!(with(&both).contains("overlaps"));
         assert!(with("name: t\nnodes: [{name: N1}]").contains("node name"));
         assert!(with("name: t\nnodes: [{name: n1}, {name: n1}]").contains("twice"));
         assert!(with(&format!("{base}pools: [{{name: p, cidr: 10.0.0.1/8}}]")).contains("host bits"));

@@ -2,7 +2,7 @@
 
 use super::{Expectations, NodeSpec, PathKind, PodSpec, Scenario, ScenarioError, Subnet};
 use super::{MOST_NODES, MOST_PODS, refuse_twice, spread_pods, value_error};
-use cni_core::model::NodeName;
+use cni_core::model::{NetworkName, NodeName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::Value;
@@ -77,6 +77,8 @@ impl Default for RawExpect {
     }
 }
 
+/// The longest name of a scenario in bytes: the paths of the agents' sockets have it in them.
+const MOST_NAME_BYTES: usize = 40;
 /// Two pods a node where the scenario names none.
 const PODS_A_NODE: usize = 2;
 /// Ethernet's MTU.
@@ -129,12 +131,29 @@ impl TryFrom<RawScenario> for Scenario {
 
     fn try_from(raw: RawScenario) -> Result<Self, ScenarioError> {
         let whole = || format!("scenario {}", raw.name);
+        // It is a directory's name.
+        if raw.name.len() > MOST_NAME_BYTES || NetworkName::new(&raw.name).is_err() {
+            let rule = "use letters, digits, '_', '.' and '-', beginning with a letter or digit";
+            return Err(value_error(whole(), "name", format!("{rule}, at most {MOST_NAME_BYTES}")));
+        }
         if raw.nodes.is_empty() || raw.nodes.len() > MOST_NODES {
             return Err(value_error(whole(), "nodes", format!("{}: use 1 to {MOST_NODES}", raw.nodes.len())));
         }
         let raw_subnets = if raw.subnets.is_empty() { vec![default_subnet()] } else { raw.subnets };
         let subnets = raw_subnets.into_iter().map(Subnet::try_from).collect::<Result<Vec<_>, _>>()?;
         refuse_twice("subnet", subnets.iter().map(|subnet| subnet.name.as_str()))?;
+        for (index, subnet) in subnets.iter().enumerate() {
+            let overlaps = |other: &&Subnet| {
+                subnet.v4.contains(&other.v4)
+                    || other.v4.contains(&subnet.v4)
+                    || subnet.v6.contains(&other.v6)
+                    || other.v6.contains(&subnet.v6)
+            };
+            if let Some(other) = subnets[..index].iter().find(overlaps) {
+                let object = format!("subnet {}", subnet.name);
+                return Err(value_error(object, "v4 or v6", format!("overlaps that of subnet {}", other.name)));
+            }
+        }
         refuse_twice("node", raw.nodes.iter().map(|node| node.name.as_str()))?;
         let nodes = raw.nodes.into_iter().map(|node| check_node(&node, &subnets)).collect::<Result<Vec<_>, _>>()?;
         let pods = match raw.pods {
@@ -184,16 +203,15 @@ fn check_pod(raw: RawPod, nodes: &[NodeSpec]) -> Result<PodSpec, ScenarioError> 
     if !plain(&raw.name) || raw.name.starts_with('-') {
         return Err(value_error(object, "name", "use letters, digits and '-', beginning with a letter or digit"));
     }
+    let namespace = raw.namespace.unwrap_or_else(|| "default".to_owned());
+    if !plain(&namespace) || namespace.starts_with('-') {
+        return Err(value_error(object, "namespace", "use letters, digits and '-', beginning with a letter or digit"));
+    }
     let node = nodes
         .iter()
         .position(|node| node.name.as_str() == raw.node)
         .ok_or_else(|| value_error(object, "node", format!("{}: there is no such node", raw.node)))?;
-    Ok(PodSpec {
-        name: raw.name,
-        namespace: raw.namespace.unwrap_or_else(|| "default".to_owned()),
-        node,
-        annotations: raw.annotations.into_iter().collect(),
-    })
+    Ok(PodSpec { name: raw.name, namespace, node, annotations: raw.annotations.into_iter().collect() })
 }
 
 fn check_pool(raw: RawPool) -> Result<(String, IpNet), ScenarioError> {

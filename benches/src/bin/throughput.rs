@@ -37,7 +37,8 @@ struct Pair {
 
 fn main() -> Result<(), AnyError> {
     let mut pairs = vec![
-        by_hand()?,
+        by_hand("VXLAN by hand", false)?,
+        by_hand("VXLAN by hand, masquerading", true)?,
         lab("cnidarian vxlan", "{mode: vxlan}")?,
         lab("cnidarian host-gw", "{mode: host-gw}")?,
         lab("cnidarian udp", "{mode: udp}")?,
@@ -50,7 +51,8 @@ fn main() -> Result<(), AnyError> {
         }
     }
     let mut table = Table::new(&["", "TCP Gbit/s", "to by hand", "UDP round trip p50 µs", "to by hand"]);
-    let (tcp, round_trip) = (best(&pairs[0].tcp), quantile(&pairs[0].latency, 0.5));
+    // The one that does the same work.
+    let (tcp, round_trip) = (best(&pairs[1].tcp), quantile(&pairs[1].latency, 0.5));
     for pair in &pairs {
         let (own_tcp, own_trip) = (best(&pair.tcp), quantile(&pair.latency, 0.5));
         table.row(&[
@@ -61,7 +63,9 @@ fn main() -> Result<(), AnyError> {
             format!("{:.2}", own_trip.as_secs_f64() / round_trip.as_secs_f64()),
         ]);
     }
-    println!("one TCP stream of {SECONDS} s, the median of {ROUNDS} rounds; IPv4, 2 nodes, one segment");
+    println!(
+        "ratios are to the masquerading one; one TCP stream of {SECONDS} s, the median of {ROUNDS} rounds; IPv4, 2 nodes, one segment"
+    );
     println!("{table}");
     Ok(())
 }
@@ -91,7 +95,7 @@ fn lab(name: &'static str, config: &str) -> Result<Pair, AnyError> {
 }
 
 /// What an administrator would type: veth, addresses, routes, one VXLAN device, static entries.
-fn by_hand() -> Result<Pair, AnyError> {
+fn by_hand(name: &'static str, masquerade: bool) -> Result<Pair, AnyError> {
     let scenario = scenario("{}")?;
     let fabric = Fabric::build(&scenario)?;
     let pods = [NetNs::new()?, NetNs::new()?];
@@ -102,9 +106,9 @@ fn by_hand() -> Result<Pair, AnyError> {
         std::fs::create_dir_all("/run/netns")?;
         let pinned = format!("/run/netns/throughput-{}-{here}", std::process::id());
         pod.pin(&pinned)?;
-        let name = pinned.trim_start_matches("/run/netns/");
+        let netns = pinned.trim_start_matches("/run/netns/");
         let commands = [
-            format!("link add pod type veth peer name eth0 netns {name}"),
+            format!("link add pod type veth peer name eth0 netns {netns}"),
             "link set pod up".to_owned(),
             format!("route add 10.50.{here}.2/32 dev pod"),
             format!("link add vx0 type vxlan id 1 local {own} dev eth0 dstport 8472 nolearning"),
@@ -128,18 +132,16 @@ fn by_hand() -> Result<Pair, AnyError> {
         })();
         NetNs::unpin(&pinned)?;
         result?;
+        if masquerade {
+            // What a cluster needs besides: it brings connection tracking with it.
+            run(node, "nft", "add table ip nat")?;
+            run(node, "nft", "add chain ip nat post { type nat hook postrouting priority srcnat; }")?;
+            run(node, "nft", "add rule ip nat post ip saddr 10.50.0.0/16 ip daddr != 10.50.0.0/16 masquerade")?;
+        }
     }
     let [from, to] = pods;
     let address = "10.50.1.2".parse()?;
-    Ok(Pair {
-        name: "VXLAN by hand",
-        from,
-        to,
-        address,
-        _owner: Box::new(fabric),
-        tcp: Vec::new(),
-        latency: Vec::new(),
-    })
+    Ok(Pair { name, from, to, address, _owner: Box::new(fabric), tcp: Vec::new(), latency: Vec::new() })
 }
 
 fn run(namespace: &NetNs, program: &str, words: &str) -> Result<(), AnyError> {

@@ -6,15 +6,16 @@
 //! its own `observe` ([`Interfaces::name_of`]).
 
 use crate::attach::our_veths;
-use crate::link::{Link, LinkId};
+use crate::link::{Link, LinkChange, LinkId};
+use crate::marks;
 use crate::neigh::{Neighbour, NeighbourState};
-use crate::netlink::{self, Error, Socket};
+use crate::netlink::{self, Batch, Error, Socket};
 use crate::objects::{self, Object, Write};
 use crate::route::{Route, RouteFilter};
 use cni_core::backend::{self, Known, Op};
 use cni_core::model::{Endpoint, InterfaceName, MacAddr};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -238,6 +239,7 @@ fn plan(
                 object: key.to_string(),
                 missing: format!("the host interface {interface}"),
             })?;
+            indices.wake(socket, interface)?;
             let object = match (key, object) {
                 (EndpointKey::Neighbour { address, .. }, EndpointObject::Neighbour { mac }) => {
                     Object::Neighbour(Neighbour::permanent(index, *address, *mac))
@@ -283,12 +285,16 @@ fn mismatch(key: &EndpointKey) -> Error {
 
 /// Indices of our host interfaces, each asked for once in a batch.
 #[derive(Default)]
-struct Indices(BTreeMap<InterfaceName, Option<u32>>);
+struct Indices {
+    known: BTreeMap<InterfaceName, Option<u32>>,
+    /// Those that somebody else set down: the kernel takes no route through them.
+    down: BTreeSet<u32>,
+}
 
 impl Indices {
     /// The index of a veth of ours; `None` when there is no device of this name.
     fn of(&mut self, socket: &mut Socket, interface: &InterfaceName) -> netlink::Result<Option<u32>> {
-        if let Some(index) = self.0.get(interface) {
+        if let Some(index) = self.known.get(interface) {
             return Ok(*index);
         }
         let link = Link::get(socket, &LinkId::Name(interface.as_str()))?;
@@ -299,8 +305,22 @@ impl Indices {
                 found: format!("alias {:?}", link.alias.as_deref().unwrap_or_default()),
             });
         }
+        // What was detached is down until it is deleted, and has to be.
+        let fell = link.as_ref().filter(|link| !link.up && link.group != marks::DOOMED_LINK_GROUP);
+        self.down.extend(fell.map(|link| link.index));
         let index = link.map(|link| link.index);
-        self.0.insert(interface.clone(), index);
+        self.known.insert(interface.clone(), index);
         Ok(index)
+    }
+
+    /// Sets a veth of ours up that is down.
+    fn wake(&mut self, socket: &mut Socket, interface: &InterfaceName) -> netlink::Result<()> {
+        let Some(index) = self.of(socket, interface)? else { return Ok(()) };
+        if self.down.remove(&index) {
+            let mut batch = Batch::new();
+            LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Index(index));
+            socket.run_all(&mut batch)?;
+        }
+        Ok(())
     }
 }

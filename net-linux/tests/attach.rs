@@ -392,6 +392,26 @@ fn an_endpoints_objects_read_back_and_foreign_ones_are_never_shown() {
 }
 
 #[test]
+fn a_veth_that_somebody_set_down_comes_up_with_its_routes_and_a_detached_one_stays_down() {
+    on_host(|attacher, socket| {
+        let pod = NetNs::new().unwrap();
+        let attachment = attacher.attach(&pod, &request("a", 1)).unwrap();
+        let wanted = endpoint::compile(&attachment.endpoint(None)).unwrap();
+        put_endpoint(socket, wanted.clone());
+        let mut batch = Batch::new();
+        LinkChange { up: Some(false), ..LinkChange::default() }.add(&mut batch, &LinkId::Index(attachment.host_index));
+        socket.run_all(&mut batch).unwrap();
+        put_endpoint(socket, wanted.clone());
+        assert_eq!(endpoint::observe(socket).unwrap().len(), wanted.len());
+
+        attacher.detach(&id("a")).unwrap();
+        let put = |(key, object)| Op::Put { key, present: Known::Absent, object };
+        endpoint::apply(socket, &wanted.into_iter().map(put).collect::<Vec<_>>());
+        assert!(!Link::get(socket, &LinkId::Index(attachment.host_index)).unwrap().unwrap().up);
+    });
+}
+
+#[test]
 fn an_endpoint_whose_interface_is_missing_or_foreign_is_refused_alone() {
     on_host(|attacher, socket| {
         let pod = NetNs::new().unwrap();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,11 +39,7 @@ impl Server {
         {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        match fs::remove_file(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        clear(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path: path.to_owned(), node, slots: Arc::new(Semaphore::new(AT_ONCE)) })
@@ -80,6 +76,23 @@ impl Server {
             tracing::warn!("some requests did not end in time; the next start tidies up after them");
         }
     }
+}
+
+/// Removes the socket that a killed agent left behind. What is no socket, or has somebody behind it, is not ours.
+fn clear(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let taken = |problem| Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
+    if !found.is_socket() {
+        return taken("this is no socket; move it away, or give `socket` another path");
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return taken("another process listens here; stop it, or give `socket` another path");
+    }
+    fs::remove_file(path)
 }
 
 async fn serve_one(mut stream: UnixStream, node: &Node) {

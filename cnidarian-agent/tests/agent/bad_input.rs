@@ -109,6 +109,8 @@ fn an_interface_that_is_there_already_is_refused_and_stays() {
 fn a_wrong_agent_configuration_is_refused_with_its_key() {
     let mut world = World::new();
     let good = world.config();
+    let occupied = world.dir.path().join("precious");
+    std::fs::write(&occupied, "keep").unwrap();
     for (path, value, said) in [
         ("/bakend", json!("vxlan"), "did you mean `backend`?"),
         ("/backend", json!("vxlam"), "did you mean `vxlan`?"),
@@ -120,6 +122,9 @@ fn a_wrong_agent_configuration_is_refused_with_its_key() {
         ("/vxlan", json!({"vni": 0}), "vni"),
         ("/vxlan", json!({"port": 65_536}), "port"),
         ("/underlay/interface", json!("nope0"), "nope0"),
+        ("/underlay/v4", json!("203.0.113.7/24"), "underlay: v4: no interface has 203.0.113.7"),
+        ("/ipam/pools/0/cidr", json!("10.42.0.0/28"), "ipam.pools[0].blockSize"),
+        ("/socket", json!(occupied), "this is no socket"),
         ("/metrics", json!({"address": "x"}), "metrics.address"),
         ("/mtu", json!(3), "mtu"),
     ] {
@@ -132,6 +137,7 @@ fn a_wrong_agent_configuration_is_refused_with_its_key() {
         assert!(log.contains(said), "{path} {value}: {log}");
         std::fs::remove_file(world.dir.path().join("log")).unwrap();
     }
+    assert_eq!(std::fs::read_to_string(occupied).unwrap(), "keep");
 }
 
 fn set(config: &mut Value, path: &str, value: Value) {

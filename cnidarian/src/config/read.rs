@@ -3,6 +3,7 @@
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
 use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
 use cni_core::backend::Registry;
+use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
 use cni_core::model::NodeName;
 use cni_core::rpc::{DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 use cni_core::strict::{self, StrictError, nearest};
@@ -216,12 +217,15 @@ fn pool(index: usize, raw: RawPool) -> Result<PoolConfig, ConfigError> {
         return Err(wrong(at("name"), format_args!("{:?} is no pool name: {rule}", raw.name)));
     }
     let cidr = network(&at("cidr"), &raw.cidr)?;
-    if let Some(size) = raw.block_size {
-        let (length, most) = (cidr.prefix_len(), cidr.max_prefix_len());
-        if size < length || size > most {
+    let (length, most) = (cidr.prefix_len(), cidr.max_prefix_len());
+    // The rule for blocks is the pools' own, their default too.
+    let spec = RawIpPoolSpec { cidr: raw.cidr.clone(), block_size: raw.block_size, ..RawIpPoolSpec::default() };
+    if let Err(error) = IpPool::new(&raw.name, spec) {
+        if let Some(size) = raw.block_size.filter(|size| !(length..=most).contains(size)) {
             let problem = format!("blocks of /{size} do not fit in {cidr}; use {length} to {most}");
             return Err(wrong(at("blockSize"), problem));
         }
+        return Err(wrong(at("blockSize"), error));
     }
     Ok(PoolConfig { name: raw.name, cidr, block_size: raw.block_size, encapsulation: raw.encapsulation })
 }
@@ -341,6 +345,15 @@ mod tests {
         assert_eq!(
             pools(json!([{"name": "a", "cidr": "10.0.0.0/28", "blockSize": 26}])),
             "ipam.pools[0].blockSize: blocks of /26 do not fit in 10.0.0.0/28; use 28 to 32"
+        );
+        assert_eq!(
+            pools(json!([{"name": "a", "cidr": "10.0.0.0/28"}])),
+            "ipam.pools[0].blockSize: pool a: spec.blockSize: a block of /26 (the default) is larger than the pool \
+             10.0.0.0/28; write 28 or more, or a larger cidr"
+        );
+        assert_eq!(
+            pools(json!([{"name": "a", "cidr": "10.0.0.0/8", "blockSize": 12}])),
+            "ipam.pools[0].blockSize: pool a: spec.blockSize: 12 is not in 16 to 32; the default is 26"
         );
         assert!(pools(json!([{"name": "../a", "cidr": "10.0.0.0/28"}])).starts_with("ipam.pools[0].name: "));
         assert_eq!(

@@ -5,14 +5,41 @@ use super::underlay;
 use crate::config::UnderlayConfig;
 use cni_core::model::{EndpointId, Underlay};
 use net_linux::attach::{AttachError, AttachRequest, Attached, Attacher};
+use net_linux::monitor::{Group, Monitor};
 use net_linux::netns::NetNs;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// Attachers to take turns with: each has a socket of its own, so different endpoints are worked on side by side.
 #[derive(Clone)]
 pub(super) struct Kernel {
     host: NetNs,
     idle: Arc<Mutex<Vec<Attacher>>>,
+}
+
+/// Who changes an address often changes several.
+const ADDRESS_QUIET: Duration = Duration::from_millis(200);
+
+/// Wakes when an address of the host has come or gone; never where that cannot be watched.
+pub(super) struct AddressWatch(Option<Monitor>);
+
+impl AddressWatch {
+    /// Waits for the next changes.
+    pub(super) async fn changed(&mut self) {
+        let Some(monitor) = &mut self.0 else { return std::future::pending().await };
+        let mut broken = monitor.next().await.is_err();
+        sleep(ADDRESS_QUIET).await;
+        while !broken {
+            match monitor.try_next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) => broken = true,
+            }
+        }
+        tracing::warn!("the watch for addresses broke; a change is found when the clock asks");
+        self.0 = None;
+    }
 }
 
 /// How many idle attachers are kept.
@@ -84,6 +111,15 @@ impl Kernel {
         let found = tokio::task::spawn_blocking(move || host.run(|| underlay::detect(&config)));
         let found = found.await.map_err(|_| NodeError::Closing)?;
         found.map_err(|error| failed("enter our namespace", &error))?
+    }
+
+    /// Tells when addresses come or go.
+    pub(super) fn watch_addresses(&self) -> AddressWatch {
+        let monitor = Monitor::open_in(&self.host, &[Group::Addresses]);
+        if let Err(error) = &monitor {
+            tracing::warn!(%error, "addresses cannot be watched; a change is found when the clock asks");
+        }
+        AddressWatch(monitor.ok())
     }
 
     /// Every difference between what is there and what `attach` makes.

@@ -193,17 +193,23 @@ async fn reap(inner: Arc<Inner>) {
     }
 }
 
-/// What no event tells of: leaks, tombstones beside a living agent, another underlay, a Node that somebody changed.
+/// Leaks, tombstones beside a living agent, another underlay, a Node that somebody changed: of most no event tells.
 async fn look(inner: Arc<Inner>) {
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = BTreeMap::new();
+    let mut addresses = inner.kernel.watch_addresses();
     loop {
-        clock.tick().await;
-        inner.bury_all().await;
-        inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
-        inner.take_node_addresses().await;
-        inner.ipam.maintain().await;
+        tokio::select! {
+            _ = clock.tick() => {
+                inner.bury_all().await;
+                inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
+                inner.take_node_addresses().await;
+                inner.ipam.maintain().await;
+            }
+            // Peers send to the old address until they are told.
+            () = addresses.changed() => {}
+        }
         let config = inner.config.underlay.clone();
         match inner.kernel.underlay(config).await {
             Ok(found) => {

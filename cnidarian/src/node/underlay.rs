@@ -68,6 +68,14 @@ fn choose(config: &UnderlayConfig, seen: &Seen) -> Result<Underlay, NodeError> {
         IpNet::V6(v6) if !v6.addr().is_unicast_link_local() && !address.tentative => Some(v6),
         _ => None,
     });
+    for (field, wanted) in [("v4", config.v4.map(IpNet::V4)), ("v6", config.v6.map(IpNet::V6))] {
+        // On any interface: nodes that speak BGP have theirs on the loopback device.
+        let there = |address: &IpNet| seen.addresses.iter().any(|held| held.address.addr() == address.addr());
+        if let Some(wanted) = wanted.filter(|wanted| !there(wanted)) {
+            let problem = format!("no interface has {}; peers could not reach this node there", wanted.addr());
+            return Err(wrong(field, problem));
+        }
+    }
     let (v4, v6): (Option<Ipv4Net>, Option<Ipv6Net>) = (config.v4.or(v4), config.v6.or(v6));
     if v4.is_none() && v6.is_none() {
         return Err(wrong(

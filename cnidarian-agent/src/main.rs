@@ -137,8 +137,22 @@ fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
     match agent::run(config, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the agent ends");
+            tracing::error!(error = %with_causes(&error), "the agent ends");
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what it came from, unless it says that itself.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -1,4 +1,5 @@
 //! A real client: podman of Debian attaches a container with our configuration list. Never a runtime of our own.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use serde_json::json;
 use std::fs;

@@ -1,15 +1,16 @@
 //! Who is measured: our plugin with a running agent, and the reference plugins. Never reaches into one of them: all are
-//! executed by the same runtime.
+//! executed in the same way.
 
 use super::AnyError;
-use cni_core::cni::NetConfList;
+use cni_core::cni::Environment;
 use cni_core::model::EndpointId;
-use cni_core::runtime::{Attachment, Options, ProcessExec, Runtime};
+use cni_core::runtime::{Exec, Invocation, ProcessExec};
 use net_linux::netns::NetNs;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use testlab::lab::{Lab, Programs};
 use testlab::registry::Registry;
 use testlab::scenario::{Overrides, Scenario};
@@ -17,7 +18,36 @@ use testlab::scenario::{Overrides, Scenario};
 /// A pod to be attached.
 pub(super) struct PodUnderTest {
     pub(super) namespace: NetNs,
-    attachment: Attachment,
+    id: EndpointId,
+}
+
+/// A plugin with its configuration, executed as a runtime does: environment, stdin, stdout. What a runtime writes to its
+/// own cache is left out: it is the same for all.
+struct Plugin {
+    program: PathBuf,
+    conf: Vec<u8>,
+    search_path: PathBuf,
+    exec: ProcessExec,
+}
+
+impl Plugin {
+    fn new(program: PathBuf, conf: &Value) -> Self {
+        let search_path = program.parent().map(PathBuf::from).unwrap_or_default();
+        Self { program, conf: conf.to_string().into_bytes(), search_path, exec: ProcessExec::default() }
+    }
+
+    fn call(&self, verb: &str, pod: &PodUnderTest) -> Result<(), AnyError> {
+        let mut environment = Environment::of_process();
+        let netns = format!("/proc/{}/fd/{}", std::process::id(), pod.namespace.as_fd().as_raw_fd());
+        let container = pod.id.container();
+        for (name, value) in [("COMMAND", verb), ("CONTAINERID", container), ("NETNS", &netns), ("IFNAME", "eth0")] {
+            environment.set(format!("CNI_{name}"), value);
+        }
+        environment.set("CNI_PATH", &self.search_path);
+        let timeout = Some(Duration::from_secs(60));
+        let output = self.exec.exec(&self.program, &Invocation { environment, stdin: self.conf.clone(), timeout })?;
+        if output.success { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned().into()) }
+    }
 }
 
 /// One way to attach pods.
@@ -29,8 +59,7 @@ pub(super) trait Contender: Sync {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let namespace = NetNs::new()?;
         let id = EndpointId::of(&format!("pod{}", NUMBER.fetch_add(1, Ordering::Relaxed)), "eth0")?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd());
-        Ok(PodUnderTest { namespace, attachment: Attachment::new(id, path) })
+        Ok(PodUnderTest { namespace, id })
     }
     /// Attaches it.
     fn add(&self, pod: &PodUnderTest) -> Result<(), AnyError>;
@@ -41,6 +70,7 @@ pub(super) trait Contender: Sync {
 /// Our plugin, with an agent of one node.
 pub(super) struct Cnidarian {
     lab: Lab,
+    plugin: Plugin,
 }
 
 impl Cnidarian {
@@ -48,7 +78,13 @@ impl Cnidarian {
         let one = Overrides { backend: None, nodes: Some(1), pods: Some(0) };
         let scenario = Scenario::standard().with(&one)?;
         let lab = Lab::start(scenario, programs, &Registry::open()?, false, &AtomicBool::new(false))?;
-        Ok(Self { lab })
+        let node = &lab.nodes[0];
+        let state = node.socket.with_file_name("state");
+        let conf = json!({
+            "cniVersion": "1.1.0", "name": "cnidarian", "type": "cnidarian-cni", "agentSocket": node.socket, "stateDir": state,
+        });
+        let plugin = Plugin::new(programs.plugin.clone(), &conf);
+        Ok(Self { lab, plugin })
     }
 }
 
@@ -58,12 +94,11 @@ impl Contender for Cnidarian {
     }
 
     fn add(&self, pod: &PodUnderTest) -> Result<(), AnyError> {
-        self.lab.nodes[0].add(&pod.attachment)?;
-        Ok(())
+        self.lab.nodes[0].namespace.run(|| self.plugin.call("ADD", pod))?
     }
 
     fn del(&self, pod: &PodUnderTest) -> Result<(), AnyError> {
-        Ok(self.lab.nodes[0].del(&pod.attachment)?)
+        self.lab.nodes[0].namespace.run(|| self.plugin.call("DEL", pod))?
     }
 }
 
@@ -71,8 +106,7 @@ impl Contender for Cnidarian {
 pub(super) struct Reference {
     name: &'static str,
     namespace: NetNs,
-    runtime: Runtime,
-    network: NetConfList,
+    plugin: Plugin,
     _state: tempfile::TempDir,
 }
 
@@ -97,11 +131,10 @@ impl Reference {
             "routes": [{"dst": "0.0.0.0/0"}],
             "dataDir": state.path().join("leases"),
         });
-        let list = json!({"cniVersion": "1.0.0", "name": "reference", "plugins": [plugin]});
-        let network = NetConfList::parse(list.to_string().as_bytes())?;
-        let options = Options::new(["/usr/lib/cni"], state.path().join("cache"));
-        let runtime = Runtime::new(options, Arc::new(ProcessExec::default()));
-        Ok(Self { name, namespace: NetNs::new()?, runtime, network, _state: state })
+        plugin["cniVersion"] = json!("1.0.0");
+        plugin["name"] = json!("reference");
+        let program = PathBuf::from("/usr/lib/cni").join(plugin["type"].as_str().unwrap_or_default());
+        Ok(Self { name, namespace: NetNs::new()?, plugin: Plugin::new(program, &plugin), _state: state })
     }
 }
 
@@ -111,11 +144,10 @@ impl Contender for Reference {
     }
 
     fn add(&self, pod: &PodUnderTest) -> Result<(), AnyError> {
-        self.namespace.run(|| self.runtime.add(&self.network, &pod.attachment))??;
-        Ok(())
+        self.namespace.run(|| self.plugin.call("ADD", pod))?
     }
 
     fn del(&self, pod: &PodUnderTest) -> Result<(), AnyError> {
-        Ok(self.namespace.run(|| self.runtime.del(&self.network, &pod.attachment))??)
+        self.namespace.run(|| self.plugin.call("DEL", pod))?
     }
 }

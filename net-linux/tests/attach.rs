@@ -148,9 +148,9 @@ fn an_attach_reaps_the_doomed_link_in_its_way() {
 fn a_failed_attach_leaves_nothing() {
     on_host(|attacher, socket| {
         let pod = NetNs::new().unwrap();
-        // The kernel refuses the second of two equal addresses, late on the pod's side.
-        let twice = AttachRequest { addresses: vec![ip("10.0.0.1"); 2], ..request("a", 1) };
-        let twice = AttachRequest { routes: Vec::new(), ..twice };
+        // The kernel refuses the second of two equal routes, late on the pod's side.
+        let mut twice = request("a", 1);
+        twice.routes.extend(twice.routes.clone());
         let error = attacher.attach(&pod, &twice).unwrap_err();
         assert!(matches!(&error, AttachError::Netlink { source, .. } if source.is_exists()), "{error}");
         assert_eq!(links(socket), ["lo"]);
@@ -170,6 +170,7 @@ fn what_is_not_acceptable_is_refused_by_field_before_anything_is_touched() {
             ("addresses", AttachRequest { addresses: Vec::new(), ..good.clone() }),
             ("addresses", AttachRequest { addresses: vec![ip("ff02::1")], ..good.clone() }),
             ("addresses", AttachRequest { addresses: vec![ip("127.0.0.1")], ..good.clone() }),
+            ("addresses", AttachRequest { addresses: vec![ip("10.0.0.1"); 2], ..good.clone() }),
             ("routes", AttachRequest { addresses: vec![ip("10.0.0.1")], ..good.clone() }),
             ("mac", AttachRequest { pod_mac: Some(MacAddr([1, 0, 0, 0, 0, 1])), ..good.clone() }),
         ];

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PODS: usize = 100;
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 const WORKERS: usize = 8;
 /// A drained node: as many deletes at once as there are pods, up to this.
 const DELETERS: usize = 32;

@@ -10,6 +10,7 @@
 //! | [`ipam`] | addresses for pods: pools, blocks, leases, the reference `host-local` |
 //! | [`cluster`] | nodes and blocks of the cluster as changes for a datapath |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
+//! | [`policy`] | network policy: dialects, one model, its evaluation |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
 //! | `testkit` | conformance suites and fakes (feature `testkit`) |
@@ -20,6 +21,7 @@ pub mod cni;
 pub mod ipam;
 pub mod model;
 pub mod plugin;
+pub mod policy;
 pub mod rpc;
 pub mod runtime;
 pub mod store;

@@ -1,0 +1,19 @@
+//! Network policy without a kernel: dialects are read into one model, which is evaluated, explained and compiled.
+//!
+//! ```text
+//! pods, namespaces, nodes, sets        NetworkPolicy, ClusterNetworkPolicy, Calico's, Cilium's    (objects of the store)
+//!      |                                    | dialect::read
+//!      +-------------> Intake <-------------+
+//!                         | ModelChange: workloads, tiers, policies
+//!          +--------------+----------------+
+//!          v                               v
+//!     World, evaluate                  Compiler: PolicyItems as deltas (program)
+//!     verdict and reason               for the local endpoints
+//!     (people; the oracle)                 v
+//!                                      engines (nftables, eBPF)
+//! ```
+
+pub mod dialect;
+pub mod model;
+pub mod program;
+pub mod world;

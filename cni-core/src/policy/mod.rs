@@ -14,6 +14,7 @@
 //! ```
 
 pub mod dialect;
+pub mod evaluate;
 pub mod model;
 pub mod program;
 pub mod world;

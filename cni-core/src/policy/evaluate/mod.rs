@@ -1,0 +1,199 @@
+//! What the policies in force say about one connection, and why. Never by way of compiled programs: this is the oracle that
+//! engines are compared with, so it reads the model as it is written.
+//!
+//! ```
+//! use cni_core::policy::evaluate::{Connection, Evaluator, Party};
+//! use cni_core::policy::model::Protocol;
+//! use cni_core::policy::world::World;
+//!
+//! let world = World::default();
+//! let connection = Connection::new(
+//!     Party::Address("192.0.2.1".parse()?),
+//!     Party::Address("192.0.2.2".parse()?),
+//!     Protocol::TCP,
+//!     80,
+//! );
+//! assert!(Evaluator::new(&world).decide(&connection)?.allowed());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod connection;
+mod end;
+mod matching;
+mod outcome;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use connection::{Connection, Party, UnknownParty};
+pub use outcome::{Decision, Exemption, Miss, Outcome, Step, Trace, Verdict};
+
+use super::model::{Direction, Mode, Policy, Rules, Tier, Workload, WorkloadId, WorkloadKind};
+use super::world::World;
+use end::{Ends, Group};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A policy that is about an endpoint, with its rules in the direction asked for.
+#[derive(Debug, Clone, Copy)]
+struct Applied<'w> {
+    policy: &'w Policy,
+    rules: &'w Rules,
+}
+
+/// A tier as it concerns an endpoint: its policies in order.
+#[derive(Debug)]
+struct AppliedTier<'w> {
+    tier: &'w Tier,
+    policies: Vec<Applied<'w>>,
+}
+
+type Chain<'w> = Rc<Vec<AppliedTier<'w>>>;
+
+/// Answers for one state of the world. Remembers which policies are about whom, so that many questions are cheap.
+#[derive(Debug)]
+pub struct Evaluator<'w> {
+    world: &'w World,
+    /// All policies in the order in which they are walked.
+    tiers: Vec<AppliedTier<'w>>,
+    /// Pods, nodes and host endpoints by address. A pod in its node's network is none of these.
+    holders: HashMap<IpAddr, Vec<&'w Workload>>,
+    /// Groups, each with its prefixes.
+    groups: Vec<Group<'w>>,
+    /// Which groups hold an address.
+    groups_of: RefCell<HashMap<IpAddr, Rc<Vec<usize>>>>,
+    /// The chains of identities that were asked for, by the address of the shared identity.
+    chains: RefCell<HashMap<(usize, Direction), Chain<'w>>>,
+}
+
+impl<'w> Evaluator<'w> {
+    /// An evaluator of this world.
+    #[must_use]
+    pub fn new(world: &'w World) -> Self {
+        let mut policies: Vec<&Policy> = world.policies.values().map(|policy| &**policy).collect();
+        policies.sort_by(|a, b| (a.order, &a.id).cmp(&(b.order, &b.id)));
+        let mut by_tier: BTreeMap<&str, Vec<&Policy>> = BTreeMap::new();
+        for policy in policies {
+            by_tier.entry(&policy.tier).or_default().push(policy);
+        }
+        let mut tiers: Vec<&Tier> = world.tiers.values().collect();
+        tiers.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+        let applied = |policy| Applied { policy, rules: const { &Rules { rules: Vec::new(), isolates: false } } };
+        let tiers = tiers.into_iter().filter_map(|tier| {
+            let policies = by_tier.remove(&*tier.name)?;
+            Some(AppliedTier { tier, policies: policies.into_iter().map(applied).collect() })
+        });
+        let tiers = tiers.collect();
+        let mut holders: HashMap<IpAddr, Vec<&Workload>> = HashMap::new();
+        let mut groups = Vec::new();
+        for workload in world.workloads.values() {
+            if workload.identity.kind.is_group() {
+                groups.push(Group { workload });
+            } else if !workload.host_network {
+                for address in &workload.addresses {
+                    holders.entry(*address).or_default().push(workload);
+                }
+            }
+        }
+        Self { world, tiers, holders, groups, groups_of: RefCell::default(), chains: RefCell::default() }
+    }
+
+    /// Whether the connection may be made, and what decided.
+    ///
+    /// # Errors
+    /// [`UnknownParty`]: there is no such workload.
+    pub fn decide(&self, connection: &Connection) -> Result<Outcome, UnknownParty> {
+        self.run(connection, false)
+    }
+
+    /// As [`decide`](Self::decide), with every rule that was looked at.
+    ///
+    /// # Errors
+    /// As for [`decide`](Self::decide).
+    pub fn explain(&self, connection: &Connection) -> Result<Outcome, UnknownParty> {
+        self.run(connection, true)
+    }
+
+    fn run(&self, connection: &Connection, with_steps: bool) -> Result<Outcome, UnknownParty> {
+        let ends = self.ends(connection)?;
+        let egress = self.trace(connection, &ends, Direction::Egress, with_steps);
+        let ingress = self.trace(connection, &ends, Direction::Ingress, with_steps);
+        Ok(Outcome { egress, ingress })
+    }
+
+    /// The workload that a party names, as far as policies can be about it.
+    fn workload(&self, id: &WorkloadId) -> Result<&'w Workload, UnknownParty> {
+        let found = self.world.workloads.get(id).map(|workload| &**workload);
+        found.ok_or_else(|| UnknownParty { id: id.clone() })
+    }
+
+    /// The policies about an end in a direction, tier by tier.
+    fn chain(&self, ends: &Ends<'w>, direction: Direction) -> Chain<'w> {
+        let subjects = ends.subject(direction);
+        let [one] = subjects else { return self.chain_of(subjects, direction) };
+        // Workloads of a world share its identities, which live as long as the world: their address is their name.
+        let key = (Arc::as_ptr(&one.identity).addr(), direction);
+        if let Some(chain) = self.chains.borrow().get(&key) {
+            return chain.clone();
+        }
+        let chain = self.chain_of(subjects, direction);
+        self.chains.borrow_mut().insert(key, chain.clone());
+        chain
+    }
+
+    fn chain_of(&self, subjects: &[&'w Workload], direction: Direction) -> Chain<'w> {
+        let is_about = |policy: &Policy| {
+            subjects.iter().any(|workload| {
+                let identity = &workload.identity;
+                policy.subject.kinds.has(identity.kind) && policy.subject.selector.matches(identity)
+            })
+        };
+        let tiers = self.tiers.iter().filter_map(|tier| {
+            let policies: Vec<_> = tier
+                .policies
+                .iter()
+                .filter_map(|applied| Some(Applied { rules: applied.policy.rules(direction)?, ..*applied }))
+                .filter(|applied| is_about(applied.policy))
+                .collect();
+            (!policies.is_empty()).then_some(AppliedTier { tier: tier.tier, policies })
+        });
+        Rc::new(tiers.collect())
+    }
+
+    /// Policies that are about nobody in this world: perhaps a misspelt label.
+    #[must_use]
+    pub fn idle(&self) -> Vec<&'w Policy> {
+        let subjects = || self.world.workloads.values().filter(|workload| !workload.host_network);
+        let about_nobody = |policy: &&Policy| {
+            !subjects().any(|workload| {
+                let identity = &workload.identity;
+                policy.subject.kinds.has(identity.kind) && policy.subject.selector.matches(identity)
+            })
+        };
+        self.tiers.iter().flat_map(|tier| &tier.policies).map(|applied| applied.policy).filter(about_nobody).collect()
+    }
+
+    fn trace(&self, connection: &Connection, ends: &Ends<'w>, direction: Direction, with_steps: bool) -> Trace {
+        let subjects = ends.subject(direction);
+        if subjects.is_empty() {
+            return Trace::exempt(Exemption::NoEndpoint);
+        }
+        if ends.same_pod() {
+            return Trace::exempt(Exemption::SameEndpoint);
+        }
+        let is_pod = subjects.iter().all(|workload| workload.identity.kind == WorkloadKind::Pod);
+        if direction == Direction::Ingress && is_pod && ends.other_is_own_node(direction) {
+            return Trace::exempt(Exemption::OwnNode);
+        }
+        let chain = self.chain(ends, direction);
+        let mut steps = with_steps.then(Vec::new);
+        let (verdict, decision) = self.walk(&chain, connection, ends, direction, Mode::Enforced, steps.as_mut());
+        let is_staged = |applied: &Applied<'_>| applied.policy.mode == Mode::Staged;
+        let staged = chain.iter().flat_map(|tier| &tier.policies).any(is_staged);
+        let staged = staged.then(|| self.walk(&chain, connection, ends, direction, Mode::Staged, None));
+        Trace { verdict, decision, steps: steps.unwrap_or_default(), staged }
+    }
+}

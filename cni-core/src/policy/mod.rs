@@ -13,8 +13,10 @@
 //!                                      engines (nftables, eBPF)
 //! ```
 
+pub mod cases;
 pub mod dialect;
 pub mod evaluate;
+pub mod lint;
 pub mod model;
 pub mod program;
 pub mod world;

@@ -23,41 +23,61 @@ pub struct Kind(Repr);
 
 #[derive(Debug, Clone)]
 enum Repr {
-    Known(&'static [&'static str; 2]),
+    Known(&'static KnownKind),
     Other(Arc<[String; 2]>),
 }
 
-/// The kinds that this version knows.
-const KNOWN: [&[&str; 2]; 5] = [
-    &["v1", "Node"],
-    &["v1", "Pod"],
-    &["v1", "Namespace"],
-    &["cnidarian.io/v1", "IPPool"],
-    &["cnidarian.io/v1", "IPBlock"],
-];
+#[derive(Debug)]
+struct KnownKind {
+    parts: [&'static str; 2],
+    scope: Scope,
+}
+
+/// The kinds that this version knows: a constant of [`Kind`] for each, and the table of all.
+macro_rules! known_kinds {
+    ($($(#[$doc:meta])* $name:ident = $api_version:literal, $kind:literal, $scope:ident;)*) => {
+        const KNOWN: &[&KnownKind] = &[$(&KnownKind { parts: [$api_version, $kind], scope: Scope::$scope }),*];
+
+        impl Kind {
+            $($(#[$doc])*
+            pub const $name: Self =
+                Self(Repr::Known(&KnownKind { parts: [$api_version, $kind], scope: Scope::$scope }));)*
+        }
+    };
+}
+
+known_kinds! {
+    /// A node of the cluster, Kubernetes `v1`.
+    NODE = "v1", "Node", Cluster;
+    /// A pod, Kubernetes `v1`.
+    POD = "v1", "Pod", Namespaced;
+    /// A namespace, Kubernetes `v1`.
+    NAMESPACE = "v1", "Namespace", Cluster;
+    /// A pool of pod addresses, ours.
+    IP_POOL = "cnidarian.io/v1", "IPPool", Cluster;
+    /// A block cut from a pool, ours.
+    IP_BLOCK = "cnidarian.io/v1", "IPBlock", Cluster;
+    /// A network policy of a namespace, Kubernetes.
+    NETWORK_POLICY = "networking.k8s.io/v1", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Kubernetes.
+    CLUSTER_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", Cluster;
+    /// An administrator's network policy, what came before [`Self::CLUSTER_NETWORK_POLICY`].
+    ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", Cluster;
+    /// The one network policy below all others, what came before [`Self::CLUSTER_NETWORK_POLICY`].
+    BASELINE_ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", Cluster;
+}
 
 impl Kind {
-    /// A node of the cluster, Kubernetes `v1`.
-    pub const NODE: Self = Self(Repr::Known(KNOWN[0]));
-    /// A pod, Kubernetes `v1`.
-    pub const POD: Self = Self(Repr::Known(KNOWN[1]));
-    /// A namespace, Kubernetes `v1`.
-    pub const NAMESPACE: Self = Self(Repr::Known(KNOWN[2]));
-    /// A pool of pod addresses, ours.
-    pub const IP_POOL: Self = Self(Repr::Known(KNOWN[3]));
-    /// A block cut from a pool, ours.
-    pub const IP_BLOCK: Self = Self(Repr::Known(KNOWN[4]));
-
     /// Any kind, also one that this version does not know. Not checked; [`Object::from_value`] checks.
     #[must_use]
     pub fn new(api_version: &str, kind: &str) -> Self {
-        let known = KNOWN.into_iter().find(|known| **known == [api_version, kind]);
+        let known = KNOWN.iter().copied().find(|known| known.parts == [api_version, kind]);
         Self(known.map_or_else(|| Repr::Other(Arc::new([api_version.to_owned(), kind.to_owned()])), Repr::Known))
     }
 
     fn parts(&self) -> [&str; 2] {
         match &self.0 {
-            Repr::Known(parts) => **parts,
+            Repr::Known(known) => known.parts,
             Repr::Other(parts) => [&parts[0], &parts[1]],
         }
     }
@@ -83,10 +103,9 @@ impl Kind {
     /// Whether objects of this kind have a namespace; `None` when this version does not know the kind.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        match (self.api_version(), self.kind()) {
-            ("v1", "Node" | "Namespace") | ("cnidarian.io/v1", "IPPool" | "IPBlock") => Some(Scope::Cluster),
-            ("v1", "Pod") => Some(Scope::Namespaced),
-            _ => None,
+        match &self.0 {
+            Repr::Known(known) => Some(known.scope),
+            Repr::Other(_) => None,
         }
     }
 }

@@ -37,4 +37,5 @@ pub use key::{Kind, ObjectKey, Query, Scope, Version};
 #[cfg(feature = "redb")]
 pub use local::{LocalDatabase, LocalDatabaseError};
 pub use memory::MemoryStore;
+pub(crate) use object::type_name;
 pub use object::{Metadata, Object};

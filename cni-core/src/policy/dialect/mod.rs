@@ -8,7 +8,12 @@
 //! | `calico` | `projectcalico.org/v3` and `crd.projectcalico.org/v1` |
 //! | `cilium` | `cilium.io/v2` |
 
+mod cluster;
+mod document;
+mod fields;
+mod kubernetes;
 mod reader;
+mod standard;
 
 pub(crate) use reader::{Reader, labels_of};
 
@@ -29,6 +34,6 @@ pub struct Reading {
 /// Reads an object of any dialect; `None` when its kind is none of a policy.
 #[must_use]
 pub fn read(object: &Object) -> Option<Reading> {
-    let dialects: [fn(&Object) -> Option<Reading>; 0] = [];
+    let dialects: [fn(&Object) -> Option<Reading>; 2] = [kubernetes::read, cluster::read];
     dialects.iter().find_map(|read| read(object))
 }

@@ -14,6 +14,8 @@ mod fields;
 mod kubernetes;
 mod reader;
 mod standard;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use reader::{Reader, labels_of};
 

@@ -82,25 +82,33 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `namespaceSelector` and `podSelector` that must both hold.
+    /// Reads `namespaceSelector` and `podSelector` that must both hold. One that is missing selects all: readers of these
+    /// APIs do so, though the API server wants it. So it is warned of, but for those that are optional.
     pub(super) fn namespaced_pods(
         &mut self,
         effect: Effect,
         value: &Value,
         path: &str,
-        loose: bool,
+        optional: &[&str],
     ) -> Option<Selector> {
         let map = self.item(effect, value, path, &["namespaceSelector", "podSelector"])?;
         let namespaces = match present(map, "namespaceSelector") {
-            None if loose => Some(Selector::Everything),
-            None => self.missing(effect, path, "namespaceSelector", "{} for all namespaces"),
+            None => self.selects_all(path, "namespaceSelector", "namespaces", optional),
             Some(value) => self.namespace_labels(effect, value, &format!("{path}.namespaceSelector")),
         };
         let pods = match present(map, "podSelector") {
-            None => self.missing(effect, path, "podSelector", "{} for all pods"),
+            None => self.selects_all(path, "podSelector", "pods", optional),
             Some(value) => self.own_labels(effect, value, &format!("{path}.podSelector")),
         };
         Some(namespaces?.and(pods?))
+    }
+
+    fn selects_all(&mut self, path: &str, key: &str, what: &str, optional: &[&str]) -> Option<Selector> {
+        if !optional.contains(&key) {
+            let detail = format!("is missing, so all {what} are selected; write {{}} to say so");
+            self.problem(Effect::Warning, format!("{path}.{key}"), detail);
+        }
+        Some(Selector::Everything)
     }
 
     /// Notes that a field is missing.

@@ -70,6 +70,11 @@ impl Api {
         if self == Self::Cluster { 25 } else { 100 }
     }
 
+    /// What `pods` may leave out.
+    fn optional_selectors(self) -> &'static [&'static str] {
+        if self == Self::Cluster { &["namespaceSelector"] } else { &[] }
+    }
+
     fn traffic_key(self) -> &'static str {
         if self == Self::Cluster { "protocols" } else { "ports" }
     }
@@ -146,7 +151,7 @@ fn subject(reader: &mut Reader<'_>, api: Api, value: &Value) -> Option<Subject> 
     let (key, value, path) = reader.one_of(CLOSED, value, "spec.subject", &["namespaces", "pods"])?;
     let selector = match key {
         "namespaces" => reader.namespace_labels(CLOSED, value, &path),
-        _ => reader.namespaced_pods(CLOSED, value, &path, api == Api::Cluster),
+        _ => reader.namespaced_pods(CLOSED, value, &path, api.optional_selectors()),
     };
     Some(Subject { kinds: Kinds::PODS, selector: selector? })
 }

@@ -27,7 +27,7 @@ pub(super) fn read(
     let (key, value, path) = reader.one_of(CLOSED, value, path, known)?;
     match key {
         "namespaces" => reader.namespace_labels(CLOSED, value, &path).map(Peer::pods),
-        "pods" => reader.namespaced_pods(CLOSED, value, &path, api == Api::Cluster).map(Peer::pods),
+        "pods" => reader.namespaced_pods(CLOSED, value, &path, api.optional_selectors()).map(Peer::pods),
         "nodes" => {
             let selector = reader.own_labels(CLOSED, value, &path)?;
             Some(Peer::Labelled { kinds: Kinds::NODES, selector })

@@ -83,13 +83,21 @@ fn peers(
     let mut peers = reader
         .each(listed, &listed_path, |reader, value, path| peer::read(reader, api, direction, action, value, path));
     if direction == Direction::Egress {
-        named_ports_are_of_pods(reader, api, listed, map, path);
+        named_ports_are_of_pods(reader, api, action, listed, map, path);
     }
     if peers.len() == 1 { peers.swap_remove(0) } else { Peer::AnyOf(peers) }
 }
 
-/// Nodes, networks and domains name no ports.
-fn named_ports_are_of_pods(reader: &mut Reader<'_>, api: Api, peers: &[Value], map: &Map<String, Value>, path: &str) {
+/// Nodes, networks and domains name no ports: they are not matched by name. That may accept less than is meant, but must
+/// not deny less.
+fn named_ports_are_of_pods(
+    reader: &mut Reader<'_>,
+    api: Api,
+    action: Option<Action>,
+    peers: &[Value],
+    map: &Map<String, Value>,
+    path: &str,
+) {
     let named = traffic::NAMED_PORT[usize::from(api == Api::Cluster)];
     let traffic = present(map, api.traffic_key()).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let Some(index) = traffic.iter().position(|entry| entry.get(named).is_some_and(|name| !name.is_null())) else {
@@ -97,8 +105,9 @@ fn named_ports_are_of_pods(reader: &mut Reader<'_>, api: Api, peers: &[Value], m
     };
     let has = |peer: &Value| ["nodes", "networks", "domainNames"].iter().any(|key| peer.get(key).is_some());
     if peers.iter().any(has) {
+        let effect = if action == Some(Action::Allow) { Effect::Warning } else { CLOSED };
         let path = format!("{path}.{}[{index}].{named}", api.traffic_key());
         let detail = "stands with nodes, networks or domainNames, which name no ports; write numbers, or another rule";
-        reader.problem(CLOSED, path, detail);
+        reader.problem(effect, path, detail);
     }
 }

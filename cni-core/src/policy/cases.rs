@@ -133,7 +133,8 @@ impl Case {
                 Err(error) => broken.push(error),
             }
         }
-        let (world, problems) = (World::default(), Vec::new()); let _ = objects;
+        let (world, problems) = (World::default(), Vec::new());
+        let _ = objects;
         Scene { world, problems, broken }
     }
 }

@@ -65,6 +65,30 @@ known_kinds! {
     ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", Cluster;
     /// The one network policy below all others, what came before [`Self::CLUSTER_NETWORK_POLICY`].
     BASELINE_ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", Cluster;
+    /// A tier of policies, Calico.
+    CALICO_TIER = "projectcalico.org/v3", "Tier", Cluster;
+    /// A network policy of a namespace, Calico.
+    CALICO_NETWORK_POLICY = "projectcalico.org/v3", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Calico.
+    CALICO_GLOBAL_NETWORK_POLICY = "projectcalico.org/v3", "GlobalNetworkPolicy", Cluster;
+    /// A network policy of a namespace, to be tried, Calico.
+    CALICO_STAGED_NETWORK_POLICY = "projectcalico.org/v3", "StagedNetworkPolicy", Namespaced;
+    /// A network policy of the cluster, to be tried, Calico.
+    CALICO_STAGED_GLOBAL_NETWORK_POLICY = "projectcalico.org/v3", "StagedGlobalNetworkPolicy", Cluster;
+    /// A network policy of Kubernetes, to be tried, Calico.
+    CALICO_STAGED_KUBERNETES_NETWORK_POLICY = "projectcalico.org/v3", "StagedKubernetesNetworkPolicy", Namespaced;
+    /// A tier of policies, Calico, as it is stored.
+    CALICO_CRD_TIER = "crd.projectcalico.org/v1", "Tier", Cluster;
+    /// A network policy of a namespace, Calico, as it is stored.
+    CALICO_CRD_NETWORK_POLICY = "crd.projectcalico.org/v1", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Calico, as it is stored.
+    CALICO_CRD_GLOBAL_NETWORK_POLICY = "crd.projectcalico.org/v1", "GlobalNetworkPolicy", Cluster;
+    /// A network policy of a namespace, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedNetworkPolicy", Namespaced;
+    /// A network policy of the cluster, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_GLOBAL_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedGlobalNetworkPolicy", Cluster;
+    /// A network policy of Kubernetes, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_KUBERNETES_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedKubernetesNetworkPolicy", Namespaced;
 }
 
 impl Kind {

@@ -132,6 +132,14 @@ impl Reader<'_> {
         number
     }
 
+    /// A value that must be true or false.
+    pub(crate) fn flag(&mut self, effect: Effect, value: &Value, path: &str) -> Option<bool> {
+        if value.as_bool().is_none() {
+            self.problem(effect, path, format!("is {}, not true or false", type_name(value)));
+        }
+        value.as_bool()
+    }
+
     /// A value that must be one of some words, upper and lower case told apart.
     pub(crate) fn word<T: Copy>(
         &mut self,

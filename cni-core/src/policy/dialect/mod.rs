@@ -8,6 +8,7 @@
 //! | `calico` | `projectcalico.org/v3` and `crd.projectcalico.org/v1` |
 //! | `cilium` | `cilium.io/v2` |
 
+pub mod calico;
 mod cluster;
 mod document;
 mod fields;
@@ -17,7 +18,7 @@ mod standard;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use reader::{Reader, labels_of};
+pub(crate) use reader::Reader;
 
 use super::model::{Policy, Problem, Tier};
 use crate::store::Object;
@@ -36,6 +37,6 @@ pub struct Reading {
 /// Reads an object of any dialect; `None` when its kind is none of a policy.
 #[must_use]
 pub fn read(object: &Object) -> Option<Reading> {
-    let dialects: [fn(&Object) -> Option<Reading>; 2] = [kubernetes::read, cluster::read];
+    let dialects: [fn(&Object) -> Option<Reading>; 3] = [kubernetes::read, cluster::read, calico::read];
     dialects.iter().find_map(|read| read(object))
 }

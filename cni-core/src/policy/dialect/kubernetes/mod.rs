@@ -13,10 +13,11 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+use super::calico;
 use super::fields::present;
 use super::{Reader, Reading};
 use crate::policy::model::{
-    Attribute, Direction, Effect, Kinds, Order, Policy, PolicyId, Rules, Selector, Subject, Tier,
+    Attribute, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Subject, Tier,
 };
 use crate::store::{Kind, Object};
 use serde_json::{Map, Value};
@@ -34,9 +35,22 @@ pub(super) fn read(object: &Object) -> Option<Reading> {
     if kind.kind() != "NetworkPolicy" || !matches!(kind.group(), "networking.k8s.io" | "extensions") {
         return None;
     }
+    Some(read_spec(object, false))
+}
+
+/// Reads Calico's StagedKubernetesNetworkPolicy: the same spec, to be tried.
+pub(super) fn read_staged(object: &Object) -> Reading {
+    read_spec(object, true)
+}
+
+fn read_spec(object: &Object, staged: bool) -> Reading {
     let mut reader = Reader::new(object);
-    let mode = reader.mode();
-    reader.document(Kind::NETWORK_POLICY.api_version());
+    let mode = if staged { Mode::Staged } else { reader.mode() };
+    if staged {
+        calico::version(&mut reader);
+    } else {
+        reader.document(Kind::NETWORK_POLICY.api_version());
+    }
     let nothing = Map::new();
     let spec = match object.fields.get("spec") {
         None | Some(Value::Null) => {
@@ -46,7 +60,11 @@ pub(super) fn read(object: &Object) -> Option<Reading> {
         }
         Some(spec) => reader.mapping(Effect::SubjectClosed, spec, "spec").unwrap_or(&nothing),
     };
-    reader.only(Effect::SubjectClosed, spec, "spec", &["podSelector", "policyTypes", "ingress", "egress"]);
+    let keys = ["podSelector", "policyTypes", "ingress", "egress", "stagedAction"];
+    reader.only(Effect::SubjectClosed, spec, "spec", if staged { &keys } else { &keys[..4] });
+    if staged && calico::staged_action(&mut reader, spec).is_some_and(|action| action != calico::StagedAction::Set) {
+        return Reading { problems: reader.problems, ..Reading::default() };
+    }
     let namespace: Arc<str> = object.key.namespace.clone().unwrap_or_else(|| "default".into());
     let pods = match present(spec, "podSelector") {
         None => Selector::Everything,
@@ -67,7 +85,7 @@ pub(super) fn read(object: &Object) -> Option<Reading> {
         egress: has_egress.then_some(egress),
         mode,
     };
-    Some(reader.finish(policy))
+    reader.finish(policy)
 }
 
 fn in_namespace(namespace: &Arc<str>) -> Selector {

@@ -14,6 +14,11 @@
 //! ```
 
 pub mod dialect;
+pub mod intake;
+#[cfg(feature = "files")]
+pub mod manifests;
 pub mod model;
 pub mod program;
 pub mod world;
+
+pub use intake::Intake;

@@ -86,6 +86,14 @@ impl Kind {
         match (self.api_version(), self.kind()) {
             ("v1", "Node" | "Namespace") | ("cnidarian.io/v1", "IPPool" | "IPBlock") => Some(Scope::Cluster),
             ("v1", "Pod") => Some(Scope::Namespaced),
+            ("v1", "Service" | "ServiceAccount" | "ReplicationController") => Some(Scope::Namespaced),
+            ("apps/v1", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => Some(Scope::Namespaced),
+            ("batch/v1", "Job" | "CronJob") => Some(Scope::Namespaced),
+            ("discovery.k8s.io/v1", "EndpointSlice") => Some(Scope::Namespaced),
+            ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "NetworkSet") => Some(Scope::Namespaced),
+            ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "GlobalNetworkSet") => Some(Scope::Cluster),
+            ("projectcalico.org/v3" | "crd.projectcalico.org/v1", "HostEndpoint") => Some(Scope::Cluster),
+            ("cilium.io/v2" | "cilium.io/v2alpha1", "CiliumCIDRGroup") => Some(Scope::Cluster),
             _ => None,
         }
     }

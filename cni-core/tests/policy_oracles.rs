@@ -1,10 +1,14 @@
 //! Cases of public projects: verdicts of np-guard's analyser, and Calico's selector language. Skipped where they are not
 //! there; the project's own cases stand beside the code.
 
+use cni_core::policy::cases::Case;
 use cni_core::policy::dialect::calico::{canonical_selector, endpoint_selector};
+use cni_core::policy::evaluate::Evaluator;
 use cni_core::policy::model::{Identity, WorkloadKind};
+use flate2::read::GzDecoder;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -61,4 +65,32 @@ fn selectors_of_calico_are_read_as_calico_reads_them() {
             assert_eq!(condition.matches(&identity), expect, "{selector:?} on {labels:?}");
         }
     }
+}
+
+/// Recorded from np-guard's analyser: 95 clusters, 45,163 verdicts.
+#[test]
+fn verdicts_of_np_guard_are_ours() {
+    let Some(file) = oracle("policy-npguard.jsonl.gz") else { return };
+    let lines = BufReader::new(GzDecoder::new(std::fs::File::open(file).unwrap())).lines();
+    let mut wrong = Vec::new();
+    let mut queries = 0;
+    for line in lines {
+        let case: Case = serde_json::from_str(&line.unwrap()).unwrap();
+        let scene = case.scene();
+        let evaluator = Evaluator::new(&scene.world);
+        queries += case.queries.len();
+        for query in &case.queries {
+            let got = query.ask(&evaluator, &scene.world).map(|outcome| outcome.allowed());
+            if got != Ok(query.expect) {
+                wrong.push(format!("{}: {query:?}: {got:?}", case.id));
+            }
+        }
+    }
+    assert!(queries > 0);
+    assert!(
+        wrong.is_empty(),
+        "{} of {queries} are otherwise, the first:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
 }

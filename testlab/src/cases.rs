@@ -47,7 +47,8 @@ pub fn read(path: &Path) -> Result<Vec<Case>, CasesError> {
     let failed = |source| CasesError::Read { path: path.to_owned(), source };
     if path.is_dir() {
         let entries = std::fs::read_dir(path).map_err(failed)?;
-        let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| named(file)).collect();
+        let mut files: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| named(file)).collect();
         files.sort();
         let mut cases = Vec::new();
         for file in files {
@@ -91,7 +92,8 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Case>, CasesError> {
             one => vec![one],
         };
         for value in listed {
-            let case: Case = serde_json::from_value(value).map_err(|error| malformed(place.clone(), error.to_string()))?;
+            let case: Case =
+                serde_json::from_value(value).map_err(|error| malformed(place.clone(), error.to_string()))?;
             if case.queries.is_empty() && case.objects.is_empty() {
                 return Err(malformed(place.clone(), "has neither objects nor queries, so it is no case".to_owned()));
             }

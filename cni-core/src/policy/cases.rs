@@ -133,8 +133,7 @@ impl Case {
                 Err(error) => broken.push(error),
             }
         }
-        let (world, problems) = (World::default(), Vec::new());
-        let _ = objects;
+        let (world, problems) = World::read(&objects);
         Scene { world, problems, broken }
     }
 }

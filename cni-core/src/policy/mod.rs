@@ -16,7 +16,12 @@
 pub mod cases;
 pub mod dialect;
 pub mod evaluate;
+pub mod intake;
 pub mod lint;
+#[cfg(feature = "files")]
+pub mod manifests;
 pub mod model;
 pub mod program;
 pub mod world;
+
+pub use intake::Intake;

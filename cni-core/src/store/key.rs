@@ -65,6 +65,42 @@ known_kinds! {
     ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", Cluster;
     /// The one network policy below all others, what came before [`Self::CLUSTER_NETWORK_POLICY`].
     BASELINE_ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", Cluster;
+    /// The addresses behind labels, Kubernetes `v1`.
+    SERVICE = "v1", "Service", Namespaced;
+    /// Whom a pod runs as, Kubernetes `v1`.
+    SERVICE_ACCOUNT = "v1", "ServiceAccount", Namespaced;
+    /// A part of a service's endpoints, Kubernetes.
+    ENDPOINT_SLICE = "discovery.k8s.io/v1", "EndpointSlice", Namespaced;
+    /// Replicas of a pod, the oldest kind, Kubernetes `v1`.
+    REPLICATION_CONTROLLER = "v1", "ReplicationController", Namespaced;
+    /// Replicas of a pod with a history, Kubernetes.
+    DEPLOYMENT = "apps/v1", "Deployment", Namespaced;
+    /// Replicas of a pod, Kubernetes.
+    REPLICA_SET = "apps/v1", "ReplicaSet", Namespaced;
+    /// Replicas of a pod with names, Kubernetes.
+    STATEFUL_SET = "apps/v1", "StatefulSet", Namespaced;
+    /// A pod for each node, Kubernetes.
+    DAEMON_SET = "apps/v1", "DaemonSet", Namespaced;
+    /// Pods that end, Kubernetes.
+    JOB = "batch/v1", "Job", Namespaced;
+    /// Jobs by the clock, Kubernetes.
+    CRON_JOB = "batch/v1", "CronJob", Namespaced;
+    /// Labelled prefixes of a namespace, Calico.
+    CALICO_NETWORK_SET = "projectcalico.org/v3", "NetworkSet", Namespaced;
+    /// Labelled prefixes, Calico.
+    CALICO_GLOBAL_NETWORK_SET = "projectcalico.org/v3", "GlobalNetworkSet", Cluster;
+    /// An interface of a host, Calico.
+    CALICO_HOST_ENDPOINT = "projectcalico.org/v3", "HostEndpoint", Cluster;
+    /// Labelled prefixes of a namespace, Calico, as it is stored.
+    CALICO_CRD_NETWORK_SET = "crd.projectcalico.org/v1", "NetworkSet", Namespaced;
+    /// Labelled prefixes, Calico, as it is stored.
+    CALICO_CRD_GLOBAL_NETWORK_SET = "crd.projectcalico.org/v1", "GlobalNetworkSet", Cluster;
+    /// An interface of a host, Calico, as it is stored.
+    CALICO_CRD_HOST_ENDPOINT = "crd.projectcalico.org/v1", "HostEndpoint", Cluster;
+    /// Labelled prefixes, Cilium `v2`.
+    CILIUM_CIDR_GROUP = "cilium.io/v2", "CiliumCIDRGroup", Cluster;
+    /// Labelled prefixes, Cilium `v2alpha1`.
+    CILIUM_ALPHA_CIDR_GROUP = "cilium.io/v2alpha1", "CiliumCIDRGroup", Cluster;
     /// A tier of policies, Calico.
     CALICO_TIER = "projectcalico.org/v3", "Tier", Cluster;
     /// A network policy of a namespace, Calico.

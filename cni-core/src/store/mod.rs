@@ -18,7 +18,7 @@
 mod api;
 mod error;
 #[cfg(feature = "files")]
-mod files;
+pub(crate) mod files;
 mod journal;
 mod key;
 #[cfg(feature = "redb")]

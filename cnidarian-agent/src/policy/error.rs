@@ -7,6 +7,8 @@ use testlab::cases::CasesError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PolicyError {
     #[error(transparent)]
+    Manifests(#[from] cni_core::store::Error),
+    #[error(transparent)]
     Cases(#[from] CasesError),
     #[error("{text:?} is no {what}; write {right}")]
     Text { text: String, what: &'static str, right: &'static str },

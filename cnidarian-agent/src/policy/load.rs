@@ -16,14 +16,14 @@ pub(super) struct Loaded {
 /// Reads files and directories.
 pub(super) fn manifests(paths: &[PathBuf]) -> Result<Loaded, PolicyError> {
     let manifests = Manifests::read(paths)?;
-    let (world, problems) = World::read(manifests.objects());
+    let (world, problems) = World::read(manifests.objects.iter().map(|(object, _)| object));
     Ok(Loaded { manifests, world, problems })
 }
 
 impl Loaded {
     /// Says on standard error what was not understood: an answer without it would mislead.
     pub(super) fn warn(&self) {
-        for flaw in self.manifests.flaws() {
+        for flaw in &self.manifests.problems {
             eprintln!("{flaw}");
         }
         for problem in self.problems.iter().filter(|problem| problem.effect != Effect::Warning) {
@@ -33,8 +33,8 @@ impl Loaded {
 
     /// The file and line that a problem is about.
     pub(super) fn place(&self, problem: &Problem) -> Option<String> {
-        let place = self.manifests.place(&problem.object, &problem.path)?;
-        Some(format!("{}:{}", place.file.display(), place.line))
+        let place = self.manifests.places(&problem.object).last()?;
+        Some(format!("{}:{}", place.file.display(), place.line_of(&problem.path)))
     }
 
     /// A problem with its place and what became of it.

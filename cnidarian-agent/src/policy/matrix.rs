@@ -24,7 +24,12 @@ struct Row {
     cells: Vec<String>,
 }
 
-pub(super) fn run(files: &[PathBuf], ports: &[String], namespaces: &[String], as_json: bool) -> Result<bool, PolicyError> {
+pub(super) fn run(
+    files: &[PathBuf],
+    ports: &[String],
+    namespaces: &[String],
+    as_json: bool,
+) -> Result<bool, PolicyError> {
     let loaded = load::manifests(files)?;
     let world = &loaded.world;
     let question = if ports.is_empty() {
@@ -59,8 +64,11 @@ pub(super) fn run(files: &[PathBuf], ports: &[String], namespaces: &[String], as
         return Ok(true);
     }
     loaded.warn();
-    let text = |cell: &Option<(&String, Answer)>| cell.as_ref().map_or_else(String::new, |(_, answer)| answer.text.clone());
-    print(rows.iter().map(|(name, cells)| Row { pods: vec![(*name).clone()], cells: cells.iter().map(text).collect() }));
+    let text =
+        |cell: &Option<(&String, Answer)>| cell.as_ref().map_or_else(String::new, |(_, answer)| answer.text.clone());
+    print(
+        rows.iter().map(|(name, cells)| Row { pods: vec![(*name).clone()], cells: cells.iter().map(text).collect() }),
+    );
     Ok(true)
 }
 
@@ -74,7 +82,13 @@ struct Answer {
     list: Vec<String>,
 }
 
-fn cell(evaluator: &Evaluator<'_>, world: &World, asked: &Asked, from: &Party, to: &Party) -> Result<Answer, PolicyError> {
+fn cell(
+    evaluator: &Evaluator<'_>,
+    world: &World,
+    asked: &Asked,
+    from: &Party,
+    to: &Party,
+) -> Result<Answer, PolicyError> {
     let (found, all): (Vec<TrafficClass>, usize) = match asked {
         Asked::Classes(classes) => {
             let all = reach::between(classes, world, from, to);
@@ -85,7 +99,9 @@ fn cell(evaluator: &Evaluator<'_>, world: &World, asked: &Asked, from: &Party, t
             for (port, protocol) in chosen {
                 let (from, to, port) = (from.clone(), to.clone(), port.clone());
                 // A destination without a port of that name is reached on none.
-                let Ok(connection) = (Question { from, to, protocol: *protocol, port }).connection(world) else { continue };
+                let Ok(connection) = (Question { from, to, protocol: *protocol, port }).connection(world) else {
+                    continue;
+                };
                 if evaluator.decide(&connection)?.allowed() {
                     let ports = connection.destination_port.map_or(TrafficClass::ALL_PORTS, PortRange::one);
                     found.push(TrafficClass { protocol: connection.protocol, ports });

@@ -66,7 +66,8 @@ pub(super) fn trace_json(trace: &Trace) -> Value {
             })
         })
         .collect();
-    let staged = trace.staged.as_ref().map(|(would, by)| json!({"verdict": verdict(*would), "decision": decision_json(by)}));
+    let staged =
+        trace.staged.as_ref().map(|(would, by)| json!({"verdict": verdict(*would), "decision": decision_json(by)}));
     json!({
         "verdict": verdict(trace.verdict), "decision": decision_json(&trace.decision), "steps": steps, "staged": staged,
     })
@@ -111,7 +112,9 @@ pub(super) fn classes(of: &[TrafficClass], all: &[TrafficClass]) -> String {
         let mut joined: Vec<TrafficClass> = Vec::new();
         for class in of.iter().filter(|class| class.protocol == protocol) {
             match joined.last_mut() {
-                Some(last) if last.ports.last.checked_add(1) == Some(class.ports.first) => last.ports.last = class.ports.last,
+                Some(last) if last.ports.last.checked_add(1) == Some(class.ports.first) => {
+                    last.ports.last = class.ports.last
+                }
                 _ => joined.push(*class),
             }
         }

@@ -109,3 +109,22 @@ fn a_broken_file_is_named_with_its_line_and_others_are_read() {
     }
     assert!(matches!(Manifests::read([directory.path().join("none")]), Err(Error::Io { .. })));
 }
+
+#[test]
+fn a_policy_of_10_000_rules_is_read() {
+    let rule = "  - from:\n    - namespaceSelector: {matchLabels: {team: a}}\n      podSelector: {matchLabels: {app: b}}\n    ports:\n    - {port: 80, protocol: TCP}\n    - {port: 81, protocol: TCP}\n";
+    let head = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: long}\nspec:\n  ingress:\n";
+    let manifests = read("long.yaml", &(head.to_owned() + &rule.repeat(10_000)));
+    assert!(manifests.problems.is_empty(), "{:?}", manifests.problems);
+    assert_eq!(manifests.objects[0].1.line_of("spec.ingress[9999].ports[1]"), 60_005);
+}
+
+#[test]
+fn aliases_do_not_make_a_small_file_large() {
+    let mut text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\na0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        let alias = format!("*a{}, ", level - 1).repeat(9);
+        text += &format!("a{level}: &a{level} [{alias}]\n");
+    }
+    assert_eq!(read("bomb.yaml", &text).problems.len(), 1);
+}

@@ -13,6 +13,7 @@
 //!                                      engines (nftables, eBPF)
 //! ```
 
+pub mod compile;
 pub mod dialect;
 pub mod evaluate;
 pub mod model;

@@ -36,7 +36,7 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
     let kinds = if dice.once_in(4) { Kinds::CALICO } else { Kinds::PODS };
     let direction = |dice: &mut Dice, there: bool| {
         there.then(|| Rules {
-            rules: (0..dice.below(4)).map(|index| rule(dice, index)).collect(),
+            rules: (0..dice.below(5)).map(|index| rule(dice, index)).collect(),
             isolates: dice.once_in(2),
         })
     };
@@ -54,8 +54,8 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
 
 fn rule(dice: &mut Dice, index: usize) -> Rule {
     use Action::{Allow, Deny, Log, Pass};
-    let traffic = match dice.below(4) {
-        0 => vec![Traffic::any()],
+    let traffic = match dice.below(5) {
+        0 | 1 => vec![Traffic::any()],
         _ => (0..dice.below(4)).map(|_| traffic(dice)).collect(),
     };
     let layer7 = dice.once_in(30).then(|| Layer7::Other("kafka".into()));

@@ -1,13 +1,11 @@
-//! Laws of the compiler: history does not count, changes cost what they touch, and programs decide as the evaluator does.
+//! Random walks: history does not count, and programs decide as the evaluator does.
 
-use super::{Compiler, LocalEndpoint};
 use crate::backend::{Change, Item};
 use crate::model::{EndpointId, InterfaceName};
+use crate::policy::compile::{Compiler, LocalEndpoint};
 use crate::policy::evaluate::Evaluator;
-use crate::policy::model::*;
-use crate::policy::program::{Clause, Member, PolicyChange, PolicyItem, PolicyKey, SetKind};
+use crate::policy::model::Tier;
 use crate::policy::world::ModelChange;
-use crate::store::{Kind, ObjectKey};
 use crate::testkit::dice::Dice;
 use crate::testkit::policy::{Items, Scene};
 use proptest::prelude::*;
@@ -121,21 +119,36 @@ proptest! {
     }
 
     #[test]
-    fn programs_decide_as_the_evaluator_does(seed: u64, policies in 1usize..12) {
-        let mut dice = Dice::new(seed);
-        let scene = Scene::random(&mut dice, 10, policies);
-        let items = from_scratch(&scene, &scene.endpoints);
-        let evaluator = Evaluator::new(&scene.world);
-        for _ in 0..200 {
-            let connection = scene.connection(&mut dice);
-            let outcome = evaluator.decide(&connection).unwrap();
-            let found = scene.decide(&items, &connection);
-            for (trace, found) in [(&outcome.egress, found.egress), (&outcome.ingress, found.ingress)] {
-                if let Some(found) = found {
-                    let wanted = (trace.verdict, trace.staged.as_ref().map(|(verdict, _)| *verdict));
-                    prop_assert_eq!(found, wanted, "{:?}\n{:#?}", connection, trace);
-                }
+    fn programs_decide_as_the_evaluator_does(seed: u64, policies in 1usize..16) {
+        agree(&mut Dice::new(seed), policies)?;
+    }
+}
+
+/// A random cluster, and connections on which the evaluator and the programs must agree.
+fn agree(dice: &mut Dice, policies: usize) -> Result<(), TestCaseError> {
+    let scene = Scene::random(dice, 10, policies);
+    let items = from_scratch(&scene, &scene.endpoints);
+    let evaluator = Evaluator::new(&scene.world);
+    for _ in 0..200 {
+        let connection = scene.connection(dice);
+        let outcome = evaluator.decide(&connection).expect("addresses are parties");
+        let found = scene.decide(&items, &connection);
+        for (trace, found) in [(&outcome.egress, found.egress), (&outcome.ingress, found.ingress)] {
+            if let Some(found) = found {
+                let wanted = (trace.verdict, trace.staged.as_ref().map(|(verdict, _)| *verdict));
+                prop_assert_eq!(found, wanted, "{:?}\n{:#?}", connection, trace);
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "minutes: 20,000 clusters, to be run after changes of the compiler or the evaluator"]
+fn programs_decide_as_the_evaluator_does_in_the_long_run() {
+    for seed in 0..20_000 {
+        let mut dice = Dice::new(seed);
+        let policies = 1 + dice.below(15);
+        agree(&mut dice, policies).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::policies::Policies;
 use super::slab::{Slab, Slot};
-use crate::model::{EndpointId, InterfaceName};
+use crate::model::{Endpoint, EndpointId, InterfaceName};
 use crate::policy::model::{Direction, Mode, Order, Policy, Tier, TierEnd, WorkloadId};
 use crate::policy::program::{ChainId, DirectionProgram, EndpointProgram, TierProgram};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,6 +20,18 @@ pub struct LocalEndpoint {
     pub addresses: Vec<IpAddr>,
     /// The pod's namespace and name; `None` for a container that is no pod.
     pub pod: Option<(Arc<str>, Arc<str>)>,
+}
+
+impl From<&Endpoint> for LocalEndpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        let pod = endpoint.pod.as_ref();
+        Self {
+            id: endpoint.id.clone(),
+            host_interface: endpoint.host_interface.clone(),
+            addresses: endpoint.addresses.clone(),
+            pod: pod.map(|pod| (pod.namespace.as_str().into(), pod.name.as_str().into())),
+        }
+    }
 }
 
 impl LocalEndpoint {

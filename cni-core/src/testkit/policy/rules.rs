@@ -133,9 +133,9 @@ fn traffic(dice: &mut Dice) -> Traffic {
     };
     let base = Traffic { family: dice.once_in(5).then(|| family(dice)), ..base };
     match dice.below(10) {
-        0..3 => base,
-        3..7 => Traffic { destination_ports: Some(ports(dice)), ..base },
-        7 => Traffic { not_destination_ports: Some(ports(dice)), ..base },
+        0..2 => base,
+        2..5 => Traffic { destination_ports: Some(ports(dice)), ..base },
+        5..8 => Traffic { not_destination_ports: Some(ports(dice)), ..base },
         8 => Traffic {
             source_ports: dice.once_in(2).then(|| ports(dice)),
             not_source_ports: dice.once_in(2).then(|| ports(dice)),

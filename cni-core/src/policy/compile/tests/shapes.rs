@@ -102,6 +102,18 @@ fn named_ports_are_the_local_ones_for_ingress_and_the_peers_for_egress() {
     assert_eq!(looked_up(&items, &clauses).2.len(), 3);
 }
 
+#[test]
+fn ports_that_are_not_to_have_a_name_are_a_lookup_that_must_fail_beside_that_of_the_peer() {
+    let names = Ports { names: ["http".into()].into(), ..Ports::default() };
+    let not_http = Traffic { not_destination_ports: Some(names), ..Traffic::of(Protocol::TCP) };
+    let rule = Rule { destination: Peer::pods(app("a")), traffic: vec![not_http], ..Rule::new("r", Action::Allow) };
+    let (_, _, clauses) = compiled(Direction::Egress, rule);
+    let lookups: Vec<_> = clauses[0].sets.iter().map(|lookup| (lookup.set.kind, lookup.negated)).collect();
+    let v4 = Family::V4;
+    assert_eq!(lookups, [(SetKind::Addresses(v4), false), (SetKind::AddressPorts(v4), true)]);
+    assert_eq!(clauses[0].not_destination_ports, Some(vec![]), "a protocol with ports is wanted still");
+}
+
 /// Alternatives that multiply: each part of the conjunction is a pod or a prefix or the own node.
 fn explosive() -> Peer {
     let part = |number: usize| {

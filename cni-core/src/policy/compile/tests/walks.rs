@@ -91,7 +91,7 @@ fn step(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn what_was_drained_depends_on_what_is_in_force_and_not_on_history(seed: u64, steps in 1usize..80) {

@@ -5,6 +5,7 @@
 mod agent;
 mod client;
 mod lab;
+mod policy;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
@@ -47,6 +48,9 @@ enum Command {
     /// Multi-node networks in namespaces on this machine.
     #[command(subcommand)]
     Lab(lab::Lab),
+    /// What network policies mean, before they are applied.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Show the version.
     Version,
 }
@@ -82,6 +86,16 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Agent { config, check } => return run_agent(&config, check),
         Command::Lab(lab) => return lab::main(lab),
+        Command::Policy(command) => {
+            return match policy::main(command) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(error) => {
+                    eprintln!("cnidarian: {error}");
+                    ExitCode::from(2)
+                }
+            };
+        }
         Command::Version => {
             println!("cnidarian {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

@@ -1,6 +1,7 @@
 //! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`.
 #![forbid(unsafe_code)]
 
+pub mod cases;
 pub mod lab;
 pub mod probe;
 pub mod registry;

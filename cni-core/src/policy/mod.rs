@@ -13,9 +13,16 @@
 //!                                      engines (nftables, eBPF)
 //! ```
 
+pub mod cases;
 pub mod compile;
 pub mod dialect;
 pub mod evaluate;
+pub mod intake;
+pub mod lint;
+#[cfg(feature = "files")]
+pub mod manifests;
 pub mod model;
 pub mod program;
 pub mod world;
+
+pub use intake::Intake;

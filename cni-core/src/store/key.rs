@@ -23,41 +23,121 @@ pub struct Kind(Repr);
 
 #[derive(Debug, Clone)]
 enum Repr {
-    Known(&'static [&'static str; 2]),
+    Known(&'static KnownKind),
     Other(Arc<[String; 2]>),
 }
 
-/// The kinds that this version knows.
-const KNOWN: [&[&str; 2]; 5] = [
-    &["v1", "Node"],
-    &["v1", "Pod"],
-    &["v1", "Namespace"],
-    &["cnidarian.io/v1", "IPPool"],
-    &["cnidarian.io/v1", "IPBlock"],
-];
+#[derive(Debug)]
+struct KnownKind {
+    parts: [&'static str; 2],
+    scope: Scope,
+}
+
+/// The kinds that this version knows: a constant of [`Kind`] for each, and the table of all.
+macro_rules! known_kinds {
+    ($($(#[$doc:meta])* $name:ident = $api_version:literal, $kind:literal, $scope:ident;)*) => {
+        const KNOWN: &[&KnownKind] = &[$(&KnownKind { parts: [$api_version, $kind], scope: Scope::$scope }),*];
+
+        impl Kind {
+            $($(#[$doc])*
+            pub const $name: Self =
+                Self(Repr::Known(&KnownKind { parts: [$api_version, $kind], scope: Scope::$scope }));)*
+        }
+    };
+}
+
+known_kinds! {
+    /// A node of the cluster, Kubernetes `v1`.
+    NODE = "v1", "Node", Cluster;
+    /// A pod, Kubernetes `v1`.
+    POD = "v1", "Pod", Namespaced;
+    /// A namespace, Kubernetes `v1`.
+    NAMESPACE = "v1", "Namespace", Cluster;
+    /// A pool of pod addresses, ours.
+    IP_POOL = "cnidarian.io/v1", "IPPool", Cluster;
+    /// A block cut from a pool, ours.
+    IP_BLOCK = "cnidarian.io/v1", "IPBlock", Cluster;
+    /// A network policy of a namespace, Kubernetes.
+    NETWORK_POLICY = "networking.k8s.io/v1", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Kubernetes.
+    CLUSTER_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", Cluster;
+    /// An administrator's network policy, what came before [`Self::CLUSTER_NETWORK_POLICY`].
+    ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", Cluster;
+    /// The one network policy below all others, what came before [`Self::CLUSTER_NETWORK_POLICY`].
+    BASELINE_ADMIN_NETWORK_POLICY = "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy", Cluster;
+    /// The addresses behind labels, Kubernetes `v1`.
+    SERVICE = "v1", "Service", Namespaced;
+    /// Whom a pod runs as, Kubernetes `v1`.
+    SERVICE_ACCOUNT = "v1", "ServiceAccount", Namespaced;
+    /// A part of a service's endpoints, Kubernetes.
+    ENDPOINT_SLICE = "discovery.k8s.io/v1", "EndpointSlice", Namespaced;
+    /// Replicas of a pod, the oldest kind, Kubernetes `v1`.
+    REPLICATION_CONTROLLER = "v1", "ReplicationController", Namespaced;
+    /// Replicas of a pod with a history, Kubernetes.
+    DEPLOYMENT = "apps/v1", "Deployment", Namespaced;
+    /// Replicas of a pod, Kubernetes.
+    REPLICA_SET = "apps/v1", "ReplicaSet", Namespaced;
+    /// Replicas of a pod with names, Kubernetes.
+    STATEFUL_SET = "apps/v1", "StatefulSet", Namespaced;
+    /// A pod for each node, Kubernetes.
+    DAEMON_SET = "apps/v1", "DaemonSet", Namespaced;
+    /// Pods that end, Kubernetes.
+    JOB = "batch/v1", "Job", Namespaced;
+    /// Jobs by the clock, Kubernetes.
+    CRON_JOB = "batch/v1", "CronJob", Namespaced;
+    /// Labelled prefixes of a namespace, Calico.
+    CALICO_NETWORK_SET = "projectcalico.org/v3", "NetworkSet", Namespaced;
+    /// Labelled prefixes, Calico.
+    CALICO_GLOBAL_NETWORK_SET = "projectcalico.org/v3", "GlobalNetworkSet", Cluster;
+    /// An interface of a host, Calico.
+    CALICO_HOST_ENDPOINT = "projectcalico.org/v3", "HostEndpoint", Cluster;
+    /// Labelled prefixes of a namespace, Calico, as it is stored.
+    CALICO_CRD_NETWORK_SET = "crd.projectcalico.org/v1", "NetworkSet", Namespaced;
+    /// Labelled prefixes, Calico, as it is stored.
+    CALICO_CRD_GLOBAL_NETWORK_SET = "crd.projectcalico.org/v1", "GlobalNetworkSet", Cluster;
+    /// An interface of a host, Calico, as it is stored.
+    CALICO_CRD_HOST_ENDPOINT = "crd.projectcalico.org/v1", "HostEndpoint", Cluster;
+    /// Labelled prefixes, Cilium `v2`.
+    CILIUM_CIDR_GROUP = "cilium.io/v2", "CiliumCIDRGroup", Cluster;
+    /// Labelled prefixes, Cilium `v2alpha1`.
+    CILIUM_ALPHA_CIDR_GROUP = "cilium.io/v2alpha1", "CiliumCIDRGroup", Cluster;
+    /// A tier of policies, Calico.
+    CALICO_TIER = "projectcalico.org/v3", "Tier", Cluster;
+    /// A network policy of a namespace, Calico.
+    CALICO_NETWORK_POLICY = "projectcalico.org/v3", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Calico.
+    CALICO_GLOBAL_NETWORK_POLICY = "projectcalico.org/v3", "GlobalNetworkPolicy", Cluster;
+    /// A network policy of a namespace, to be tried, Calico.
+    CALICO_STAGED_NETWORK_POLICY = "projectcalico.org/v3", "StagedNetworkPolicy", Namespaced;
+    /// A network policy of the cluster, to be tried, Calico.
+    CALICO_STAGED_GLOBAL_NETWORK_POLICY = "projectcalico.org/v3", "StagedGlobalNetworkPolicy", Cluster;
+    /// A network policy of Kubernetes, to be tried, Calico.
+    CALICO_STAGED_KUBERNETES_NETWORK_POLICY = "projectcalico.org/v3", "StagedKubernetesNetworkPolicy", Namespaced;
+    /// A tier of policies, Calico, as it is stored.
+    CALICO_CRD_TIER = "crd.projectcalico.org/v1", "Tier", Cluster;
+    /// A network policy of a namespace, Calico, as it is stored.
+    CALICO_CRD_NETWORK_POLICY = "crd.projectcalico.org/v1", "NetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Calico, as it is stored.
+    CALICO_CRD_GLOBAL_NETWORK_POLICY = "crd.projectcalico.org/v1", "GlobalNetworkPolicy", Cluster;
+    /// A network policy of a namespace, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedNetworkPolicy", Namespaced;
+    /// A network policy of the cluster, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_GLOBAL_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedGlobalNetworkPolicy", Cluster;
+    /// A network policy of Kubernetes, to be tried, Calico, as it is stored.
+    CALICO_CRD_STAGED_KUBERNETES_NETWORK_POLICY = "crd.projectcalico.org/v1", "StagedKubernetesNetworkPolicy", Namespaced;
+}
 
 impl Kind {
-    /// A node of the cluster, Kubernetes `v1`.
-    pub const NODE: Self = Self(Repr::Known(KNOWN[0]));
-    /// A pod, Kubernetes `v1`.
-    pub const POD: Self = Self(Repr::Known(KNOWN[1]));
-    /// A namespace, Kubernetes `v1`.
-    pub const NAMESPACE: Self = Self(Repr::Known(KNOWN[2]));
-    /// A pool of pod addresses, ours.
-    pub const IP_POOL: Self = Self(Repr::Known(KNOWN[3]));
-    /// A block cut from a pool, ours.
-    pub const IP_BLOCK: Self = Self(Repr::Known(KNOWN[4]));
-
     /// Any kind, also one that this version does not know. Not checked; [`Object::from_value`] checks.
     #[must_use]
     pub fn new(api_version: &str, kind: &str) -> Self {
-        let known = KNOWN.into_iter().find(|known| **known == [api_version, kind]);
+        let known = KNOWN.iter().copied().find(|known| known.parts == [api_version, kind]);
         Self(known.map_or_else(|| Repr::Other(Arc::new([api_version.to_owned(), kind.to_owned()])), Repr::Known))
     }
 
     fn parts(&self) -> [&str; 2] {
         match &self.0 {
-            Repr::Known(parts) => **parts,
+            Repr::Known(known) => known.parts,
             Repr::Other(parts) => [&parts[0], &parts[1]],
         }
     }
@@ -83,10 +163,9 @@ impl Kind {
     /// Whether objects of this kind have a namespace; `None` when this version does not know the kind.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
-        match (self.api_version(), self.kind()) {
-            ("v1", "Node" | "Namespace") | ("cnidarian.io/v1", "IPPool" | "IPBlock") => Some(Scope::Cluster),
-            ("v1", "Pod") => Some(Scope::Namespaced),
-            _ => None,
+        match &self.0 {
+            Repr::Known(known) => Some(known.scope),
+            Repr::Other(_) => None,
         }
     }
 }

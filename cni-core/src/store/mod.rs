@@ -18,7 +18,7 @@
 mod api;
 mod error;
 #[cfg(feature = "files")]
-mod files;
+pub(crate) mod files;
 mod journal;
 mod key;
 #[cfg(feature = "redb")]
@@ -37,4 +37,5 @@ pub use key::{Kind, ObjectKey, Query, Scope, Version};
 #[cfg(feature = "redb")]
 pub use local::{LocalDatabase, LocalDatabaseError};
 pub use memory::MemoryStore;
+pub(crate) use object::type_name;
 pub use object::{Metadata, Object};

@@ -204,7 +204,8 @@ impl From<Object> for Value {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+/// What a value is, in words.
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "empty",
         Value::Bool(_) => "true or false",

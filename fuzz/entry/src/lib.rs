@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     targets::own::SCENARIO,
     targets::own::MANIFEST,
     targets::own::RPC,
+    targets::policy::OBJECT,
     targets::wire::ROUTE_NETLINK,
     targets::wire::NFTABLES,
     targets::wire::UDP_PACKET,

@@ -8,9 +8,17 @@
 //! | `calico` | `projectcalico.org/v3` and `crd.projectcalico.org/v1` |
 //! | `cilium` | `cilium.io/v2` |
 
+pub mod calico;
+mod cluster;
+mod document;
+mod fields;
+mod kubernetes;
 mod reader;
+mod standard;
+#[cfg(test)]
+mod testing;
 
-pub(crate) use reader::{Reader, labels_of};
+pub(crate) use reader::Reader;
 
 use super::model::{Policy, Problem, Tier};
 use crate::store::Object;
@@ -29,6 +37,6 @@ pub struct Reading {
 /// Reads an object of any dialect; `None` when its kind is none of a policy.
 #[must_use]
 pub fn read(object: &Object) -> Option<Reading> {
-    let dialects: [fn(&Object) -> Option<Reading>; 0] = [];
+    let dialects: [fn(&Object) -> Option<Reading>; 3] = [kubernetes::read, cluster::read, calico::read];
     dialects.iter().find_map(|read| read(object))
 }

@@ -74,13 +74,28 @@ impl<'a> Reader<'a> {
         path: &str,
         attribute: impl Fn(&str) -> Attribute,
     ) -> Option<Selector> {
-        let selector: LabelSelector = self.parse(effect, value, path)?;
+        let selector: LabelSelector = self.parse(effect, &without_nulls(value), path)?;
         if let Some(detail) = selector.problem() {
             self.problem(effect, format!("{path}.matchExpressions"), detail);
             return None;
         }
         Some(labels_of(&selector, attribute))
     }
+}
+
+/// A label selector without fields that are null: to Kubernetes, nobody wrote those.
+fn without_nulls(selector: &Value) -> Value {
+    let strip = |value: &mut Value| {
+        if let Value::Object(map) = value {
+            map.retain(|_, value| !value.is_null());
+        }
+    };
+    let mut selector = selector.clone();
+    strip(&mut selector);
+    if let Some(Value::Array(expressions)) = selector.get_mut("matchExpressions") {
+        expressions.iter_mut().for_each(strip);
+    }
+    selector
 }
 
 /// A label selector of Kubernetes as one of the model.

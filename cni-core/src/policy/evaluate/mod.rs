@@ -17,16 +17,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod classes;
 mod connection;
 mod end;
 mod matching;
 mod outcome;
+mod question;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+pub use classes::{TrafficClass, outside_addresses, traffic_classes};
 pub use connection::{Connection, Party, UnknownParty};
 pub use outcome::{Decision, Exemption, Miss, Outcome, Step, Trace, Verdict};
+pub use question::{InvalidParty, NoSuchPort, PortChoice, Question};
 
 use super::model::{Direction, Mode, Policy, Rules, Tier, Workload, WorkloadId, WorkloadKind};
 use super::world::World;

@@ -68,7 +68,7 @@ fn world(policies: Vec<Policy>) -> World {
 }
 
 fn party(text: &str) -> Party {
-    text.parse().map_or_else(|_| Party::Workload(WorkloadId::pod("ns", text)), Party::Address)
+    text.parse().unwrap_or_else(|_| Party::Workload(WorkloadId::pod("ns", text)))
 }
 
 fn ingress(world: &World, from: &str, to: &str, port: u16) -> (Verdict, Decision) {

@@ -9,6 +9,8 @@ pub enum DnsPattern {
     Name(Arc<str>),
     /// `*` stands for any letters of one label; alone for everything.
     Pattern(Arc<str>),
+    /// Every name below this one, however deep, in lower case; not itself.
+    Below(Arc<str>),
 }
 
 /// One HTTP request that is allowed: all conditions that are there must hold.

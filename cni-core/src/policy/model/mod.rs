@@ -41,5 +41,5 @@ pub use object::{Direction, Effect, Mode, Order, Policy, PolicyId, Problem, Rule
 pub use peer::{Kinds, Peer};
 pub use rule::{Action, Rule, Unenforceable};
 pub use selector::{Attribute, Selector};
-pub use traffic::{Family, Icmp, PortRange, Ports, Protocol, Traffic};
+pub use traffic::{Family, Icmp, PortRange, Ports, Protocol, Traffic, UnknownProtocol};
 pub use workload::{NamedPort, Workload, WorkloadId};

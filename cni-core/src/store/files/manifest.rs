@@ -9,37 +9,42 @@ use std::ops::Range;
 
 /// What is wrong in a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(crate) struct Flaw {
     /// From 1.
-    pub(super) line: u64,
-    pub(super) detail: String,
+    pub(crate) line: u64,
+    pub(crate) detail: String,
 }
 
 /// A parsed file.
 #[derive(Debug)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     form: Form,
     documents: Vec<Document>,
 }
 
 /// One document of a file; JSON files have one.
 #[derive(Debug)]
-struct Document {
+pub(crate) struct Document {
     /// Where it stands, with the `---` line that begins it.
-    bytes: Range<usize>,
+    pub(crate) bytes: Range<usize>,
     /// It is a `v1` List, so its objects are its items.
-    list: bool,
-    objects: Vec<Object>,
+    pub(crate) list: bool,
+    pub(crate) objects: Vec<Object>,
 }
 
 impl Manifest {
     /// Parses a file. Each object has its content's digest as version, whatever version stands in the file.
-    pub(super) fn parse(text: &str, form: Form) -> Result<Self, Flaw> {
+    pub(crate) fn parse(text: &str, form: Form) -> Result<Self, Flaw> {
         let documents = match form {
             Form::Json => json(text)?.into_iter().collect(),
             Form::Yaml => yaml(text)?,
         };
         Ok(Self { form, documents })
+    }
+
+    /// All documents that hold something, in their order.
+    pub(crate) fn into_documents(self) -> Vec<Document> {
+        self.documents
     }
 
     /// All objects, in their order.

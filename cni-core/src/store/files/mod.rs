@@ -29,8 +29,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::Worker;
 
+pub(crate) use manifest::Manifest;
 #[cfg(feature = "testkit")]
 pub use manifest::fuzz_manifest;
+pub(crate) use names::{Form, form};
 
 /// A file, or a part of one, that is not in force.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,13 +12,13 @@ const LONGEST_STEM_BYTES: usize = 180;
 
 /// How a manifest is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Json,
     Yaml,
 }
 
 /// The form of a file by its name, `None` for what is no manifest: hidden files, other extensions.
-pub(super) fn form(file_name: &str) -> Option<Form> {
+pub(crate) fn form(file_name: &str) -> Option<Form> {
     let (stem, extension) = file_name.rsplit_once('.')?;
     match extension {
         _ if stem.is_empty() || file_name.starts_with('.') => None,

@@ -23,6 +23,10 @@ pub struct Pod {
     pub node_name: Option<String>,
     /// `spec.hostNetwork`: it uses the node's own network, so it is none of ours.
     pub host_network: bool,
+    /// `spec.serviceAccountName`, or `spec.serviceAccount` as it was called before; `default` where none is written.
+    pub service_account: String,
+    /// `status.phase` is `Succeeded` or `Failed`: it runs no more, and its addresses may be another pod's.
+    pub finished: bool,
     /// `status.podIPs`, or `status.podIP` alone.
     pub addresses: Vec<IpAddr>,
 }
@@ -32,10 +36,14 @@ pub struct Pod {
 struct RawSpec {
     node_name: Option<String>,
     host_network: Option<bool>,
+    service_account_name: Option<String>,
+    service_account: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
 struct RawStatus {
+    #[serde(default)]
+    phase: Option<String>,
     #[serde(default, rename = "podIP")]
     pod_ip: Option<String>,
     #[serde(default, rename = "podIPs")]
@@ -64,7 +72,11 @@ impl TryFrom<&Object> for Pod {
             };
             text.parse().map_err(wrong)
         };
+        let accounts = [spec.service_account_name, spec.service_account];
+        let service_account = accounts.into_iter().flatten().find(|name| !name.is_empty());
         Ok(Self {
+            service_account: service_account.unwrap_or_else(|| "default".to_owned()),
+            finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             namespace: object.key.namespace.as_deref().unwrap_or("default").to_owned(),
             name: (*object.key.name).to_owned(),
             uid: object.metadata.uid.clone(),

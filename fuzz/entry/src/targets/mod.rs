@@ -2,4 +2,5 @@
 
 pub(crate) mod cni;
 pub(crate) mod own;
+pub(crate) mod policy;
 pub(crate) mod wire;

@@ -1,0 +1,30 @@
+//! Policies of users, in every dialect.
+
+use crate::Target;
+use cni_core::policy::dialect;
+use cni_core::policy::model::{Effect, Tier};
+use cni_core::store::Object;
+use serde_json::Value;
+
+/// One policy as JSON or YAML.
+pub(crate) const OBJECT: Target = Target {
+    name: "policy_object",
+    run: object,
+    seeds: &[
+        br#"{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"p","namespace":"a","annotations":{"cnidarian.io/mode":"staged"}},"spec":{"podSelector":{"matchLabels":{"app":"x"}},"policyTypes":["Ingress","Egress"],"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}},{"podSelector":{},"namespaceSelector":{"matchExpressions":[{"key":"team","operator":"NotIn","values":["red"]}]}}],"ports":[{"port":80,"endPort":90},{"protocol":"UDP","port":"dns"}]}],"egress":[]}}"#,
+        b"apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: c}\nspec:\n  tier: Admin\n  priority: 5\n  subject: {pods: {podSelector: {}}}\n  egress:\n  - action: Accept\n    name: out\n    to:\n    - networks: [0.0.0.0/0]\n    - domainNames: ['*.example.org']\n    - nodes: {}\n    protocols:\n    - tcp: {destinationPort: {range: {start: 1, end: 9}}}\n",
+        b"apiVersion: policy.networking.k8s.io/v1alpha1\nkind: BaselineAdminNetworkPolicy\nmetadata: {name: default}\nspec:\n  subject: {namespaces: {}}\n  ingress:\n  - {action: Deny, from: [{namespaces: {}}], ports: [{portNumber: {port: 80}}, {namedPort: web}]}\n",
+        b"apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a}\nspec:\n  priority: 1\n  subject: {namespaces: {}}\n  egress:\n  - {action: Pass, to: [{networks: ['::/0']}], ports: [{portRange: {protocol: SCTP, start: 1, end: 2}}]}\n",
+    ],
+};
+
+fn object(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // JSON is YAML as well.
+    let Ok(document) = serde_saphyr::from_str::<Value>(text) else { return };
+    let Ok(object) = Object::from_value(document) else { return };
+    let Some(reading) = dialect::read(&object) else { return };
+    // What closes the subject makes a policy that does.
+    let closed = reading.problems.iter().any(|problem| problem.effect == Effect::SubjectClosed);
+    assert!(!closed || reading.policies.iter().any(|policy| &*policy.tier == Tier::CLOSED));
+}

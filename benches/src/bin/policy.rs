@@ -92,8 +92,8 @@ fn pod(size: Size, number: usize, tier: Option<&str>) -> Workload {
     }
 }
 
-/// A policy of a team: its application is reached by some others of the namespace and by a tier of the prod namespaces,
-/// and reaches DNS, a backend and a block outside.
+/// A policy of a team: its application is reached by some others of the namespace and by a tier of the prod namespaces, and
+/// reaches a backend and a block outside. Of another port, one of the others is another too.
 fn policy(size: Size, number: usize, port: u16) -> Policy {
     let app = size.app_of_policy(number);
     let namespace: Arc<str> = format!("team-{}", app / APPS_PER_NAMESPACE).into();
@@ -104,7 +104,7 @@ fn policy(size: Size, number: usize, port: u16) -> Policy {
     let tcp = |port| Traffic::to_ports(Protocol::TCP, Ports { ranges: vec![PortRange::one(port)], ..Ports::default() });
     let named = Ports { names: ["http".into()].into(), ..Ports::default() };
     let from = Peer::AnyOf(vec![
-        Peer::pods(own().and(name(app + 1))),
+        Peer::pods(own().and(name(app + usize::from(port)))),
         Peer::pods(own().and(name(app + 2))),
         Peer::pods(prod.and(is("tier", "frontend".into())).and(name(app + 3))),
     ]);

@@ -9,6 +9,7 @@ use super::workloads::{Placed, Workloads};
 use crate::policy::model::{Family, NamedPort};
 use crate::policy::program::{Member, Set};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// News of sets.
@@ -24,12 +25,20 @@ impl Groups {
     /// Remembers how the members that a workload is (or will be) were, before something changes.
     pub(super) fn touch(&mut self, placed: &Placed, workloads: &Workloads, identities: &Identities) {
         let Some(identity) = placed.identity else { return };
-        let groups = &identities.known[identity].groups;
-        let local = self.local.iter().filter(|_| placed.local.is_some());
-        for slot in groups.iter().chain(local).copied().collect::<Vec<_>>() {
+        let of = |identity: Slot, is_local: bool| {
+            let local = self.local.iter().filter(move |_| is_local);
+            identities.known[identity].groups.iter().chain(local).copied()
+        };
+        let mut groups: BTreeSet<Slot> = of(identity, placed.local.is_some()).collect();
+        // Who shares an address shares the names of its ports.
+        for neighbour in placed.addresses().into_iter().flat_map(|address| workloads.at(address)) {
+            let shared = neighbour.identity.into_iter().flat_map(|identity| of(identity, neighbour.local.is_some()));
+            groups.extend(shared.filter(|slot| matches!(*self.known[*slot].meaning, Meaning::Ports(..))));
+        }
+        for slot in groups {
             self.stirred.insert(slot);
             let group = &mut self.known[slot];
-            for member in group.members_of(placed) {
+            for member in group.members_of(placed, workloads) {
                 if group.face(family_of_member(&member)).emitted && !group.touched.contains_key(&member) {
                     let was_in = group.has(&member, workloads);
                     group.touched.insert(member, was_in);
@@ -67,13 +76,16 @@ impl Group {
     }
 
     /// The members that a workload of the group is, of both families; none for prefixes.
-    fn members_of(&self, placed: &Placed) -> Vec<Member> {
+    fn members_of(&self, placed: &Placed, workloads: &Workloads) -> Vec<Member> {
         let addresses = placed.addresses().into_iter();
         match &*self.meaning {
             Meaning::Workloads(_) => addresses.map(Member::Address).collect(),
             Meaning::Ports(..) => {
                 let with = |address: IpAddr| {
-                    self.ports(placed).map(move |port| Member::AddressPort(address, port.protocol, port.port))
+                    let holders = workloads.at(address).chain([placed]);
+                    let ports: BTreeSet<_> =
+                        holders.flat_map(|holder| self.ports(holder)).map(|port| (port.protocol, port.port)).collect();
+                    ports.into_iter().map(move |(protocol, port)| Member::AddressPort(address, protocol, port))
                 };
                 addresses.flat_map(with).collect()
             }
@@ -84,10 +96,11 @@ impl Group {
     fn has(&self, member: &Member, workloads: &Workloads) -> bool {
         match member {
             Member::Address(address) => workloads.at(*address).any(|placed| self.holds(placed)),
-            Member::AddressPort(address, protocol, port) => workloads.at(*address).any(|placed| {
+            Member::AddressPort(address, protocol, port) => {
                 let is_it = |named: &NamedPort| named.port == *port && named.protocol == *protocol;
-                self.holds(placed) && self.ports(placed).any(is_it)
-            }),
+                workloads.at(*address).any(|placed| self.holds(placed))
+                    && workloads.at(*address).any(|placed| self.ports(placed).any(is_it))
+            }
             Member::Network(_) => false,
         }
     }
@@ -109,7 +122,7 @@ impl Group {
     /// All members of a family, each once.
     fn members(&self, family: Family, workloads: &Workloads, identities: &Identities) -> Vec<Member> {
         let of_family = |member: &Member| family_of_member(member) == family;
-        let all = self.workloads(workloads, identities).flat_map(|placed| self.members_of(placed));
+        let all = self.workloads(workloads, identities).flat_map(|placed| self.members_of(placed, workloads));
         let mut members: Vec<_> = all.filter(of_family).collect();
         members.sort_unstable();
         members.dedup();

@@ -50,12 +50,13 @@ fn is_possible(traffic: &Traffic) -> bool {
     let wants_ports = ports.iter().any(|ports| ports.is_some());
     let wants_message = traffic.icmp.is_some() || traffic.not_icmp.is_some();
     let is_icmp = |protocol| matches!(protocol, Protocol::ICMP | Protocol::ICMPV6);
-    !none(&traffic.destination_ports)
-        && !no_source
-        && !(wants_ports && wants_message)
-        && traffic.protocol.is_none_or(|protocol| !wants_ports || protocol.has_ports())
-        && traffic.protocol.is_none_or(|protocol| !wants_message || is_icmp(protocol))
-        && (traffic.protocol.is_none() || traffic.protocol != traffic.not_protocol)
+    let contradicts = |protocol: Protocol| {
+        (wants_ports && !protocol.has_ports())
+            || (wants_message && !is_icmp(protocol))
+            || traffic.not_protocol == Some(protocol)
+    };
+    let contradictory = (wants_ports && wants_message) || traffic.protocol.is_some_and(contradicts);
+    !(contradictory || no_source || none(&traffic.destination_ports))
 }
 
 fn split(rest: &Traffic, ports: Option<&Ports>) -> Vec<Alternative> {

@@ -116,3 +116,28 @@ fn policies_about_nobody_here_are_nothing() {
     assert_eq!(gone.iter().filter(|line| line.starts_with("- ")).count(), 200);
     assert!(gone.contains(&"endpoint server/eth0".to_owned()), "it is closed now");
 }
+
+#[test]
+fn who_shares_an_address_shares_the_names_of_its_ports() {
+    let mut compiler = cluster();
+    let names = Ports { names: ["metrics".into()].into(), ..Ports::default() };
+    let traffic = vec![Traffic::to_ports(Protocol::TCP, names)];
+    let rule = Rule { destination: Peer::pods(app("app3")), traffic, ..Rule::new("r", Action::Allow) };
+    compiler.apply(ModelChange::PutPolicy(Arc::new(policy("named", Direction::Egress, vec![rule]))));
+    let joined = |compiler: &mut Compiler| {
+        let members = compiler.drain().into_iter().filter_map(|change| match change {
+            Change::Put(PolicyItem::Member(_, member)) => Some(format!("+ {member}")),
+            Change::Remove(PolicyKey::Member(_, member)) => Some(format!("- {member}")),
+            _ => None,
+        });
+        members.collect::<Vec<_>>()
+    };
+    assert_eq!(joined(&mut compiler), [""; 0]);
+    let mut twin = pod("twin", "other", "10.1.0.3", "there");
+    twin.ports = vec![NamedPort { name: "metrics".into(), protocol: Protocol::TCP, port: 9090 }];
+    compiler.apply(put(twin.clone()));
+    assert_eq!(joined(&mut compiler), ["+ 10.1.0.3 TCP 9090"]);
+    twin.addresses = vec!["10.3.0.1".parse().unwrap()];
+    compiler.apply(put(twin));
+    assert_eq!(joined(&mut compiler), ["- 10.1.0.3 TCP 9090"]);
+}

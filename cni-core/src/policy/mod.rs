@@ -14,6 +14,7 @@
 //! ```
 
 pub mod cases;
+pub mod compile;
 pub mod dialect;
 pub mod evaluate;
 pub mod intake;

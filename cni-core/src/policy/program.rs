@@ -62,7 +62,8 @@ pub enum Side {
     Destination,
 }
 
-/// A condition on one end: its address (and protocol and destination port) is, or is not, in a set.
+/// A condition on one end: its address is, or is not, in a set. In one of [`SetKind::AddressPorts`], which is only asked
+/// about the destination, the address together with the packet's protocol and destination port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SetMatch {
     /// Which end.
@@ -74,6 +75,11 @@ pub struct SetMatch {
 }
 
 /// A conjunction: all that is there must hold. With a set in it, it has a family.
+///
+/// Conditions on ports, negated ones too, hold only for protocols that have ports ([`Protocol::has_ports`]), conditions on
+/// messages only for ICMP and ICMPv6, also where `protocol` is `None`: an engine checks that as well. So an empty list of
+/// ports that are not wanted still wants a protocol with ports. Ranges are in order and do not touch. A message that is
+/// wanted and its protocol's number may belong to different families: then nothing matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Clause {
     /// Only this family.
@@ -107,7 +113,7 @@ pub struct ProgramRule {
     pub path: Arc<str>,
     /// What it does.
     pub action: Action,
-    /// It matches when one of these holds; of none: never.
+    /// It matches when one of these holds; of none: never. At most 256, and nearly always one or one for each family.
     pub clauses: Vec<Clause>,
     /// Why it is not enforced as meant; the clauses are closed already.
     pub unenforceable: Option<Unenforceable>,

@@ -18,11 +18,13 @@ impl Evaluator<'_> {
         {
             return Err(Miss::Unenforceable(reason));
         }
+        // The subject itself is never its own node.
         let own_node = ends.other_is_own_node(direction);
-        if !self.peer(&rule.source, &ends.source, own_node) {
+        let is_own_node = |other_in: Direction| own_node && direction == other_in;
+        if !self.peer(&rule.source, &ends.source, is_own_node(Direction::Ingress)) {
             return Err(Miss::Source);
         }
-        if !self.peer(&rule.destination, &ends.destination, own_node) {
+        if !self.peer(&rule.destination, &ends.destination, is_own_node(Direction::Egress)) {
             return Err(Miss::Destination);
         }
         let to = &ends.destination.workloads;

@@ -3,7 +3,8 @@
 use super::session::{Session, difference};
 use super::{Law, Outcome, Suite, Violation};
 use crate::backend::{ErrorKind, Item, Result};
-use crate::testkit::engine::walk::{Dice, history};
+use crate::testkit::dice::Dice;
+use crate::testkit::engine::walk::history;
 use crate::testkit::engine::{Rig, Snapshot};
 use std::collections::BTreeSet;
 

@@ -3,7 +3,8 @@
 use super::session::{difference, differing};
 use super::{Law, Outcome, Suite, Violation};
 use crate::backend::{Action, Change, ErrorKind, Item};
-use crate::testkit::engine::walk::{Dice, history};
+use crate::testkit::dice::Dice;
+use crate::testkit::engine::walk::history;
 use std::collections::BTreeSet;
 
 impl<I: Item> Suite<'_, I> {

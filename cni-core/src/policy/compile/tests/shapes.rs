@@ -1,0 +1,243 @@
+//! What single rules and endpoints become.
+
+use super::{app, endpoint, networks, pod, policy, put};
+use crate::backend::Change;
+use crate::model::EndpointId;
+use crate::policy::compile::Compiler;
+use crate::policy::model::*;
+use crate::policy::program::{Chain, Clause, EndpointProgram, Member, PolicyItem, PolicyKey, SetKind};
+use crate::policy::world::ModelChange;
+use crate::testkit::policy::Items;
+use std::sync::Arc;
+
+/// What the server's node makes of one rule.
+fn compiled(direction: Direction, rule: Rule) -> (Compiler, Items, Vec<Clause>) {
+    let mut compiler = Compiler::new("here");
+    compiler.apply(put(pod("server", "server", "10.0.0.1", "here")));
+    compiler.apply(put(pod("a", "a", "10.0.0.2", "there")));
+    compiler.apply(put(pod("b", "b", "10.0.0.3", "there")));
+    compiler.put_endpoint(endpoint("server", "10.0.0.1"));
+    compiler.apply(ModelChange::PutPolicy(Arc::new(policy("p", direction, vec![rule]))));
+    let mut items = Items::default();
+    for change in compiler.drain() {
+        items.apply(change);
+    }
+    let chain = chains(&items).remove(0);
+    (compiler, items, chain.rules[0].clauses.clone())
+}
+
+fn chains(items: &Items) -> Vec<Chain> {
+    let chain = |item: &PolicyItem| if let PolicyItem::Chain(chain) = item { Some(chain.clone()) } else { None };
+    items.0.values().filter_map(chain).collect()
+}
+
+fn program(items: &Items, name: &str) -> EndpointProgram {
+    let key = PolicyKey::Endpoint(EndpointId::of(name, "eth0").unwrap());
+    let Some(PolicyItem::Endpoint(program)) = items.0.get(&key) else { panic!("no program of {name}") };
+    program.clone()
+}
+
+/// The members of the only lookup of the clause for IPv4.
+fn looked_up(items: &Items, clauses: &[Clause]) -> (SetKind, bool, Vec<String>) {
+    let v4: Vec<_> = clauses.iter().filter(|clause| clause.family == Some(Family::V4)).collect();
+    let [clause] = v4[..] else { panic!("not one clause: {v4:#?}") };
+    let [lookup] = &clause.sets[..] else { panic!("not one lookup: {clause:#?}") };
+    (lookup.set.kind, lookup.negated, items.members(&lookup.set).map(Member::to_string).collect())
+}
+
+fn from(source: Peer) -> Rule {
+    Rule { source, ..Rule::new("r", Action::Allow) }
+}
+
+#[test]
+fn many_peers_are_one_lookup() {
+    let peers = Peer::AnyOf(vec![Peer::pods(app("a")), Peer::pods(app("b")), Peer::pods(app("c"))]);
+    let (_, items, clauses) = compiled(Direction::Ingress, from(peers.clone()));
+    assert_eq!(clauses.len(), 2);
+    let both = vec!["10.0.0.2".to_owned(), "10.0.0.3".to_owned()];
+    assert_eq!(looked_up(&items, &clauses), (SetKind::Addresses(Family::V4), false, both.clone()));
+    let (_, items, clauses) = compiled(Direction::Ingress, from(peers.negated()));
+    assert_eq!(looked_up(&items, &clauses), (SetKind::Addresses(Family::V4), true, both));
+}
+
+#[test]
+fn a_block_with_exceptions_is_one_lookup_in_as_few_prefixes_as_can_be() {
+    let block = |block: &str, except: &str| Peer::AllOf(vec![networks(&[block]), networks(&[except]).negated()]);
+    let v4 = SetKind::Networks(Family::V4);
+    let (_, items, clauses) = compiled(Direction::Ingress, from(block("10.0.0.0/8", "10.128.0.0/9")));
+    assert_eq!(looked_up(&items, &clauses), (v4, false, vec!["10.0.0.0/9".to_owned()]));
+    assert_eq!(clauses.len(), 1, "no clause for a family that the prefixes have nothing of");
+    let two = Peer::AnyOf(vec![block("10.0.0.0/8", "10.128.0.0/9"), networks(&["10.128.0.0/9"])]);
+    let (_, items, clauses) = compiled(Direction::Ingress, from(two));
+    assert_eq!(looked_up(&items, &clauses), (v4, false, vec!["10.0.0.0/8".to_owned()]));
+    let (_, items, clauses) = compiled(Direction::Ingress, from(block("0.0.0.0/0", "10.0.0.0/8")));
+    assert_eq!(looked_up(&items, &clauses), (v4, true, vec!["10.0.0.0/8".to_owned()]));
+    let (_, _, clauses) = compiled(Direction::Ingress, from(networks(&["0.0.0.0/0"])));
+    assert_eq!(clauses, [Clause { family: Some(Family::V4), ..Clause::default() }]);
+}
+
+#[test]
+fn rules_with_one_meaning_share_a_set_and_its_name_is_the_same_in_every_process() {
+    let set = |rule| compiled(Direction::Ingress, rule).2[0].sets[0].set.clone();
+    let one = set(from(Peer::AnyOf(vec![Peer::pods(app("a")), Peer::pods(app("b"))])));
+    let other = set(from(Peer::AnyOf(vec![Peer::pods(app("b")), Peer::Nothing, Peer::pods(app("a"))])));
+    assert_eq!(one, other);
+    assert_eq!(one.id.0.len(), 32);
+    assert_ne!(one, set(from(Peer::pods(app("a")))));
+}
+
+#[test]
+fn named_ports_are_the_local_ones_for_ingress_and_the_peers_for_egress() {
+    let names = Ports { names: ["http".into()].into(), ..Ports::default() };
+    let traffic = vec![Traffic::to_ports(Protocol::TCP, names)];
+    let ports = SetKind::AddressPorts(Family::V4);
+    let rule = Rule { traffic: traffic.clone(), ..Rule::new("r", Action::Allow) };
+    let (_, items, clauses) = compiled(Direction::Ingress, rule);
+    assert_eq!(looked_up(&items, &clauses), (ports, false, vec!["10.0.0.1 TCP 8080".to_owned()]));
+    let rule = Rule { destination: Peer::pods(app("a")), traffic: traffic.clone(), ..Rule::new("r", Action::Allow) };
+    let (_, items, clauses) = compiled(Direction::Egress, rule);
+    assert_eq!(looked_up(&items, &clauses), (ports, false, vec!["10.0.0.2 TCP 8080".to_owned()]));
+    let rule = Rule { traffic, ..Rule::new("r", Action::Allow) };
+    let (_, items, clauses) = compiled(Direction::Egress, rule);
+    assert_eq!(looked_up(&items, &clauses).2.len(), 3);
+}
+
+#[test]
+fn ports_that_are_not_to_have_a_name_are_a_lookup_that_must_fail_beside_that_of_the_peer() {
+    let names = Ports { names: ["http".into()].into(), ..Ports::default() };
+    let not_http = Traffic { not_destination_ports: Some(names), ..Traffic::of(Protocol::TCP) };
+    let rule = Rule { destination: Peer::pods(app("a")), traffic: vec![not_http], ..Rule::new("r", Action::Allow) };
+    let (_, _, clauses) = compiled(Direction::Egress, rule);
+    let lookups: Vec<_> = clauses[0].sets.iter().map(|lookup| (lookup.set.kind, lookup.negated)).collect();
+    let v4 = Family::V4;
+    assert_eq!(lookups, [(SetKind::Addresses(v4), false), (SetKind::AddressPorts(v4), true)]);
+    assert_eq!(clauses[0].not_destination_ports, Some(vec![]), "a protocol with ports is wanted still");
+}
+
+/// Alternatives that multiply: each part of the conjunction is a pod or a prefix or the own node.
+fn explosive() -> Peer {
+    let part = |number: usize| {
+        Peer::AnyOf(vec![Peer::pods(app(&format!("x{number}"))), networks(&["10.0.0.0/8"]), Peer::OwnNode])
+    };
+    Peer::AllOf((0..20).map(part).collect())
+}
+
+#[test]
+fn a_rule_of_too_many_alternatives_is_closed_and_reported() {
+    for (action, closed) in [(Action::Allow, Vec::new()), (Action::Pass, vec![Clause::default()])] {
+        let rule = Rule { source: explosive(), ..Rule::new("spec.ingress[0]", action) };
+        let (compiler, items, clauses) = compiled(Direction::Ingress, rule);
+        assert_eq!(clauses, closed);
+        let expected = if action == Action::Pass { Action::Deny } else { action };
+        assert_eq!(chains(&items)[0].rules[0].action, expected);
+        let problems = compiler.problems();
+        assert_eq!(problems.len(), 1);
+        assert_eq!((problems[0].path.as_str(), problems[0].effect), ("spec.ingress[0]", Effect::RuleClosed));
+        assert!(!items.0.values().any(|item| matches!(item, PolicyItem::Set(_))), "sets of a closed rule are not made");
+    }
+}
+
+#[test]
+fn rules_that_need_a_proxy_are_closed() {
+    let names = Peer::Names(vec![DnsPattern::Name("example.com".into())]);
+    let to_names = |action| Rule { destination: names.clone(), ..Rule::new("r", action) };
+    assert_eq!(compiled(Direction::Egress, to_names(Action::Allow)).2, []);
+    assert_eq!(compiled(Direction::Egress, to_names(Action::Log)).2, []);
+    let (_, items, clauses) = compiled(Direction::Egress, to_names(Action::Pass));
+    assert_eq!(clauses, [Clause::default()]);
+    let rule = &chains(&items)[0].rules[0];
+    assert_eq!((rule.action, &rule.unenforceable), (Action::Deny, &Some(Unenforceable::Names)));
+    let layer7 = Rule {
+        layer7: Some(Layer7::Http(vec![])),
+        traffic: vec![Traffic::of(Protocol::TCP)],
+        ..Rule::new("r", Action::Deny)
+    };
+    let (_, _, clauses) = compiled(Direction::Ingress, layer7);
+    assert_eq!(clauses, [Clause { protocol: Some(Protocol::TCP), ..Clause::default() }]);
+}
+
+#[test]
+fn an_endpoint_is_closed_until_its_pod_is_known_to_be_here() {
+    let mut compiler = Compiler::new("here");
+    let mut items = Items::default();
+    let mut ends = |compiler: &mut Compiler| {
+        compiler.drain().into_iter().for_each(|change| assert!(items.apply(change)));
+        let program = program(&items, "server");
+        [program.ingress, program.egress].map(|direction| {
+            direction
+                .enforced
+                .iter()
+                .map(|tier| (tier.tier.to_string(), tier.chains.len(), tier.end))
+                .collect::<Vec<_>>()
+        })
+    };
+    let closed = || [(); 2].map(|()| vec![(Tier::CLOSED.to_owned(), 0, TierEnd::Deny)]);
+    compiler.put_endpoint(endpoint("server", "10.0.0.1"));
+    assert_eq!(ends(&mut compiler), closed());
+    compiler.apply(put(pod("server", "server", "10.0.0.9", "there")));
+    assert!(compiler.drain().is_empty(), "that is another pod of the name");
+    compiler.apply(put(pod("server", "server", "10.0.0.1", "here")));
+    assert_eq!(ends(&mut compiler), [vec![], vec![]]);
+    compiler.apply(put(Workload { host_network: true, ..pod("server", "server", "10.0.0.1", "here") }));
+    assert_eq!(ends(&mut compiler), closed());
+    compiler.apply(ModelChange::PutPolicy(Arc::new(policy("p", Direction::Ingress, vec![]))));
+    compiler.apply(put(pod("server", "server", "10.0.0.1", "here")));
+    assert_eq!(ends(&mut compiler), [vec![(Tier::DEFAULT.to_owned(), 1, TierEnd::Deny)], vec![]]);
+    compiler.apply(ModelChange::RemoveWorkload(WorkloadId::pod("ns", "server")));
+    assert_eq!(ends(&mut compiler), closed());
+}
+
+#[test]
+fn a_container_that_is_no_pod_has_policies_about_everything_only() {
+    let mut compiler = Compiler::new("here");
+    let about_all = Policy {
+        subject: Subject { kinds: Kinds::PODS, selector: Selector::Everything },
+        ..policy("all", Direction::Ingress, vec![])
+    };
+    compiler.apply(ModelChange::PutPolicy(Arc::new(about_all)));
+    compiler.apply(ModelChange::PutPolicy(Arc::new(policy("server", Direction::Ingress, vec![]))));
+    compiler.put_endpoint(super::super::LocalEndpoint { pod: None, ..endpoint("plain", "10.0.0.1") });
+    let mut items = Items::default();
+    compiler.drain().into_iter().for_each(|change| assert!(items.apply(change)));
+    let tiers = program(&items, "plain").ingress.enforced;
+    assert_eq!(tiers.len(), 1);
+    assert_eq!(tiers[0].chains.iter().map(|chain| &*chain.policy.object.name).collect::<Vec<_>>(), ["all"]);
+}
+
+#[test]
+fn the_addresses_of_an_attachment_count_before_the_cluster_tells_of_them() {
+    let (mut compiler, ..) = compiled(Direction::Ingress, from(Peer::pods(app("a"))));
+    let early = Workload { addresses: Vec::new(), ..pod("early", "a", "10.0.0.7", "here") };
+    compiler.apply(put(early));
+    assert_eq!(compiler.drain().len(), 0);
+    compiler.put_endpoint(endpoint("early", "10.0.0.7"));
+    let joined = compiler.drain().into_iter().filter_map(|change| match change {
+        Change::Put(PolicyItem::Member(_, member)) => Some(member.to_string()),
+        _ => None,
+    });
+    assert_eq!(joined.collect::<Vec<_>>(), ["10.0.0.7"]);
+    compiler.apply(put(pod("early", "a", "10.0.0.7", "here")));
+    assert!(compiler.drain().is_empty());
+    compiler.remove_endpoint(&EndpointId::of("early", "eth0").unwrap());
+    assert_eq!(compiler.drain().len(), 1, "its program goes; its address is still the pod's");
+}
+
+#[test]
+fn staged_policies_are_beside_the_enforced_ones() {
+    let mut compiler = Compiler::new("here");
+    compiler.apply(put(pod("server", "server", "10.0.0.1", "here")));
+    compiler.put_endpoint(endpoint("server", "10.0.0.1"));
+    let staged = Policy { mode: Mode::Staged, ..policy("staged", Direction::Ingress, vec![]) };
+    let enforced = Policy { ingress: Some(Rules::default()), ..policy("enforced", Direction::Ingress, vec![]) };
+    compiler.apply(ModelChange::PutPolicy(Arc::new(staged)));
+    compiler.apply(ModelChange::PutPolicy(Arc::new(enforced)));
+    let mut items = Items::default();
+    compiler.drain().into_iter().for_each(|change| assert!(items.apply(change)));
+    let program = program(&items, "server");
+    let ends = |tiers: &[crate::policy::program::TierProgram]| {
+        tiers.iter().map(|tier| (tier.chains.len(), tier.end)).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&program.ingress.enforced), [(1, TierEnd::Pass)], "only the staged one isolates");
+    assert_eq!(ends(&program.ingress.staged.unwrap()), [(2, TierEnd::Deny)]);
+    assert_eq!(program.egress.staged, None);
+}

@@ -49,7 +49,12 @@ impl Server {
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { break };
+            // The end comes also when every slot is taken.
+            let slot = tokio::select! {
+                () = &mut stop => break,
+                slot = self.slots.clone().acquire_owned() => slot,
+            };
+            let Ok(slot) = slot else { break };
             let stream = tokio::select! {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {

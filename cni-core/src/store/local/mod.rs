@@ -69,7 +69,11 @@ impl LocalDatabase {
             Some(database) => database,
             None => opening.guarded(|| Ok(builder().open(&self.path)?))?,
         };
-        let answer = opening.guarded(|| work(&database, &opening))?;
+        // What failed is closed under the guard, too.
+        let (answer, database) = opening.guarded(|| {
+            let answer = work(&database, &opening)?;
+            Ok((answer, database))
+        })?;
         *held = Some(database);
         Ok(answer)
     }

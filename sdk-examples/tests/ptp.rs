@@ -71,6 +71,9 @@ fn a_container_is_attached_as_by_the_reference() {
     assert_eq!(added["ips"][0]["gateway"], "10.98.0.1");
     assert_eq!(added["dns"]["nameservers"][0], "192.0.2.53");
     assert_eq!(call.run("ADD", "other", &a).1["code"], 4, "the interface is there already");
+    let bare = json!({"cniVersion": "1.0.0", "name": "ptp", "type": "ptp"});
+    let refused = Call { host: &host, bin: dir.path(), conf: bare }.run("ADD", "bare", &b).1;
+    assert!(refused["code"] == 7 && refused["msg"].as_str().unwrap().contains("ipam.type"), "{refused}");
     let (done, added) = call.run("ADD", "a2", &b);
     assert!(done, "{added}");
     for (ip, any) in added["ips"].as_array().unwrap().iter().zip(["0.0.0.0:0", "[::]:0"]) {

@@ -6,7 +6,8 @@ use net_linux::netlink::{Batch, Socket};
 use net_linux::route::Route;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 fn address(added: &serde_json::Value) -> IpAddr {
@@ -267,4 +268,22 @@ fn a_delegated_ipam_plugin_gives_the_addresses() {
     let verbs = std::fs::read_to_string(world.dir.path().join("verbs")).unwrap();
     assert_eq!(verbs.split_whitespace().collect::<Vec<_>>(), ["ADD", "ADD", "DEL", "CHECK", "DEL"]);
     world.assert_empty();
+}
+
+#[test]
+fn metrics_count_what_the_verbs_did_also_while_others_only_hold_connections() {
+    let mut world = World::new();
+    let mut config = world.config();
+    config["metrics"] = json!({"address": "127.0.0.1:9400"});
+    world.start_with(&config);
+    world.cni("ADD", &Pod::new("a")).ok();
+    let connect = || world.netns.run(|| TcpStream::connect("127.0.0.1:9400")).unwrap().unwrap();
+    let silent: Vec<_> = (0..64).map(|_| connect()).collect();
+    let mut client = connect();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("application/openmetrics-text"), "{text}");
+    assert!(text.contains("cnidarian_operation_seconds_count{verb=\"Add\"} 1"), "{text}");
+    drop(silent);
 }

@@ -17,7 +17,7 @@ mod registry;
 pub use cni_core::rpc::Attachment;
 pub use net_linux::netns::NetNs;
 pub use node::{
-    AttachRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer, PoolStatus, Problem,
-    Silent,
+    AttachRequest, CheckRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer,
+    PoolStatus, Problem, Silent,
 };
 pub use registry::built_in;

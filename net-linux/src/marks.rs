@@ -15,6 +15,9 @@ pub const ALIAS_PREFIX: &str = "cnidarian:";
 /// The nftables table of ours, in every family.
 pub const NFT_TABLE: &str = "cnidarian";
 
+/// What the nftables table (family `inet`) of a network's masqueraded containers begins with; the network's name follows.
+pub const NFT_CONTAINERS_TABLE_PREFIX: &str = "cnidarian-masq-";
+
 /// The link group (`IFLA_GROUP`) of links that are about to be deleted: the letters `cnid`. The kernel deletes a whole
 /// group in one request, and waits for its grace periods once.
 pub const DOOMED_LINK_GROUP: u32 = 0x636e_6964;

@@ -6,6 +6,7 @@
 //! The end leaves the kernel as it is: pods keep their network while no agent runs.
 
 mod connection;
+mod http;
 mod metrics;
 mod server;
 
@@ -106,7 +107,7 @@ async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError
     let node = Arc::new(Node::open_observed(config.node, registry, metrics.clone()).await?);
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.map_err(|source| AgentError::Metrics { address, source })?;
-        tokio::spawn(metrics::serve(listener, metrics, node.clone()));
+        tokio::spawn(http::serve(listener, metrics::router(metrics, node.clone())));
     }
     let server = Server::listen(&config.socket, node.clone())
         .map_err(|source| AgentError::Listen { path: config.socket.clone(), source })?;

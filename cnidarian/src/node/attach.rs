@@ -12,6 +12,7 @@ use super::error::NodeError;
 use super::record::Record;
 use super::{Inner, unix_ms};
 use cni_core::backend::{self, Change};
+use cni_core::cni::Route;
 use cni_core::ipam::LeaseOp;
 use cni_core::model::{Endpoint, EndpointId, MacAddr, NetworkItem, NetworkKey, NetworkName, PodRef};
 use cni_core::rpc::Attachment;
@@ -43,6 +44,20 @@ pub struct AttachRequest {
     pub mtu_bytes: Option<u32>,
 }
 
+/// What is to be compared, and what the runtime remembers of it.
+#[derive(Debug, Clone)]
+pub struct CheckRequest {
+    /// Container and interface.
+    pub endpoint: EndpointId,
+    /// The container's network namespace.
+    pub netns: NetNs,
+    /// The addresses that ADD gave this interface.
+    pub addresses: Vec<IpAddr>,
+    /// All routes of the container that anybody told of, as in `prevResult`. A further one that leads this interface's
+    /// traffic elsewhere is drift.
+    pub routes: Vec<Route>,
+}
+
 impl AttachRequest {
     /// One interface of one container, everything else as the node is configured, in the network `cnidarian`.
     #[must_use]
@@ -67,12 +82,15 @@ impl Inner {
         // A DEL that came while we were away is older than this ADD.
         self.bury(id).await?;
         if let Some(earlier) = self.records.get(id) {
-            let alive = self.kernel.list().await?.iter().any(|link| link.id == *id && link.up);
-            if alive && earlier.netns_inode == request.netns.id().inode {
+            if self.kernel.is_alive(id.clone()).await? {
                 let host_interface = earlier.endpoint.host_interface.clone();
-                return Err(AttachError::AlreadyAttached { id: id.clone(), host_interface }.into());
+                return Err(if earlier.netns_inode == request.netns.id().inode {
+                    AttachError::AlreadyAttached { id: id.clone(), host_interface }.into()
+                } else {
+                    NodeError::AttachedElsewhere { endpoint: id.clone(), host_interface, inode: earlier.netns_inode }
+                });
             }
-            // The container's namespace is gone or another: what is left of it here goes first.
+            // The container's namespace is gone: what is left of it here goes first.
             self.undo(&earlier.endpoint).await?;
         }
         let record = self.reserve(request).await?;
@@ -180,13 +198,14 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn check(&self, id: &EndpointId, netns: &NetNs, expected: &[IpAddr]) -> Result<(), NodeError> {
+    pub(super) async fn check(&self, request: &CheckRequest) -> Result<(), NodeError> {
+        let id = &request.endpoint;
         let _held = self.locks.endpoint(id).await;
         let Some(record) = self.records.get(id) else {
             return Err(NodeError::NotAttached { endpoint: id.clone() });
         };
         let mut findings = Vec::new();
-        let (mut ours, mut theirs) = (record.endpoint.addresses.clone(), expected.to_vec());
+        let (mut ours, mut theirs) = (record.endpoint.addresses.clone(), request.addresses.clone());
         ours.sort_unstable();
         theirs.sort_unstable();
         if ours != theirs {
@@ -197,7 +216,7 @@ impl Inner {
         {
             findings.push(error.to_string());
         }
-        findings.extend(self.kernel.check(netns.clone(), record.link()).await?);
+        findings.extend(self.kernel.check(request.netns.clone(), record.link(), request.routes.clone()).await?);
         if findings.is_empty() { Ok(()) } else { Err(NodeError::Drifted { endpoint: id.clone(), findings }) }
     }
 

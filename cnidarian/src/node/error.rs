@@ -2,7 +2,7 @@
 
 use cni_core::cni::{CniError, ErrorCode};
 use cni_core::ipam::{IpamError, LeaseStoreError};
-use cni_core::model::EndpointId;
+use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::rpc::Failure;
 use cni_core::store::LocalDatabaseError;
 use cni_core::{backend, store};
@@ -40,6 +40,16 @@ pub enum NodeError {
         address: IpAddr,
         /// Who has it.
         holder: EndpointId,
+    },
+    /// The endpoint is attached in another network namespace, and that one lives: it would lose its network.
+    #[error("{endpoint} is attached by {host_interface} in another network namespace that lives (inode {inode})")]
+    AttachedElsewhere {
+        /// The endpoint that was to be attached.
+        endpoint: EndpointId,
+        /// The host's end of what is there.
+        host_interface: InterfaceName,
+        /// The inode of the other namespace, as `lsns -t net` shows it.
+        inode: u64,
     },
     /// The interface could not be made, changed or compared.
     #[error(transparent)]
@@ -145,6 +155,8 @@ impl NodeError {
                 error if error.kind() == backend::ErrorKind::Busy => ErrorCode::TryAgainLater,
                 _ => ErrorCode::INTERNAL,
             },
+            // The network's configuration is right; it is CNI_CONTAINERID and CNI_IFNAME that are taken.
+            Self::AttachedElsewhere { .. } => ErrorCode::InvalidEnvironment,
             Self::NotAttached { .. } => ErrorCode::UnknownContainer,
             Self::Closing => ErrorCode::TryAgainLater,
             Self::Leases(_) | Self::Database(_) | Self::Io { .. } => ErrorCode::Io,
@@ -163,6 +175,9 @@ impl NodeError {
             Self::Ipam(IpamError::Exhausted { .. }) => {
                 "enlarge the pool, add one, or delete pods; `cnidarian ipam show` has the numbers"
             }
+            Self::Leases(_) | Self::Ipam(IpamError::Leases(_)) => {
+                "make room on the disk of stateDir, or make it writable, and try again; nothing was changed"
+            }
             Self::Ipam(_) => "see `cnidarian ipam show`",
             Self::Attach(error) => match **error {
                 AttachError::InterfaceExists { .. } | AttachError::AlreadyAttached { .. } => {
@@ -177,6 +192,9 @@ impl NodeError {
                 "the agent repairs the host's side by itself; what is wrong inside the container needs DEL and ADD"
             }
             Self::NotAttached { .. } => "run ADD",
+            Self::AttachedElsewhere { .. } => {
+                "run DEL for this container and interface first, or end whatever keeps the other namespace alive"
+            }
             Self::DatapathLost { .. } => "see `cnidarian status`",
             Self::AddressInUse { .. } => {
                 "correct the IPAM plugin's configuration: its range must belong to this network alone"

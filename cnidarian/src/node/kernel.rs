@@ -3,6 +3,7 @@
 use super::error::NodeError;
 use super::underlay;
 use crate::config::UnderlayConfig;
+use cni_core::cni;
 use cni_core::model::{EndpointId, Underlay};
 use net_linux::attach::{AttachError, AttachRequest, Attached, Attacher};
 use net_linux::monitor::{Group, Monitor};
@@ -105,6 +106,12 @@ impl Kernel {
         .await
     }
 
+    /// Whether an endpoint is attached, to a namespace that lives.
+    pub(super) async fn is_alive(&self, id: EndpointId) -> Result<bool, NodeError> {
+        self.with(move |attacher| attacher.is_alive(&id).map_err(|error| failed("look for an attachment", &error)))
+            .await
+    }
+
     /// What the network below is now.
     pub(super) async fn underlay(&self, config: UnderlayConfig) -> Result<Underlay, NodeError> {
         let host = self.host.clone();
@@ -123,9 +130,14 @@ impl Kernel {
     }
 
     /// Every difference between what is there and what `attach` makes.
-    pub(super) async fn check(&self, namespace: NetNs, request: AttachRequest) -> Result<Vec<String>, NodeError> {
+    pub(super) async fn check(
+        &self,
+        namespace: NetNs,
+        request: AttachRequest,
+        listed: Vec<cni::Route>,
+    ) -> Result<Vec<String>, NodeError> {
         self.with(move |attacher| {
-            let found = attacher.check(&namespace, &request)?;
+            let found = attacher.check(&namespace, &request, &listed)?;
             Ok(found.iter().map(ToString::to_string).collect())
         })
         .await

@@ -28,7 +28,7 @@ mod tidy;
 mod tombstones;
 mod underlay;
 
-pub use attach::AttachRequest;
+pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
 pub use status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
@@ -44,7 +44,6 @@ use datapath::DatapathHandle;
 use ipam::Source;
 use kernel::Kernel;
 use locks::Locks;
-use net_linux::netns::NetNs;
 use records::Records;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -152,10 +151,9 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::Drifted`] with every difference, [`NodeError::NotAttached`].
-    pub async fn check(&self, endpoint: &EndpointId, netns: &NetNs, addresses: &[IpAddr]) -> Result<(), NodeError> {
-        let (inner, endpoint, netns, addresses) =
-            (self.inner.clone(), endpoint.clone(), netns.clone(), addresses.to_vec());
-        self.finish(async move { inner.check(&endpoint, &netns, &addresses).await }).await
+    pub async fn check(&self, request: CheckRequest) -> Result<(), NodeError> {
+        let inner = self.inner.clone();
+        self.finish(async move { inner.check(&request).await }).await
     }
 
     /// Detaches what belongs to a network and is not listed, and answers what went.

@@ -6,6 +6,7 @@ use crate::link::{Link, LinkChange, LinkFilter, LinkId, NewLink, NewLinkKind, Ve
 use crate::marks;
 use crate::netlink::{self, Batch, Socket};
 use crate::netns::{NetNs, NetNsError};
+use cni_core::cni;
 use cni_core::model::EndpointId;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
@@ -206,15 +207,33 @@ impl Attacher {
         list::list(&mut self.socket)
     }
 
-    /// Compares both sides with what [`attach`](Self::attach) would make, and names each difference. The host's routes
-    /// and neighbours are the datapath's to compare.
+    /// Whether an endpoint is attached, and to a namespace that still lives. A doomed link attaches nothing.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub fn is_alive(&mut self, id: &EndpointId) -> netlink::Result<bool> {
+        let link = Link::get(&mut self.socket, &LinkId::Name(marks::host_interface(id).as_str()))?;
+        match link.filter(|link| endpoint_of(link).as_ref() == Some(id) && !is_doomed(link)) {
+            Some(link) => link.peer_lives(&mut self.socket),
+            None => Ok(false),
+        }
+    }
+
+    /// Compares both sides with what [`attach`](Self::attach) would make, and names each difference, also what leads the
+    /// pod's traffic elsewhere. Routes in `listed` are known to be there: plugins of the same chain made them. The host's
+    /// routes and neighbours are the datapath's to compare.
     ///
     /// # Errors
     /// A side could not be read.
-    pub fn check(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Vec<Drifted>, AttachError> {
+    pub fn check(
+        &mut self,
+        namespace: &NetNs,
+        request: &AttachRequest,
+        listed: &[cni::Route],
+    ) -> Result<Vec<Drifted>, AttachError> {
         let failed = AttachError::netlink(&request.id);
         let (mut found, host_index) = check::host(&mut self.socket, request).map_err(&failed)?;
-        let inside = namespace.run(|| check::pod(request, host_index));
+        let inside = namespace.run(|| check::pod(request, host_index, listed));
         let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
         found.extend(inside.map_err(&failed)?);
         Ok(found)

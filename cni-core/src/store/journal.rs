@@ -1,5 +1,6 @@
 //! Objects in memory with a bounded log of their changes, and the watches that read it. Never decides who may write.
 
+use super::packed::Packed;
 use super::{Error, Event, List, Object, ObjectKey, Query, Result, Version, Watch};
 use futures_util::stream::Stream;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,7 +14,7 @@ const LOG_LENGTH: usize = 4096;
 /// One entry of the log.
 #[derive(Debug, Clone)]
 enum Entry {
-    Change { before: Option<Arc<Object>>, after: Option<Arc<Object>> },
+    Change { before: Option<Arc<Packed>>, after: Option<Arc<Packed>> },
     Disturbance(Error),
 }
 
@@ -21,7 +22,7 @@ enum Entry {
 struct State {
     /// Tells versions of this journal from those of another one: an earlier process, another process.
     epoch: String,
-    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    objects: BTreeMap<ObjectKey, Arc<Packed>>,
     /// The sequence number of the first entry of `log`; the next entry gets `first + log.len()`.
     first: u64,
     log: VecDeque<Entry>,
@@ -51,17 +52,12 @@ impl State {
         }
     }
 
-    fn list(&self, query: &Query) -> List {
+    /// What a query may ask for, with the version of the moment. [`whole`] makes a list of it, without the lock.
+    fn list(&self, query: &Query) -> (Vec<Arc<Packed>>, Version) {
         let from = ObjectKey { kind: query.kind.clone(), namespace: None, name: "".into() };
-        let objects = self
-            .objects
-            .range(from..)
-            .take_while(|(key, _)| key.kind == query.kind)
-            .map(|(_, object)| object)
-            .filter(|object| query.matches(object))
-            .cloned()
-            .collect();
-        List { objects, version: Version::new(&format!("{}.{}", self.epoch, self.head())) }
+        let objects = self.objects.range(from..).take_while(|(key, _)| key.kind == query.kind);
+        let objects = objects.filter(|(key, _)| query.matches_key(key)).map(|(_, object)| object.clone()).collect();
+        (objects, Version::new(&format!("{}.{}", self.epoch, self.head())))
     }
 
     /// The sequence number in one of our versions, `None` when it is not ours or no longer in the log.
@@ -105,11 +101,13 @@ impl Journal {
 
     pub(super) fn get(&self, key: &ObjectKey) -> Result<Arc<Object>> {
         let found = lock(&self.shared).objects.get(key).cloned();
-        found.ok_or_else(|| Error::NotFound { key: key.clone() })
+        let found = found.ok_or_else(|| Error::NotFound { key: key.clone() })?;
+        Ok(Arc::new(found.unpack()))
     }
 
     pub(super) fn list(&self, query: &Query) -> List {
-        lock(&self.shared).list(query)
+        let listed = lock(&self.shared).list(query);
+        whole(listed, query)
     }
 
     pub(super) fn watch(&self, query: &Query, from: &Version) -> Watch {
@@ -145,8 +143,13 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Packed>> {
         self.state.objects.get(key)
+    }
+
+    /// The keys of all objects that `kept` is not true of.
+    pub(super) fn keys_without(&self, kept: impl Fn(&ObjectKey) -> bool) -> Vec<ObjectKey> {
+        self.state.objects.keys().filter(|key| !kept(key)).cloned().collect()
     }
 
     /// The number that the next change gets: grows with every change.
@@ -154,7 +157,13 @@ impl Transaction<'_> {
         self.state.head()
     }
 
-    pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Object>>) {
+    pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Packed>>) {
+        // Mostly nothing changed, and then the same object is there.
+        if let (Some(before), Some(after)) = (self.state.objects.get(key), &after)
+            && Arc::ptr_eq(before, after)
+        {
+            return;
+        }
         let before = match &after {
             Some(object) => self.state.objects.insert(key.clone(), object.clone()),
             None => self.state.objects.remove(key),
@@ -182,7 +191,9 @@ impl Stream for Reader {
         let mut state = lock(&shared);
         let Some(mut next) = self.next.filter(|next| *next >= state.first) else {
             self.next = Some(state.head());
-            return Poll::Ready(Some(Ok(Event::Resynced(state.list(&self.query)))));
+            let listed = state.list(&self.query);
+            drop(state);
+            return Poll::Ready(Some(Ok(Event::Resynced(whole(listed, &self.query)))));
         };
         while next < state.head() {
             let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
@@ -207,15 +218,20 @@ impl Drop for Reader {
     }
 }
 
+fn whole((objects, version): (Vec<Arc<Packed>>, Version), query: &Query) -> List {
+    let objects = objects.iter().map(|object| Arc::new(object.unpack())).filter(|object| query.matches(object));
+    List { objects: objects.collect(), version }
+}
+
 /// What an entry means to a query, `None` when it is none of its business.
 fn event(entry: &Entry, query: &Query) -> Option<Result<Event>> {
     match entry {
         Entry::Disturbance(error) => Some(Err(error.clone())),
         Entry::Change { before, after } => {
-            let wanted = |object: &&Arc<Object>| query.matches(object);
+            let wanted = |object: &&Arc<Packed>| object.matches(query);
             match (before.as_ref().filter(wanted), after.as_ref().filter(wanted)) {
-                (_, Some(after)) => Some(Ok(Event::Put(after.clone()))),
-                (Some(before), None) => Some(Ok(Event::Delete(before.key.clone()))),
+                (_, Some(after)) => Some(Ok(Event::Put(Arc::new(after.unpack())))),
+                (Some(before), None) => Some(Ok(Event::Delete(before.key().clone()))),
                 (None, None) => None,
             }
         }
@@ -236,7 +252,7 @@ mod tests {
 
     fn set(journal: &Journal, object: &Arc<Object>) {
         let put = |transaction: &mut Transaction<'_>| {
-            transaction.set(&object.key, Some(object.clone()));
+            transaction.set(&object.key, Some(Arc::new(Packed::of(object))));
             Ok(())
         };
         journal.transact(put).unwrap();

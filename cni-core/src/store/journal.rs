@@ -3,7 +3,9 @@
 use super::packed::Packed;
 use super::{Error, Event, List, Object, ObjectKey, Query, Result, Version, Watch};
 use futures_util::stream::Stream;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -18,11 +20,41 @@ enum Entry {
     Disturbance(Error),
 }
 
+/// An object in a set, found by the key that it has anyway.
+#[derive(Debug)]
+struct ByKey(Arc<Packed>);
+
+impl Borrow<ObjectKey> for ByKey {
+    fn borrow(&self) -> &ObjectKey {
+        self.0.key()
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key().cmp(other.0.key())
+    }
+}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 #[derive(Debug)]
 struct State {
     /// Tells versions of this journal from those of another one: an earlier process, another process.
     epoch: String,
-    objects: BTreeMap<ObjectKey, Arc<Packed>>,
+    objects: BTreeSet<ByKey>,
     /// The sequence number of the first entry of `log`; the next entry gets `first + log.len()`.
     first: u64,
     log: VecDeque<Entry>,
@@ -55,8 +87,9 @@ impl State {
     /// What a query may ask for, with the version of the moment. [`whole`] makes a list of it, without the lock.
     fn list(&self, query: &Query) -> (Vec<Arc<Packed>>, Version) {
         let from = ObjectKey { kind: query.kind.clone(), namespace: None, name: "".into() };
-        let objects = self.objects.range(from..).take_while(|(key, _)| key.kind == query.kind);
-        let objects = objects.filter(|(key, _)| query.matches_key(key)).map(|(_, object)| object.clone()).collect();
+        let objects = self.objects.range(from..).map(|ByKey(object)| object);
+        let objects = objects.take_while(|object| object.key().kind == query.kind);
+        let objects = objects.filter(|object| query.matches_key(object.key())).cloned().collect();
         (objects, Version::new(&format!("{}.{}", self.epoch, self.head())))
     }
 
@@ -88,7 +121,7 @@ impl Journal {
     pub(super) fn with_log_length(epoch: String, log_length: usize) -> Self {
         let state = State {
             epoch,
-            objects: BTreeMap::new(),
+            objects: BTreeSet::new(),
             first: 1,
             log: VecDeque::new(),
             log_length,
@@ -100,7 +133,7 @@ impl Journal {
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Result<Arc<Object>> {
-        let found = lock(&self.shared).objects.get(key).cloned();
+        let found = lock(&self.shared).objects.get(key).map(|ByKey(object)| object.clone());
         let found = found.ok_or_else(|| Error::NotFound { key: key.clone() })?;
         Ok(Arc::new(found.unpack()))
     }
@@ -144,12 +177,14 @@ pub(super) struct Transaction<'a> {
 
 impl Transaction<'_> {
     pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Packed>> {
-        self.state.objects.get(key)
+        self.state.objects.get(key).map(|ByKey(object)| object)
     }
 
     /// The keys of all objects that `kept` is not true of.
+    #[cfg(feature = "files")]
     pub(super) fn keys_without(&self, kept: impl Fn(&ObjectKey) -> bool) -> Vec<ObjectKey> {
-        self.state.objects.keys().filter(|key| !kept(key)).cloned().collect()
+        let keys = self.state.objects.iter().map(|ByKey(object)| object.key());
+        keys.filter(|key| !kept(key)).cloned().collect()
     }
 
     /// The number that the next change gets: grows with every change.
@@ -159,15 +194,16 @@ impl Transaction<'_> {
 
     pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Packed>>) {
         // Mostly nothing changed, and then the same object is there.
-        if let (Some(before), Some(after)) = (self.state.objects.get(key), &after)
+        if let (Some(before), Some(after)) = (self.get(key), &after)
             && Arc::ptr_eq(before, after)
         {
             return;
         }
         let before = match &after {
-            Some(object) => self.state.objects.insert(key.clone(), object.clone()),
-            None => self.state.objects.remove(key),
+            Some(object) => self.state.objects.replace(ByKey(object.clone())),
+            None => self.state.objects.take(key),
         };
+        let before = before.map(|ByKey(object)| object);
         if before != after {
             self.state.push(Entry::Change { before, after });
         }

@@ -101,6 +101,8 @@ impl<L: LeaseStore> PoolIpam<L> {
         for block in &blocks.objects {
             fresh.put_block(block);
         }
+        // A tree that grew in order is half empty; made anew it is full.
+        fresh.blocks = std::mem::take(&mut fresh.blocks).into_iter().collect();
         let mut view = self.view_mut();
         self.book.set_segments(fresh.segments());
         *view = fresh;

@@ -98,6 +98,8 @@ impl Directory {
             }
         }
         if changed {
+            // A tree that grew in order is half empty; made anew it is full.
+            self.files = std::mem::take(&mut self.files).into_iter().collect();
             self.settle_who_is_in_force();
         }
         Ok(())

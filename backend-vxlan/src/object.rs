@@ -64,15 +64,15 @@ pub struct Hop {
     pub gateway: IpAddr,
 }
 
-/// Everything but the key.
+/// Everything but the key. What few keys have is boxed: an engine holds tens of thousands of routes and hops.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// See [`Key::Sysctl`]: the value, trimmed.
     Sysctl(Arc<str>),
     /// See [`Key::Masquerade`].
-    Masquerade(masquerade::Object),
+    Masquerade(Box<masquerade::Object>),
     /// See [`Key::Link`].
-    Link(Device),
+    Link(Box<Device>),
     /// See [`Key::Address`].
     Address,
     /// See [`Key::Fdb`]: the peer's underlay address.
@@ -80,7 +80,7 @@ pub enum Object {
     /// See [`Key::Neighbour`]: the peer's VTEP.
     Neighbour(MacAddr),
     /// See [`Key::PodNeighbour`], and [`Key::Route`] to a local pod.
-    Pod(EndpointObject),
+    Pod(Box<EndpointObject>),
     /// See [`Key::NextHop`].
     NextHop,
     /// See [`Key::Socket`]: our underlay address and port.

@@ -15,6 +15,8 @@ mod node;
 mod registry;
 
 pub use cni_core::rpc::Attachment;
+/// What the allocator keeps; a program that runs a node of a large cluster calls `keep_little` first of all.
+pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
 pub use node::{
     AttachRequest, CheckRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer,

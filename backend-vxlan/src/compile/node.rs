@@ -145,10 +145,10 @@ impl Compiler {
             }
             let settings = Device::SETTINGS.map(|(setting, value)| (setting, value.to_owned())).into();
             let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true, settings };
-            objects.push((Key::Link(device), Object::Link(device_object)));
+            objects.push((Key::Link(device), Object::Link(device_object.into())));
         }
         let masquerade = masquerade::objects(&self.node).into_iter();
-        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))));
+        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
         objects
     }
 
@@ -183,7 +183,7 @@ impl Compiler {
             }
         }
         let objects = net_linux::endpoint::compile(endpoint)?;
-        Ok(objects.into_iter().map(|(key, object)| (key.into(), Object::Pod(object))).collect())
+        Ok(objects.into_iter().map(|(key, object)| (key.into(), Object::Pod(object.into()))).collect())
     }
 
     /// Refuses what can't be a prefix of pods: the route would break the node or the underlay.

@@ -163,7 +163,7 @@ impl VxlanDriver {
             let object = match kind_of(link) {
                 Some(mut kind) => {
                     self.complete(&name, &mut kind);
-                    Object::Link(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up, settings })
+                    Object::Link(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up, settings }.into())
                 }
                 None => Object::Strange,
             };

@@ -15,7 +15,7 @@ impl VxlanDriver {
         if let Some(nft) = &mut self.nft {
             let masquerading = masquerade::observe(nft)?;
             found.extend(
-                masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))),
+                masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))),
             );
         }
         let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?)));
@@ -61,12 +61,12 @@ impl VxlanDriver {
         };
         let known = |present: &Known<Object>| match present {
             Known::Absent => Known::Absent,
-            Known::Present(Object::Masquerade(object)) => Known::Present(object.clone()),
+            Known::Present(Object::Masquerade(object)) => Known::Present((**object).clone()),
             _ => Known::Unknown,
         };
         let op = match op {
             Op::Put { present, object: Object::Masquerade(object), .. } => {
-                Op::Put { key: masquerade::Key, present: known(present), object: object.clone() }
+                Op::Put { key: masquerade::Key, present: known(present), object: (**object).clone() }
             }
             Op::Put { present, .. } | Op::Delete { present, .. } => {
                 Op::Delete { key: masquerade::Key, present: known(present) }

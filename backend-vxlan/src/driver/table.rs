@@ -93,7 +93,7 @@ impl VxlanDriver {
         let pods = Interfaces::observe(&mut self.socket)?;
         let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
         for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
-            found.add(key.into(), Object::Pod(object));
+            found.add(key.into(), Object::Pod(object.into()));
         }
         let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
         for route in routes.iter().filter(|route| !of_pod(route)) {
@@ -348,18 +348,18 @@ impl VxlanDriver {
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
     let known = |present: &Known<Object>| match present {
         Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present(object.clone()),
+        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
         Known::Present(_) | Known::Unknown => Known::Unknown,
     };
     match op {
         Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
             let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: object.clone() })
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
         }
         Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
             let metric = Route::new(*destination).metric;
             let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: object.clone() })
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
         }
         Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
             let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };

@@ -28,6 +28,8 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const PODS: usize = 110;
 const PEERS: u32 = 5_000;
+/// After this long an agent has given back what a burst left free: it looks every 10 s.
+const SETTLED: Duration = Duration::from_secs(25);
 
 fn main() -> Result<(), AnyError> {
     let programs = programs::release();
@@ -35,7 +37,7 @@ fn main() -> Result<(), AnyError> {
     let scenario = Scenario::standard().with(&one)?;
     let lab = Lab::start(scenario, &programs, &Registry::open()?, false, &AtomicBool::new(false))?;
     let node = &lab.nodes[0];
-    let mut table = Table::new(&["", "RSS MB", "of it anonymous MB", "processor s", "after s"]);
+    let mut table = Table::new(&["", "RSS MB", "of it anonymous MB", "most so far MB", "processor s", "after s"]);
     measure(&mut table, "agent, empty", node, Duration::ZERO)?;
     let start = Instant::now();
     let pods = (0..PODS).map(|number| attach(node, number)).collect::<Result<Vec<_>, _>>()?;
@@ -53,7 +55,9 @@ fn main() -> Result<(), AnyError> {
         }
         std::thread::park_timeout(Duration::from_millis(100));
     }
-    measure(&mut table, "110 pods, 5,000 peers with 10,000 blocks", node, start.elapsed())?;
+    measure(&mut table, "110 pods, 5,000 peers with 10,000 blocks, at once", node, start.elapsed())?;
+    std::thread::sleep(SETTLED);
+    measure(&mut table, "the same, settled", node, start.elapsed())?;
     println!("{table}");
     drop(pods);
     Ok(())
@@ -121,6 +125,7 @@ fn measure(table: &mut Table, what: &str, node: &Node, after: Duration) -> Resul
         what.to_owned(),
         format!("{:.1}", kilobytes("VmRSS:") / 1024.0),
         format!("{:.1}", kilobytes("RssAnon:") / 1024.0),
+        format!("{:.1}", kilobytes("VmHWM:") / 1024.0),
         String::from_utf8_lossy(&processor.stdout).trim().to_owned(),
         format!("{:.1}", after.as_secs_f64()),
     ]);

@@ -3,11 +3,11 @@
 use super::{ClusterProblem, PeerTable};
 use crate::backend::NetworkChange;
 use crate::ipam::IpamError;
-use crate::ipam::pools::{IpBlockSpec, IpPool, block_key};
+use crate::ipam::pools::{IpBlockSpec, IpPool, block_key, block_of};
 use crate::model::{NodeName, Peer};
 use crate::store::resources::Node;
 use crate::store::{Event, InvalidObject, Kind, Object, ObjectKey};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -191,26 +191,12 @@ fn invalid(object: &Object, error: &IpamError) -> InvalidObject {
     }
 }
 
-/// The block of a key: the way back from [`block_key`], so that no table of names is needed.
-fn block_of(key: &ObjectKey) -> Option<IpNet> {
-    let parts: Vec<&str> = key.name.split('-').collect();
-    let (length, address) = parts.split_last()?;
-    let length = length.parse().ok()?;
-    let block = match address.len() {
-        4 => IpNet::V4(Ipv4Net::new(address.join(".").parse().ok()?, length).ok()?),
-        8 => IpNet::V6(Ipv6Net::new(address.join(":").parse().ok()?, length).ok()?),
-        _ => return None,
-    };
-    (block_key(block) == *key).then_some(block)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::{Change, Item};
     use crate::model::{Encapsulation, NetworkItem, NetworkKey};
     use crate::store::{List, Version};
-    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn put(value: Value) -> Event {
@@ -320,17 +306,5 @@ mod tests {
         let second = puts(&mut view);
         let [NetworkItem::Block(block)] = &second[..] else { panic!("{second:?}") };
         assert_eq!((block.node_address, block.pool.as_deref(), first[0].key()), (address, Some("p"), second[0].key()));
-    }
-
-    proptest! {
-        #[test]
-        fn a_blocks_key_leads_back_to_the_block(v6: bool, bits: u128, length in 0..=128_u8) {
-            let block = if v6 {
-                IpNet::V6(Ipv6Net::new(bits.into(), length).unwrap())
-            } else {
-                IpNet::V4(Ipv4Net::new((bits as u32).into(), length % 33).unwrap())
-            };
-            prop_assert_eq!(block_of(&block_key(block.trunc())), Some(block.trunc()));
-        }
     }
 }

@@ -330,12 +330,19 @@ impl Query {
     /// Whether an object is asked for.
     #[must_use]
     pub fn matches(&self, object: &Object) -> bool {
-        self.kind == object.key.kind
-            && self.namespace.as_ref().is_none_or(|namespace| object.key.namespace.as_ref() == Some(namespace))
+        self.matches_key(&object.key)
             && self
                 .node
                 .as_ref()
                 .is_none_or(|node| object.field("spec.nodeName").and_then(Value::as_str) == Some(&**node))
+    }
+}
+
+impl Query {
+    /// Whether an object of this name may be asked for.
+    pub(super) fn matches_key(&self, key: &ObjectKey) -> bool {
+        self.kind == key.kind
+            && self.namespace.as_ref().is_none_or(|namespace| key.namespace.as_ref() == Some(namespace))
     }
 }
 

@@ -19,7 +19,7 @@ use cni_core::backend::{OpenRequest, Parts, Registry};
 use cni_core::ipam::LeaseStore;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
-use net_linux::marks;
+use net_linux::{heap, marks};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -194,6 +194,7 @@ async fn reap(inner: Arc<Inner>) {
 }
 
 /// Leaks, tombstones beside a living agent, another underlay, a Node that somebody changed: of most no event tells.
+/// Also gives back what bursts of events left free in the heap.
 async fn look(inner: Arc<Inner>) {
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -206,6 +207,7 @@ async fn look(inner: Arc<Inner>) {
                 inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
                 inner.take_node_addresses().await;
                 inner.ipam.maintain().await;
+                heap::give_back();
             }
             // Peers send to the old address until they are told.
             () = addresses.changed() => {}

@@ -1,29 +1,17 @@
 //! What this node knows of the cluster's pools and blocks. Never asks the store: others bring what it says.
 
-use super::block::{IpBlockSpec, block_key};
+use super::block::{IpBlockSpec, block_of};
+use super::seen::{SeenBlock, Stamp};
 use super::spec::{IpPool, family, refuse_overlaps};
 use crate::ipam::segment::SegmentSpec;
 use crate::ipam::{AddressRange, AssignRequest, Family, IpamError};
 use crate::model::NodeName;
-use crate::store::{Object, Version};
+use crate::store::{Object, ObjectKey};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// A block as it was last read.
-#[derive(Debug, Clone)]
-pub(super) struct SeenBlock {
-    pub(super) spec: IpBlockSpec,
-    pub(super) object: Arc<Object>,
-}
-
-impl SeenBlock {
-    pub(super) fn version(&self) -> Option<&Version> {
-        self.object.metadata.resource_version.as_ref()
-    }
-}
 
 /// Pools, blocks and this node's labels.
 #[derive(Debug)]
@@ -33,10 +21,10 @@ pub(super) struct View {
     pub(super) pools: BTreeMap<Arc<str>, Arc<IpPool>>,
     pub(super) blocks: BTreeMap<IpNet, SeenBlock>,
     /// The uids of blocks that we deleted, until the watch says so, too: events from before come late.
-    deleted: BTreeMap<Arc<str>, String>,
+    deleted: BTreeMap<Arc<str>, Box<str>>,
     /// Blocks that are being given back, as they were when that began. Whether our write is done is not known before the
     /// store shows a later state, so nothing is given from them until then.
-    leaving: BTreeMap<IpNet, Arc<Object>>,
+    leaving: BTreeMap<IpNet, Stamp>,
     /// Objects that could not be read, by name, with the reason: for people.
     pub(super) broken: BTreeMap<String, IpamError>,
 }
@@ -87,14 +75,14 @@ impl View {
     ///
     /// A watch may bring an old state after our own write. To believe it would be to give addresses that we have given
     /// back, so the store's count of changes decides.
-    pub(super) fn put_block(&mut self, object: &Arc<Object>) -> Option<IpNet> {
+    pub(super) fn put_block(&mut self, object: &Object) -> Option<IpNet> {
         let name = &object.key.name;
-        let uid = object.metadata.uid.as_ref();
-        if uid.is_some() && self.deleted.get(name) == uid {
+        let stamp = Stamp::of(object);
+        if stamp.uid.is_some() && self.deleted.get(name) == stamp.uid.as_ref() {
             return None;
         }
         self.deleted.remove(name);
-        let spec = match IpBlockSpec::from_object(object) {
+        let mut spec = match IpBlockSpec::from_object(object) {
             Ok(spec) => spec,
             Err(error) => {
                 self.broken.insert(format!("block {name}"), error);
@@ -103,30 +91,26 @@ impl View {
         };
         self.broken.remove(&format!("block {name}"));
         let cidr = spec.cidr;
-        let is_older = |seen: &SeenBlock| {
-            let (old, new) = (&seen.object.metadata, &object.metadata);
-            old.uid == new.uid && new.generation < old.generation
-        };
-        if self.blocks.get(&cidr).is_some_and(is_older) {
+        if self.blocks.get(&cidr).is_some_and(|seen| seen.stamp.is_after(&stamp)) {
             return None;
         }
-        let is_later = |began: &Arc<Object>| {
-            let (old, new) = (&began.metadata, &object.metadata);
-            old.uid != new.uid || new.generation > old.generation
-        };
-        if self.leaving.get(&cidr).is_some_and(is_later) {
+        if self.leaving.get(&cidr).is_some_and(|began| !stamp.is_at_most(began)) {
             self.leaving.remove(&cidr);
         }
-        self.blocks.insert(cidr, SeenBlock { spec, object: object.clone() });
+        // One name for the thousands of blocks of a pool.
+        if let Some((pool, _)) = self.pools.get_key_value(&spec.pool) {
+            spec.pool = pool.clone();
+        }
+        self.blocks.insert(cidr, SeenBlock::new(spec, object));
         Some(cidr)
     }
 
     /// Takes that a block is gone.
-    pub(super) fn delete_block(&mut self, name: &str) -> Option<IpNet> {
-        self.broken.remove(&format!("block {name}"));
-        self.deleted.remove(name);
-        let cidr = self.blocks.values().find(|block| &*block.object.key.name == name)?.spec.cidr;
-        self.blocks.remove(&cidr);
+    pub(super) fn delete_block(&mut self, key: &ObjectKey) -> Option<IpNet> {
+        self.broken.remove(&format!("block {}", key.name));
+        self.deleted.remove(&key.name);
+        let cidr = block_of(key)?;
+        self.blocks.remove(&cidr)?;
         self.leaving.remove(&cidr);
         Some(cidr)
     }
@@ -135,14 +119,14 @@ impl View {
     pub(super) fn deleted_block(&mut self, seen: &SeenBlock) {
         self.blocks.remove(&seen.spec.cidr);
         self.leaving.remove(&seen.spec.cidr);
-        if let Some(uid) = &seen.object.metadata.uid {
-            self.deleted.insert(seen.object.key.name.clone(), uid.clone());
+        if let Some(uid) = &seen.stamp.uid {
+            self.deleted.insert(seen.key().name, uid.clone());
         }
     }
 
     /// Gives nothing from a block any more, until the store shows a later state of it.
     pub(super) fn leave(&mut self, seen: &SeenBlock) {
-        self.leaving.insert(seen.spec.cidr, seen.object.clone());
+        self.leaving.insert(seen.spec.cidr, seen.stamp.clone());
     }
 
     /// Whether nothing is given from a block.
@@ -175,7 +159,7 @@ impl View {
             .spec
             .claims_of(&self.node)
             .map(|range| SegmentSpec {
-                pool: block.spec.pool.as_str().into(),
+                pool: block.spec.pool.clone(),
                 subnet: cidr,
                 range,
                 reserved: reserved.clone(),
@@ -402,13 +386,4 @@ fn nth_block(pool: &IpPool, index: u128) -> Option<IpNet> {
     let shift = u32::from(family.bits() - pool.block_size);
     let bits = to_bits(pool.cidr.network()).checked_add(index.checked_shl(shift)?)?;
     IpNet::new(from_bits(family, bits), pool.block_size).ok()
-}
-
-/// The object that a step writes: what is unknown to us in an old object stays.
-pub(super) fn object_of(spec: &IpBlockSpec, old: Option<&Object>) -> Result<Object, IpamError> {
-    let mut object = old.cloned().unwrap_or_else(|| Object::new(block_key(spec.cidr)));
-    object
-        .set("spec", spec)
-        .map_err(|error| IpamError::invalid(format!("block {}", spec.cidr), "spec", error.to_string()))?;
-    Ok(object)
 }

@@ -20,6 +20,7 @@ use std::net::IpAddr;
 const ALIAS_ID: &str = "vxlan-backend";
 
 /// All devices of the namespace.
+#[derive(Default)]
 pub(super) struct Devices {
     links: Vec<Link>,
     by_name: HashMap<String, usize>,

@@ -194,8 +194,9 @@ impl VxlanDriver {
 
     /// Writes objects of the kernel's tables in one batch.
     pub(super) fn write_tables(&mut self, ops: &[(usize, &Op<Key, Object>)], results: &mut HashMap<usize, Result<()>>) {
-        let devices = match self.devices() {
-            Ok(devices) => devices,
+        // A node has as many links as pods, so they are not read for the pods' own objects.
+        let devices = match ops.iter().any(|(_, op)| names_device(op)).then(|| self.devices()).transpose() {
+            Ok(devices) => devices.unwrap_or_default(),
             Err(error) => {
                 results.extend(ops.iter().map(|(index, _)| (*index, Err(error.clone()))));
                 return;
@@ -366,6 +367,14 @@ fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
             Some(Op::Delete { key, present: known(present) })
         }
         _ => None,
+    }
+}
+
+/// Whether the devices have to be known to write an op.
+fn names_device(op: &Op<Key, Object>) -> bool {
+    match op {
+        Op::Put { .. } => pod_op(op).is_none(),
+        Op::Delete { key, .. } => matches!(key, Key::Address(..) | Key::Fdb(..) | Key::Neighbour(..)),
     }
 }
 

@@ -114,14 +114,19 @@ async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError
     // After we listen: a DEL that finds nobody listening writes its tombstone before it looks again.
     let buried = node.bury().await;
     tracing::info!(socket = %config.socket.display(), buried, "ready");
-    let stop = async {
+    let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("ending; pods keep their network");
     };
-    server.serve(stop).await;
+    // As a task: the thread that waits for the runtime is none of its workers, and each connection would have to be
+    // carried over.
+    let served = tokio::spawn(server.serve(stop)).await;
+    if let Some(panic) = served.err().and_then(|ended| ended.try_into_panic().ok()) {
+        std::panic::resume_unwind(panic);
+    }
     Ok(())
 }
 

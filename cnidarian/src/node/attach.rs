@@ -1,11 +1,14 @@
 //! ADD, DEL and CHECK of one endpoint. Never leaves a half: what fails is undone before the error is returned.
 //!
 //! ```text
-//!  ADD   refuse what can be refused -> lease + record (one transaction) -> veth -> stage, commit -> answer
+//!  ADD   refuse what can be refused -> addresses set aside -+-> lease + record durable (one transaction) -+-> answer
+//!                                                           +-> veth -> stage, commit --------------------+
 //!  DEL   stage, commit (route gone) -> link down and doomed -> lease and record released -> answer -> device dies after
 //! ```
 //!
-//! Killed at any point: a record without a veth, or a veth without a record, is what the next start finds and cleans.
+//! The disk and the kernel work at the same time, and ADD answers when both are done: what was answered is durable.
+//! Killed at any point: a record without a veth, or a veth without a record, is what the next start finds and cleans
+//! before it gives any address away.
 //! An attachment whose ADD was finished keeps its kernel objects over a restart, whoever is running.
 
 use super::error::NodeError;
@@ -22,6 +25,8 @@ use net_linux::netns::NetNs;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// What is to be attached.
 #[derive(Debug, Clone)]
@@ -75,6 +80,18 @@ impl AttachRequest {
     }
 }
 
+/// An endpoint of which nothing but its name is known.
+fn nothing_known(id: &EndpointId) -> Endpoint {
+    Endpoint {
+        id: id.clone(),
+        pod: None,
+        host_interface: marks::host_interface(id),
+        host_mac: MacAddr::from_name(&format!("host {id}")),
+        pod_mac: MacAddr::from_name(&format!("pod {id}")),
+        addresses: Vec::new(),
+    }
+}
+
 impl Inner {
     pub(super) async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NodeError> {
         let id = &request.endpoint;
@@ -93,12 +110,11 @@ impl Inner {
             // The container's namespace is gone: what is left of it here goes first.
             self.undo(&earlier.endpoint).await?;
         }
-        let record = self.reserve(request).await?;
-        match self.build(request, &record).await {
-            Ok(()) => Ok(record.attachment()),
+        match self.make(request).await {
+            Ok(record) => Ok(record.attachment()),
             Err(error) => {
                 tracing::warn!(endpoint = %id, %error, "ADD failed; undoing it");
-                if let Err(left) = self.undo(&record.endpoint).await {
+                if let Err(left) = self.undo(&nothing_known(id)).await {
                     tracing::error!(endpoint = %id, error = %left, "could not undo all of it; DEL or the next start will");
                 }
                 Err(error)
@@ -106,18 +122,15 @@ impl Inner {
         }
     }
 
-    /// Durable addresses and record.
-    async fn reserve(&self, request: &AttachRequest) -> Result<Record, NodeError> {
+    /// Lease, record and kernel objects. Ends when each of them is there or has failed.
+    async fn make(&self, request: &AttachRequest) -> Result<Record, NodeError> {
         let id = &request.endpoint;
-        let record = |addresses: Vec<IpAddr>| Record {
+        let template = Record {
             version: 1,
             endpoint: Endpoint {
-                id: id.clone(),
                 pod: request.pod.clone(),
-                host_interface: marks::host_interface(id),
-                host_mac: MacAddr::from_name(&format!("host {id}")),
                 pod_mac: request.mac.unwrap_or_else(|| MacAddr::from_name(&format!("pod {id}"))),
-                addresses,
+                ..nothing_known(id)
             },
             network: request.network.clone(),
             mtu_bytes: request.mtu_bytes.unwrap_or(self.pod_mtu_bytes),
@@ -125,41 +138,55 @@ impl Inner {
             delegated: !request.assigned.is_empty(),
             attached_unix_ms: unix_ms(SystemTime::now()),
         };
-        if request.assigned.is_empty() {
-            let pod = self.cluster.pod(request.pod.as_ref()).await?;
-            let template = record(Vec::new());
-            let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
-            let leases = self.ipam.assign(template.clone(), wanted, pod.hints.pools, pod.namespace_labels).await?;
-            let record = template.with(&leases);
+        if template.delegated {
+            return self.make_delegated(request, template).await;
+        }
+        let pod = self.cluster.pod(request.pod.as_ref()).await?;
+        let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
+        let (tell, told) = oneshot::channel();
+        let (kernel, records, netns) = (self.kernel.clone(), self.records.clone(), request.netns.clone());
+        let chosen = move |record: Record| {
             // No lease speaks for what another IPAM plugin gave.
-            if let Some((address, holder)) = self.records.holder(&record.endpoint.addresses, id) {
-                self.ipam.release(id).await?;
-                return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
-            }
-            self.records.insert(record.clone());
-            return Ok(record);
-        }
-        if let Some((address, holder)) = self.records.holder(&request.assigned, id) {
-            return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
-        }
+            let claimed = records.claim(record.clone());
+            let begun = claimed.map(|()| (kernel.begin_attach(netns, record.link()), record));
+            let _nobody_waits_when_the_node_closes = tell.send(begun);
+        };
+        let durable = self.ipam.assign(template, wanted, pod.hints.pools, pod.namespace_labels, chosen);
+        let built = async {
+            // The error says no more than that `durable` has one.
+            let (link, record) = told.await.map_err(|_| NodeError::Closing)??;
+            self.build(link, &record).await.map(|()| record)
+        };
+        let (durable, built) = tokio::join!(durable, built);
+        durable?;
+        built
+    }
+
+    /// The same with addresses of another IPAM plugin: a record, no lease.
+    async fn make_delegated(&self, request: &AttachRequest, template: Record) -> Result<Record, NodeError> {
+        let id = &request.endpoint;
         for address in &request.assigned {
             if let Some(holder) = self.cluster.holder(*address) {
                 let detail = format!("has {address}, which {holder}; correct the range of the IPAM plugin");
                 return Err(backend::Error::invalid(format!("endpoint {id}"), "addresses", detail).into());
             }
         }
-        let record = record(request.assigned.clone());
-        self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]).await?;
-        self.records.insert(record.clone());
-        Ok(record)
+        let mut record = template;
+        record.endpoint.addresses.clone_from(&request.assigned);
+        self.records.claim(record.clone())?;
+        let durable = self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]);
+        let link = self.kernel.begin_attach(request.netns.clone(), record.link());
+        let (durable, built) = tokio::join!(durable, self.build(link, &record));
+        durable?;
+        built.map(|()| record)
     }
 
-    async fn build(&self, request: &AttachRequest, record: &Record) -> Result<(), NodeError> {
-        let endpoint = &record.endpoint;
-        self.kernel.attach(request.netns.clone(), record.link()).await?;
-        let item = NetworkItem::Endpoint(endpoint.clone());
-        self.datapath.change(vec![Change::Put(item)], NetworkKey::Endpoint(endpoint.id.clone())).await?;
-        Ok(())
+    /// The kernel's part, whose link was begun.
+    async fn build(&self, link: JoinHandle<Result<(), NodeError>>, record: &Record) -> Result<(), NodeError> {
+        link.await.unwrap_or(Err(NodeError::Closing))?;
+        let item = NetworkItem::Endpoint(record.endpoint.clone());
+        let key = NetworkKey::Endpoint(record.endpoint.id.clone());
+        Ok(self.datapath.change(vec![Change::Put(item)], key).await?)
     }
 
     pub(super) async fn detach(&self, id: &EndpointId) -> Result<(), NodeError> {
@@ -169,17 +196,7 @@ impl Inner {
 
     /// DEL, for a caller that holds the endpoint.
     pub(super) async fn detach_held(&self, id: &EndpointId) -> Result<(), NodeError> {
-        let endpoint = self.records.get(id).map_or_else(
-            || Endpoint {
-                id: id.clone(),
-                pod: None,
-                host_interface: marks::host_interface(id),
-                host_mac: MacAddr::from_name(&format!("host {id}")),
-                pod_mac: MacAddr::from_name(&format!("pod {id}")),
-                addresses: Vec::new(),
-            },
-            |record| record.endpoint.clone(),
-        );
+        let endpoint = self.records.get(id).map_or_else(|| nothing_known(id), |record| record.endpoint.clone());
         self.undo(&endpoint).await?;
         self.forget_tombstone(id).await
     }
@@ -188,9 +205,11 @@ impl Inner {
     pub(super) async fn undo(&self, endpoint: &Endpoint) -> Result<(), NodeError> {
         let key = NetworkKey::Endpoint(endpoint.id.clone());
         self.datapath.change(vec![Change::Remove(key.clone())], key).await?;
-        self.kernel.detach(endpoint.id.clone()).await?;
+        let (ipam, owner) = (self.ipam.clone(), endpoint.id.clone());
+        // The address is free only when nothing can use it.
+        let released = self.kernel.detach_then(endpoint.id.clone(), move || ipam.release_here(&owner)).await;
         self.reap.notify_one();
-        self.ipam.release(&endpoint.id).await?;
+        released?;
         if self.records.get(&endpoint.id).is_some_and(|record| record.delegated) {
             self.journal(vec![LeaseOp::DeleteEndpoint(endpoint.id.clone())]).await?;
         }

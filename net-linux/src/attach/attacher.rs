@@ -54,9 +54,7 @@ impl Attacher {
             created => created,
         };
         let host_index = host_index.map_err(AttachError::netlink(&request.id))?;
-        let entered = namespace.run(|| pod::set_up(request));
-        let pod_index = entered.map_err(|source| AttachError::Namespace { id: request.id.clone(), source }).flatten();
-        let pod_index = pod_index.inspect_err(|_| self.remove(host_index))?;
+        let pod_index = pod::set_up(namespace, request).inspect_err(|_| self.remove(host_index))?;
         Ok(Attachment {
             id: request.id.clone(),
             host_interface: request.host_interface(),
@@ -116,12 +114,9 @@ impl Attacher {
             }
             in_the_way.push(link.index);
         }
-        let inside = namespace.run(|| {
-            let mut socket = Socket::route()?;
-            Link::get(&mut socket, &LinkId::Name(request.id.interface()))
-        });
-        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
-        if let Some(link) = inside.map_err(&failed)? {
+        let mut inside = pod::socket(namespace, request)?;
+        let link = Link::get(&mut inside, &LinkId::Name(request.id.interface()));
+        if let Some(link) = link.map_err(&failed)? {
             match self.abandoned_other_end(&link).map_err(&failed)? {
                 Some(index) => in_the_way.push(index),
                 None => return Err(AttachError::InterfaceExists { id: request.id.clone() }),
@@ -234,7 +229,7 @@ impl Attacher {
         let failed = AttachError::netlink(&request.id);
         let (mut found, host_index) = check::host(&mut self.socket, request).map_err(&failed)?;
         let inside = namespace.run(|| check::pod(request, host_index, listed));
-        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
+        let inside = inside.map_err(AttachError::namespace(&request.id))?;
         found.extend(inside.map_err(&failed)?);
         Ok(found)
     }

@@ -1,5 +1,6 @@
-//! The addresses behind services: of the pods that a selector finds, or of endpoint slices. Never their ports: policies that
-//! speak of services mean who is behind them. Whether an endpoint is ready does not count: it can be talked to.
+//! The addresses behind services: of the pods that a selector finds, or of endpoint slices. Never their ports:
+//! policies that speak of services mean who is behind them. Whether an endpoint is ready does not count: it can be
+//! talked to.
 
 use super::interner::Interner;
 use crate::policy::model::{Effect, LabelMap, Problem, Workload};

@@ -44,8 +44,8 @@ impl Lines {
         self.document.lines().position(is_content).map_or(1, |index| index as u64 + 1)
     }
 
-    /// The line of a field of the document, or of an item of the List that it is, from 1. Of what is not there, the line of
-    /// the nearest node around it.
+    /// The line of a field of the document, or of an item of the List that it is, from 1. Of what is not there,
+    /// the line of the nearest node around it.
     pub(super) fn find(&self, item: Option<usize>, path: &str) -> Option<u64> {
         let read = || serde_saphyr::from_str_with_options(&self.document, reading()).ok();
         let mut tree = self.tree.get_or_init(read).as_ref()?;

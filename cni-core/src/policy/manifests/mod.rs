@@ -24,8 +24,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// The line of a field: `spec.ingress[0].from[1]`, `metadata.labels[app]`. Of a field that is not there, the line of the
-    /// nearest one around it.
+    /// The line of a field: `spec.ingress[0].from[1]`, `metadata.labels[app]`. Of a field that is not there, the
+    /// line of the nearest one around it.
     #[must_use]
     pub fn line_of(&self, path: &str) -> u64 {
         self.document.find(self.item, path).map_or(self.line, |line| self.lines_before + line)
@@ -48,8 +48,8 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Reads files, and directories with all below them, in the order of their names. Of a directory only `.yaml`, `.yml` and
-    /// `.json` files that are not hidden; a file that is named itself may be called anything.
+    /// Reads files, and directories with all below them, in the order of their names. Of a directory only `.yaml`,
+    /// `.yml` and `.json` files that are not hidden; a file that is named itself may be called anything.
     ///
     /// # Errors
     /// [`Error::Io`]: a file or directory cannot be read.

@@ -36,6 +36,9 @@ pub const POLICY_PASSED: u32 = 0x0010_0000;
 /// See [`POLICY_PASSED`].
 pub const POLICY_DECIDED: u32 = 0x0020_0000;
 
+/// The bit of a connection's mark that says: it was let in, and policy denies it now. Its packets are dropped.
+pub const CONNECTION_DENIED: u32 = 0x0020_0000;
+
 /// The NFLOG group of denied packets, where the configuration names none.
 pub const POLICY_LOG_GROUP: u16 = 203;
 

@@ -86,8 +86,7 @@ impl Compiler {
                 (_, Walk::Enforced) => "allow",
                 (_, Walk::Shadow) => "would-allow",
             };
-            let target =
-                LogTarget::Group { group: self.config.log.group, snap_bytes: LOG_BYTES, queue_threshold: 0 };
+            let target = LogTarget::Group { group: self.config.log.group, snap_bytes: LOG_BYTES, queue_threshold: 0 };
             program = program.log(Log { prefix: Some(format!("{word} {tag}")), target });
         }
         match (action, walk) {
@@ -146,4 +145,3 @@ fn wrong_member(set: &Set, member: &Member) -> Error {
 fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
-

@@ -67,7 +67,9 @@ mod tests {
         assert_eq!(Config::from_json(&json!({})).unwrap(), Config::default());
         let read = Config::from_json(&json!({ "log": { "group": 7, "what": "all" } })).unwrap();
         assert_eq!(read.log, LogConfig { group: 7, what: LogWhat::All });
-        for wrong in [json!({ "logs": {} }), json!({ "log": { "group": 70_000 } }), json!({ "log": { "what": "some" } })] {
+        for wrong in
+            [json!({ "logs": {} }), json!({ "log": { "group": 70_000 } }), json!({ "log": { "what": "some" } })]
+        {
             let error = Config::from_json(&wrong).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
         }

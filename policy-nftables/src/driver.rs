@@ -5,12 +5,14 @@ mod write;
 
 use crate::compile::Compiler;
 use crate::config::Config;
+use crate::connections::Touched;
 use crate::object::{Key, Object};
 use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::NodeContext;
 use cni_core::policy::program::PolicyItem;
 use net_linux::nft::Nft;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use read::observe;
 
@@ -19,6 +21,7 @@ pub struct PolicyDriver {
     compiler: Compiler,
     capabilities: Capabilities,
     nft: Nft,
+    touched: Arc<Mutex<Touched>>,
 }
 
 impl PolicyDriver {
@@ -27,7 +30,13 @@ impl PolicyDriver {
     /// # Errors
     /// No netlink socket can be had.
     pub fn open(config: &Config, capabilities: Capabilities) -> Result<Self> {
-        Ok(Self { compiler: Compiler::new(*config), capabilities, nft: Nft::open()? })
+        let touched = Arc::new(Mutex::new(Touched::at_start()));
+        Ok(Self { compiler: Compiler::new(*config), capabilities, nft: Nft::open()?, touched })
+    }
+
+    /// What the driver's writes mean for connections that are open already.
+    pub(crate) fn touched(&self) -> Arc<Mutex<Touched>> {
+        self.touched.clone()
     }
 
     /// The netlink port that our own changes carry, for a drift watch.
@@ -64,11 +73,16 @@ impl Driver for PolicyDriver {
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
-        Ok(observe(&mut self.nft)?)
+        let objects = observe(&mut self.nft)?;
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).observed(&objects);
+        Ok(objects)
     }
 
     async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
-        self.write(batch)
+        let results = self.write(batch);
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|op| touched.wrote(op));
+        results
     }
 }
 

@@ -18,16 +18,20 @@
 //! | [`compile`] | items to kernel objects, pure |
 //! | [`object`] | the kernel objects: keys, contents, order |
 //! | [`driver`] | the objects in the kernel |
+//! | [`verdict`] | what the kernel would say to the first packet of a connection |
+//! | [`connections`] | open connections after a change |
 //! | [`probe`](mod@probe) | what this kernel can do |
 
 #![forbid(unsafe_code)]
 
 pub mod compile;
 pub mod config;
+pub mod connections;
 pub mod driver;
 mod engine;
 pub mod names;
 pub mod object;
 pub mod probe;
+pub mod verdict;
 
 pub use engine::{clear, open};

@@ -90,7 +90,14 @@ pub(crate) fn policy_chain(id: &ChainId, walk: Walk) -> Name {
     }
     shown.push_str(&plain(&object.name));
     shown.truncate(MOST_NAME_BYTES);
-    let exact = format!("{} {} {:?} {} {}", object.kind.api_version(), object.kind, object.namespace, object.name, id.policy.part);
+    let exact = format!(
+        "{} {} {:?} {} {}",
+        object.kind.api_version(),
+        object.kind,
+        object.namespace,
+        object.name,
+        id.policy.part
+    );
     let letter = if walk == Walk::Shadow { 'q' } else { 'p' };
     name(&format!("{PREFIX}{letter}-{}-{shown}-{:08x}", short(id.direction), hash(exact.as_bytes()) >> 32))
 }
@@ -148,9 +155,7 @@ pub(crate) fn set_of(id: &Name) -> Option<nft::Set> {
         _ => match text.strip_prefix("pol-set-")?.as_bytes() {
             [b'a', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit)]),
             [b'n', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit)]).interval(),
-            [b'p', digit @ (b'4' | b'6'), b'-', ..] => {
-                set(&[address(*digit), Field::InetProto, Field::InetService])
-            }
+            [b'p', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit), Field::InetProto, Field::InetService]),
             _ => return None,
         },
     })

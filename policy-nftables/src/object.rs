@@ -103,6 +103,7 @@ fn shown(set: &Name, bytes: &[u8]) -> String {
     };
     let plain = match set.as_str() {
         names::FROM | names::TO => Some(text(bytes)),
+        names::PORTED | names::ICMP => bytes.first().map(u8::to_string),
         "pol-own4" | "pol-own6" => {
             bytes.split_at_checked(16).and_then(|(name, rest)| Some(format!("{} . {}", text(name), address(rest)?)))
         }

@@ -14,9 +14,7 @@ pub fn probe(config: &Config) -> Capabilities {
     let capabilities = Capabilities::default();
     match refusal(config) {
         None => capabilities.with(Capability::Policy).with(Capability::SurvivesAgent),
-        Some(reason) => {
-            capabilities.without(Capability::Policy, &reason).without(Capability::SurvivesAgent, &reason)
-        }
+        Some(reason) => capabilities.without(Capability::Policy, &reason).without(Capability::SurvivesAgent, &reason),
     }
 }
 

@@ -82,10 +82,13 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
     })
 }
 
-fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 3] {
+fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 4] {
+    let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
+    let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
     // An interface without a program is a pod that is not ready, or no longer there.
     let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
     [
+        rule(cut, "denied since it was opened"),
         rule(
             Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED)).verdict(Verdict::Accept),
             "established or related",

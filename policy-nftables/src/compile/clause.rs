@@ -58,9 +58,11 @@ pub(super) fn program(clause: &Clause, direction: Direction, objects: &mut Objec
 pub(super) fn own_node(program: Program, direction: Direction, own: bool) -> Program {
     let flags = if direction == Direction::Egress { FIB_DESTINATION } else { FIB_SOURCE };
     let op = if own { Cmp::Eq } else { Cmp::Ne };
-    program
-        .then(Expr::Fib { dreg: Reg::A, result: FibResult::AddressType, flags })
-        .then(Expr::Cmp { sreg: Reg::A, op, value: RTN_LOCAL.to_ne_bytes().to_vec() })
+    program.then(Expr::Fib { dreg: Reg::A, result: FibResult::AddressType, flags }).then(Expr::Cmp {
+        sreg: Reg::A,
+        op,
+        value: RTN_LOCAL.to_ne_bytes().to_vec(),
+    })
 }
 
 /// The family that all conditions agree on; `None` when they do not.
@@ -77,12 +79,8 @@ fn family(clause: &Clause) -> Option<Option<Family>> {
 
 /// Conditions on the protocol, also those that ports and ICMP messages imply; `None` when they contradict each other.
 fn protocols(clause: &Clause, mut program: Program) -> Option<Program> {
-    let ports = [
-        &clause.source_ports,
-        &clause.not_source_ports,
-        &clause.destination_ports,
-        &clause.not_destination_ports,
-    ];
+    let ports =
+        [&clause.source_ports, &clause.not_source_ports, &clause.destination_ports, &clause.not_destination_ports];
     let (ports, icmp) = (ports.iter().any(|ports| ports.is_some()), clause.icmp.is_some() || clause.not_icmp.is_some());
     let is_icmp = |protocol| [Protocol::ICMP, Protocol::ICMPV6].contains(&protocol);
     match clause.protocol {
@@ -148,8 +146,10 @@ fn ports(
             to: bytes(*last),
         })),
         several => {
-            let exact: Vec<u8> =
-                several.iter().flat_map(|range| [range.first.to_be_bytes(), range.last.to_be_bytes()].concat()).collect();
+            let exact: Vec<u8> = several
+                .iter()
+                .flat_map(|range| [range.first.to_be_bytes(), range.last.to_be_bytes()].concat())
+                .collect();
             let set = names::ports(&exact);
             objects.push((Key::Set(set.clone()), Object::Set { intact: true }));
             for range in several {

@@ -18,9 +18,7 @@ use cni_core::model::InterfaceName;
 use cni_core::policy::model::{Action, Direction, TierEnd};
 use cni_core::policy::program::{DirectionProgram, EndpointProgram, TierProgram};
 use net_linux::marks;
-use net_linux::nft::{
-    self, Cmp, Data, Expr, MetaKey, Name, Program, Reg, Verdict, address_bytes, interface_bytes,
-};
+use net_linux::nft::{self, Cmp, Data, MetaKey, Name, Program, Verdict, address_bytes, interface_bytes};
 
 const BOTH: u32 = marks::POLICY_PASSED | marks::POLICY_DECIDED;
 
@@ -47,7 +45,10 @@ fn check(program: &EndpointProgram) -> Result<()> {
     let object = format!("policy of endpoint {}", program.endpoint);
     let interface = program.host_interface.as_str();
     if !interface.starts_with(marks::HOST_INTERFACE_PREFIX) {
-        let detail = format!("{interface} does not begin with {:?}: its packets are not looked at", marks::HOST_INTERFACE_PREFIX);
+        let detail = format!(
+            "{interface} does not begin with {:?}: its packets are not looked at",
+            marks::HOST_INTERFACE_PREFIX
+        );
         return Err(Error::invalid(object, "hostInterface", detail));
     }
     if !interface.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
@@ -104,7 +105,7 @@ fn walk(
             rules.push(rule(Program::new().verdict(Verdict::Jump(chain)), &format!("tier {}", tier.tier)));
         }
         if walk == Walk::Shadow {
-            rules.push(rule(marked(marks::POLICY_DECIDED).verdict(Verdict::Return), "decided"));
+            rules.push(rule(Program::new().mark_any(marks::POLICY_DECIDED).verdict(Verdict::Return), "decided"));
         }
         if tier.end == TierEnd::Deny {
             let tag = names::end_tag(&tier.tier, direction, interface.as_str());
@@ -129,7 +130,7 @@ fn tier_chain(tier: &TierProgram, direction: Direction, walk: Walk, objects: &mu
             let mut rules = Vec::new();
             for (index, (policy, id)) in several.iter().zip(&tier.chains).enumerate() {
                 if index > 0 {
-                    rules.push(rule(marked(BOTH).verdict(Verdict::Return), "passed or decided"));
+                    rules.push(rule(Program::new().mark_any(BOTH).verdict(Verdict::Return), "passed or decided"));
                 }
                 let jump = Program::new().verdict(Verdict::Jump(policy.clone()));
                 rules.push(rule(jump, &id.to_string()));
@@ -138,14 +139,6 @@ fn tier_chain(tier: &TierProgram, direction: Direction, walk: Walk, objects: &mu
             Some(chain)
         }
     }
-}
-
-/// One of these bits is set.
-fn marked(bits: u32) -> Program {
-    Program::new()
-        .then(Expr::Meta { key: MetaKey::Mark, dreg: Reg::A })
-        .then(Expr::Bitwise { sreg: Reg::A, dreg: Reg::A, mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] })
-        .then(Expr::Cmp { sreg: Reg::A, op: Cmp::Ne, value: vec![0; 4] })
 }
 
 fn forget(bits: u32) -> RuleObject {

@@ -28,9 +28,11 @@ fn objects(contents: TableContents) -> Vec<(Key, Object)> {
         // A name that we do not use has no form that it could miss.
         let intact = names::set_of(&name).is_none_or(|wanted| wanted == set);
         if intact {
-            objects.extend(elements.into_iter().map(|element| {
-                (Key::Element(name.clone(), element.key), Object::Element(element.data))
-            }));
+            objects.extend(
+                elements
+                    .into_iter()
+                    .map(|element| (Key::Element(name.clone(), element.key), Object::Element(element.data))),
+            );
         }
         objects.push((Key::Set(name), Object::Set { intact }));
     }

@@ -5,9 +5,7 @@ use super::{PolicyDriver, key_of, unanswered};
 use crate::names;
 use crate::object::{Key, Object, RuleObject};
 use cni_core::backend::{Error, Known, Op, Result};
-use net_linux::nft::{
-    self, BaseChain, Batch, Chain, Element, Name, Nft, NftError, Refusal, Rule, Stored, Table,
-};
+use net_linux::nft::{self, BaseChain, Batch, Chain, Element, Name, Nft, NftError, Refusal, Rule, Stored, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Write = Op<Key, Object>;
@@ -19,11 +17,21 @@ impl PolicyDriver {
         let unknown = |op: &Write| matches!(present_of(op), Known::Unknown);
         let look = batch.iter().any(unknown);
         self.write_some(batch, (0..batch.len()).collect(), look, &mut results);
-        results.into_iter().zip(batch).map(|(result, op)| result.unwrap_or_else(|| Err(unanswered(key_of(op))))).collect()
+        results
+            .into_iter()
+            .zip(batch)
+            .map(|(result, op)| result.unwrap_or_else(|| Err(unanswered(key_of(op)))))
+            .collect()
     }
 
     /// Writes these of the batch, in as few transactions as the kernel's refusals allow.
-    fn write_some(&mut self, batch: &[Write], mut todo: Vec<usize>, mut look: bool, results: &mut [Option<Result<()>>]) {
+    fn write_some(
+        &mut self,
+        batch: &[Write],
+        mut todo: Vec<usize>,
+        mut look: bool,
+        results: &mut [Option<Result<()>>],
+    ) {
         while !todo.is_empty() {
             let writes: Vec<&Write> = todo.iter().map(|index| &batch[*index]).collect();
             let error = match commit(&mut self.nft, &writes, look) {
@@ -155,12 +163,7 @@ struct Delta {
     adds: Vec<Element>,
 }
 
-fn build<'a>(
-    batch: &mut Batch,
-    writes: &[&Write],
-    present: impl Iterator<Item = Option<&'a Object>>,
-    stored: &Rules,
-) {
+fn build<'a>(batch: &mut Batch, writes: &[&Write], present: impl Iterator<Item = Option<&'a Object>>, stored: &Rules) {
     let mut deltas: BTreeMap<&Name, Delta> = BTreeMap::new();
     let mut doomed: BTreeSet<&Name> = BTreeSet::new();
     for (op, present) in writes.iter().zip(present) {
@@ -226,11 +229,7 @@ fn put_chain(
 ) {
     let id = names::table().chain(name.clone());
     let chain = Chain { id: id.clone(), base: base.cloned(), comment: None };
-    let rule = |rule: &RuleObject| Rule {
-        chain: id.clone(),
-        exprs: rule.exprs.clone(),
-        comment: rule.comment.clone(),
-    };
+    let rule = |rule: &RuleObject| Rule { chain: id.clone(), exprs: rule.exprs.clone(), comment: rule.comment.clone() };
     let same_hook = match present {
         Some(Object::Chain { base: present, .. }) => present.as_ref() == base,
         _ => false,

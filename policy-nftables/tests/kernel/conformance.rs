@@ -39,13 +39,8 @@ impl Testbed for Bed {
     }
 
     fn contexts(&self) -> Vec<NodeContext> {
-        let underlay = Underlay {
-            interface: InterfaceName::new("eth0").unwrap(),
-            index: 2,
-            mtu_bytes: 1500,
-            v4: None,
-            v6: None,
-        };
+        let underlay =
+            Underlay { interface: InterfaceName::new("eth0").unwrap(), index: 2, mtu_bytes: 1500, v4: None, v6: None };
         vec![NodeContext { name: NodeName::new("node-1").unwrap(), underlay, masquerade: None }]
     }
 
@@ -178,24 +173,46 @@ pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
         (Action::Log, vec![Clause::default()]),
         (Action::Allow, vec![within(Side::Source, &v4), within(Side::Source, &v6), not_in(Side::Source, &nets)]),
         (Action::Allow, vec![within(Side::Destination, &http), within(Side::Destination, &http6)]),
-        (Action::Deny, vec![Clause { destination_ports: ranges(&[(80, 90), (443, 443), (60_000, 65_535)]), ..Clause::default() }]),
-        (Action::Deny, vec![Clause { icmp: Some(Icmp { kind: 8, code: Some(0) }), protocol: Some(Protocol::ICMP), ..Clause::default() }]),
+        (
+            Action::Deny,
+            vec![Clause { destination_ports: ranges(&[(80, 90), (443, 443), (60_000, 65_535)]), ..Clause::default() }],
+        ),
+        (
+            Action::Deny,
+            vec![Clause {
+                icmp: Some(Icmp { kind: 8, code: Some(0) }),
+                protocol: Some(Protocol::ICMP),
+                ..Clause::default()
+            }],
+        ),
         (Action::Pass, vec![Clause { not_icmp: Some(Icmp { kind: 8, code: None }), ..Clause::default() }]),
         (Action::Deny, vec![]),
     ];
     let web_short = vec![(Action::Allow, vec![port(Protocol::TCP, 80)]), (Action::Deny, vec![Clause::default()])];
     let all_rules = vec![
         (Action::Allow, vec![within(Side::Destination, &nets6), Clause { own_node: Some(true), ..Clause::default() }]),
-        (Action::Allow, vec![Clause { family: Some(Family::V6), not_protocol: Some(Protocol::TCP), not_source_ports: ranges(&[(1, 1023)]), ..Clause::default() }]),
+        (
+            Action::Allow,
+            vec![Clause {
+                family: Some(Family::V6),
+                not_protocol: Some(Protocol::TCP),
+                not_source_ports: ranges(&[(1, 1023)]),
+                ..Clause::default()
+            }],
+        ),
     ];
-    let admin_rules = vec![(Action::Pass, vec![Clause { not_destination_ports: ranges(&[(22, 22), (80, 80)]), ..Clause::default() }])];
+    let admin_rules = vec![(
+        Action::Pass,
+        vec![Clause { not_destination_ports: ranges(&[(22, 22), (80, 80)]), ..Clause::default() }],
+    )];
     let mut one = endpoint("c1", ONE, &["10.9.0.1".parse().unwrap(), "fd00::1".parse().unwrap()]);
     let two = endpoint("c2", TWO, &["10.9.0.2".parse().unwrap()]);
     let tiers = vec![tier("admin", &[&admin], TierEnd::Pass), tier("default", &[&web, &admin], TierEnd::Deny)];
     one.ingress = direction(tiers.clone());
     one.egress = direction(vec![tier("default", &[&all], TierEnd::Deny)]);
     let mut staged = one.clone();
-    staged.ingress = DirectionProgram { enforced: vec![tier("default", &[&web], TierEnd::Deny)], staged: Some(tiers.clone()) };
+    staged.ingress =
+        DirectionProgram { enforced: vec![tier("default", &[&web], TierEnd::Deny)], staged: Some(tiers.clone()) };
     let mut other = two.clone();
     other.ingress = direction(tiers);
     let mut bad = two.clone();

@@ -6,6 +6,8 @@
 
 mod bed;
 mod conformance;
+mod connections;
 mod items;
 mod node;
 mod packets;
+mod random;

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) const PORTS: [u16; 2] = [80, 81];
 /// How long a packet may take in one machine, and how long we wait for one that must not come.
@@ -40,14 +40,15 @@ impl Host {
 
     /// Whether a datagram to there comes back.
     pub(crate) fn udp(&self, to: IpAddr, port: u16) -> bool {
-        self.netns
-            .run(|| {
-                let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                let socket = UdpSocket::bind(any).unwrap();
-                socket.set_read_timeout(Some(SOON)).unwrap();
-                socket.send_to(b"x", SocketAddr::new(to, port)).is_ok() && socket.recv(&mut [0; 8]).is_ok()
-            })
-            .unwrap()
+        self.datagrams(to, port).echoes()
+    }
+
+    /// A socket for datagrams to there.
+    pub(crate) fn datagrams(&self, to: IpAddr, port: u16) -> Datagrams {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = self.netns.run(|| UdpSocket::bind(any).unwrap()).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        Datagrams { socket, to: SocketAddr::new(to, port) }
     }
 
     pub(crate) fn ping(&self, to: IpAddr) -> bool {
@@ -70,6 +71,18 @@ impl Drop for Host {
     }
 }
 
+/// A socket for datagrams to one place.
+pub(crate) struct Datagrams {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Datagrams {
+    pub(crate) fn echoes(&self) -> bool {
+        self.socket.send_to(b"x", self.to).is_ok() && self.socket.recv(&mut [0; 8]).is_ok()
+    }
+}
+
 /// An open TCP connection.
 pub(crate) struct Stream(TcpStream);
 
@@ -78,6 +91,11 @@ impl Stream {
         let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), SOON).ok()?;
         stream.set_read_timeout(Some(SOON)).ok()?;
         Some(Self(stream))
+    }
+
+    /// Whether it goes on after it was cut: the sender tries again ever more rarely.
+    pub(crate) fn resumes(&mut self) -> bool {
+        (0..15).any(|_| self.echoes())
     }
 
     pub(crate) fn echoes(&mut self) -> bool {
@@ -254,14 +272,5 @@ impl Node {
         };
         let comment = format!("comment \"{comment}\"");
         listed.lines().filter(|line| line.contains(&comment)).filter_map(of).sum()
-    }
-}
-
-/// Waits until a condition holds; panics with its description after the deadline.
-pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(5), "still not: {what}");
-        std::thread::sleep(POLL);
     }
 }

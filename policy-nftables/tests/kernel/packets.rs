@@ -107,8 +107,10 @@ fn a_pass_skips_the_rest_of_its_tier_and_the_first_match_decides() {
     node.commit(vec![chain(&first, vec![(Action::Allow, vec![port(Protocol::TCP, 80)])])]);
     assert!(node.a.tcp(b, 80) && !node.a.tcp(b, 81));
     // Our marks do not leave our chains.
-    node.nft("add table inet t; add chain inet t c { type filter hook postrouting priority 300; }; \
-              add rule inet t c meta mark and 0x300000 != 0 counter comment \"leaked\"");
+    node.nft(
+        "add table inet t; add chain inet t c { type filter hook postrouting priority 300; }; \
+              add rule inet t c meta mark and 0x300000 != 0 counter comment \"leaked\"",
+    );
     node.commit(vec![chain(&first, vec![(Action::Pass, vec![Clause::default()])]), chain(&base, Vec::new())]);
     assert!(node.a.tcp(b, 81));
     assert!(node.nft("list table inet t").contains("counter packets 0 bytes 0 comment \"leaked\""));
@@ -167,7 +169,10 @@ fn a_pod_sends_from_its_own_addresses_only() {
         .unwrap();
     let ping = |from: &str, to: std::net::IpAddr| {
         let to = to.to_string();
-        node.a.netns.run(|| crate::bed::try_run("ping", &["-n", "-c", "1", "-W", "1", "-I", from, &to]).is_ok()).unwrap()
+        node.a
+            .netns
+            .run(|| crate::bed::try_run("ping", &["-n", "-c", "1", "-W", "1", "-I", from, &to]).is_ok())
+            .unwrap()
     };
     for to in [&node.b, &node.outside, &node.node] {
         assert!(ping("10.9.0.1", to.addresses[0]) && ping("fd00::1", to.addresses[1]));
@@ -185,11 +190,16 @@ fn a_pod_reaches_itself_through_its_node_whatever_its_policies() {
     closed(&mut program.egress);
     node.commit(vec![PolicyItem::Endpoint(program)]);
     // A service whose only backend is the pod itself: the packet comes back through the same interface.
-    node.nft("add table ip svc; add chain ip svc pre { type nat hook prerouting priority -100; }; \
+    node.nft(
+        "add table ip svc; add chain ip svc pre { type nat hook prerouting priority -100; }; \
               add rule ip svc pre ip daddr 10.96.0.1 dnat to 10.9.0.1; \
               add chain ip svc post { type nat hook postrouting priority 100; }; \
-              add rule ip svc post ip saddr 10.9.0.1 ip daddr 10.9.0.1 snat to 192.0.2.1");
-    node.node.netns.run(|| std::fs::write(format!("/proc/sys/net/ipv4/conf/{A}/route_localnet"), "1").unwrap()).unwrap();
+              add rule ip svc post ip saddr 10.9.0.1 ip daddr 10.9.0.1 snat to 192.0.2.1",
+    );
+    node.node
+        .netns
+        .run(|| std::fs::write(format!("/proc/sys/net/ipv4/conf/{A}/route_localnet"), "1").unwrap())
+        .unwrap();
     assert!(node.a.tcp("10.96.0.1".parse().unwrap(), 80));
     assert!(!node.a.tcp(node.b.addresses[0], 80) && !node.b.tcp(node.a.addresses[0], 80));
 }
@@ -208,7 +218,10 @@ fn staged_policies_count_and_drop_nothing() {
     };
     node.commit(vec![
         chain(&loose, vec![(Action::Pass, vec![port(Protocol::TCP, 81)])]),
-        chain(&strict, vec![(Action::Deny, vec![port(Protocol::TCP, 80)]), (Action::Allow, vec![port(Protocol::UDP, 80)])]),
+        chain(
+            &strict,
+            vec![(Action::Deny, vec![port(Protocol::TCP, 80)]), (Action::Allow, vec![port(Protocol::UDP, 80)])],
+        ),
         PolicyItem::Endpoint(program),
     ]);
     let b = node.b.addresses[0];
@@ -246,10 +259,16 @@ fn a_table_that_a_stranger_deletes_is_made_again_and_theirs_stay() {
         chain(&web, vec![(Action::Allow, vec![port(Protocol::TCP, 80)])]),
         ingress(vec![tier("default", &[&web], TierEnd::Deny)], &node),
     ]);
-    node.nft("add table inet foreign; add chain inet foreign pol-egress; add rule inet foreign pol-egress counter accept");
+    node.nft(
+        "add table inet foreign; add chain inet foreign pol-egress; add rule inet foreign pol-egress counter accept",
+    );
     let theirs = node.nft("list table inet foreign");
     let b = node.b.addresses[0];
-    for deed in ["delete table inet cnidarian", "add table inet cnidarian { flags dormant; }", "flush chain inet cnidarian pol-ingress"] {
+    for deed in [
+        "delete table inet cnidarian",
+        "add table inet cnidarian { flags dormant; }",
+        "flush chain inet cnidarian pol-ingress",
+    ] {
         node.nft(deed);
         assert!(node.a.tcp(b, 81), "{deed} opens the pod");
         let drift = block_on(node.engine.resync()).unwrap();
@@ -264,10 +283,7 @@ fn a_rule_that_stays_keeps_its_count_when_another_changes() {
     let mut node = Node::open_to_all();
     let web = chain_id("web", Direction::Ingress);
     let rules = |last: u16| {
-        vec![
-            (Action::Allow, vec![port(Protocol::TCP, 80)]),
-            (Action::Allow, vec![port(Protocol::TCP, last)]),
-        ]
+        vec![(Action::Allow, vec![port(Protocol::TCP, 80)]), (Action::Allow, vec![port(Protocol::TCP, last)])]
     };
     node.commit(vec![chain(&web, rules(81)), ingress(vec![tier("default", &[&web], TierEnd::Deny)], &node)]);
     let b = node.b.addresses[0];

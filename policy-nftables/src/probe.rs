@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::names;
 use crate::object::{Key, Object};
 use cni_core::backend::{Capabilities, Capability};
+use net_linux::conntrack::Conntrack;
 use net_linux::nft::{self, Batch, Chain, Element, Nft, NftError, Rule, Table};
 
 /// The capabilities of policy on nftables in this network namespace: the kernel is asked to take everything that the
@@ -19,6 +20,9 @@ pub fn probe(config: &Config) -> Capabilities {
 }
 
 fn refusal(config: &Config) -> Option<String> {
+    if let Err(error) = Conntrack::open().and_then(|mut conntrack| conntrack.list()) {
+        return Some(format!("connections cannot be read: {error}"));
+    }
     let mut nft = match Nft::open() {
         Ok(nft) => nft,
         Err(error) => return Some(error.to_string()),

@@ -4,6 +4,7 @@
 
 use crate::names;
 use crate::object::{Key, Object, RuleObject};
+use net_linux::marks;
 use net_linux::nft::{self, Cmp, CtKey, CtState, Data, Expr, MetaKey, Name, Payload, Reg, SetUse, Verdict};
 use net_linux::nft::{address_bytes, interface_bytes};
 use std::collections::{BTreeMap, BTreeSet};
@@ -264,6 +265,11 @@ impl Ruleset {
     }
 }
 
+/// The kind of an interface, as far as the rules ask: a pod's or another.
+fn kind(interface: &str) -> Vec<u8> {
+    interface_bytes(if interface.starts_with(marks::HOST_INTERFACE_PREFIX) { "veth" } else { "" })
+}
+
 impl Walk<'_> {
     fn value(&self, from: Reg, bytes: usize) -> Vec<u8> {
         let begin = from.offset_bytes();
@@ -286,6 +292,8 @@ impl Walk<'_> {
             MetaKey::L4Proto => vec![self.packet.protocol],
             MetaKey::IifName => interface_bytes(self.from),
             MetaKey::OifName => interface_bytes(self.to),
+            MetaKey::IifKind => kind(self.from),
+            MetaKey::OifKind => kind(self.to),
             MetaKey::Mark => self.mark.to_ne_bytes().to_vec(),
             _ => return None,
         })

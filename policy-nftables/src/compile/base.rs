@@ -15,7 +15,7 @@ use cni_core::policy::model::{Action, Family, Protocol};
 use net_linux::marks;
 use net_linux::nft::{
     self, BaseChain, ChainType, Cmp, CtState, Expr, Hook, MetaKey, Payload, Policy, Program, Reg, SetUse, Verdict,
-    priority,
+    interface_bytes, priority,
 };
 
 /// ICMPv6 types of neighbour discovery that a host sends to its router: solicitation of routers and neighbours, and
@@ -34,12 +34,12 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
         objects.extend(elements.map(|key| (Key::Element(name(set), key), Object::Element(None))));
     }
     let (from, to) = (MetaKey::IifName, MetaKey::OifName);
-    let mut egress = vec![others(from)];
+    let mut egress = others(from, MetaKey::IifKind).to_vec();
     egress.extend(spoofed(compiler));
     egress.extend(dispatch(compiler, from, names::FROM));
-    let mut ingress = vec![others(to)];
+    let mut ingress = others(to, MetaKey::OifKind).to_vec();
     ingress.extend(dispatch(compiler, to, names::TO));
-    let mut input = vec![others(from)];
+    let mut input = others(from, MetaKey::IifKind).to_vec();
     input.extend(NEIGHBOUR_DISCOVERY.map(|kind| {
         let discovery = Program::new().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
         rule(discovery.verdict(Verdict::Accept), "neighbour discovery")
@@ -62,9 +62,14 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
     objects
 }
 
-fn others(interface: MetaKey) -> RuleObject {
+/// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.
+fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
     let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-    rule(Program::new().interface(interface, Cmp::Ne, &pods).verdict(Verdict::Accept), "no pod's")
+    let no_veth = Program::new().meta(kind, Cmp::Ne, interface_bytes("veth"));
+    [
+        rule(Program::new().interface(name, Cmp::Ne, &pods).verdict(Verdict::Accept), "no pod's"),
+        rule(no_veth.verdict(Verdict::Accept), "no pod's"),
+    ]
 }
 
 /// Before anything else, also before established connections: else a pod could write into those of others.

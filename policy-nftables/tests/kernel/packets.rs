@@ -182,6 +182,31 @@ fn a_pod_sends_from_its_own_addresses_only() {
 }
 
 #[test]
+fn a_bridge_or_tunnel_with_our_prefix_is_no_pod() {
+    let mut node = Node::open_to_all();
+    node.node
+        .netns
+        .run(|| {
+            run("ip link add cni0 type bridge");
+            run("ip link set cni0 up");
+            run("ip link set eth0 master cni0");
+            for address in ["192.0.2.1/24", "2001:db8::1/64"] {
+                run(&format!("ip address delete {address} dev eth0"));
+                let nodad = if address.contains(':') { "nodad" } else { "" };
+                run(&format!("ip address add {address} dev cni0 {nodad}"));
+            }
+        })
+        .unwrap();
+    // The node's own packets are never filtered: they tell when the bridge forwards.
+    assert!((0..10).any(|_| node.node.ping(node.outside.addresses[1])));
+    assert!(
+        all_pass(&node.a, &node.outside) && all_pass(&node.outside, &node.b) && all_pass(&node.outside, &node.node)
+    );
+    node.change(vec![Change::Remove(PolicyKey::Endpoint(node.endpoint_b().endpoint))]);
+    assert!(!all_pass(&node.outside, &node.b) && all_pass(&node.a, &node.outside));
+}
+
+#[test]
 fn a_pod_reaches_itself_through_its_node_whatever_its_policies() {
     let mut node = Node::open_to_all();
     let closed = |program: &mut DirectionProgram| *program = direction(vec![tier("default", &[], TierEnd::Deny)]);

@@ -14,13 +14,14 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("cni-core", &[]),
     ("net-linux", &["cni-core"]),
+    ("policy-nftables", &["cni-core", "net-linux"]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
     ("cnidarian", &["cni-core", "net-linux", "backend-vxlan"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),
     ("sdk-examples", &["cni-core", "net-linux", "cnidarian"]),
-    ("benches", &["cni-core", "net-linux", "backend-vxlan", "cnidarian", "testlab"]),
+    ("benches", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "cnidarian", "testlab"]),
     ("fuzz-entry", &["cni-core", "net-linux", "backend-vxlan", "cnidarian", "testlab"]),
     ("xtask", &[]),
 ];

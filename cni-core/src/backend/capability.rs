@@ -24,6 +24,8 @@ pub enum Capability {
     NextHopObjects,
     /// Source NAT to the outside.
     Masquerade,
+    /// Network policy.
+    Policy,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

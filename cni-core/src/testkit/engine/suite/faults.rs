@@ -223,7 +223,8 @@ async fn check_reported<I: Item>(
     session.check_blocked(report)
 }
 
-/// Nothing is held back without a gate, and nothing fails but what was told to or lacks what that would have been.
+/// Nothing is held back without a gate, and nothing fails but what was told to, what lacks what that would have been, and
+/// what cannot go while what that was to take away still uses it.
 fn check_deferrals<I: Item>(
     session: &Session<'_, I>,
     objects: &Objects,
@@ -231,7 +232,11 @@ fn check_deferrals<I: Item>(
     report: &CommitReport,
 ) -> Result<(), Violation> {
     for failure in &report.failed {
-        let right = failure.error.operation == INJECTED || failure.error.kind == ErrorKind::Missing;
+        let level = |name: &str| objects.get(name).and_then(|object| object.rank).map(|rank| rank.level);
+        let in_use = failure.error.kind == ErrorKind::Busy
+            && !compiled.objects.contains_key(&failure.object)
+            && report.failed.iter().any(|user| level(&user.object) > level(&failure.object));
+        let right = failure.error.operation == INJECTED || failure.error.kind == ErrorKind::Missing || in_use;
         session.check(right, || format!("{} failed without need: {}", failure.object, failure.error))?;
     }
     let unwritten: BTreeSet<&str> =

@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend;
 pub mod compile;
 pub mod config;
 pub mod connections;
@@ -34,4 +35,5 @@ pub mod object;
 pub mod probe;
 pub mod verdict;
 
+pub use backend::Nftables;
 pub use engine::{clear, open};

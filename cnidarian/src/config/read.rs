@@ -1,7 +1,10 @@
 //! From the configuration as it is written to the one that was checked. Never touches the system.
 
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
-use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
+use super::{
+    IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PolicyConfig, PoolConfig, StateConfig, StoreConfig,
+    UnderlayConfig,
+};
 use cni_core::backend::Registry;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
 use cni_core::model::NodeName;
@@ -57,6 +60,39 @@ fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
     ConfigError::Backend { backend: backend.to_owned(), source: Box::new(source) }
 }
 
+/// `policy: nftables`, `policy: none`, or a map of the engine's own keys with `engine` among them.
+fn policy(written: Option<Value>, registry: &Registry) -> Result<PolicyConfig, ConfigError> {
+    let (engine, config) = match written {
+        None => (None, Value::Null),
+        Some(Value::String(engine)) => (Some(engine), Value::Null),
+        Some(Value::Object(mut keys)) => {
+            let engine = match keys.remove("engine") {
+                None => None,
+                Some(Value::String(engine)) => Some(engine),
+                Some(_) => return Err(wrong("policy.engine", "is no text; write nftables or none")),
+            };
+            (engine, Value::Object(keys))
+        }
+        Some(_) => return Err(wrong("policy", "is neither a name nor a map; write nftables or none")),
+    };
+    let engine = engine.unwrap_or_else(|| PolicyConfig::DEFAULT.to_owned());
+    if engine == PolicyConfig::NONE {
+        let empty = config.as_object().is_none_or(serde_json::Map::is_empty);
+        return if empty {
+            Ok(PolicyConfig::none())
+        } else {
+            Err(wrong("policy", "none takes no other keys; remove them"))
+        };
+    }
+    let chosen = registry.policy(&engine).map_err(|_| {
+        let names: Vec<&str> = registry.policies().map(|one| one.name()).chain([PolicyConfig::NONE]).collect();
+        let hint = nearest(&engine, &names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        wrong("policy", format_args!("this build has no policy engine {engine:?}, it has: {}{hint}", names.join(", ")))
+    })?;
+    chosen.check(&config).map_err(|source| refused("policy", source))?;
+    Ok(PolicyConfig { engine, config })
+}
+
 /// Checks a whole document.
 ///
 /// Each backend of the registry may have a section under its own name; all of them are checked, and that of the backend
@@ -106,8 +142,11 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     };
     chosen.check(&backend_config).map_err(|source| refused(&raw.backend, source))?;
 
+    let policy = policy(raw.policy, registry)?;
+
     let name = raw.node_name.as_deref().unwrap_or(host_name);
     let node = NodeConfig {
+        policy,
         name: NodeName::new(name).map_err(|error| wrong("nodeName", error))?,
         backend: raw.backend,
         backend_config,

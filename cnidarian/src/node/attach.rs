@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ADD   refuse what can be refused -> addresses set aside -+-> lease + record durable (one transaction) -+-> answer
-//!                                                           +-> veth -> stage, commit --------------------+
+//!                                                           +-> veth, policy -> stage, commit ------------+
 //!  DEL   stage, commit (route gone) -> link down and doomed -> lease and record released -> answer -> device dies after
 //! ```
 //!
@@ -125,7 +125,7 @@ impl Inner {
     /// Lease, record and kernel objects. Ends when each of them is there or has failed.
     async fn make(&self, request: &AttachRequest) -> Result<Record, NodeError> {
         let id = &request.endpoint;
-        let template = Record {
+        let mut template = Record {
             version: 1,
             endpoint: Endpoint {
                 pod: request.pod.clone(),
@@ -136,12 +136,14 @@ impl Inner {
             mtu_bytes: request.mtu_bytes.unwrap_or(self.pod_mtu_bytes),
             netns_inode: request.netns.id().inode,
             delegated: !request.assigned.is_empty(),
+            pod_known: false,
             attached_unix_ms: unix_ms(SystemTime::now()),
         };
+        let pod = self.cluster.pod(request.pod.as_ref()).await?;
+        template.pod_known = pod.known;
         if template.delegated {
             return self.make_delegated(request, template).await;
         }
-        let pod = self.cluster.pod(request.pod.as_ref()).await?;
         let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
         let (tell, told) = oneshot::channel();
         let (kernel, records, netns) = (self.kernel.clone(), self.records.clone(), request.netns.clone());
@@ -183,7 +185,16 @@ impl Inner {
 
     /// The kernel's part, whose link was begun.
     async fn build(&self, link: JoinHandle<Result<(), NodeError>>, record: &Record) -> Result<(), NodeError> {
-        link.await.unwrap_or(Err(NodeError::Closing))?;
+        // Until its program is there, its interface is closed: they may come in any order.
+        let closed_until = async {
+            match &self.policy {
+                Some(policy) => policy.attach(record).await,
+                None => Ok(()),
+            }
+        };
+        let (link, policy) = tokio::join!(link, closed_until);
+        link.unwrap_or(Err(NodeError::Closing))?;
+        policy?;
         let item = NetworkItem::Endpoint(record.endpoint.clone());
         let key = NetworkKey::Endpoint(record.endpoint.id.clone());
         Ok(self.datapath.change(vec![Change::Put(item)], key).await?)
@@ -204,7 +215,16 @@ impl Inner {
     /// Takes back all that an ADD makes, in the reverse order. Does nothing where there is nothing.
     pub(super) async fn undo(&self, endpoint: &Endpoint) -> Result<(), NodeError> {
         let key = NetworkKey::Endpoint(endpoint.id.clone());
-        self.datapath.change(vec![Change::Remove(key.clone())], key).await?;
+        // Without its program its interface is closed.
+        let closed = async {
+            match &self.policy {
+                Some(policy) => policy.detach(&endpoint.id).await,
+                None => Ok(()),
+            }
+        };
+        let (routed, closed) = tokio::join!(self.datapath.change(vec![Change::Remove(key.clone())], key), closed);
+        routed?;
+        closed?;
         let (ipam, owner) = (self.ipam.clone(), endpoint.id.clone());
         // The address is free only when nothing can use it.
         let released = self.kernel.detach_then(endpoint.id.clone(), move || ipam.release_here(&owner)).await;

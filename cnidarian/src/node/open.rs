@@ -6,16 +6,17 @@
 //! ```
 
 use super::cluster::{Cluster, Following};
-use super::datapath::DatapathHandle;
+use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
 use super::ipam::Source;
 use super::kernel::Kernel;
 use super::locks::Locks;
+use super::policy::{self, Policy};
 use super::records::Records;
 use super::{Inner, Node, underlay};
-use crate::config::{NodeConfig, StateConfig, StoreConfig};
-use cni_core::backend::{OpenRequest, Parts, Registry};
+use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
+use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::LeaseStore;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
@@ -97,7 +99,7 @@ impl Node {
         let underlay = underlay::detect(&config.underlay)?;
         let kernel = Kernel::open()?;
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
-        let cluster = Cluster::new(store, &config, underlay, ipam.clone());
+        let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
         let backend_dir = state_dir.join("backend").join(&config.backend);
         make(&backend_dir)?;
@@ -115,7 +117,8 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (datapath, running) = DatapathHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        let (policy, enforcing) = open_policy(&config, registry, store, &observer).await?.unzip();
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
@@ -128,6 +131,7 @@ impl Node {
             ipam,
             leases,
             datapath,
+            policy,
             kernel,
             cluster,
             records: Records::default(),
@@ -136,6 +140,14 @@ impl Node {
             reap: Notify::new(),
         });
         inner.recover().await?;
+        let policies = match &inner.policy {
+            None => None,
+            Some(policy) => {
+                let mut following = policy.follow().await?;
+                policy.first_sync(&mut following, &inner.records.all()).await?;
+                Some(following)
+            }
+        };
         let mut following = inner.cluster.follow().await?;
         inner.cluster.first_sync(&mut following, &inner.datapath).await?;
         inner.take_node_addresses().await;
@@ -146,6 +158,8 @@ impl Node {
             tokio::spawn(reap(inner.clone())),
             tokio::spawn(look(inner.clone())),
         ];
+        tasks.extend(enforcing);
+        tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -162,6 +176,31 @@ impl Inner {
         if !changes.is_empty() {
             let _ = self.datapath.change_all(changes).await;
         }
+    }
+}
+
+/// The policy engine that the configuration names; what any other left is cleared away.
+async fn open_policy(
+    config: &NodeConfig,
+    registry: &Registry,
+    store: Arc<dyn Store>,
+    observer: &Arc<dyn Observer>,
+) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
+    let wanted = config.policy.engine.as_str();
+    for other in registry.policies().filter(|other| other.name() != wanted) {
+        other.clear()?;
+    }
+    if wanted == PolicyConfig::NONE {
+        return Ok(None);
+    }
+    let PolicyParts { engine, drift, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
+    Ok(Some((Policy::new(config.name.clone(), store, engine), running)))
+}
+
+async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
+    if let Some(policy) = &inner.policy {
+        policy.run(following).await;
     }
 }
 

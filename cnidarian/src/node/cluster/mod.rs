@@ -2,7 +2,7 @@
 
 mod publish;
 
-use super::datapath::DatapathHandle;
+use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::ipam::Source;
 use super::status::Problem;
@@ -10,7 +10,7 @@ use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
-use cni_core::model::{Masquerade, NodeContext, Peer, PodRef, Underlay};
+use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, Underlay};
 use cni_core::store::Problem as FileProblem;
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the store says of a pod's addresses.
 #[derive(Debug, Default)]
 pub(super) struct PodWishes {
+    /// Whether the store knows the pod.
+    pub(super) known: bool,
     pub(super) hints: Hints,
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
 }
@@ -149,7 +151,7 @@ impl Cluster {
         let namespace = self.store.find(&ObjectKey::cluster(Kind::NAMESPACE, &pod.namespace)).await?;
         let hints = Hints::from_annotations(&annotations(&found), &annotations(&namespace))?;
         let namespace_labels = namespace.map(|namespace| namespace.metadata.labels.clone());
-        Ok(PodWishes { hints, namespace_labels })
+        Ok(PodWishes { known: found.is_some(), hints, namespace_labels })
     }
 
     /// Begins to watch. Each stream begins with the whole state.
@@ -166,7 +168,7 @@ impl Cluster {
     pub(super) async fn first_sync(
         &self,
         following: &mut Following,
-        datapath: &DatapathHandle,
+        datapath: &EngineHandle<NetworkItem>,
     ) -> Result<(), NodeError> {
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
@@ -179,7 +181,7 @@ impl Cluster {
     }
 
     /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following, datapath: &DatapathHandle) {
+    pub(super) async fn run(&self, mut following: Following, datapath: &EngineHandle<NetworkItem>) {
         while let Some((kind, event)) = following.events.next().await {
             if let Err(error) = self.take(&kind, event, datapath).await {
                 tracing::warn!(%error, "a change of the cluster could not be passed on");
@@ -191,7 +193,7 @@ impl Cluster {
         &self,
         kind: &Kind,
         event: cni_core::store::Result<Event>,
-        datapath: &DatapathHandle,
+        datapath: &EngineHandle<NetworkItem>,
     ) -> Result<(), NodeError> {
         let event = match event {
             Ok(event) => {

@@ -1,7 +1,8 @@
 //! What an agent holds in memory: empty, with 110 pods, with 5,000 peers. Never asserts: it prints a table.
 //!
 //! ```text
-//! cargo build --release -p cnidarian-agent && cargo build --profile shim -p cnidarian-cni
+//! cargo build --release -p cnidarian-agent
+//! cargo build --profile shim -p cnidarian-cni --target x86_64-unknown-linux-musl
 //! cargo run --release -p benches --bin memory        # as root
 //! ```
 #![forbid(unsafe_code)]

@@ -1,7 +1,8 @@
 //! Throughput and latency between pods of two nodes, beside the same VXLAN made by hand with `ip`. Never asserts.
 //!
 //! ```text
-//! cargo build --release -p cnidarian-agent && cargo build --profile shim -p cnidarian-cni
+//! cargo build --release -p cnidarian-agent
+//! cargo build --profile shim -p cnidarian-cni --target x86_64-unknown-linux-musl
 //! cargo run --release -p benches --bin throughput        # as root, with Debian's iperf3 and iproute2
 //! ```
 #![forbid(unsafe_code)]

@@ -94,6 +94,12 @@ pub enum NodeError {
         /// What is missing.
         problem: String,
     },
+    /// The network below the pods is gone, or is not what the backend needs: other nodes do not reach the pods of this one.
+    #[error("the underlay cannot be used: {problem}")]
+    UnderlayUnusable {
+        /// What is missing.
+        problem: String,
+    },
     /// A file of the node's own state.
     #[error("{operation} {path}: {source}", path = path.display())]
     Io {
@@ -149,6 +155,7 @@ impl NodeError {
             Self::Closing => ErrorCode::TryAgainLater,
             Self::Leases(_) | Self::Database(_) | Self::Io { .. } => ErrorCode::Io,
             Self::DatapathLost { .. } => ErrorCode::LimitedConnectivity,
+            Self::UnderlayUnusable { .. } => ErrorCode::NotAvailable,
             Self::Kernel { .. }
             | Self::Drifted { .. }
             | Self::InUse { .. }
@@ -178,6 +185,9 @@ impl NodeError {
             }
             Self::NotAttached { .. } => "run ADD",
             Self::DatapathLost { .. } => "see `cnidarian status`",
+            Self::UnderlayUnusable { .. } => {
+                "give the underlay interface its address back, or name another in `underlay`"
+            }
             Self::AddressInUse { .. } => {
                 "correct the IPAM plugin's configuration: its range must belong to this network alone"
             }

@@ -170,7 +170,7 @@ impl Node {
     /// Whether an ADD would succeed now.
     ///
     /// # Errors
-    /// [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
+    /// [`NodeError::UnderlayUnusable`], [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
     pub fn ready(&self) -> Result<(), NodeError> {
         self.inner.ready()
     }
@@ -238,7 +238,13 @@ impl Node {
 
 impl Inner {
     fn ready(&self) -> Result<(), NodeError> {
+        if let Some(problem) = self.cluster.lost_underlay() {
+            return Err(NodeError::UnderlayUnusable { problem });
+        }
         let state = self.datapath.state();
+        if let Some(error) = &state.node_refused {
+            return Err(NodeError::UnderlayUnusable { problem: error.to_string() });
+        }
         if let Some(error) = &state.unreadable {
             return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
         }

@@ -24,6 +24,8 @@ pub enum Capability {
     NextHopObjects,
     /// Source NAT to the outside.
     Masquerade,
+    /// Packets of a tunnel that connection tracking does not see.
+    UntrackedTunnel,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

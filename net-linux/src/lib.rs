@@ -17,6 +17,7 @@
 //! | [`conntrack`] | tracked connections: read, forget by filter |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`heap`] | what the allocator keeps of freed memory |
+//! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -49,3 +50,4 @@ pub mod route;
 mod sys;
 pub mod sysctl;
 pub mod tun;
+pub mod untracked;

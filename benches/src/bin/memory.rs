@@ -10,7 +10,7 @@
 use benches::programs;
 use benches::stats::Table;
 use cni_core::ipam::pools::block_key;
-use cni_core::model::{EndpointId, MacAddr};
+use cni_core::model::{EndpointId, NodeName};
 use cni_core::runtime::Attachment;
 use net_linux::netns::NetNs;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn attach(node: &Node, number: usize) -> Result<NetNs, AnyError> {
 fn write_peer(manifests: &Path, number: u32) -> Result<(), AnyError> {
     let name = format!("peer-{number}");
     let v4 = Ipv4Addr::from(u32::from(Ipv4Addr::new(172, 20, 0, 1)) + number);
-    let mac = MacAddr::from_name(&name).to_string();
+    let mac = backend_vxlan::vtep::mac_of(&NodeName::new(&name)?).to_string();
     let attributes = json!({"tunnel-port": "8472", "vtep-mac": mac, "vtep-vni": "1"}).to_string();
     let node = json!({
         "apiVersion": "v1",

@@ -41,6 +41,7 @@ fn main() -> Result<(), AnyError> {
         by_hand("VXLAN by hand", false)?,
         by_hand("VXLAN by hand, masquerading", true)?,
         lab("cnidarian vxlan", "{mode: vxlan}")?,
+        lab("cnidarian vxlan, trackOuterPackets", "{mode: vxlan, trackOuterPackets: true}")?,
         lab("cnidarian host-gw", "{mode: host-gw}")?,
         lab("cnidarian udp", "{mode: udp}")?,
     ];

@@ -26,6 +26,8 @@ pub enum Capability {
     Masquerade,
     /// Network policy.
     Policy,
+    /// Packets of a tunnel that connection tracking does not see.
+    UntrackedTunnel,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

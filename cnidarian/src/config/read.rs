@@ -6,6 +6,7 @@ use super::{
     UnderlayConfig,
 };
 use cni_core::backend::Registry;
+use cni_core::ipam::IpamError;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
 use cni_core::model::NodeName;
 use cni_core::rpc::{DEFAULT_SOCKET, DEFAULT_STATE_DIR};
@@ -260,6 +261,9 @@ fn pool(index: usize, raw: RawPool) -> Result<PoolConfig, ConfigError> {
     // The rule for blocks is the pools' own, their default too.
     let spec = RawIpPoolSpec { cidr: raw.cidr.clone(), block_size: raw.block_size, ..RawIpPoolSpec::default() };
     if let Err(error) = IpPool::new(&raw.name, spec) {
+        if let IpamError::Invalid { field: "spec.cidr", problem, .. } = &error {
+            return Err(wrong(at("cidr"), problem));
+        }
         if let Some(size) = raw.block_size.filter(|size| !(length..=most).contains(size)) {
             let problem = format!("blocks of /{size} do not fit in {cidr}; use {length} to {most}");
             return Err(wrong(at("blockSize"), problem));
@@ -380,6 +384,11 @@ mod tests {
         assert_eq!(
             pools(json!([{"name": "a", "cidr": "10.0.0.0/8"}, {"name": "b", "cidr": "10.1.0.0/16"}])),
             "ipam.pools[1].cidr: 10.1.0.0/16 overlaps 10.0.0.0/8 of pool \"a\"; pools must be disjoint"
+        );
+        assert_eq!(
+            pools(json!([{"name": "a", "cidr": "169.254.0.0/17"}])),
+            "ipam.pools[0].cidr: 169.254.0.0/17 overlaps 169.254.0.0/16, which is not for pods; write unicast addresses of \
+             your own"
         );
         assert_eq!(
             pools(json!([{"name": "a", "cidr": "10.0.0.0/28", "blockSize": 26}])),

@@ -40,6 +40,8 @@ pub(crate) struct EngineState {
     pub(crate) last_commit: CommitReport,
     /// Why the kernel could not be read by the last resync; `None` when it could.
     pub(crate) unreadable: Option<Error>,
+    /// Why the backend cannot work with the node as it is now; what it was before stays in force.
+    pub(crate) node_refused: Option<Error>,
     /// Objects that were found drifted since the start.
     pub(crate) drifted: u64,
     /// Resyncs since the start.
@@ -206,7 +208,13 @@ impl<I: Item> Task<I> {
                 Job::Change { changes, about, done } => {
                     let mut staged = Ok(());
                     for change in changes {
-                        if let Err(error) = self.engine.stage(change) {
+                        let about_node = matches!(change, Change::Node(_));
+                        let outcome = self.engine.stage(change);
+                        if about_node {
+                            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                            state.node_refused = outcome.as_ref().err().cloned();
+                        }
+                        if let Err(error) = outcome {
                             tracing::warn!(%error, "an item is not acceptable");
                             staged = Err(error);
                         }

@@ -104,6 +104,12 @@ pub enum NodeError {
         /// What is missing.
         problem: String,
     },
+    /// The network below the pods is gone, or is not what the backend needs: other nodes do not reach the pods of this one.
+    #[error("the underlay cannot be used: {problem}")]
+    UnderlayUnusable {
+        /// What is missing.
+        problem: String,
+    },
     /// A file of the node's own state.
     #[error("{operation} {path}: {source}", path = path.display())]
     Io {
@@ -161,6 +167,7 @@ impl NodeError {
             Self::Closing => ErrorCode::TryAgainLater,
             Self::Leases(_) | Self::Database(_) | Self::Io { .. } => ErrorCode::Io,
             Self::DatapathLost { .. } => ErrorCode::LimitedConnectivity,
+            Self::UnderlayUnusable { .. } => ErrorCode::NotAvailable,
             Self::Kernel { .. }
             | Self::Drifted { .. }
             | Self::InUse { .. }
@@ -196,6 +203,9 @@ impl NodeError {
                 "run DEL for this container and interface first, or end whatever keeps the other namespace alive"
             }
             Self::DatapathLost { .. } => "see `cnidarian status`",
+            Self::UnderlayUnusable { .. } => {
+                "give the underlay interface its address back, or name another in `underlay`"
+            }
             Self::AddressInUse { .. } => {
                 "correct the IPAM plugin's configuration: its range must belong to this network alone"
             }

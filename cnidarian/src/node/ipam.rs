@@ -6,7 +6,7 @@ use super::record::Record;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::ipam::pools::{PoolIpam, node_owner};
 use cni_core::ipam::{AssignRequest, Ipam, Lease, LeaseStore, PodCidrIpam, wait};
-use cni_core::model::{EndpointId, NodeName};
+use cni_core::model::{EndpointId, NodeName, Underlay};
 use cni_core::store::resources::Node;
 use cni_core::store::{Event, Kind, ObjectKey, Store, StoreExt};
 use ipnet::IpNet;
@@ -80,6 +80,13 @@ impl Source {
         };
         if let Err(error) = outcome {
             tracing::warn!(%error, "address management: a change is not acceptable; what was known stays in force");
+        }
+    }
+
+    /// Takes in where no pod may have an address: on the underlay.
+    pub(super) fn set_underlay(&self, underlay: &Underlay) {
+        if let Self::Pools(ipam) = self {
+            ipam.set_underlay(underlay.segments().collect());
         }
     }
 
@@ -209,6 +216,7 @@ mod tests {
             mtu_bytes: 1450,
             netns_inode: 1,
             delegated: false,
+            pod_known: false,
             attached_unix_ms: 0,
         }
     }

@@ -172,7 +172,7 @@ impl Node {
     /// Whether an ADD would succeed now.
     ///
     /// # Errors
-    /// [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
+    /// [`NodeError::UnderlayUnusable`], [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
     pub fn ready(&self) -> Result<(), NodeError> {
         self.inner.ready()
     }
@@ -250,6 +250,12 @@ impl Node {
 
 impl Inner {
     fn ready(&self) -> Result<(), NodeError> {
+        if let Some(problem) = self.cluster.lost_underlay() {
+            return Err(NodeError::UnderlayUnusable { problem });
+        }
+        if let Some(error) = self.datapath.state().node_refused {
+            return Err(NodeError::UnderlayUnusable { problem: error.to_string() });
+        }
         for state in
             std::iter::once(self.datapath.state()).chain(self.policy.iter().map(|policy| policy.engine().state()))
         {

@@ -17,7 +17,8 @@ use super::records::Records;
 use super::{Inner, Node, underlay};
 use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
 use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
-use cni_core::ipam::LeaseStore;
+use cni_core::ipam::{IpamError, LeaseStore};
+use cni_core::model::{Underlay, overlap};
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
 use net_linux::{heap, marks};
@@ -74,6 +75,20 @@ fn make(path: &Path) -> Result<(), NodeError> {
     made.map_err(|source| io_error("make directory", path, source))
 }
 
+/// A pool of the configuration that overlaps the underlay would cut this node off from the others.
+fn refuse_pools_on(underlay: &Underlay, config: &NodeConfig) -> Result<(), NodeError> {
+    for pool in &config.ipam.pools {
+        if let Some(segment) = underlay.segments().find(|segment| overlap(segment, &pool.cidr)) {
+            let (cidr, interface) = (pool.cidr, &underlay.interface);
+            let problem =
+                format!("{cidr} overlaps {segment} of the underlay ({interface}); use a pool outside of {segment}");
+            let object = format!("pool {}", pool.name);
+            return Err(IpamError::Invalid { object, field: "cidr", problem }.into());
+        }
+    }
+    Ok(())
+}
+
 impl Node {
     /// As [`Node::open`], and tells an observer of everything that happens.
     ///
@@ -97,6 +112,7 @@ impl Node {
             Some(files) => Arc::new(files.clone()),
         };
         let underlay = underlay::detect(&config.underlay)?;
+        refuse_pools_on(&underlay, &config)?;
         let kernel = Kernel::open()?;
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
@@ -260,7 +276,13 @@ async fn look(inner: Arc<Inner>) {
                     let _ = inner.datapath.change_all(changes).await;
                 }
             }
-            Err(error) => tracing::warn!(%error, "the underlay cannot be found; what was known stays in force"),
+            Err(error) => {
+                tracing::warn!(%error, "the underlay cannot be found; what was known stays in force");
+                inner.cluster.lose_underlay(match error {
+                    NodeError::Underlay { problem, .. } => problem,
+                    other => other.to_string(),
+                });
+            }
         }
         if inner.cluster.must_publish(&inner.attributes)
             && let Err(error) = inner.cluster.publish(&inner.attributes).await

@@ -109,6 +109,15 @@ impl<L: LeaseStore> PoolIpam<L> {
         Ok(())
     }
 
+    /// Takes in which prefixes are on link of the underlay: nothing new is given from a pool that overlaps one.
+    pub fn set_underlay(&self, segments: Vec<IpNet>) {
+        let mut view = self.view_mut();
+        if view.underlay != segments {
+            view.underlay = segments;
+            self.book.set_segments(view.segments());
+        }
+    }
+
     /// Takes one event of a watch over `IPPool`, `IPBlock` or `Node`; others are ignored. Pure memory, O(change), apart
     /// from [`Event::Resynced`], after which [`refresh`](Self::refresh) has to be called.
     ///

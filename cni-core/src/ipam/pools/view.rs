@@ -5,7 +5,7 @@ use super::seen::{SeenBlock, Stamp};
 use super::spec::{IpPool, family, refuse_overlaps};
 use crate::ipam::segment::SegmentSpec;
 use crate::ipam::{AddressRange, AssignRequest, Family, IpamError};
-use crate::model::NodeName;
+use crate::model::{NodeName, overlap};
 use crate::store::{Object, ObjectKey};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,8 @@ pub(super) struct View {
     leaving: BTreeMap<IpNet, Stamp>,
     /// Objects that could not be read, by name, with the reason: for people.
     pub(super) broken: BTreeMap<String, IpamError>,
+    /// The prefixes on link of the underlay: a pool there would cut nodes off.
+    pub(super) underlay: Vec<IpNet>,
 }
 
 /// What to write in order to get more addresses.
@@ -48,6 +50,7 @@ impl View {
             deleted: BTreeMap::new(),
             leaving: BTreeMap::new(),
             broken: BTreeMap::new(),
+            underlay: Vec::new(),
         }
     }
 
@@ -139,10 +142,11 @@ impl View {
         self.leaving.remove(&cidr);
     }
 
-    /// What an older view knows of our own writes.
+    /// What an older view knows of our own writes and of the underlay.
     pub(super) fn inherit(&mut self, older: &Self) {
         self.deleted.clone_from(&older.deleted);
         self.leaving.clone_from(&older.leaving);
+        self.underlay.clone_from(&older.underlay);
     }
 
     /// The segments that our claims in a block give.
@@ -154,7 +158,7 @@ impl View {
         let pool = self.pools.get(&*block.spec.pool);
         let reserved: Arc<[AddressRange]> = pool.map_or_else(|| [].into(), |pool| pool.reservations.clone());
         // Of a pool that was deleted the leases stay, as of one that is disabled.
-        let closed = pool.is_none_or(|pool| pool.disabled);
+        let closed = pool.is_none_or(|pool| pool.disabled || self.on_underlay(pool).is_some());
         block
             .spec
             .claims_of(&self.node)
@@ -181,11 +185,18 @@ impl View {
         pools.into_iter().filter(|pool| self.obstacle(pool, request).is_none()).cloned().collect()
     }
 
+    /// The prefix of the underlay that a pool overlaps.
+    fn on_underlay(&self, pool: &IpPool) -> Option<IpNet> {
+        self.underlay.iter().copied().find(|segment| overlap(segment, &pool.cidr))
+    }
+
     /// Why a request may not take from a pool.
     fn obstacle(&self, pool: &IpPool, request: &AssignRequest<'_>) -> Option<String> {
         let name = &pool.name;
         if pool.disabled {
             Some(format!("{name} is disabled"))
+        } else if let Some(segment) = self.on_underlay(pool) {
+            Some(format!("{name}: spec.cidr: {} overlaps {segment} of this node's underlay", pool.cidr))
         } else if !pool.selects_node(&self.labels) {
             Some(format!("{name} does not select node {}", self.node))
         } else if !pool.selects_namespace(request.namespace_labels) {

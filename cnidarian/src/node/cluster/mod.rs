@@ -35,6 +35,8 @@ pub(super) struct Cluster {
     config: NodeConfig,
     view: Mutex<ClusterView>,
     underlay: Mutex<Underlay>,
+    /// Why there is no underlay now.
+    lost: Mutex<Option<String>>,
     ipam: Arc<Source>,
     /// What the datapath was told of this node.
     told: Mutex<Option<NodeContext>>,
@@ -49,17 +51,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Cluster {
     pub(super) fn new(store: Arc<dyn Store>, config: &NodeConfig, underlay: Underlay, ipam: Arc<Source>) -> Self {
-        let (v4, v6) = (underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
         let network = match config.ipam.mode {
             IpamMode::PodCidr => PodNetwork::PodCidrs,
             IpamMode::Pools => PodNetwork::Pools,
         };
-        let view = ClusterView::new(config.name.clone(), network, v4, v6);
+        let view = ClusterView::new(config.name.clone(), network, underlay.v4, underlay.v6);
+        ipam.set_underlay(&underlay);
         Self {
             store,
             config: config.clone(),
             view: Mutex::new(view),
             underlay: Mutex::new(underlay),
+            lost: Mutex::new(None),
             ipam,
             told: Mutex::new(None),
             files: Mutex::new(Vec::new()),
@@ -119,6 +122,11 @@ impl Cluster {
             object: "store".to_owned(),
             error: problem.to_string(),
             state: "blocked".to_owned(),
+        }));
+        problems.extend(lock(&self.lost).iter().map(|error| Problem {
+            object: "underlay".to_owned(),
+            error: error.clone(),
+            state: "waiting".to_owned(),
         }));
         problems.extend(lock(&self.disturbed).iter().map(|error| Problem {
             object: "store".to_owned(),
@@ -237,12 +245,24 @@ impl Cluster {
     pub(super) fn set_underlay(&self, underlay: Underlay) -> Vec<NetworkChange> {
         let mut changes = {
             let mut view = lock(&self.view);
-            view.set_underlay(underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
+            view.set_underlay(underlay.v4, underlay.v6);
             view.changes()
         };
+        self.ipam.set_underlay(&underlay);
+        *lock(&self.lost) = None;
         *lock(&self.underlay) = underlay;
         changes.extend(self.context_change());
         changes
+    }
+
+    /// Takes in that there is no underlay any more: what was known stays in force, but the node is not ready.
+    pub(super) fn lose_underlay(&self, problem: String) {
+        *lock(&self.lost) = Some(problem);
+    }
+
+    /// Why other nodes cannot be reached.
+    pub(super) fn lost_underlay(&self) -> Option<String> {
+        lock(&self.lost).clone()
     }
 
     /// What follows from the node's own addresses in its blocks.

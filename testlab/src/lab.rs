@@ -1,7 +1,7 @@
 //! A whole lab: underlay, nodes with agents, pods attached as a runtime does it. Never touches a namespace that it did
 //! not make.
 
-mod fabric;
+pub(crate) mod fabric;
 mod manifests;
 mod node;
 mod paths;

@@ -36,6 +36,15 @@ pub struct Fabric {
     router: NetNs,
 }
 
+/// Whether the way to the outside itself uses an address, so that no host outside can have it. Who asks for an IPv4 address
+/// on the wire is answered for those of `lo`, too; for IPv6 not.
+pub(crate) fn is_on_the_way(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4 == ROUTER_TO_OUTSIDE_V4,
+        IpAddr::V6(v6) => v6 != OUTSIDE_V6 && v6.segments()[..4] == OUTSIDE_V6.segments()[..4],
+    }
+}
+
 /// An interface of one end host: its addresses and its router.
 struct Host {
     mtu_bytes: u32,
@@ -86,8 +95,11 @@ impl Fabric {
         self.outside.run(|| {
             let mut socket = Socket::route()?;
             let index = index_of(&mut socket, "lo")?;
-            let nets: Vec<IpNet> = addresses.iter().map(|address| IpNet::from(*address)).collect();
-            nets.chunks(64).try_for_each(|nets| address(&mut socket, index, nets))
+            let mut batch = Batch::new();
+            for address in addresses {
+                Address::new(index, IpNet::from(*address)).replace(&mut batch);
+            }
+            Ok(socket.run_all(&mut batch)?)
         })?
     }
 

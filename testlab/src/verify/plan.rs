@@ -1,5 +1,6 @@
 //! What of a case can be made real, and as which objects. Never touches the kernel.
 
+use crate::lab::fabric::is_on_the_way;
 use crate::scenario::Scenario;
 use cni_core::policy::cases::{Case, Query, Scene};
 use cni_core::policy::evaluate::{Connection, Party};
@@ -131,7 +132,7 @@ impl<'c> Plan<'c> {
 
 /// Whether a host beyond the nodes can have the address, and the lab does not use it itself.
 fn may_be_outside(address: IpAddr, scenario: &Scenario) -> bool {
-    let inside = scenario.pools.iter().any(|(_, pool)| pool.contains(&address));
+    let inside = scenario.pools.iter().any(|(_, pool)| pool.contains(&address)) || is_on_the_way(address);
     let unicast = match address {
         IpAddr::V4(v4) => {
             let below = scenario.subnets.iter().any(|subnet| subnet.v4.contains(&v4));

@@ -1,0 +1,407 @@
+//! Policy closes before it opens, outlives its agent, and follows what is written: a real agent, seen by packets.
+
+use crate::world::{Pod, World, until};
+use net_linux::addr::Address;
+use net_linux::link::{LinkChange, LinkId, NewLink, NewLinkKind, VethPeer};
+use net_linux::marks;
+use net_linux::netlink::{Batch, Socket};
+use net_linux::netns::NetNs;
+use net_linux::nft::{self, Nft};
+use net_linux::route::Route;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const PORT: u16 = 7;
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// A pod that the cluster knows of, attached.
+struct Member {
+    pod: Pod,
+    address: IpAddr,
+    /// Hears what comes to [`PORT`].
+    ear: UdpSocket,
+}
+
+fn put(world: &World, name: &str, object: &Value) {
+    let directory = world.dir.path().join("cluster");
+    std::fs::create_dir_all(&directory).unwrap();
+    let fresh = directory.join(format!(".{name}.new"));
+    std::fs::write(&fresh, object.to_string()).unwrap();
+    std::fs::rename(fresh, directory.join(format!("{name}.json"))).unwrap();
+}
+
+fn remove(world: &World, name: &str) {
+    std::fs::remove_file(world.dir.path().join("cluster").join(format!("{name}.json"))).unwrap();
+}
+
+/// What was written before is in force after.
+fn resync(world: &World) {
+    let (done, text) = world.ask(&["resync"]);
+    assert!(done, "{text}\n{}", world.log());
+}
+
+fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
+    let metadata = json!({"name": name, "namespace": namespace});
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
+}
+
+fn closed(namespace: &str) -> Value {
+    policy(namespace, "closed", &json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
+}
+
+/// Only pods `app: NAME` of the namespace may talk to `app: TO`.
+fn only(namespace: &str, to: &str, from: &str) -> Value {
+    let from = json!([{"podSelector": {"matchLabels": {"app": from}}}]);
+    policy(namespace, to, &json!({"podSelector": {"matchLabels": {"app": to}}, "ingress": [{"from": from}]}))
+}
+
+fn write_pod(world: &World, namespace: &str, name: &str) {
+    let metadata = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1"}});
+    put(world, &format!("pod-{namespace}-{name}"), &pod);
+}
+
+fn add(world: &World, namespace: &str, pod: &Pod) -> IpAddr {
+    let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={}", pod.id);
+    let added = world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
+    added["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()
+}
+
+fn ear(netns: &NetNs) -> UdpSocket {
+    let ear = netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap()).unwrap();
+    ear.set_nonblocking(true).unwrap();
+    ear
+}
+
+fn join(world: &World, namespace: &str, name: &str) -> Member {
+    write_pod(world, namespace, name);
+    let pod = Pod::new(name);
+    let ear = ear(&pod.netns);
+    let address = add(world, namespace, &pod);
+    Member { pod, address, ear }
+}
+
+/// All datagrams that were heard.
+fn heard(ear: &UdpSocket) -> Vec<Vec<u8>> {
+    let mut bytes = [0; 64];
+    std::iter::from_fn(|| ear.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec())).collect()
+}
+
+fn voice(from: &NetNs) -> UdpSocket {
+    from.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).unwrap()
+}
+
+/// Whether a new flow gets through.
+fn reaches(from: &NetNs, to: IpAddr, ear: &UdpSocket) -> bool {
+    let voice = voice(from);
+    let word = format!("from {}", voice.local_addr().unwrap());
+    let end = Instant::now() + SILENCE;
+    while Instant::now() < end {
+        let _ = voice.send_to(word.as_bytes(), (to, PORT));
+        std::thread::sleep(Duration::from_millis(10));
+        if heard(ear).iter().any(|heard| heard == word.as_bytes()) {
+            return true;
+        }
+    }
+    false
+}
+
+fn opens(from: &NetNs, to: &Member) {
+    until("a flow that is allowed gets through", || {
+        if reaches(from, to.address, &to.ear) { Ok(()) } else { Err("silence".to_owned()) }
+    });
+}
+
+fn stays_closed(from: &NetNs, to: &Member) {
+    assert!(!reaches(from, to.address, &to.ear), "a flow that is denied got through");
+}
+
+/// A veth between the node and a namespace of its own, up, with addresses and a way back.
+fn neighbour(world: &World, interface: &str, node: &str, other: &str) -> NetNs {
+    let netns = NetNs::new().unwrap();
+    let up = |name: &str, address: &str, gateway: Option<&str>| {
+        let mut socket = Socket::route().unwrap();
+        let mut batch = Batch::new();
+        LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name(name));
+        let index = net_linux::link::Link::get(&mut socket, &LinkId::Name(name)).unwrap().unwrap().index;
+        Address::new(index, address.parse().unwrap()).create(&mut batch);
+        if let Some(gateway) = gateway {
+            let everywhere = "0.0.0.0/0".parse().unwrap();
+            Route::via_on_link(everywhere, gateway.parse().unwrap(), index).create(&mut batch);
+        }
+        socket.run_all(&mut batch).unwrap();
+    };
+    let create = || {
+        let peer = VethPeer { name: "eth0", mac: None, namespace: Some(netns.as_fd()) };
+        NewLink::new(interface, NewLinkKind::Veth(peer)).create(&mut Socket::route().unwrap()).unwrap();
+        up(interface, node, None);
+    };
+    world.netns.run(create).unwrap();
+    netns.run(|| up("eth0", other, node.split('/').next())).unwrap();
+    netns
+}
+
+/// Sends to everybody as fast as it can until it is told to stop. Answers how many the kernel took from it.
+fn flood(from: &NetNs, targets: &[IpAddr], stop: &AtomicBool, taken: &AtomicUsize) {
+    let voice = voice(from);
+    while !stop.load(Ordering::Relaxed) {
+        for target in targets {
+            // Without an interface there is no route yet.
+            if voice.send_to(b"race", (*target, PORT)).is_ok() {
+                taken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// 40 pods; as many as `CNIDARIAN_RACE_PODS` says in a long run.
+#[test]
+fn not_one_packet_gets_through_before_the_program_of_a_new_pod_is_in_force() {
+    let pods = std::env::var("CNIDARIAN_RACE_PODS").map_or(40, |text| text.parse().unwrap());
+    let world = World::started();
+    put(&world, "closed", &closed("race"));
+    let open = join(&world, "open", "open");
+    let outside = neighbour(&world, "beyond", "203.0.113.1/24", "203.0.113.2/24");
+    let beyond = ear(&outside);
+    let targets = [open.address, "203.0.113.2".parse().unwrap()];
+    let pool: Vec<IpAddr> =
+        (1..255).map(|last| IpAddr::from([10, 42, 0, last])).filter(|to| *to != open.address).collect();
+    let (stop, shouted) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        // From a pod that may send, to every address that a new pod may get.
+        scope.spawn(|| flood(&open.pod.netns, &pool, &stop, &shouted));
+        for number in 0..pods {
+            let namespace = if number == pods / 2 { "open" } else { "race" };
+            let pod = Pod::new(&format!("racer-{number}"));
+            write_pod(&world, namespace, &pod.id);
+            let own_ear = ear(&pod.netns);
+            let (enough, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
+            std::thread::scope(|scope| {
+                scope.spawn(|| flood(&pod.netns, &targets, &enough, &taken));
+                add(&world, namespace, &pod);
+                let before = taken.load(Ordering::Relaxed);
+                until("the pod sends", || {
+                    if taken.load(Ordering::Relaxed) > before + 50 { Ok(()) } else { Err("nothing".to_owned()) }
+                });
+                enough.store(true, Ordering::Relaxed);
+            });
+            if namespace == "race" {
+                assert_eq!(heard(&own_ear), [[0; 0]; 0], "{} heard somebody", pod.id);
+                assert_eq!(heard(&open.ear), [[0; 0]; 0], "{} was heard by a pod", pod.id);
+                assert_eq!(heard(&beyond), [[0; 0]; 0], "{} was heard outside", pod.id);
+            } else {
+                // The same without policy: the floods are real.
+                for ear in [&own_ear, &open.ear, &beyond] {
+                    until("a pod without policy is heard and hears", || {
+                        if heard(ear).is_empty() { Err("silence".to_owned()) } else { Ok(()) }
+                    });
+                }
+            }
+            world.cni("DEL", &pod).ok();
+            for ear in [&open.ear, &beyond] {
+                drop(heard(ear));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(shouted.load(Ordering::Relaxed) > 0);
+}
+
+fn connect(from: &Member, to: &Member) -> [TcpStream; 2] {
+    let listener = to.pod.netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).unwrap();
+    let target = SocketAddr::new(to.address, listener.local_addr().unwrap().port());
+    let client = from.pod.netns.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(10)).unwrap()).unwrap();
+    let server = listener.accept().unwrap().0;
+    for stream in [&client, &server] {
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+    }
+    [client, server]
+}
+
+fn echoes([client, server]: &mut [TcpStream; 2]) -> bool {
+    let mut byte = [0];
+    client.write_all(b"?").is_ok()
+        && server.read_exact(&mut byte).is_ok()
+        && server.write_all(&byte).is_ok()
+        && client.read_exact(&mut byte).is_ok()
+}
+
+/// Pods `a`, `b` and `c` of one namespace; only `a` may talk to `b`.
+fn three(world: &World) -> [Member; 3] {
+    put(world, "only", &only("three", "b", "a"));
+    let members = ["a", "b", "c"].map(|name| join(world, "three", name));
+    // Kubelet writes the addresses that a pod was given; members of sets come from there.
+    for member in &members {
+        tell_address(world, "three", member);
+    }
+    resync(world);
+    members
+}
+
+fn tell_address(world: &World, namespace: &str, member: &Member) {
+    let name = &member.pod.id;
+    let metadata = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
+    let status = json!({"phase": "Running", "podIPs": [{"ip": member.address}]});
+    let spec = json!({"nodeName": "node-1"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status});
+    put(world, &format!("pod-{namespace}-{name}"), &pod);
+}
+
+#[test]
+fn policy_outlives_its_agent_and_a_restart_neither_opens_nor_cuts() {
+    let mut world = World::started();
+    let [a, b, c] = three(&world);
+    let free = join(&world, "open", "free");
+    let mut open = connect(&a, &b);
+    assert!(echoes(&mut open));
+    let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (allowed, denied) = (voice(&a.pod.netns), AtomicUsize::new(0));
+    let got: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Every datagram on a flow that is open, and each a new flow that is denied, for as long as the agent is away,
+            // comes and goes.
+            while !stop.load(Ordering::Relaxed) {
+                allowed.send_to(b"allowed", (b.address, PORT)).unwrap();
+                sent.fetch_add(1, Ordering::Relaxed);
+                if voice(&c.pod.netns).send_to(b"denied", (b.address, PORT)).is_ok() {
+                    denied.fetch_add(1, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let listener = scope.spawn(|| {
+            let mut got = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                got.extend(heard(&b.ear));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            got
+        });
+        let pause =
+            || {
+                let wanted = sent.load(Ordering::Relaxed) + 50;
+                until("more is sent", || {
+                    if sent.load(Ordering::Relaxed) >= wanted { Ok(()) } else { Err("less".to_owned()) }
+                });
+            };
+        for _ in 0..3 {
+            pause();
+            world.kill();
+            pause();
+            assert!(echoes(&mut open), "while nobody is there");
+            world.start();
+            pause();
+            assert!(echoes(&mut open), "after a restart");
+        }
+        stop.store(true, Ordering::Relaxed);
+        listener.join().unwrap()
+    });
+    let mut all = got;
+    until("the last datagram is heard", || {
+        all.extend(heard(&b.ear));
+        let through = all.iter().filter(|heard| *heard == b"allowed").count();
+        let sent = sent.load(Ordering::Relaxed);
+        if through == sent { Ok(()) } else { Err(format!("{through} of {sent}")) }
+    });
+    assert!(denied.load(Ordering::Relaxed) > 0);
+    assert!(!all.iter().any(|heard| heard == b"denied"), "a restart opened what is denied");
+    stays_closed(&c.pod.netns, &b);
+    // Without agent: new flows as before, and an interface that nobody knows is closed.
+    world.kill();
+    opens(&a.pod.netns, &b);
+    stays_closed(&c.pod.netns, &b);
+    let other = neighbour(&world, "other0", "10.99.0.1/24", "10.99.0.2/24");
+    let stranger = neighbour(&world, "cnistranger", "10.99.1.1/24", "10.99.1.2/24");
+    opens(&other, &free);
+    stays_closed(&stranger, &free);
+}
+
+#[test]
+fn a_change_of_policy_ends_open_connections_and_its_removal_lets_new_ones_in() {
+    let world = World::started();
+    let [a, b, _c] = three(&world);
+    let mut open = connect(&a, &b);
+    assert!(echoes(&mut open));
+    put(&world, "more", &closed("three"));
+    until("an open connection is cut", || if echoes(&mut open) { Err("it goes on".to_owned()) } else { Ok(()) });
+    stays_closed(&a.pod.netns, &b);
+    remove(&world, "more");
+    opens(&a.pod.netns, &b);
+    assert!(echoes(&mut connect(&a, &b)));
+}
+
+fn delete_table() {
+    let mut batch = nft::Batch::new();
+    let name = nft::Name::new(marks::NFT_TABLE).unwrap();
+    batch.delete_table(&nft::TableId::new(nft::Family::Inet, name));
+    Nft::open().unwrap().commit(&batch).unwrap();
+}
+
+#[test]
+fn a_table_that_somebody_deleted_is_made_again() {
+    let world = World::started();
+    let [a, b, c] = three(&world);
+    stays_closed(&c.pod.netns, &b);
+    for _ in 0..3 {
+        world.netns.run(delete_table).unwrap();
+        resync(&world);
+        stays_closed(&c.pod.netns, &b);
+        opens(&a.pod.netns, &b);
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_closes_its_pods_and_nobody_else_and_is_shown() {
+    let world = World::started();
+    let [a, b, c] = three(&world);
+    opens(&c.pod.netns, &a);
+    let peer = json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "Near", "values": ["c"]}]}});
+    let spec = json!({"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"from": [peer]}]});
+    put(&world, "bad", &policy("three", "bad", &spec));
+    resync(&world);
+    stays_closed(&c.pod.netns, &a);
+    opens(&a.pod.netns, &b);
+    opens(&a.pod.netns, &c);
+    let (_, text) = world.ask(&["status"]);
+    assert!(text.contains("three/bad") && text.contains("Near"), "{text}");
+    remove(&world, "bad");
+    resync(&world);
+    opens(&c.pod.netns, &a);
+    let (_, text) = world.ask(&["status"]);
+    assert!(!text.contains("three/bad"), "{text}");
+}
+
+/// What we have in the table for policy.
+fn policy_chains() -> Vec<String> {
+    let name = nft::Name::new(marks::NFT_TABLE).unwrap();
+    let id = nft::TableId::new(nft::Family::Inet, name);
+    let mut nft = Nft::open().unwrap();
+    if nft.table(&id).unwrap().is_none() {
+        return Vec::new();
+    }
+    let chains = nft.chains(&id).unwrap().into_iter().map(|chain| chain.object.id.name.as_str().to_owned());
+    chains.filter(|name| name.starts_with("pol-")).collect()
+}
+
+#[test]
+fn without_an_engine_nothing_of_the_last_one_is_left() {
+    let mut world = World::started();
+    let [_a, b, c] = three(&world);
+    stays_closed(&c.pod.netns, &b);
+    assert!(!world.netns.run(policy_chains).unwrap().is_empty());
+    world.stop();
+    stays_closed(&c.pod.netns, &b);
+    let mut config = world.config();
+    config["policy"] = json!("none");
+    world.start_with(&config);
+    assert_eq!(world.netns.run(policy_chains).unwrap(), [""; 0]);
+    opens(&c.pod.netns, &b);
+    world.stop();
+    world.start();
+    stays_closed(&c.pod.netns, &b);
+}

@@ -405,3 +405,40 @@ fn without_an_engine_nothing_of_the_last_one_is_left() {
     world.start();
     stays_closed(&c.pod.netns, &b);
 }
+
+/// As a runtime that wants a certain address.
+fn add_at(world: &World, namespace: &str, pod: &Pod, address: IpAddr) {
+    let args = format!("IgnoreUnknown=1;IP={address};K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={}", pod.id);
+    world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
+}
+
+#[test]
+fn a_pod_with_the_address_of_an_old_one_does_not_inherit_its_connections() {
+    const SOURCE: u16 = 4000;
+    let world = World::started();
+    put(&world, "closed", &closed("shut"));
+    let friend = join(&world, "open", "friend");
+    let before = join(&world, "open", "before");
+    let from = |pod: &Pod| pod.netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SOURCE)).unwrap()).unwrap();
+    let voice = from(&before.pod);
+    until("the old pod is heard", || {
+        voice.send_to(b"old", (friend.address, PORT)).unwrap();
+        if heard(&friend.ear).is_empty() { Err("silence".to_owned()) } else { Ok(()) }
+    });
+    // Both ways, as the kernel takes a flow of UDP for established then.
+    friend.ear.send_to(b"answer", (before.address, SOURCE)).unwrap();
+    world.cni("DEL", &before.pod).ok();
+    let after = Pod::new("after");
+    write_pod(&world, "shut", "after");
+    add_at(&world, "shut", &after, before.address);
+    let voice = from(&after);
+    let end = Instant::now() + SILENCE;
+    while Instant::now() < end {
+        let _ = voice.send_to(b"new", (friend.address, PORT));
+        let _ = friend.ear.send_to(b"new", (before.address, SOURCE));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    voice.set_nonblocking(true).unwrap();
+    assert!(!heard(&friend.ear).iter().any(|word| word == b"new"), "the new pod sends on the old one's flow");
+    assert!(heard(&voice).is_empty(), "the new pod hears what was for the old one");
+}

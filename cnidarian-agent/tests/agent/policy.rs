@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 7;
@@ -69,6 +69,12 @@ fn add(world: &World, namespace: &str, pod: &Pod) -> IpAddr {
     let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={}", pod.id);
     let added = world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
     added["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()
+}
+
+/// As a runtime that wants a certain address.
+fn add_at(world: &World, namespace: &str, pod: &Pod, address: IpAddr) {
+    let args = format!("IgnoreUnknown=1;IP={address};K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={}", pod.id);
+    world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
 }
 
 fn ear(netns: &NetNs) -> UdpSocket {
@@ -145,13 +151,22 @@ fn neighbour(world: &World, interface: &str, node: &str, other: &str) -> NetNs {
     netns
 }
 
+/// Sets it when it goes, also when the test fails: threads that wait for it end.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends to everybody as fast as it can until it is told to stop. Answers how many the kernel took from it.
-fn flood(from: &NetNs, targets: &[IpAddr], stop: &AtomicBool, taken: &AtomicUsize) {
+fn flood(from: &NetNs, targets: impl Fn() -> Vec<IpAddr>, stop: &AtomicBool, taken: &AtomicUsize) {
     let voice = voice(from);
     while !stop.load(Ordering::Relaxed) {
-        for target in targets {
+        for target in targets() {
             // Without an interface there is no route yet.
-            if voice.send_to(b"race", (*target, PORT)).is_ok() {
+            if voice.send_to(b"race", (target, PORT)).is_ok() {
                 taken.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -168,26 +183,31 @@ fn not_one_packet_gets_through_before_the_program_of_a_new_pod_is_in_force() {
     let outside = neighbour(&world, "beyond", "203.0.113.1/24", "203.0.113.2/24");
     let beyond = ear(&outside);
     let targets = [open.address, "203.0.113.2".parse().unwrap()];
-    let pool: Vec<IpAddr> =
-        (1..255).map(|last| IpAddr::from([10, 42, 0, last])).filter(|to| *to != open.address).collect();
+    // The address that the next pod gets, so that no moment of it is missed.
+    let next = AtomicU8::new(0);
     let (stop, shouted) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // From a pod that may send, to every address that a new pod may get.
-        scope.spawn(|| flood(&open.pod.netns, &pool, &stop, &shouted));
+        let _stopped = SetAtEnd(&stop);
+        scope.spawn(|| {
+            let aim = || vec![IpAddr::from([10, 42, 0, next.load(Ordering::Relaxed)])];
+            flood(&open.pod.netns, aim, &stop, &shouted);
+        });
         for number in 0..pods {
             let namespace = if number == pods / 2 { "open" } else { "race" };
             let pod = Pod::new(&format!("racer-{number}"));
             write_pod(&world, namespace, &pod.id);
             let own_ear = ear(&pod.netns);
+            let last = 20 + u8::try_from(number % 200).unwrap();
+            next.store(last, Ordering::Relaxed);
             let (enough, taken) = (AtomicBool::new(false), AtomicUsize::new(0));
             std::thread::scope(|scope| {
-                scope.spawn(|| flood(&pod.netns, &targets, &enough, &taken));
-                add(&world, namespace, &pod);
+                let _stopped = SetAtEnd(&enough);
+                scope.spawn(|| flood(&pod.netns, || targets.to_vec(), &enough, &taken));
+                add_at(&world, namespace, &pod, IpAddr::from([10, 42, 0, last]));
                 let before = taken.load(Ordering::Relaxed);
                 until("the pod sends", || {
                     if taken.load(Ordering::Relaxed) > before + 50 { Ok(()) } else { Err("nothing".to_owned()) }
                 });
-                enough.store(true, Ordering::Relaxed);
             });
             if namespace == "race" {
                 assert_eq!(heard(&own_ear), [[0; 0]; 0], "{} heard somebody", pod.id);
@@ -206,7 +226,6 @@ fn not_one_packet_gets_through_before_the_program_of_a_new_pod_is_in_force() {
                 drop(heard(ear));
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(shouted.load(Ordering::Relaxed) > 0);
 }
@@ -262,6 +281,7 @@ fn policy_outlives_its_agent_and_a_restart_neither_opens_nor_cuts() {
     let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (allowed, denied) = (voice(&a.pod.netns), AtomicUsize::new(0));
     let got: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let stopped = SetAtEnd(&stop);
         scope.spawn(|| {
             // Every datagram on a flow that is open, and each a new flow that is denied, for as long as the agent is away,
             // comes and goes.
@@ -298,7 +318,7 @@ fn policy_outlives_its_agent_and_a_restart_neither_opens_nor_cuts() {
             pause();
             assert!(echoes(&mut open), "after a restart");
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
         listener.join().unwrap()
     });
     let mut all = got;
@@ -404,12 +424,6 @@ fn without_an_engine_nothing_of_the_last_one_is_left() {
     world.stop();
     world.start();
     stays_closed(&c.pod.netns, &b);
-}
-
-/// As a runtime that wants a certain address.
-fn add_at(world: &World, namespace: &str, pod: &Pod, address: IpAddr) {
-    let args = format!("IgnoreUnknown=1;IP={address};K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={}", pod.id);
-    world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
 }
 
 #[test]

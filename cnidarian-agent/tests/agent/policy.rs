@@ -210,9 +210,9 @@ fn not_one_packet_gets_through_before_the_program_of_a_new_pod_is_in_force() {
                 });
             });
             if namespace == "race" {
-                assert_eq!(heard(&own_ear), [[0; 0]; 0], "{} heard somebody", pod.id);
-                assert_eq!(heard(&open.ear), [[0; 0]; 0], "{} was heard by a pod", pod.id);
-                assert_eq!(heard(&beyond), [[0; 0]; 0], "{} was heard outside", pod.id);
+                assert_eq!(heard(&own_ear).len(), 0, "{} heard somebody", pod.id);
+                assert_eq!(heard(&open.ear).len(), 0, "{} was heard by a pod", pod.id);
+                assert_eq!(heard(&beyond).len(), 0, "{} was heard outside", pod.id);
             } else {
                 // The same without policy: the floods are real.
                 for ear in [&own_ear, &open.ear, &beyond] {

@@ -136,8 +136,8 @@ fn may_be_outside(address: IpAddr, scenario: &Scenario) -> bool {
     let unicast = match address {
         IpAddr::V4(v4) => {
             let below = scenario.subnets.iter().any(|subnet| subnet.v4.contains(&v4));
-            !(below || v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast())
-                && !v4.is_link_local()
+            let odd = v4.is_broadcast() || v4.is_link_local();
+            !(below || odd || v4.is_unspecified() || v4.is_loopback() || v4.is_multicast())
         }
         IpAddr::V6(v6) => {
             let below = scenario.subnets.iter().any(|subnet| subnet.v6.contains(&v6));

@@ -1,10 +1,16 @@
-//! Policies of users, in every dialect.
+//! Policies of users, in every dialect, read and compiled.
 
 use crate::Target;
+use cni_core::backend::Change;
+use cni_core::model::{EndpointId, InterfaceName};
+use cni_core::policy::compile::{Compiler, LocalEndpoint};
 use cni_core::policy::dialect;
-use cni_core::policy::model::{Effect, Tier};
+use cni_core::policy::model::{Effect, Kinds, Policy, Selector, Subject, Tier};
+use cni_core::policy::program::{PolicyChange, PolicyItem};
+use cni_core::policy::world::ModelChange;
 use cni_core::store::Object;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// One policy as JSON or YAML.
 pub(crate) const OBJECT: Target = Target {
@@ -27,4 +33,33 @@ fn object(bytes: &[u8]) {
     // What closes the subject makes a policy that does.
     let closed = reading.problems.iter().any(|problem| problem.effect == Effect::SubjectClosed);
     assert!(!closed || reading.policies.iter().any(|policy| &*policy.tier == Tier::CLOSED));
+    for policy in reading.policies {
+        compile(policy);
+    }
+}
+
+/// Compiles a policy as if it were about everybody, and takes it back.
+fn compile(policy: Policy) {
+    let subject = Subject { kinds: Kinds::PODS, selector: Selector::Everything };
+    let policy = Arc::new(Policy { subject, ..policy });
+    let mut compiler = Compiler::new("node");
+    compiler.put_endpoint(LocalEndpoint {
+        id: EndpointId::of("c", "eth0").expect("a name of the right form"),
+        host_interface: InterfaceName::new("cni0").expect("a name of the right form"),
+        addresses: vec![[10, 0, 0, 1].into()],
+        pod: None,
+    });
+    compiler.drain();
+    compiler.apply(ModelChange::PutPolicy(policy.clone()));
+    for change in compiler.drain() {
+        if let Change::Put(PolicyItem::Chain(chain)) = change {
+            let rules = policy.rules(chain.id.direction).map_or(0, |rules| rules.rules.len());
+            assert_eq!(chain.rules.len(), rules);
+            assert!(chain.rules.iter().all(|rule| rule.clauses.len() <= 256));
+        }
+    }
+    compiler.apply(ModelChange::RemovePolicy(policy.id.clone()));
+    let is_kept =
+        |change: &PolicyChange| matches!(change, Change::Put(item) if !matches!(item, PolicyItem::Endpoint(_)));
+    assert!(!compiler.drain().iter().any(is_kept), "only the endpoint's program is left");
 }

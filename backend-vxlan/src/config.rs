@@ -19,8 +19,18 @@ const FAMILIES: Setting = ("families", "a list of ipv4 and ipv6, each at most on
 const DEVICE: Setting = ("deviceName", "an interface name of 1 to 15 bytes (1 to 13 with underlay: both)");
 const CHECKSUM_INTERVAL: Setting =
     ("checksumTestIntervalSeconds", "an integer from 10 to 86400, or 0 for only at start");
-const KEYS: [&str; 9] =
-    ["mode", VNI.0, PORT.0, MTU.0, FAMILIES.0, "underlay", DEVICE.0, "checksumOffload", CHECKSUM_INTERVAL.0];
+const KEYS: [&str; 10] = [
+    "mode",
+    VNI.0,
+    PORT.0,
+    MTU.0,
+    FAMILIES.0,
+    "underlay",
+    DEVICE.0,
+    "checksumOffload",
+    CHECKSUM_INTERVAL.0,
+    "trackOuterPackets",
+];
 
 /// The smallest MTU of a link that carries IPv6, in bytes. RFC 8200, section 5.
 pub const MIN_MTU_V6_BYTES: u32 = 1280;
@@ -195,6 +205,8 @@ pub struct RawConfig {
     pub checksum_offload: Option<ChecksumOffload>,
     /// How often the path's checksums are tested in seconds; 0: only at start; default 600.
     pub checksum_test_interval_seconds: Option<u32>,
+    /// Whether the kernel tracks VXLAN's outer packets as connections; default no.
+    pub track_outer_packets: Option<bool>,
 }
 
 /// The section, checked.
@@ -218,6 +230,8 @@ pub struct Config {
     pub checksum: ChecksumOffload,
     /// How often the path is tested again.
     pub checksum_interval: Option<Duration>,
+    /// Whether the kernel tracks VXLAN's outer packets as connections.
+    pub track_outer: bool,
 }
 
 impl Config {
@@ -291,6 +305,7 @@ impl TryFrom<RawConfig> for Config {
             device,
             checksum: raw.checksum_offload.unwrap_or_default(),
             checksum_interval,
+            track_outer: raw.track_outer_packets.unwrap_or(false),
         })
     }
 }

@@ -6,7 +6,7 @@
 //! | forwarding entries, neighbours, addresses | `driver/table.rs` | by their device |
 //! | next hops, routes | `driver/table.rs` | protocol number |
 //! | settings, sockets, user-space forwarding | `driver/local.rs` | only those wanted are looked at |
-//! | masquerading | `net_linux::masquerade` | nftables table |
+//! | masquerading, untracked packets | `net_linux::masquerade`, `net_linux::untracked` | nftables table |
 
 mod device;
 mod local;
@@ -19,7 +19,7 @@ use crate::object::{Key, Object};
 use crate::udp::Pump;
 use crate::watch::Watched;
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
 use device::Devices;
 use net_linux::ethtool::Ethtool;
@@ -54,7 +54,7 @@ impl VxlanDriver {
     /// # Errors
     /// The node cannot carry this configuration, or no netlink socket can be had.
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, decision: Decision) -> Result<Self> {
-        let compiler = Compiler::new(config, node, capabilities.has(Capability::NextHopObjects))?;
+        let compiler = Compiler::new(config, node, &capabilities)?;
         let netns = NetNs::current()
             .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
         let socket = Socket::route()?;
@@ -99,7 +99,9 @@ impl VxlanDriver {
         for (index, op) in batch.iter().enumerate() {
             let result = match key_of(op) {
                 Key::Link(name) => self.write_device(name, op),
-                Key::Sysctl(_) | Key::Masquerade(_) | Key::Socket(_) | Key::Forward(_) => self.write_local(op),
+                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) | Key::Socket(_) | Key::Forward(_) => {
+                    self.write_local(op)
+                }
                 Key::Address(..)
                 | Key::Fdb(..)
                 | Key::Neighbour(..)
@@ -193,7 +195,7 @@ impl Driver for VxlanDriver {
     }
 
     fn adopt(&mut self, node: &NodeContext) -> Result<()> {
-        self.compiler = Compiler::new(self.compiler.config(), node, self.capabilities.has(Capability::NextHopObjects))?;
+        self.compiler = Compiler::new(self.compiler.config(), node, &self.capabilities)?;
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
-use net_linux::masquerade;
 use net_linux::route::Route;
+use net_linux::{masquerade, untracked};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub enum Key {
     Sysctl(Arc<str>),
     /// Source NAT to the outside.
     Masquerade(masquerade::Key),
+    /// Outer packets that are not tracked as connections.
+    Untracked(untracked::Key),
     /// The tunnel device.
     Link(InterfaceName),
     /// An address of the tunnel device.
@@ -64,15 +66,17 @@ pub struct Hop {
     pub gateway: IpAddr,
 }
 
-/// Everything but the key.
+/// Everything but the key. What few keys have is boxed: an engine holds tens of thousands of routes and hops.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
     /// See [`Key::Sysctl`]: the value, trimmed.
     Sysctl(Arc<str>),
     /// See [`Key::Masquerade`].
-    Masquerade(masquerade::Object),
+    Masquerade(Box<masquerade::Object>),
+    /// See [`Key::Untracked`].
+    Untracked(untracked::Object),
     /// See [`Key::Link`].
-    Link(Device),
+    Link(Arc<Device>),
     /// See [`Key::Address`].
     Address,
     /// See [`Key::Fdb`]: the peer's underlay address.
@@ -80,7 +84,7 @@ pub enum Object {
     /// See [`Key::Neighbour`]: the peer's VTEP.
     Neighbour(MacAddr),
     /// See [`Key::PodNeighbour`], and [`Key::Route`] to a local pod.
-    Pod(EndpointObject),
+    Pod(Box<EndpointObject>),
     /// See [`Key::NextHop`].
     NextHop,
     /// See [`Key::Socket`]: our underlay address and port.
@@ -173,12 +177,13 @@ pub enum Target {
 }
 
 impl Key {
-    /// The order of writes: settings of the node and devices, what hangs on a device, next hops, routes.
+    /// The order of writes: settings of the node and devices, what hangs on a device, next hops, routes. A device holds
+    /// back the items that want it too, such as peers behind a tunnel; local pods and peers that are routed plainly do not.
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
-            Self::Link(_) => Rank::level(0).gate(Gate::All),
-            Self::Sysctl(_) | Self::Masquerade(_) => Rank::level(0),
+            Self::Link(_) => Rank::level(0).gate(Gate::Item),
+            Self::Sysctl(_) | Self::Masquerade(_) | Self::Untracked(_) => Rank::level(0),
             Self::Socket(_) => Rank::level(1),
             Self::Address(..) => Rank::level(2),
             Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(3),
@@ -193,6 +198,7 @@ impl fmt::Display for Key {
         match self {
             Self::Sysctl(path) => write!(f, "sysctl {path}"),
             Self::Masquerade(key) => key.fmt(f),
+            Self::Untracked(key) => key.fmt(f),
             Self::Link(device) => write!(f, "link {device}"),
             Self::Address(device, address) => write!(f, "address {address} dev {device}"),
             Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),

@@ -5,12 +5,12 @@ use crate::config::{Config, Family, Tunnel};
 use cni_core::backend::{Capabilities, Capability, Support};
 use cni_core::model::InterfaceName;
 use net_linux::link::{NewLink, NewLinkKind, Vxlan};
-use net_linux::masquerade;
 use net_linux::netlink::Socket;
 use net_linux::netns::NetNs;
 use net_linux::nexthop::NextHop;
 use net_linux::nft::Nft;
 use net_linux::tun::TunOptions;
+use net_linux::{masquerade, untracked};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -36,14 +36,8 @@ pub fn probe(config: &Config) -> Capabilities {
     };
     note(Capability::Tunnel, vxlan);
     note(Capability::UserTunnel, tun);
-    let masquerade = match Nft::open() {
-        Ok(mut nft) => match masquerade::probe(&mut nft) {
-            Support::Yes => Ok(()),
-            Support::No { reason } => Err(reason),
-        },
-        Err(error) => Err(text(error)),
-    };
-    note(Capability::Masquerade, masquerade);
+    note(Capability::Masquerade, in_nftables(masquerade::probe));
+    note(Capability::UntrackedTunnel, in_nftables(untracked::probe));
     let survives = match config.mode.tunnel() {
         Tunnel::Udp => Err("mode udp moves packets in the agent's own process".to_owned()),
         Tunnel::None | Tunnel::Vxlan => Ok(()),
@@ -69,6 +63,13 @@ pub fn needed(config: &Config, masquerade: bool) -> Vec<Capability> {
         needed.push(Capability::Masquerade);
     }
     needed
+}
+
+fn in_nftables(probe: fn(&mut Nft) -> Support) -> Result<(), String> {
+    match probe(&mut Nft::open().map_err(text)?) {
+        Support::Yes => Ok(()),
+        Support::No { reason } => Err(reason),
+    }
 }
 
 fn vxlan() -> Result<(), String> {

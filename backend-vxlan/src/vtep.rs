@@ -16,7 +16,8 @@ pub const ATTRIBUTE_VNI: &str = "vtep-vni";
 /// The attribute with the tunnel's UDP port.
 pub const ATTRIBUTE_PORT: &str = "tunnel-port";
 
-/// The MAC address of a node's VTEP: the same after every restart.
+/// The MAC address of a node's VTEP: the same after every restart, and on every node that computes it. It must not change
+/// between versions: a peer that publishes another is refused.
 #[must_use]
 pub fn mac_of(node: &NodeName) -> MacAddr {
     MacAddr::from_name(&format!("vtep/{node}"))
@@ -77,6 +78,11 @@ mod tests {
         let node = NodeName::new("node-1").unwrap();
         assert_ne!(mac_of(&node), MacAddr::from_name("node-1"));
         assert!(mac_of(&node).is_unicast());
+    }
+
+    #[test]
+    fn a_node_keeps_its_vtep_for_ever() {
+        assert_eq!(mac_of(&NodeName::new("node-1").unwrap()).to_string(), "ba:55:54:26:83:4e");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use net_linux::marks;
-use net_linux::monitor::{Change, DriftMonitor, Event, Group};
+use net_linux::monitor::{Change, DriftMonitor, Event, Group, Scope, Settings};
 use net_linux::neigh::NeighbourState;
 use net_linux::nft::{NftEvent, NftWatch};
 use net_linux::route::MAIN_TABLE;
@@ -12,6 +12,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+
+/// What `rp_filter` of a tunnel device has to be, see [`crate::object::Device::SETTINGS`].
+const RP_FILTER_LOOSE: i32 = 2;
 
 /// What the driver wrote where the kernel does not tell who wrote it. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,8 @@ struct Written {
     devices: HashSet<u32>,
     /// Forwarding entries: events of them carry no port, so an echo of ours is known by its content.
     forwards: HashMap<(u32, MacAddr), IpAddr>,
+    /// Foreign devices that stand where one of ours should be.
+    obstacles: HashMap<InterfaceName, u32>,
 }
 
 impl Watched {
@@ -34,7 +39,7 @@ impl Watched {
         let mut written = self.written();
         let devices = devices.collect();
         written.devices = devices;
-        let Written { devices, forwards } = &mut *written;
+        let Written { devices, forwards, .. } = &mut *written;
         forwards.retain(|(device, _), _| devices.contains(device));
     }
 
@@ -63,12 +68,26 @@ impl Watched {
         };
     }
 
+    /// A device of ours can't be made while another one, with this index, is there.
+    pub(crate) fn obstructed(&self, device: &InterfaceName, by: u32) {
+        self.written().obstacles.insert(device.clone(), by);
+    }
+
+    /// Nothing is known to stand in a device's way.
+    pub(crate) fn unobstructed(&self, device: &InterfaceName) {
+        self.written().obstacles.remove(device);
+    }
+
     /// Whether an event that we did not cause by a socket of ours is about something of ours.
     fn concerns(&self, event: &Event, underlay: &InterfaceName) -> bool {
         let written = self.written();
         match event {
             // Routes and next hops go with their device, and for IPv4 the kernel does not say so.
-            Event::Link(_, link) => link.name == underlay.as_str() || written.devices.contains(&link.index),
+            Event::Link(_, link) => {
+                let stands_in_the_way = || written.obstacles.values().any(|index| *index == link.index);
+                link.name == underlay.as_str() || written.devices.contains(&link.index) || stands_in_the_way()
+            }
+            Event::Settings(settings) => matters(settings, &written.devices),
             Event::Address(_, address) => written.devices.contains(&address.index),
             Event::Route(_, route) => route.is_ours() && route.table == MAIN_TABLE,
             Event::NextHop(_, next_hop) => next_hop.is_ours(),
@@ -83,6 +102,17 @@ impl Watched {
             }
             _ => true,
         }
+    }
+}
+
+/// Whether settings are not as we want them. Our own writes are told too, and so are those of every new device.
+fn matters(settings: &Settings, devices: &HashSet<u32>) -> bool {
+    match settings.scope {
+        Scope::All => settings.forwarding == Some(0),
+        Scope::Device(index) => {
+            devices.contains(&index) && settings.rp_filter.is_some_and(|value| value != RP_FILTER_LOOSE)
+        }
+        Scope::Default => false,
     }
 }
 

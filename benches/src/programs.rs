@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use testlab::lab::Programs;
 
-/// The release build of the agent and the small build of the plugin.
+/// The release build of the agent, and the small, static build of the plugin.
 #[must_use]
 pub fn release() -> Programs {
-    Programs { cnidarian: built("release/cnidarian"), plugin: built("shim/cnidarian-cni") }
+    let plugin = format!("{}-unknown-linux-musl/shim/cnidarian-cni", std::env::consts::ARCH);
+    Programs { cnidarian: built("release/cnidarian"), plugin: built(&plugin) }
 }
 
 fn built(program: &str) -> PathBuf {

@@ -127,6 +127,7 @@ fn main() -> ExitCode {
 }
 
 fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
+    cnidarian::heap::keep_little();
     let registry = cnidarian::built_in();
     let config = match agent::load(file, &registry) {
         Ok(config) => config,

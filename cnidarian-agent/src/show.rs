@@ -38,6 +38,7 @@ pub(crate) fn status(value: Value, as_json: bool) -> Result<bool, AskError> {
     let status: NodeStatus = serde_json::from_value(value)?;
     println!("node      {} (cnidarian {})", status.node, status.version);
     println!("backend   {}, pod MTU {} bytes", status.backend, status.pod_mtu_bytes);
+    println!("policy    {}", status.policy.as_deref().unwrap_or("none: nothing is enforced"));
     let underlay = &status.underlay;
     println!(
         "underlay  {} {} {}, MTU {} bytes",

@@ -86,6 +86,7 @@ impl Plugin for Cnidarian {
             endpoint: request.id(),
             netns: request.netns.display().to_string(),
             addresses: result::addresses_of(request.added()?, &request.ifname)?,
+            routes: request.added()?.routes.clone(),
         };
         let netns = open(&request.netns)?;
         agent::call(&own.socket, own.timeout, Call::Check(call), Some(&netns))?;

@@ -6,7 +6,7 @@
 //! | `node` | [`Node`], a whole node in process |
 //! | `registry` | [`built_in`], the backends of this build |
 //!
-//! Backends are additive features, all on by default: `vxlan`.
+//! Backends and policy engines are additive features, all on by default: `vxlan`, `policy-nftables`.
 
 #![forbid(unsafe_code)]
 
@@ -15,9 +15,11 @@ mod node;
 mod registry;
 
 pub use cni_core::rpc::Attachment;
+/// What the allocator keeps; a program that runs a node of a large cluster calls `keep_little` first of all.
+pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
 pub use node::{
-    AttachRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer, PoolStatus, Problem,
-    Silent,
+    AttachRequest, CheckRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer,
+    PoolStatus, Problem, Silent,
 };
 pub use registry::built_in;

@@ -2,11 +2,13 @@
 
 use cni_core::backend::Registry;
 
-/// Every backend whose feature is on. Add your own with [`Registry::with`].
+/// Every backend and policy engine whose feature is on. Add your own with [`Registry::with`] and [`Registry::with_policy`].
 #[must_use]
 pub fn built_in() -> Registry {
     let registry = Registry::default();
     #[cfg(feature = "vxlan")]
     let registry = registry.with(backend_vxlan::Vxlan);
+    #[cfg(feature = "policy-nftables")]
+    let registry = registry.with_policy(policy_nftables::Nftables);
     registry
 }

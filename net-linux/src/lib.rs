@@ -16,6 +16,8 @@
 //! | [`ethtool`] | offload features of devices |
 //! | [`conntrack`] | tracked connections: read, forget by filter |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
+//! | [`heap`] | what the allocator keeps of freed memory |
+//! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -30,6 +32,7 @@ pub mod ethtool;
 pub mod fdb;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod heap;
 pub mod link;
 pub mod marks;
 pub mod masquerade;
@@ -47,3 +50,4 @@ pub mod route;
 mod sys;
 pub mod sysctl;
 pub mod tun;
+pub mod untracked;

@@ -15,6 +15,9 @@ pub const ALIAS_PREFIX: &str = "cnidarian:";
 /// The nftables table of ours, in every family.
 pub const NFT_TABLE: &str = "cnidarian";
 
+/// What the nftables table (family `inet`) of a network's masqueraded containers begins with; the network's name follows.
+pub const NFT_CONTAINERS_TABLE_PREFIX: &str = "cnidarian-masq-";
+
 /// The link group (`IFLA_GROUP`) of links that are about to be deleted: the letters `cnid`. The kernel deletes a whole
 /// group in one request, and waits for its grace periods once.
 pub const DOOMED_LINK_GROUP: u32 = 0x636e_6964;
@@ -29,6 +32,18 @@ pub const FRESH_LINK_GROUP: u32 = 0x636e_6966;
 
 /// Next-hop object ids of ours. Other programs (FRR, the kernel's own choice) count upwards from 1.
 pub const NEXTHOP_IDS: Range<u32> = 0xCB00_0000..0xCC00_0000;
+
+/// Bits of the packet mark that policy chains use among themselves: a rule passed the rest of its tier, and a dry run has
+/// decided. Both are cleared before a packet leaves our chains, and neither is one of kube-proxy's (`0x4000`, `0x8000`).
+pub const POLICY_PASSED: u32 = 0x0010_0000;
+/// See [`POLICY_PASSED`].
+pub const POLICY_DECIDED: u32 = 0x0020_0000;
+
+/// The bit of a connection's mark that says: it was let in, and policy denies it now. Its packets are dropped.
+pub const CONNECTION_DENIED: u32 = 0x0020_0000;
+
+/// The NFLOG group of denied packets, where the configuration names none.
+pub const POLICY_LOG_GROUP: u16 = 203;
 
 /// What the name of the host's end of each pod's veth begins with; 12 hexadecimal digits follow.
 pub const HOST_INTERFACE_PREFIX: &str = "cni";

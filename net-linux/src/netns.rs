@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 /// `NSFS_MAGIC` of `include/uapi/linux/magic.h`.
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
@@ -207,6 +208,19 @@ impl NetNs {
         })
     }
 
+    /// Opens something inside the namespace, on the calling thread, which is back when this returns: for what stays in
+    /// the namespace that it was opened in, as a socket does. Without the thread of [`run`](Self::run), whose start and
+    /// end cost more than all that is opened here.
+    ///
+    /// # Errors
+    /// [`NetNsError::Enter`], [`NetNsError::Open`] when `/proc` is not mounted; `open` has then not run.
+    pub fn open_inside<T>(&self, open: impl FnOnce() -> T) -> Result<T, NetNsError> {
+        let home = Self::current()?;
+        self.enter()?;
+        let _back = Back(home);
+        Ok(open())
+    }
+
     /// Moves the calling thread into the namespace for good. For threads that live there (a runtime's `on_thread_start`);
     /// else use [`run`](Self::run).
     ///
@@ -272,6 +286,19 @@ impl NetNs {
         let failed = |source| NetNsError::Pin { operation: "unpin", path: path.to_owned(), source };
         umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).map_err(|errno| failed(errno.into()))?;
         std::fs::remove_file(path).map_err(failed)
+    }
+}
+
+/// Brings the thread home, also through a panic.
+struct Back(NetNs);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        // The namespace lives, and whoever could leave it may enter it: only memory can be short, and not for ever. A
+        // thread that is elsewhere must not go on.
+        while self.0.enter().is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -344,6 +371,17 @@ mod tests {
         let fresh = NetNs::new().unwrap();
         let panic = std::panic::catch_unwind(|| fresh.run(|| panic!("inside"))).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"inside"));
+    }
+
+    #[test]
+    fn what_is_opened_inside_stays_there_and_the_thread_comes_back() {
+        let (before, fresh) = (NetNs::current().unwrap(), NetNs::new().unwrap());
+        let namespace = fresh.open_inside(|| fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+        assert_eq!(NetNs::from_fd(namespace.into()).unwrap(), fresh);
+        assert_eq!(NetNs::current().unwrap(), before);
+        let panic = std::panic::catch_unwind(|| fresh.open_inside(|| panic!("inside"))).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"inside"));
+        assert_eq!(NetNs::current().unwrap(), before);
     }
 
     #[test]

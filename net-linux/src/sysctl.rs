@@ -6,6 +6,7 @@
 use cni_core::backend::{Error as BackendError, ErrorKind};
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A kernel parameter that can't be read or written.
@@ -75,6 +76,14 @@ pub fn write(name: &str, value: &str) -> Result<(), SysctlError> {
         name: name.to_owned(),
         source,
     })
+}
+
+/// Lets this host forward packets of the family of an address.
+///
+/// # Errors
+/// [`SysctlError`].
+pub fn enable_forwarding(family_of: IpAddr) -> Result<(), SysctlError> {
+    write(if family_of.is_ipv4() { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" }, "1")
 }
 
 /// A value that was there before ours. Plain data, so that it can be kept beside other state.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use cni_core::backend::{ErrorKind, Known, Op};
+use cni_core::cni;
 use cni_core::model::{EndpointId, MacAddr};
 use net_linux::addr::Address;
 use net_linux::attach::{AttachError, AttachRequest, Attacher, Detached};
@@ -11,7 +12,7 @@ use net_linux::marks;
 use net_linux::neigh::Neighbour;
 use net_linux::netlink::{Batch, Socket};
 use net_linux::netns::NetNs;
-use net_linux::route::{Route, RouteFilter};
+use net_linux::route::{Route, RouteFilter, RouteKind};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -90,7 +91,7 @@ fn two_pods_reach_each_other_over_both_families_at_once() {
             assert_eq!(&text, b"hello");
         }
         for (pod, request) in pods.iter().zip(&requests) {
-            assert_eq!(attacher.check(pod, request).unwrap(), []);
+            assert_eq!(attacher.check(pod, request, &[]).unwrap(), []);
         }
     });
 }
@@ -123,7 +124,7 @@ fn a_second_attach_is_refused_and_changes_nothing() {
         let intruder = self::request("b", 2);
         assert!(matches!(attacher.attach(&pod, &intruder), Err(AttachError::InterfaceExists { .. })));
         assert_eq!(links(socket), before);
-        assert_eq!(attacher.check(&pod, &request).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request, &[]).unwrap(), []);
     });
 }
 
@@ -135,10 +136,10 @@ fn an_attach_reaps_the_doomed_link_in_its_way() {
         assert_eq!(attacher.detach(&id("a")).unwrap(), Detached::Doomed);
         // The same endpoint again, then another container's in the same namespace.
         attacher.attach(&pod, &request("a", 1)).unwrap();
-        assert_eq!(attacher.check(&pod, &request("a", 1)).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request("a", 1), &[]).unwrap(), []);
         attacher.detach(&id("a")).unwrap();
         attacher.attach(&pod, &request("b", 2)).unwrap();
-        assert_eq!(attacher.check(&pod, &request("b", 2)).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request("b", 2), &[]).unwrap(), []);
         let host_interface = marks::host_interface(&id("b")).to_string();
         assert_eq!(links(socket), [host_interface, "lo".to_owned()]);
     });
@@ -213,7 +214,7 @@ fn a_veth_that_a_crash_left_half_made_is_swept_or_replaced() {
         assert_eq!(links(socket), ["lo"]);
         half_made(socket);
         attacher.attach(&pod, &request("a", 1)).unwrap();
-        assert_eq!(attacher.check(&pod, &request("a", 1)).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request("a", 1), &[]).unwrap(), []);
         assert_eq!(attacher.sweep().unwrap(), 0, "a finished attachment is not swept");
     });
 }
@@ -277,7 +278,7 @@ fn a_pod_with_ipv6_switched_off_gets_it_on_its_interface() {
         };
         pod.run(off).unwrap();
         attacher.attach(&pod, &request("a", 1)).unwrap();
-        assert_eq!(attacher.check(&pod, &request("a", 1)).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request("a", 1), &[]).unwrap(), []);
     });
 }
 
@@ -295,7 +296,7 @@ fn check_names_every_thing_that_drifted() {
         let pod_change = |namespace: &NetNs, change: LinkChange<'static>| {
             change_in(namespace, |batch, index| change.add(batch, &LinkId::Index(index)));
         };
-        let damages: [Damage<'_>; 14] = [
+        let damages: [Damage<'_>; 17] = [
             ("is down", &|_, socket| host(socket, LinkChange { up: Some(false), ..LinkChange::default() })),
             ("MTU 1400", &|_, socket| host(socket, LinkChange { mtu_bytes: Some(1400), ..LinkChange::default() })),
             ("alias", &|_, socket| host(socket, LinkChange { alias: Some(""), ..LinkChange::default() })),
@@ -331,6 +332,21 @@ fn check_names_every_thing_that_drifted() {
                     Route::via_on_link("::/0".parse().unwrap(), ip("fe80::2"), index).replace(batch);
                 });
             }),
+            ("route 0.0.0.0/0 via 10.1.2.9 metric 50: there, on this interface, should be absent", &|pod, _| {
+                change_in(pod, |batch, index| {
+                    let second = Route::via_on_link("0.0.0.0/0".parse().unwrap(), ip("10.1.2.9"), index);
+                    Route { metric: 50, ..second }.create(batch);
+                });
+            }),
+            ("route 169.254.0.0/16 metric 0: there, and drops packets, should be absent", &|pod, _| {
+                change_in(pod, |batch, _| {
+                    Route::refusing("169.254.0.0/16".parse().unwrap(), RouteKind::Blackhole).create(batch);
+                });
+            }),
+            ("route 169.254.1.1/32 table 255 metric 0: there, to the pod itself, should be absent", &|pod, _| {
+                // An address of another device.
+                change_in(pod, |batch, _| Address::new(1, "169.254.1.1/32".parse().unwrap()).create(batch));
+            }),
             ("interface lo: down", &|pod, _| {
                 let down = LinkChange { up: Some(false), ..LinkChange::default() };
                 change_in(pod, |batch, _| down.add(batch, &LinkId::Name("lo")));
@@ -341,7 +357,7 @@ fn check_names_every_thing_that_drifted() {
             attacher.attach(&pod, &request).unwrap();
             damage(&pod, socket);
             let drifted: Vec<String> =
-                attacher.check(&pod, &request).unwrap().iter().map(ToString::to_string).collect();
+                attacher.check(&pod, &request, &[]).unwrap().iter().map(ToString::to_string).collect();
             let wanted = named.trim_start_matches("is ");
             assert!(drifted.iter().any(|line| line.contains(wanted)), "{named}: {drifted:?}");
             let mut batch = Batch::new();
@@ -349,12 +365,66 @@ fn check_names_every_thing_that_drifted() {
             socket.run_all(&mut batch).unwrap();
         }
         let pod = NetNs::new().unwrap();
-        let drifted: Vec<String> = attacher.check(&pod, &request).unwrap().iter().map(ToString::to_string).collect();
+        let drifted: Vec<String> =
+            attacher.check(&pod, &request, &[]).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(drifted.len(), 2, "{drifted:?}");
         assert!(
             drifted[0].starts_with("host interface cni")
                 && drifted[1] == "pod interface eth0: missing, should be a veth"
         );
+    });
+}
+
+#[test]
+fn check_leaves_routes_alone_that_prev_result_lists_or_that_are_another_interfaces() {
+    on_host(|attacher, _| {
+        let (pod, request) = (NetNs::new().unwrap(), request("a", 1));
+        attacher.attach(&pod, &request).unwrap();
+        change_in(&pod, |batch, index| {
+            let second = Route::via_on_link("0.0.0.0/0".parse().unwrap(), ip("10.1.2.9"), index);
+            Route { metric: 50, protocol: 3, ..second }.create(batch);
+        });
+        let net1 = || {
+            let mut socket = Socket::route().unwrap();
+            let peer = VethPeer { name: "peer1", mac: None, namespace: None };
+            let net1 = NewLink::new("net1", NewLinkKind::Veth(peer)).create(&mut socket).unwrap();
+            let mut batch = Batch::new();
+            LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Index(net1));
+            for address in ["192.0.2.7/24", "2001:db8:9::7/64"] {
+                Address::new(net1, address.parse().unwrap()).create(&mut batch);
+            }
+            Route::via_on_link("198.51.100.0/24".parse().unwrap(), ip("192.0.2.1"), net1).create(&mut batch);
+            socket.run_all(&mut batch).unwrap();
+        };
+        pod.run(net1).unwrap();
+        let listed = cni::Route::new("0.0.0.0/0".parse().unwrap(), Some(ip("10.1.2.9")));
+        assert_eq!(attacher.check(&pod, &request, &[listed]).unwrap(), []);
+        assert_eq!(attacher.check(&pod, &request, &[]).unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn an_attachment_lives_as_long_as_its_pods_namespace_and_no_longer() {
+    on_host(|attacher, socket| {
+        assert!(!attacher.is_alive(&id("a")).unwrap(), "never attached");
+        for container in ["a", "b"] {
+            let pod = NetNs::new().unwrap();
+            attacher.attach(&pod, &request(container, 1)).unwrap();
+            assert!(attacher.is_alive(&id(container)).unwrap());
+            if container == "b" {
+                attacher.detach(&id("b")).unwrap();
+                assert!(!attacher.is_alive(&id("b")).unwrap(), "doomed");
+            }
+        }
+        // The namespace of "a" has died by now; its veth may still be shown for a moment.
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut shown = 0;
+        while attacher.is_alive(&id("a")).unwrap() {
+            assert!(Instant::now() < end, "{:?}", links(socket));
+            shown += 1;
+            std::thread::yield_now();
+        }
+        assert!(shown < 1000, "it died with its last descriptor");
     });
 }
 

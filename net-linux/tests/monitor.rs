@@ -6,12 +6,13 @@ use cni_core::model::MacAddr;
 use net_linux::addr::Address;
 use net_linux::fdb::FdbEntry;
 use net_linux::link::{LinkChange, LinkId, NewLink, NewLinkKind, VethPeer, Vxlan};
-use net_linux::monitor::{Change, DriftMonitor, Event, Group, Monitor, Notice};
+use net_linux::monitor::{Change, DriftMonitor, Event, Group, Monitor, Notice, Scope};
 use net_linux::neigh::Neighbour;
 use net_linux::netlink::{Batch, Socket};
 use net_linux::netns::NetNs;
 use net_linux::nexthop::NextHop;
 use net_linux::route::Route;
+use net_linux::sysctl;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -162,5 +163,32 @@ fn a_monitor_of_another_namespace_hears_that_one() {
         let make = || NewLink::new("br0", NewLinkKind::Bridge).create(&mut Socket::route().unwrap()).unwrap();
         there.run(make).unwrap();
         wait_for(&mut monitor, |event| matches!(event, Event::Link(Change::Put, link) if link.name == "br0")).await;
+    });
+}
+
+#[test]
+fn forwarding_and_reverse_path_filtering_are_told_when_somebody_changes_them() {
+    with_veth(|_, index| async move {
+        let mut monitor = Monitor::open(&[Group::Settings]).unwrap();
+        for (path, v6, scope) in [
+            ("net/ipv4/ip_forward", false, Scope::All),
+            ("net/ipv6/conf/all/forwarding", true, Scope::All),
+            ("net/ipv4/conf/v0/forwarding", false, Scope::Device(index)),
+        ] {
+            let after = if sysctl::read(path).unwrap() == "1" { 0 } else { 1 };
+            sysctl::write(path, &after.to_string()).unwrap();
+            let wanted = |event: &Event| match event {
+                Event::Settings(told) => (told.v6, told.scope, told.forwarding) == (v6, scope, Some(after)),
+                _ => false,
+            };
+            assert_eq!(wait_for(&mut monitor, wanted).await.port, 0, "{path}");
+        }
+        sysctl::write("net/ipv4/conf/v0/rp_filter", "2").unwrap();
+        sysctl::write("net/ipv4/conf/v0/rp_filter", "1").unwrap();
+        let told = |event: &Event| match event {
+            Event::Settings(told) => (told.scope, told.rp_filter) == (Scope::Device(index), Some(1)),
+            _ => false,
+        };
+        wait_for(&mut monitor, told).await;
     });
 }

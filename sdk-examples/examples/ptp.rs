@@ -4,9 +4,9 @@
 //! cargo build --release -p sdk-examples --example ptp
 //! cp target/release/examples/ptp /opt/cni/bin/ptp.new && mv /opt/cni/bin/ptp{.new,}
 //! ```
-//! Same configuration (`ipam`, `mtu`, `dns`), same answers, but `ipMasq: true` is refused (code 2), never ignored.
+//! Same configuration (`ipam`, `mtu`, `dns`, `ipMasq`), same answers.
 
-use cni_core::cni::{AddResult, CniError, ErrorCode, Interface, SpecVersion};
+use cni_core::cni::{AddResult, CniError, ErrorCode, Interface, NetConf, SpecVersion};
 use cni_core::model::{EndpointId, MacAddr};
 use cni_core::plugin::{
     About, AddRequest, CheckRequest, DelRequest, GcRequest, Netns, Plugin, StatusRequest, main as plugin_main,
@@ -14,7 +14,9 @@ use cni_core::plugin::{
 use ipnet::IpNet;
 use net_linux::addr::Address;
 use net_linux::link::{Link, LinkChange, LinkId, NewLink, NewLinkKind, VethPeer};
+use net_linux::masquerade::Containers;
 use net_linux::netlink::{Batch, Socket};
+use net_linux::nft::NftError;
 use net_linux::{marks, netns::NetNs, route::Route, sysctl};
 use std::fmt::Display;
 use std::os::fd::AsFd;
@@ -38,10 +40,6 @@ fn host_end(id: &EndpointId) -> String {
     format!("veth{}", &marks::host_interface(id).as_str()[7..])
 }
 
-fn macs(id: &EndpointId) -> [MacAddr; 2] {
-    ["host", "pod"].map(|end| MacAddr::from_name(&format!("ptp {end} {id}")))
-}
-
 /// What the pod's end gets: its addresses, the gateway on link, everything else through the gateway.
 fn inside(ifname: &str, result: &AddResult) -> Result<(), CniError> {
     let mut socket = Socket::route().map_err(failed)?;
@@ -56,10 +54,7 @@ fn inside(ifname: &str, result: &AddResult) -> Result<(), CniError> {
         Route { source, ..Route::via_on_link(ip.address.trunc(), gateway, link.index) }.create(&mut batch);
     }
     for route in &result.routes {
-        let v4 = route.dst.addr().is_ipv4();
-        let gateway =
-            route.gw.or(result.ips.iter().find_map(|ip| ip.gateway.filter(|gateway| gateway.is_ipv4() == v4)));
-        let gateway = gateway.ok_or_else(|| failed("ipam: a route has no gateway"))?;
+        let gateway = result.next_hop(route).ok_or_else(|| failed("ipam: a route has no gateway"))?;
         Route::via_on_link(route.dst, gateway, link.index).create(&mut batch);
     }
     socket.run_all(&mut batch).map_err(failed)
@@ -68,44 +63,48 @@ fn inside(ifname: &str, result: &AddResult) -> Result<(), CniError> {
 /// Everything after the veth.
 fn finish(socket: &mut Socket, index: u32, request: &AddRequest, result: &mut AddResult) -> Result<(), CniError> {
     let pod = NetNs::from_path(&request.netns).map_err(failed)?;
-    let ifname = request.ifname.as_str();
-    pod.run(|| inside(ifname, result)).map_err(failed)??;
+    pod.run(|| inside(request.ifname.as_str(), result)).map_err(failed)??;
     let mut batch = Batch::new();
     for ip in &mut result.ips {
         ip.interface = Some(1);
-        let v4 = ip.address.addr().is_ipv4();
-        sysctl::write(if v4 { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" }, "1").map_err(failed)?;
+        sysctl::enable_forwarding(ip.address.addr()).map_err(failed)?;
         Address::new(index, IpNet::from(ip.gateway.unwrap_or(ip.address.addr()))).replace(&mut batch);
         Route::on_link(IpNet::from(ip.address.addr()), index).create(&mut batch);
     }
     socket.run_all(&mut batch).map_err(failed)?;
-    let (host, [host_mac, pod_mac]) = (host_end(&request.id()), macs(&request.id()));
-    let inside = Interface::in_container(ifname, pod_mac, request.netns.display().to_string());
-    result.interfaces = vec![Interface::on_host(host, host_mac), inside];
-    Ok(())
+    let networks: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
+    masquerading(&request.conf, |containers| containers.put(&request.id(), &networks))
+}
+
+/// Does something about masquerading, where it is switched on.
+fn masquerading(conf: &NetConf, work: impl FnOnce(&mut Containers) -> Result<(), NftError>) -> Result<(), CniError> {
+    if !conf.own::<Own>().is_ok_and(|own| own.ip_masq) {
+        return Ok(());
+    }
+    Containers::open(&conf.name).and_then(|mut containers| work(&mut containers)).map_err(failed)
 }
 
 fn attach(request: &AddRequest, own: &Own, mut result: AddResult) -> Result<AddResult, CniError> {
     let pod = NetNs::from_path(&request.netns).map_err(failed)?;
     let (name, mut socket) = (host_end(&request.id()), Socket::route().map_err(failed)?);
-    let [mac, pod_mac] = macs(&request.id()).map(Some);
-    let peer = VethPeer { name: request.ifname.as_str(), mac: pod_mac, namespace: Some(pod.as_fd()) };
+    let [mac, pod_mac] = ["host", "pod"].map(|end| MacAddr::from_name(&format!("ptp {end} {}", request.id())));
+    let peer = VethPeer { name: request.ifname.as_str(), mac: Some(pod_mac), namespace: Some(pod.as_fd()) };
     let then = LinkChange { up: Some(true), ..LinkChange::default() };
-    let veth = NewLink { mtu_bytes: own.mtu, mac, then, ..NewLink::new(&name, NewLinkKind::Veth(peer)) };
+    let veth = NewLink { mtu_bytes: own.mtu, mac: Some(mac), then, ..NewLink::new(&name, NewLinkKind::Veth(peer)) };
     let index = veth
         .create(&mut socket)
         .map_err(|error| if error.is_exists() { CniError::interface_exists(&request.ifname) } else { failed(error) })?;
-    finish(&mut socket, index, request, &mut result).inspect_err(|_| drop(remove(&request.id())))?;
+    finish(&mut socket, index, request, &mut result).inspect_err(|_| drop(remove(&request.id(), &request.conf)))?;
+    let inside = Interface::in_container(request.ifname.as_str(), pod_mac, request.netns.display().to_string());
+    result.interfaces = vec![Interface::on_host(name, mac), inside];
     result.dns = request.conf.dns.clone().unwrap_or(result.dns);
     Ok(result)
 }
 
-/// Deletes the veth, if it is there.
-fn remove(id: &EndpointId) -> Result<(), CniError> {
-    let mut batch = Batch::new();
-    LinkId::Name(&host_end(id)).delete(&mut batch);
-    let deleted = Socket::route().and_then(|mut socket| socket.run_all(&mut batch));
-    deleted.or_else(|error| if error.is_gone() { Ok(()) } else { Err(failed(error)) })
+/// Deletes the veth and its masquerading, if they are there.
+fn remove(id: &EndpointId, conf: &NetConf) -> Result<(), CniError> {
+    masquerading(conf, |containers| containers.remove(id))?;
+    Socket::route().and_then(|mut socket| LinkId::Name(&host_end(id)).remove(&mut socket)).map_err(failed)
 }
 
 impl Plugin for Ptp {
@@ -115,19 +114,16 @@ impl Plugin for Ptp {
 
     fn add(&self, request: &AddRequest) -> Result<AddResult, CniError> {
         let own: Own = request.conf.own()?;
-        if own.ip_masq {
-            return Err(CniError::new(ErrorCode::UnsupportedField, "ipMasq: true is not supported by this plugin"));
-        }
-        request.ipam().ok_or_else(|| failed("ipam.type: is missing"))?.add(|result| attach(request, &own, result))
+        request.require_ipam()?.add(|result| attach(request, &own, result))
     }
 
     fn del(&self, request: &DelRequest) -> Result<(), CniError> {
-        remove(&request.id())?;
-        request.ipam().ok_or_else(|| failed("ipam.type: is missing"))?.forward()
+        remove(&request.id(), &request.conf)?;
+        request.require_ipam()?.forward()
     }
 
     fn check(&self, request: &CheckRequest) -> Result<(), CniError> {
-        request.ipam().ok_or_else(|| failed("ipam.type: is missing"))?.forward()?;
+        request.require_ipam()?.forward()?;
         let pod = NetNs::from_path(&request.netns).map_err(failed)?;
         let held = pod.run(|| Address::dump(&mut Socket::route()?, None)).map_err(failed)?.map_err(failed)?;
         let missing = request.added()?.ips.iter().find(|ip| !held.iter().any(|held| held.address == ip.address));
@@ -135,12 +131,13 @@ impl Plugin for Ptp {
     }
 
     fn status(&self, request: &StatusRequest) -> Result<(), CniError> {
-        request.ipam().ok_or_else(|| failed("ipam.type: is missing"))?.forward()
+        request.require_ipam()?.forward()
     }
 
     fn gc(&self, request: &GcRequest) -> Result<(), CniError> {
-        // Veths go with their containers' namespaces; what can leak is addresses.
-        request.ipam().ok_or_else(|| failed("ipam.type: is missing"))?.forward()
+        // Veths go with their containers' namespaces; what can leak is masquerading and addresses.
+        request.valid_attachments().map_or(Ok(()), |valid| masquerading(&request.conf, |all| all.retain(valid)))?;
+        request.require_ipam()?.forward()
     }
 }
 

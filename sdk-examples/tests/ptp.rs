@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
-use net_linux::link::{Link, LinkChange, LinkFilter, LinkId};
+use net_linux::addr::Address;
+use net_linux::link::{Link, LinkChange, LinkFilter, LinkId, NewLink, NewLinkKind, VethPeer};
 use net_linux::netlink::{Batch, Socket};
 use net_linux::netns::NetNs;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::net::UdpSocket;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,6 +71,9 @@ fn a_container_is_attached_as_by_the_reference() {
     assert_eq!(added["ips"][0]["gateway"], "10.98.0.1");
     assert_eq!(added["dns"]["nameservers"][0], "192.0.2.53");
     assert_eq!(call.run("ADD", "other", &a).1["code"], 4, "the interface is there already");
+    let bare = json!({"cniVersion": "1.0.0", "name": "ptp", "type": "ptp"});
+    let refused = Call { host: &host, bin: dir.path(), conf: bare }.run("ADD", "bare", &b).1;
+    assert!(refused["code"] == 7 && refused["msg"].as_str().unwrap().contains("ipam.type"), "{refused}");
     let (done, added) = call.run("ADD", "a2", &b);
     assert!(done, "{added}");
     for (ip, any) in added["ips"].as_array().unwrap().iter().zip(["0.0.0.0:0", "[::]:0"]) {
@@ -93,8 +97,89 @@ fn a_container_is_attached_as_by_the_reference() {
         assert!(done, "{error}");
     }
     assert_eq!(links(&host), 1, "only lo");
-    let mut masquerading = conf;
-    masquerading["ipMasq"] = json!(true);
-    let refused = Call { host: &host, bin: dir.path(), conf: masquerading };
-    assert_eq!(refused.run("ADD", "a", &a).1["code"], 2);
+}
+
+/// The rules of all tables, as `nft` shows them.
+fn ruleset(netns: &NetNs) -> String {
+    let mut command = Command::new("nft");
+    let child = netns.spawn(command.args(["list", "ruleset"]).stdout(Stdio::piped())).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// Who sent a datagram, as its receiver sees it.
+fn seen_source(from: &NetNs, to: &NetNs, target: IpAddr) -> IpAddr {
+    let server = to.run(|| UdpSocket::bind((target, 0)).unwrap()).unwrap();
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let client = from.run(|| UdpSocket::bind((any, 0)).unwrap()).unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let heard = (0..50).find_map(|_| {
+        // A veth that has just come up may still drop.
+        let _ = client.send_to(b"hello", server.local_addr().unwrap());
+        server.recv_from(&mut [0; 8]).ok()
+    });
+    heard.unwrap_or_else(|| panic!("nothing came to {target}")).1.ip()
+}
+
+/// A network beside the host's: `up0` on the host, `eth0` there.
+fn outside(host: &NetNs) -> NetNs {
+    let outside = NetNs::new().unwrap();
+    let end = |name: &str, addresses: [&str; 2]| {
+        let mut socket = Socket::route().unwrap();
+        let index = Link::get(&mut socket, &LinkId::Name(name)).unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Index(index));
+        for address in addresses {
+            Address::new(index, address.parse().unwrap()).create(&mut batch);
+        }
+        socket.run_all(&mut batch).unwrap();
+    };
+    host.run(|| {
+        let peer = VethPeer { name: "eth0", mac: None, namespace: Some(outside.as_fd()) };
+        NewLink::new("up0", NewLinkKind::Veth(peer)).create(&mut Socket::route().unwrap()).unwrap();
+        end("up0", ["192.0.2.1/24", "2001:db8::1/64"]);
+    })
+    .unwrap();
+    outside.run(|| end("eth0", ["192.0.2.2/24", "2001:db8::2/64"])).unwrap();
+    outside
+}
+
+#[test]
+fn ip_masq_hides_containers_from_the_outside_alone_and_goes_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["ptp", "host-local"] {
+        std::os::unix::fs::symlink(program(name), dir.path().join(name)).unwrap();
+    }
+    let (host, a, b) = (NetNs::new().unwrap(), NetNs::new().unwrap(), NetNs::new().unwrap());
+    let outside = outside(&host);
+    let script = "add table ip nat { chain post { type nat hook postrouting priority 100; }; }";
+    assert!(host.spawn(Command::new("nft").arg(script)).unwrap().wait().unwrap().success());
+    let before = ruleset(&host);
+    let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.97.0.0/24"}], [{"subnet": "fd97::/64"}]],
+        "dataDir": dir.path().join("data"), "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]});
+    let mut conf = json!({"cniVersion": "1.1.0", "name": "hidden", "type": "ptp", "ipam": ipam, "ipMasq": true});
+    let call = Call { host: &host, bin: dir.path(), conf: conf.clone() };
+    for (id, pod) in [("a", &a), ("b", &b)] {
+        let (done, added) = call.run("ADD", id, pod);
+        assert!(done, "{added}");
+    }
+    for (to, target, seen) in [
+        (&outside, "192.0.2.2", "192.0.2.1"),
+        (&outside, "2001:db8::2", "2001:db8::1"),
+        (&b, "10.97.0.3", "10.97.0.2"),
+        (&b, "fd97::3", "fd97::2"),
+    ] {
+        assert_eq!(seen_source(&a, to, target.parse().unwrap()), seen.parse::<IpAddr>().unwrap(), "to {target}");
+    }
+    assert_eq!(call.run("ADD", "other", &a).1["code"], 4);
+    assert!(call.run("DEL", "other", &b).0);
+    for id in ["a", "a"] {
+        assert!(call.run("DEL", id, &a).0);
+        let rules = ruleset(&host);
+        assert!(!rules.contains("10.97.0.2") && rules.contains("10.97.0.3"), "{rules}");
+    }
+    // "b" ends without DEL; GC takes what is left.
+    conf["cni.dev/valid-attachments"] = json!([]);
+    let (done, error) = Call { host: &host, bin: dir.path(), conf }.run("GC", "", &b);
+    assert!(done, "{error}");
+    assert_eq!(ruleset(&host), before, "what others have is as it was, and nothing else is left");
 }

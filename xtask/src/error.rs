@@ -15,6 +15,8 @@ pub(crate) enum Error {
     File { path: PathBuf, source: std::io::Error },
     #[error("`cargo metadata` answered something unexpected: {detail}")]
     Metadata { detail: String },
+    #[error("{chore}: not done within {} minutes", at_most.as_secs() / 60)]
+    TooSlow { chore: &'static str, at_most: std::time::Duration },
     #[error("{count} rules broken, see above")]
     Untidy { count: usize },
 }

@@ -3,6 +3,9 @@
 
 mod chores;
 mod error;
+mod features;
+mod licences;
+mod metadata;
 mod packages;
 mod run;
 mod tidy;
@@ -32,7 +35,9 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Check the rules that the compiler does not know: arrows between crates, file length, first lines.
+    /// Check that each crate compiles without features and with each of its features alone.
+    Features,
+    /// Check the rules that the compiler does not know: arrows between crates, licences, file length, first lines.
     Tidy,
 }
 
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Lab { args } => chores::lab(&args),
         Chore::Test { args } => chores::test(&args),
+        Chore::Features => features::check(),
         Chore::Tidy => tidy::check(),
     };
     match result {

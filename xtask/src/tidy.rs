@@ -1,8 +1,9 @@
 //! Rules that the compiler does not know. Never changes a file.
 
 use crate::error::{Error, Result};
+use crate::licences;
+use crate::metadata::{self, list};
 use crate::run::{cargo, output, root};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,13 +14,14 @@ const MOST_LINES: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("cni-core", &[]),
     ("net-linux", &["cni-core"]),
+    ("policy-nftables", &["cni-core", "net-linux"]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
     ("cnidarian", &["cni-core", "net-linux", "backend-vxlan"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),
     ("sdk-examples", &["cni-core", "net-linux", "cnidarian"]),
-    ("benches", &["cni-core", "net-linux", "backend-vxlan", "cnidarian", "testlab"]),
+    ("benches", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "cnidarian", "testlab"]),
     ("fuzz-entry", &["cni-core", "net-linux", "backend-vxlan", "cnidarian", "testlab"]),
     ("xtask", &[]),
 ];
@@ -32,6 +34,7 @@ pub(crate) fn check() -> Result<()> {
     let mut broken = Vec::new();
     arrows(&mut broken)?;
     core_is_light(&mut broken)?;
+    licences::check(&mut broken)?;
     for file in tracked(&["*.rs"])? {
         source(&file, &mut broken)?;
     }
@@ -45,17 +48,14 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn arrows(broken: &mut Vec<String>) -> Result<()> {
-    let text = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"]))
-        .or_else(|_| output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"])))?;
-    let metadata: Value = serde_json::from_str(&text).map_err(|error| Error::Metadata { detail: error.to_string() })?;
-    let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
+    let metadata = metadata::read(&["--no-deps"])?;
     for package in list(&metadata, "packages") {
         let name = package["name"].as_str().unwrap_or_default();
         let Some((_, allowed)) = ARROWS.iter().find(|(from, _)| *from == name) else {
             broken.push(format!("{name} has no line in the table of arrows (xtask/src/tidy.rs)"));
             continue;
         };
-        for dependency in list(&package, "dependencies") {
+        for dependency in list(package, "dependencies") {
             let to = dependency["name"].as_str().unwrap_or_default();
             let ours = ARROWS.iter().any(|(known, _)| *known == to);
             // A test may look at anything below it.

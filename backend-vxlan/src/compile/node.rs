@@ -3,10 +3,10 @@
 use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, OuterFamilies, Tunnel};
 use crate::object::{Device, DeviceKind, Key, Object, Target, family_of};
 use crate::vtep;
-use cni_core::backend::{Error, ErrorKind, Item, Result};
-use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext};
+use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
+use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
 use ipnet::IpNet;
-use net_linux::masquerade;
+use net_linux::{masquerade, untracked};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,19 +24,55 @@ pub struct Compiler {
     /// Families of the tunnel's outside, the preferred one first; empty without a tunnel.
     pub(super) outer: Vec<Family>,
     pub(super) next_hop_objects: bool,
+    /// The tunnel devices; what needs one says so by wanting it too.
+    links: Vec<(InterfaceName, Arc<Device>)>,
+    /// Our ends of tunnels whose outer packets are not tracked.
+    untracked: Vec<SocketAddr>,
     pod_mtu_bytes: u32,
 }
 
 impl Compiler {
-    /// Takes in the node. `next_hop_objects`: whether the kernel has them.
+    /// Takes in the node, and what its kernel can do.
     ///
     /// # Errors
     /// The node has no underlay address of a wanted family, or the MTU does not fit.
-    pub fn new(config: &Config, node: &NodeContext, next_hop_objects: bool) -> Result<Self> {
+    pub fn new(config: &Config, node: &NodeContext, capabilities: &Capabilities) -> Result<Self> {
         let outer = outer_families(config, node)?;
         let pod_mtu_bytes = pod_mtu(config, node, &outer)?;
         let mac = vtep::mac_of(&node.name);
-        Ok(Self { config: config.clone(), node: node.clone(), mac, outer, next_hop_objects, pod_mtu_bytes })
+        let next_hop_objects = capabilities.has(Capability::NextHopObjects);
+        let (config, node) = (config.clone(), node.clone());
+        let (links, untracked) = (Vec::new(), Vec::new());
+        let mut compiler = Self { config, node, mac, outer, next_hop_objects, links, untracked, pod_mtu_bytes };
+        compiler.links = compiler.devices().map(|(outer, name)| (name, Arc::new(compiler.device(outer)))).collect();
+        let is_vxlan = compiler.config.mode.tunnel() == Tunnel::Vxlan;
+        if is_vxlan && !compiler.config.track_outer && capabilities.has(Capability::UntrackedTunnel) {
+            let ends = compiler.outer.iter().filter_map(|outer| compiler.underlay(*outer));
+            compiler.untracked = ends.map(|end| SocketAddr::new(end, compiler.config.port.get())).collect();
+        }
+        Ok(compiler)
+    }
+
+    /// The tunnel device of an outer family.
+    fn device(&self, outer: Family) -> Device {
+        let kind = match self.config.mode.tunnel() {
+            Tunnel::Udp => DeviceKind::Tun { served: true },
+            Tunnel::Vxlan | Tunnel::None => DeviceKind::Vxlan {
+                vni: self.config.vni,
+                port: self.config.port.get(),
+                local: self.underlay(outer).unwrap_or(IpAddr::from([0, 0, 0, 0])),
+                mac: self.mac,
+                checksum_as_decided: true,
+            },
+        };
+        let settings = Device::SETTINGS.map(|(setting, value)| (setting, value.to_owned())).into();
+        Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true, settings }
+    }
+
+    /// A tunnel device as an object of an item that needs it: the item then waits for the device, and others do not.
+    pub(super) fn link(&self, name: &InterfaceName) -> Option<(Key, Object)> {
+        let (name, device) = self.links.iter().find(|(known, _)| known == name)?;
+        Some((Key::Link(name.clone()), Object::Link(device.clone())))
     }
 
     /// The MTU of pod interfaces in bytes.
@@ -122,20 +158,10 @@ impl Compiler {
         if self.config.families.contains(&Family::Ipv6) {
             set("net/ipv6/conf/all/forwarding".to_owned(), "1");
         }
-        for (outer, device) in self.devices() {
-            let kind = match self.config.mode.tunnel() {
-                Tunnel::Udp => DeviceKind::Tun { served: true },
-                Tunnel::Vxlan | Tunnel::None => DeviceKind::Vxlan {
-                    vni: self.config.vni,
-                    port: self.config.port.get(),
-                    local: self.underlay(outer).unwrap_or(IpAddr::from([0, 0, 0, 0])),
-                    mac: self.mac,
-                    checksum_as_decided: true,
-                },
-            };
-            if matches!(kind, DeviceKind::Vxlan { .. }) {
+        for (name, device) in &self.links {
+            if matches!(device.kind, DeviceKind::Vxlan { .. }) {
                 let own = ipnet::Ipv6Net::new_assert(vtep::link_local(self.mac), 64);
-                objects.push((Key::Address(device.clone(), own.into()), Object::Address));
+                objects.push((Key::Address(name.clone(), own.into()), Object::Address));
             }
             if self.config.mode.tunnel() == Tunnel::Udp {
                 let sockets = self.outer.iter().filter_map(|outer| Some((*outer, self.underlay(*outer)?)));
@@ -143,12 +169,12 @@ impl Compiler {
                     (Key::Socket(outer), Object::Socket(SocketAddr::new(address, self.config.port.get())))
                 }));
             }
-            let settings = Device::SETTINGS.map(|(setting, value)| (setting, value.to_owned())).into();
-            let device_object = Device { kind, mtu_bytes: self.pod_mtu_bytes, up: true, settings };
-            objects.push((Key::Link(device), Object::Link(device_object)));
+            objects.push((Key::Link(name.clone()), Object::Link(device.clone())));
         }
         let masquerade = masquerade::objects(&self.node).into_iter();
-        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))));
+        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
+        let untracked = untracked::objects(self.untracked.iter().copied()).into_iter();
+        objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
         objects
     }
 
@@ -169,7 +195,10 @@ impl Compiler {
                 let detail = format!("is {address}, outside the block; give one of its addresses that no pod gets");
                 return Err(Error::invalid(object, "nodeAddress", detail));
             }
-            objects.extend(self.devices().map(|(_, device)| (Key::Address(device, address.into()), Object::Address)));
+            for (device, _) in &self.links {
+                objects.extend(self.link(device));
+                objects.push((Key::Address(device.clone(), address.into()), Object::Address));
+            }
         }
         Ok(objects)
     }
@@ -183,7 +212,7 @@ impl Compiler {
             }
         }
         let objects = net_linux::endpoint::compile(endpoint)?;
-        Ok(objects.into_iter().map(|(key, object)| (key.into(), Object::Pod(object))).collect())
+        Ok(objects.into_iter().map(|(key, object)| (key.into(), Object::Pod(object.into()))).collect())
     }
 
     /// Refuses what can't be a prefix of pods: the route would break the node or the underlay.
@@ -196,18 +225,11 @@ impl Compiler {
         if !self.config.families.contains(&family) {
             return refuse(format!("is {prefix}, but {family} pods are off; add it to `families`"));
         }
-        let address = prefix.addr();
-        let special = match address {
-            IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_link_local() || v4.octets()[0] == 0,
-            IpAddr::V6(v6) => {
-                v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local() || v6.is_unspecified()
-            }
-        };
-        if special || prefix.prefix_len() == 0 {
-            return refuse(format!("is {prefix}, which is not for pods; use unicast addresses of your own"));
+        if let Some(special) = never_of_pods(prefix) {
+            return refuse(format!("is {prefix}, but {special} is not for pods; use unicast addresses of your own"));
         }
         for segment in self.segments() {
-            if segment.contains(prefix) || prefix.contains(&segment) {
+            if overlap(&segment, prefix) {
                 let interface = &self.node.underlay.interface;
                 return refuse(format!(
                     "is {prefix}, which overlaps {segment} of the underlay ({interface}): routing it would cut the nodes off; \
@@ -220,9 +242,7 @@ impl Compiler {
 
     /// The prefixes on link of the underlay.
     fn segments(&self) -> impl Iterator<Item = IpNet> {
-        let underlay = &self.node.underlay;
-        let v4 = underlay.v4.map(|net| IpNet::V4(net.trunc()));
-        v4.into_iter().chain(underlay.v6.map(|net| IpNet::V6(net.trunc())))
+        self.node.underlay.segments()
     }
 
     /// Whether an address is on link of the underlay.

@@ -43,6 +43,7 @@ impl Compiler {
                     vtep::same(peer, vtep::ATTRIBUTE_PORT, &self.config.port.to_string())?;
                     let to = SocketAddr::new(underlay, self.config.port.get());
                     let device = self.config.device.clone();
+                    objects.extend(self.link(&device));
                     objects.push((Key::Forward(prefix.prefix), Object::Forward(to)));
                     objects.push((Key::Route(prefix.prefix), Object::Route(Target::Device(device))));
                 }
@@ -70,6 +71,7 @@ impl Compiler {
         })?;
         let device = self.config.device_for(family_of(&underlay));
         let gateway = vtep::link_local(mac);
+        objects.extend(self.link(&device));
         objects.push((Key::Fdb(device.clone(), mac), Object::Fdb(underlay)));
         objects.push((Key::Neighbour(device.clone(), gateway.into()), Object::Neighbour(mac)));
         self.route(objects, prefix, Hop { device, gateway: gateway.into() });
@@ -118,8 +120,12 @@ impl Compiler {
             return Ok(None);
         }
         let mac = vtep::mac_of_peer(peer)?;
-        if mac == Some(self.mac) {
-            let detail = format!("is {}, this node's own VTEP; do two nodes have one name?", self.mac);
+        let derived = vtep::mac_of(&peer.node);
+        if let Some(other) = mac.filter(|mac| *mac != derived) {
+            let detail = format!(
+                "is {other}, but the VTEP of a node of this name is {derived}; another node's traffic would go there, so \
+                 correct what was written into the Node"
+            );
             return Err(Error::invalid(object(peer), vtep::ATTRIBUTE_MAC, detail));
         }
         Ok(mac)

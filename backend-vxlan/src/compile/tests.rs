@@ -5,7 +5,7 @@ use super::node::Objects;
 use crate::config::Config;
 use crate::object::{Hop, Key, Object, Target};
 use crate::vtep;
-use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Gate, Result};
 use cni_core::model::{Encapsulation, InterfaceName, LocalBlock, NodeContext, NodeName, Peer, PeerPrefix, Underlay};
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -26,8 +26,12 @@ fn node() -> NodeContext {
     }
 }
 
+fn capable() -> Capabilities {
+    Capabilities::default().with(Capability::NextHopObjects).with(Capability::UntrackedTunnel)
+}
+
 fn compiler(section: serde_json::Value) -> Compiler {
-    Compiler::new(&Config::from_json(&section).unwrap(), &node(), true).unwrap()
+    Compiler::new(&Config::from_json(&section).unwrap(), &node(), &capable()).unwrap()
 }
 
 fn prefix(text: &str) -> PeerPrefix {
@@ -78,7 +82,9 @@ fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
     let mac = vtep::mac_of(&peer.node);
     let device = InterfaceName::new("cnidarian.1").unwrap();
     let hop = Hop { device: device.clone(), gateway: vtep::link_local(mac).into() };
+    let link = compiler(json!({})).base().into_iter().find(|(key, _)| matches!(key, Key::Link(_))).unwrap();
     let expected = vec![
+        link,
         (Key::Fdb(device.clone(), mac), Object::Fdb("192.0.2.2".parse().unwrap())),
         (Key::Neighbour(device, vtep::link_local(mac).into()), Object::Neighbour(mac)),
         (Key::NextHop(hop.clone()), Object::NextHop),
@@ -90,7 +96,7 @@ fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
 
 #[test]
 fn without_next_hop_objects_each_route_has_its_own_gateway() {
-    let compiler = Compiler::new(&Config::default(), &node(), false).unwrap();
+    let compiler = Compiler::new(&Config::default(), &node(), &Capabilities::default()).unwrap();
     let objects = compiler.peer(&near()).unwrap();
     assert!(objects.iter().all(|(key, _)| !matches!(key, Key::NextHop(_))));
     assert!(matches!(route_of(&objects, "10.244.2.0/24"), Target::Via(_)));
@@ -179,13 +185,58 @@ fn a_peer_that_is_ourselves_is_refused() {
     let compiler = compiler(json!({}));
     let ours = Peer { node: node().name, ..near() };
     assert_eq!(refused(compiler.peer(&ours)).field, Some("node"));
-    let our_mac = vtep::mac_of(&node().name).to_string();
-    let our_vtep = Peer { attributes: [(vtep::ATTRIBUTE_MAC.into(), our_mac.into())].into(), ..near() };
-    assert_eq!(refused(compiler.peer(&our_vtep)).field, Some("vtep-mac"));
     let our_address = Peer { v4: Some(Ipv4Addr::new(192, 0, 2, 1)), ..near() };
     assert_eq!(refused(compiler.peer(&our_address)).field, Some("v4"));
     let our_v6 = Peer { v6: Some("2001:db8::1".parse().unwrap()), ..near() };
     assert_eq!(refused(compiler.peer(&our_v6)).field, Some("v6"));
+}
+
+/// A VTEP's MAC address follows from its node's name, so no node can take another's, ours neither.
+#[test]
+fn a_peer_that_claims_the_vtep_of_another_node_is_refused_and_the_other_is_not() {
+    let compiler = compiler(json!({}));
+    for victim in [node().name, NodeName::new("node-3").unwrap()] {
+        let stolen = vtep::mac_of(&victim).to_string();
+        let thief = Peer { attributes: [(vtep::ATTRIBUTE_MAC.into(), stolen.as_str().into())].into(), ..near() };
+        let error = refused(compiler.peer(&thief));
+        assert_eq!(error.field, Some("vtep-mac"));
+        assert!(
+            error.detail.contains(&stolen) && error.detail.contains(&vtep::mac_of(&near().node).to_string()),
+            "{error}"
+        );
+    }
+    assert!(compiler.peer(&near()).is_ok());
+}
+
+#[test]
+fn what_needs_the_device_waits_for_it_and_nothing_else_does() {
+    let wants = |objects: &Objects| objects.iter().any(|(key, _)| matches!(key, Key::Link(_)));
+    let direct = compiler(json!({ "mode": "direct-routing" }));
+    assert!(wants(&direct.peer(&far()).unwrap()));
+    assert!(!wants(&direct.peer(&near()).unwrap()));
+    assert!(wants(&compiler(json!({ "mode": "udp" })).peer(&near()).unwrap()));
+    let gates: Vec<Gate> = direct.base().iter().map(|(key, _)| key.rank().gate).collect();
+    assert!(gates.contains(&Gate::Item) && !gates.contains(&Gate::All));
+}
+
+#[test]
+fn outer_packets_are_untracked_by_default_where_the_kernel_can_and_only_those_of_vxlan() {
+    let tunnels = |compiler: Compiler| {
+        let base = compiler.base().into_iter();
+        let found = base.filter_map(|(_, object)| match object {
+            Object::Untracked(object) => Some(object.tunnels),
+            _ => None,
+        });
+        found.flatten().map(|tunnel| tunnel.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(tunnels(compiler(json!({}))), ["192.0.2.1:8472"]);
+    let both = tunnels(compiler(json!({ "underlay": "both", "port": 4789, "mode": "direct-routing" })));
+    assert_eq!(both, ["192.0.2.1:4789", "[2001:db8::1]:4789"]);
+    for section in [json!({ "trackOuterPackets": true }), json!({ "mode": "udp" }), json!({ "mode": "host-gw" })] {
+        assert!(tunnels(compiler(section)).is_empty());
+    }
+    let incapable = Compiler::new(&Config::default(), &node(), &Capabilities::default()).unwrap();
+    assert!(tunnels(incapable).is_empty());
 }
 
 #[test]
@@ -279,15 +330,15 @@ fn the_mtu_is_the_underlays_less_the_overhead_of_the_mode() {
 #[test]
 fn an_mtu_that_the_path_does_not_carry_is_refused_with_the_most_it_does() {
     let config = Config::from_json(&json!({ "mtu": 1451 })).unwrap();
-    let error = Compiler::new(&config, &node(), true).unwrap_err();
+    let error = Compiler::new(&config, &node(), &capable()).unwrap_err();
     assert_eq!(error.field, Some("mtu"));
     assert!(error.detail.contains("at most 1450"), "{error}");
     let mut small = node();
     small.underlay.mtu_bytes = 1300;
-    let error = Compiler::new(&Config::default(), &small, true).unwrap_err();
+    let error = Compiler::new(&Config::default(), &small, &capable()).unwrap_err();
     assert!(error.detail.contains("raise it to 1330"), "{error}");
     let v4_only = Config::from_json(&json!({ "families": ["ipv4"] })).unwrap();
-    assert_eq!(Compiler::new(&v4_only, &small, true).unwrap().pod_mtu_bytes(), 1250);
+    assert_eq!(Compiler::new(&v4_only, &small, &capable()).unwrap().pod_mtu_bytes(), 1250);
 }
 
 #[test]
@@ -295,8 +346,8 @@ fn a_node_without_the_underlay_family_is_refused() {
     let mut v6_only = node();
     v6_only.underlay.v4 = None;
     let wants_v4 = Config::from_json(&json!({ "underlay": "ipv4" })).unwrap();
-    assert_eq!(Compiler::new(&wants_v4, &v6_only, true).unwrap_err().kind, ErrorKind::Unsupported);
-    assert_eq!(Compiler::new(&Config::default(), &v6_only, true).unwrap().pod_mtu_bytes(), 1430);
+    assert_eq!(Compiler::new(&wants_v4, &v6_only, &capable()).unwrap_err().kind, ErrorKind::Unsupported);
+    assert_eq!(Compiler::new(&Config::default(), &v6_only, &capable()).unwrap().pod_mtu_bytes(), 1430);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::VxlanDriver;
 use crate::compile::Compiler;
 use crate::config::Vni;
 use crate::object::{Device, DeviceKind, Key, Object};
-use cni_core::backend::{Error, ErrorKind, Op, Result};
+use cni_core::backend::{Error, ErrorKind, Op, Result, Retry};
 use cni_core::model::InterfaceName;
 use net_linux::ethtool;
 use net_linux::link::{Link, LinkChange, LinkFilter, LinkId, LinkKind, NewLink, NewLinkKind, Vxlan};
@@ -15,11 +15,13 @@ use net_linux::sysctl;
 use net_linux::tun::{Tun, TunOptions};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the alias of a tunnel device says.
 const ALIAS_ID: &str = "vxlan-backend";
 
 /// All devices of the namespace.
+#[derive(Default)]
 pub(super) struct Devices {
     links: Vec<Link>,
     by_name: HashMap<String, usize>,
@@ -127,11 +129,12 @@ impl VxlanDriver {
     pub(super) fn write_device(&mut self, name: &InterfaceName, op: &Op<Key, Object>) -> Result<()> {
         let devices = self.devices()?;
         let present = devices.get(name.as_str());
+        self.watched.unobstructed(name);
         if let Some(link) = present.filter(|link| !is_ours(link)) {
             return match op {
                 // Ours is gone already.
                 Op::Delete { .. } => Ok(()),
-                Op::Put { .. } => Err(foreign(name, link)),
+                Op::Put { .. } => Err(self.obstructed(name, link, foreign(name, link))),
             };
         }
         match op {
@@ -163,7 +166,7 @@ impl VxlanDriver {
             let object = match kind_of(link) {
                 Some(mut kind) => {
                     self.complete(&name, &mut kind);
-                    Object::Link(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up, settings })
+                    Object::Link(Arc::new(Device { kind, mtu_bytes: link.mtu_bytes, up: link.up, settings }))
                 }
                 None => Object::Strange,
             };
@@ -232,7 +235,7 @@ impl VxlanDriver {
             DeviceKind::Vxlan { vni, port, local, mac, .. } => {
                 let vxlan = as_vxlan(*vni, *port, *local);
                 if let Some(rival) = devices.rival(name.as_str(), &vxlan) {
-                    return Err(taken(name, rival, *vni, *port));
+                    return Err(self.obstructed(name, rival, taken(name, rival, *vni, *port)));
                 }
                 let new = NewLink {
                     mtu_bytes: wanted.mtu_bytes,
@@ -246,6 +249,16 @@ impl VxlanDriver {
         };
         self.watched.add_device(index);
         self.finish_device(name, index, wanted)
+    }
+
+    /// A device stands where ours should be: its end shall wake us.
+    fn obstructed(&mut self, name: &InterfaceName, by: &Link, error: Error) -> Error {
+        self.watched.obstructed(name, by.index);
+        match Link::get(&mut self.socket, &LinkId::Index(by.index)) {
+            // It went before we listened for that.
+            Ok(None) => Error { retry: Retry::Soon, ..error },
+            _ => error,
+        }
     }
 
     /// Settings and offload, then up: an address of the kernel's own making would come before them.

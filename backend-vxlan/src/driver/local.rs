@@ -5,7 +5,9 @@ use super::VxlanDriver;
 use crate::config::Family;
 use crate::object::{Key, Object};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
-use net_linux::{masquerade, sysctl};
+use net_linux::nft::Nft;
+use net_linux::{masquerade, sysctl, untracked};
+use std::fmt::Display;
 
 impl VxlanDriver {
     /// Settings that the node wants, as they are now; masquerading; sockets and forwarding of the running pump.
@@ -15,8 +17,12 @@ impl VxlanDriver {
         if let Some(nft) = &mut self.nft {
             let masquerading = masquerade::observe(nft)?;
             found.extend(
-                masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object))),
+                masquerading.into_iter().map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))),
             );
+        }
+        if let Some(nft) = &mut self.nft {
+            let untracked = untracked::observe(nft)?;
+            found.extend(untracked.into_iter().map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
         }
         let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?)));
         found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
@@ -32,6 +38,9 @@ impl VxlanDriver {
             }
             Op::Put { key: Key::Masquerade(_), .. } | Op::Delete { key: Key::Masquerade(_), .. } => {
                 self.write_masquerade(op)
+            }
+            Op::Put { key: Key::Untracked(_), .. } | Op::Delete { key: Key::Untracked(_), .. } => {
+                self.write_untracked(op)
             }
             Op::Put { key: Key::Socket(_), object: Object::Socket(address), .. } => {
                 Ok(self.inside(|| self.pump.bind(*address))??)
@@ -55,24 +64,40 @@ impl VxlanDriver {
     }
 
     fn write_masquerade(&mut self, op: &Op<Key, Object>) -> Result<()> {
-        let Some(nft) = &mut self.nft else {
-            let detail = "this kernel has no nftables";
-            return Err(Error::new(ErrorKind::Unsupported, "write", masquerade::Key, detail));
-        };
-        let known = |present: &Known<Object>| match present {
-            Known::Absent => Known::Absent,
-            Known::Present(Object::Masquerade(object)) => Known::Present(object.clone()),
-            _ => Known::Unknown,
-        };
-        let op = match op {
-            Op::Put { present, object: Object::Masquerade(object), .. } => {
-                Op::Put { key: masquerade::Key, present: known(present), object: object.clone() }
-            }
-            Op::Put { present, .. } | Op::Delete { present, .. } => {
-                Op::Delete { key: masquerade::Key, present: known(present) }
-            }
-        };
-        Ok(masquerade::apply(nft, &op)?)
+        let op = part(op, masquerade::Key, |object| match object {
+            Object::Masquerade(object) => Some((**object).clone()),
+            _ => None,
+        });
+        Ok(masquerade::apply(self.nft(&masquerade::Key)?, &op)?)
+    }
+
+    fn write_untracked(&mut self, op: &Op<Key, Object>) -> Result<()> {
+        let op = part(op, untracked::Key, |object| match object {
+            Object::Untracked(object) => Some(object.clone()),
+            _ => None,
+        });
+        Ok(untracked::apply(self.nft(&untracked::Key)?, &op)?)
+    }
+
+    fn nft(&mut self, wanted_for: &dyn Display) -> Result<&mut Nft> {
+        let missing = || Error::new(ErrorKind::Unsupported, "write", wanted_for, "this kernel has no nftables");
+        self.nft.as_mut().ok_or_else(missing)
+    }
+}
+
+/// The op in the terms of the shared code that owns the object. A put of anything else takes the object away.
+fn part<K, O>(op: &Op<Key, Object>, key: K, own: impl Fn(&Object) -> Option<O>) -> Op<K, O> {
+    let known = |present: &Known<Object>| match present {
+        Known::Absent => Known::Absent,
+        Known::Present(object) => own(object).map_or(Known::Unknown, Known::Present),
+        Known::Unknown => Known::Unknown,
+    };
+    match op {
+        Op::Put { present, object, .. } => match own(object) {
+            Some(object) => Op::Put { key, present: known(present), object },
+            None => Op::Delete { key, present: known(present) },
+        },
+        Op::Delete { present, .. } => Op::Delete { key, present: known(present) },
     }
 }
 

@@ -93,7 +93,7 @@ impl VxlanDriver {
         let pods = Interfaces::observe(&mut self.socket)?;
         let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
         for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
-            found.add(key.into(), Object::Pod(object));
+            found.add(key.into(), Object::Pod(object.into()));
         }
         let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
         for route in routes.iter().filter(|route| !of_pod(route)) {
@@ -194,8 +194,9 @@ impl VxlanDriver {
 
     /// Writes objects of the kernel's tables in one batch.
     pub(super) fn write_tables(&mut self, ops: &[(usize, &Op<Key, Object>)], results: &mut HashMap<usize, Result<()>>) {
-        let devices = match self.devices() {
-            Ok(devices) => devices,
+        // A node has as many links as pods, so they are not read for the pods' own objects.
+        let devices = match ops.iter().any(|(_, op)| names_device(op)).then(|| self.devices()).transpose() {
+            Ok(devices) => devices.unwrap_or_default(),
             Err(error) => {
                 results.extend(ops.iter().map(|(index, _)| (*index, Err(error.clone()))));
                 return;
@@ -348,24 +349,32 @@ impl VxlanDriver {
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
     let known = |present: &Known<Object>| match present {
         Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present(object.clone()),
+        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
         Known::Present(_) | Known::Unknown => Known::Unknown,
     };
     match op {
         Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
             let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: object.clone() })
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
         }
         Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
             let metric = Route::new(*destination).metric;
             let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: object.clone() })
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
         }
         Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
             let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
             Some(Op::Delete { key, present: known(present) })
         }
         _ => None,
+    }
+}
+
+/// Whether the devices have to be known to write an op.
+fn names_device(op: &Op<Key, Object>) -> bool {
+    match op {
+        Op::Put { .. } => pod_op(op).is_none(),
+        Op::Delete { key, .. } => matches!(key, Key::Address(..) | Key::Fdb(..) | Key::Neighbour(..)),
     }
 }
 

@@ -102,7 +102,7 @@ pub(crate) struct Node {
     commands: Option<mpsc::UnboundedSender<Command>>,
     agent: Option<JoinHandle<()>>,
     state_dir: tempfile::TempDir,
-    section: Value,
+    pub(crate) section: Value,
 }
 
 impl Node {
@@ -244,8 +244,20 @@ impl Node {
 
     /// Attaches a pod as the agent would.
     pub(crate) fn attach(&self) -> Pod {
+        let (pod, report) = self.try_attach();
+        assert!(report.is_complete(), "{report:#?}");
+        pod
+    }
+
+    /// The id of this node's pod.
+    pub(crate) fn endpoint(&self) -> EndpointId {
+        EndpointId::of(&format!("pod{}", self.number), "eth0").unwrap()
+    }
+
+    /// The same, and what the commit said.
+    pub(crate) fn try_attach(&self) -> (Pod, CommitReport) {
         let netns = NetNs::new().unwrap();
-        let id = EndpointId::of(&format!("pod{}", self.number), "eth0").unwrap();
+        let id = self.endpoint();
         let addresses: Vec<IpAddr> = vec![
             Ipv4Addr::new(10, 244, self.number, 2).into(),
             Ipv6Addr::new(0xfd00, u16::from_str_radix(&self.number.to_string(), 16).unwrap(), 0, 0, 0, 0, 0, 2).into(),
@@ -260,8 +272,8 @@ impl Node {
             pod_mac: request.pod_mac(),
             addresses: addresses.clone(),
         };
-        self.stage_all(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
-        Pod::new(netns, addresses)
+        let report = self.stage(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
+        (Pod::new(netns, addresses), report)
     }
 }
 

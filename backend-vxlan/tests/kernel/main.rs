@@ -13,3 +13,4 @@ mod drift;
 mod modes;
 mod pod;
 mod router;
+mod untracked;

@@ -1,7 +1,8 @@
 //! Throughput and latency between pods of two nodes, beside the same VXLAN made by hand with `ip`. Never asserts.
 //!
 //! ```text
-//! cargo build --release -p cnidarian-agent && cargo build --profile shim -p cnidarian-cni
+//! cargo build --release -p cnidarian-agent
+//! cargo build --profile shim -p cnidarian-cni --target x86_64-unknown-linux-musl
 //! cargo run --release -p benches --bin throughput        # as root, with Debian's iperf3 and iproute2
 //! ```
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@ fn main() -> Result<(), AnyError> {
         by_hand("VXLAN by hand", false)?,
         by_hand("VXLAN by hand, masquerading", true)?,
         lab("cnidarian vxlan", "{mode: vxlan}")?,
+        lab("cnidarian vxlan, trackOuterPackets", "{mode: vxlan, trackOuterPackets: true}")?,
         lab("cnidarian host-gw", "{mode: host-gw}")?,
         lab("cnidarian udp", "{mode: udp}")?,
     ];

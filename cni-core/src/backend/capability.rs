@@ -24,6 +24,10 @@ pub enum Capability {
     NextHopObjects,
     /// Source NAT to the outside.
     Masquerade,
+    /// Network policy.
+    Policy,
+    /// Packets of a tunnel that connection tracking does not see.
+    UntrackedTunnel,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

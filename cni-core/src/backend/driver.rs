@@ -21,7 +21,8 @@ pub struct Rank {
 pub enum Gate {
     /// Nothing.
     Open,
-    /// Objects of higher levels that come from the same item (policy before opening an endpoint).
+    /// Objects of higher levels that come from the same item (policy before opening an endpoint), or from one of the items
+    /// that want it (the tunnel device, for peers behind it).
     Item,
     /// Every object of higher levels (the device that all routes need).
     All,

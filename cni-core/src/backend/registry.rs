@@ -2,6 +2,7 @@
 
 use super::{Datapath, Error, ErrorKind, Result};
 use crate::model::NodeContext;
+use crate::policy::program::PolicyEngine;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -72,10 +73,54 @@ pub trait Backend: Send + Sync {
     async fn open(&self, request: OpenRequest) -> Result<Parts>;
 }
 
-/// Backends by name.
+/// A policy engine before it is opened. It works with every backend whose packets it sees.
+#[async_trait]
+pub trait PolicyBackend: Send + Sync {
+    /// The name that configurations use.
+    fn name(&self) -> &str;
+
+    /// Checks the engine's own part of the configuration. Pure.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] that names key, value and what would be right.
+    fn check(&self, config: &serde_json::Value) -> Result<()>;
+
+    /// Probes the node and opens the engine, in the network namespace of the calling thread. Writes nothing to the kernel
+    /// that [`super::Engine::commit`] should write.
+    ///
+    /// # Errors
+    /// The configuration is not acceptable, or the node lacks what it needs ([`ErrorKind::Unsupported`], with the reason).
+    async fn open(&self, config: &serde_json::Value) -> Result<PolicyParts>;
+
+    /// Removes all that this engine ever wrote, so that another one, or none, can take its place.
+    ///
+    /// # Errors
+    /// The kernel refused; nothing is changed then.
+    fn clear(&self) -> Result<()>;
+}
+
+/// An opened policy engine.
+#[non_exhaustive]
+pub struct PolicyParts {
+    /// The engine.
+    pub engine: Box<dyn PolicyEngine>,
+    /// Events that ask for a resync, where the engine can tell.
+    pub drift: Option<Box<dyn DriftWatch>>,
+}
+
+impl PolicyParts {
+    /// An engine that cannot tell of drift.
+    #[must_use]
+    pub fn new(engine: Box<dyn PolicyEngine>) -> Self {
+        Self { engine, drift: None }
+    }
+}
+
+/// Backends and policy engines by name.
 #[derive(Default, Clone)]
 pub struct Registry {
     backends: BTreeMap<String, Arc<dyn Backend>>,
+    policies: BTreeMap<String, Arc<dyn PolicyBackend>>,
 }
 
 impl Registry {
@@ -86,7 +131,31 @@ impl Registry {
         self
     }
 
-    /// Names, sorted.
+    /// The same with one more policy engine; one of the same name is replaced.
+    #[must_use]
+    pub fn with_policy(mut self, engine: impl PolicyBackend + 'static) -> Self {
+        self.policies.insert(engine.name().to_owned(), Arc::new(engine));
+        self
+    }
+
+    /// Policy engines, sorted by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<dyn PolicyBackend>> {
+        self.policies.values()
+    }
+
+    /// The policy engine of this name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] that lists the names there are.
+    pub fn policy(&self, name: &str) -> Result<Arc<dyn PolicyBackend>> {
+        self.policies.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.policies.keys().map(String::as_str).collect();
+            let detail = format!("this build has no policy engine {name:?}; it has: {}", known.join(", "));
+            Error::new(ErrorKind::Unsupported, "open", "policy", detail)
+        })
+    }
+
+    /// Names of backends, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.backends.keys().map(String::as_str)
     }

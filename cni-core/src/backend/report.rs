@@ -47,6 +47,17 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
 }
 
+impl Plan {
+    /// Both, this one first: the parts of one node.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self.waiting_for_sync += other.waiting_for_sync;
+        self.blocked.extend(other.blocked);
+        self
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
@@ -94,6 +105,17 @@ pub struct CommitReport {
 }
 
 impl CommitReport {
+    /// Both, this one first: the parts of one node.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.written += other.written;
+        self.failed.extend(other.failed);
+        self.deferred.extend(other.deferred);
+        self.waiting_for_sync += other.waiting_for_sync;
+        self.blocked.extend(other.blocked);
+        self
+    }
+
     /// Whether the kernel now holds all that was staged.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -130,6 +152,16 @@ pub struct Drift {
 }
 
 impl Drift {
+    /// Both, this one first: the parts of one node.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.missing.extend(other.missing);
+        self.changed.extend(other.changed);
+        self.unexpected.extend(other.unexpected);
+        self.repair = self.repair.and(other.repair);
+        self
+    }
+
     /// Whether the kernel was as we left it.
     #[must_use]
     pub fn is_none(&self) -> bool {

@@ -11,6 +11,6 @@ mod problem;
 mod table;
 mod view;
 
-pub use problem::ClusterProblem;
+pub use problem::{ClusterProblem, NotForPods};
 pub use table::PeerTable;
 pub use view::{ClusterView, PodNetwork};

@@ -3,7 +3,30 @@
 use crate::model::NodeName;
 use crate::store::InvalidObject;
 use ipnet::IpNet;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Why a route for pods must not be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotForPods {
+    /// It is kept for other things, see [`crate::model::never_of_pods`].
+    Special,
+    /// It is on link of our underlay: a route would cut its nodes off.
+    Underlay,
+    /// It is the node's own underlay address: the way to the pods would lead through itself.
+    OwnAddress,
+}
+
+impl fmt::Display for NotForPods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Special => "which is not for pods",
+            Self::Underlay => "which is this node's underlay",
+            Self::OwnAddress => "which is that node's own underlay address",
+        })
+    }
+}
 
 /// Something in the cluster's state that cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +46,30 @@ pub enum ClusterProblem {
         winner: NodeName,
         /// Who has it too.
         loser: NodeName,
+    },
+    /// A node's prefix cannot be routed. It is left out, and the node's others are not.
+    #[error("prefix {prefix} of node {node} overlaps {other}, {what}; it is left out, so give {node} another")]
+    UnusablePrefix {
+        /// The node.
+        node: NodeName,
+        /// Its prefix.
+        prefix: IpNet,
+        /// What the prefix overlaps.
+        other: IpNet,
+        /// What that is.
+        what: NotForPods,
+    },
+    /// A pool's prefix cannot be routed on this node. Nothing is given from it here.
+    #[error(
+        "pool {pool}: spec.cidr: {cidr} overlaps {segment} of this node's underlay; use a pool outside of {segment}"
+    )]
+    PoolOnUnderlay {
+        /// The pool.
+        pool: Arc<str>,
+        /// Its prefix.
+        cidr: IpNet,
+        /// The prefix on link of the underlay.
+        segment: IpNet,
     },
     /// A node cannot be reached.
     #[error(

@@ -1,9 +1,11 @@
 //! Nodes, blocks and pools of the cluster, as the peers and local blocks that a datapath wants. Pure and incremental.
 
-use super::ClusterProblem;
 use super::claims::{Claim, Claims, PoolId, Source};
+use super::{ClusterProblem, NotForPods};
 use crate::backend::{Change, NetworkChange};
-use crate::model::{Encapsulation, LocalBlock, NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix};
+use crate::model::{
+    Encapsulation, LocalBlock, NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix, never_of_pods, overlap,
+};
 use crate::store::resources::Node;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -47,11 +49,12 @@ struct PoolEntry {
 ///    reported. The decision is the same on every node.
 ///    A single address that we borrow from a block is no block of ours.
 /// 5. A node without an underlay address, and one with ours, is no peer, and is reported.
+/// 6. A prefix of a peer that must not be routed here (see [`NotForPods`]) is left out alone, and is reported.
 #[derive(Debug)]
 pub struct PeerTable {
     local: NodeName,
-    v4: Option<Ipv4Addr>,
-    v6: Option<Ipv6Addr>,
+    v4: Option<Ipv4Net>,
+    v6: Option<Ipv6Net>,
     nodes: BTreeMap<NodeName, NodeEntry>,
     claims: BTreeMap<IpNet, Claims>,
     /// Prefixes with more than one claim.
@@ -66,9 +69,9 @@ pub struct PeerTable {
 }
 
 impl PeerTable {
-    /// An empty table of the node with this name and these underlay addresses.
+    /// An empty table of the node with this name and these underlay addresses, each with the length of its segment's prefix.
     #[must_use]
-    pub fn new(local: NodeName, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
+    pub fn new(local: NodeName, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) -> Self {
         Self {
             local,
             v4,
@@ -86,14 +89,23 @@ impl PeerTable {
     }
 
     /// Our own underlay addresses changed.
-    pub fn set_underlay(&mut self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
+    pub fn set_underlay(&mut self, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) {
         let (old_v4, old_v6) = (self.v4, self.v6);
+        if (old_v4, old_v6) == (v4, v6) {
+            return;
+        }
+        let old = self.segments();
         (self.v4, self.v6) = (v4, v6);
+        let segments: Vec<IpNet> = old.chain(self.segments()).collect();
+        let touched = |prefix: &IpNet| segments.iter().any(|segment| overlap(segment, prefix));
         let concerned = |published: &Published| {
-            [old_v4, v4].iter().flatten().any(|own| published.v4 == Some(*own))
-                || [old_v6, v6].iter().flatten().any(|own| published.v6 == Some(*own))
+            [old_v4, v4].iter().flatten().any(|own| published.v4 == Some(own.addr()))
+                || [old_v6, v6].iter().flatten().any(|own| published.v6 == Some(own.addr()))
         };
-        let nodes = self.nodes.iter().filter(|(_, entry)| entry.published.as_ref().is_some_and(concerned));
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|(_, entry)| entry.published.as_ref().is_some_and(concerned) || entry.prefixes.iter().any(touched));
         self.dirty_nodes.extend(nodes.map(|(name, _)| name.clone()));
     }
 
@@ -242,8 +254,10 @@ impl PeerTable {
             let Some(published) = &entry.published else { continue };
             let node = node.clone();
             if node == self.local {
-                let v4 = published.v4.zip(self.v4).map(|(published, own)| (IpAddr::V4(published), IpAddr::V4(own)));
-                let v6 = published.v6.zip(self.v6).map(|(published, own)| (IpAddr::V6(published), IpAddr::V6(own)));
+                let v4 =
+                    published.v4.zip(self.v4).map(|(published, own)| (IpAddr::V4(published), IpAddr::V4(own.addr())));
+                let v6 =
+                    published.v6.zip(self.v6).map(|(published, own)| (IpAddr::V6(published), IpAddr::V6(own.addr())));
                 if let Some((published, own)) = [v4, v6].into_iter().flatten().find(|(published, own)| published != own)
                 {
                     problems.push(ClusterProblem::OwnName { node, published, own });
@@ -252,6 +266,11 @@ impl PeerTable {
                 problems.push(ClusterProblem::OwnAddress { node, address });
             } else if published.v4.is_none() && published.v6.is_none() {
                 problems.push(ClusterProblem::NoUnderlayAddress { node });
+            } else {
+                problems.extend(entry.prefixes.iter().filter_map(|prefix| {
+                    let (other, what) = self.unusable(prefix, published)?;
+                    Some(ClusterProblem::UnusablePrefix { node: node.clone(), prefix: *prefix, other, what })
+                }));
             }
         }
         for prefix in &self.contested {
@@ -280,19 +299,36 @@ impl PeerTable {
             let pool = pool.and_then(|id| self.pools.get(id.0 as usize));
             PeerPrefix { prefix: *prefix, encapsulation: pool.and_then(|pool| pool.encapsulation) }
         };
+        let usable = |prefix: &&IpNet| self.unusable(prefix, published).is_none();
         Some(Peer {
             node: name.clone(),
             v4: published.v4,
             v6: published.v6,
-            prefixes: entry.prefixes.iter().map(prefix).collect(),
+            prefixes: entry.prefixes.iter().filter(usable).map(prefix).collect(),
             attributes: published.attributes.iter().cloned().collect(),
         })
     }
 
+    /// The prefixes on link of our underlay.
+    pub(super) fn segments(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let v4 = self.v4.map(|net| IpNet::V4(net.trunc()));
+        v4.into_iter().chain(self.v6.map(|net| IpNet::V6(net.trunc())))
+    }
+
+    /// What keeps a prefix of another node from being routed.
+    fn unusable(&self, prefix: &IpNet, published: &Published) -> Option<(IpNet, NotForPods)> {
+        let special = never_of_pods(prefix).map(|special| (special, NotForPods::Special));
+        let underlay = self.segments().find(|segment| overlap(segment, prefix));
+        let mut own = [published.v4.map(IpAddr::V4), published.v6.map(IpAddr::V6)].into_iter().flatten();
+        let own = own.find(|own| prefix.contains(own)).map(|own| (IpNet::from(own), NotForPods::OwnAddress));
+        special.or(underlay.map(|segment| (segment, NotForPods::Underlay))).or(own)
+    }
+
     /// Our own address, where the other node has it too.
     fn own_address(&self, published: &Published) -> Option<IpAddr> {
-        let v4 = self.v4.filter(|own| published.v4 == Some(*own)).map(IpAddr::V4);
-        v4.or_else(|| self.v6.filter(|own| published.v6 == Some(*own)).map(IpAddr::V6))
+        let v4 = self.v4.map(|net| net.addr()).filter(|own| published.v4 == Some(*own)).map(IpAddr::V4);
+        let v6 = self.v6.map(|net| net.addr()).filter(|own| published.v6 == Some(*own)).map(IpAddr::V6);
+        v4.or(v6)
     }
 
     fn set_published(&mut self, name: &NodeName, new: Option<Published>) {

@@ -3,13 +3,13 @@
 use super::{ClusterProblem, PeerTable};
 use crate::backend::NetworkChange;
 use crate::ipam::IpamError;
-use crate::ipam::pools::{IpBlockSpec, IpPool, block_key};
-use crate::model::{NodeName, Peer};
+use crate::ipam::pools::{IpBlockSpec, IpPool, block_key, block_of};
+use crate::model::{NodeName, Peer, overlap};
 use crate::store::resources::Node;
 use crate::store::{Event, InvalidObject, Kind, Object, ObjectKey};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Where pods' addresses come from, so what of the store speaks of their prefixes.
@@ -36,9 +36,9 @@ pub struct ClusterView {
 }
 
 impl ClusterView {
-    /// An empty view of the node with this name and these underlay addresses.
+    /// An empty view of the node with this name and these underlay addresses, each with the length of its segment's prefix.
     #[must_use]
-    pub fn new(local: NodeName, network: PodNetwork, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Self {
+    pub fn new(local: NodeName, network: PodNetwork, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) -> Self {
         let table = PeerTable::new(local.clone(), v4, v6);
         Self { local, network, table, own_node: None, pools: BTreeMap::new(), invalid: BTreeMap::new() }
     }
@@ -69,7 +69,7 @@ impl ClusterView {
     }
 
     /// Our own underlay addresses changed.
-    pub fn set_underlay(&mut self, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) {
+    pub fn set_underlay(&mut self, v4: Option<Ipv4Net>, v6: Option<Ipv6Net>) {
         self.table.set_underlay(v4, v6);
     }
 
@@ -95,11 +95,16 @@ impl ClusterView {
         self.table.peers()
     }
 
-    /// Every prefix that pods of the cluster may have, sorted: of all pools, or of all nodes.
+    /// Every prefix that pods of the cluster may have, sorted: of all pools that can be used here, or of all nodes.
     #[must_use]
     pub fn pod_prefixes(&self) -> Vec<IpNet> {
         match self.network {
-            PodNetwork::Pools => self.pools.values().map(|pool| pool.cidr).collect::<BTreeSet<_>>(),
+            PodNetwork::Pools => self
+                .pools
+                .values()
+                .filter(|pool| self.on_underlay(pool).is_none())
+                .map(|pool| pool.cidr)
+                .collect::<BTreeSet<_>>(),
             PodNetwork::PodCidrs => self.table.pod_cidrs(),
         }
         .into_iter()
@@ -110,7 +115,16 @@ impl ClusterView {
     #[must_use]
     pub fn problems(&self) -> Vec<ClusterProblem> {
         let invalid = self.invalid.values().cloned().map(ClusterProblem::Invalid);
-        invalid.chain(self.table.problems()).collect()
+        let pools = self.pools.values().filter_map(|pool| {
+            let (pool_name, cidr, segment) = (pool.name.clone(), pool.cidr, self.on_underlay(pool)?);
+            Some(ClusterProblem::PoolOnUnderlay { pool: pool_name, cidr, segment })
+        });
+        invalid.chain(pools).chain(self.table.problems()).collect()
+    }
+
+    /// The prefix of our underlay that a pool overlaps.
+    fn on_underlay(&self, pool: &IpPool) -> Option<IpNet> {
+        self.table.segments().find(|segment| overlap(segment, &pool.cidr))
     }
 
     fn put(&mut self, object: &Object) -> Result<(), InvalidObject> {
@@ -191,26 +205,12 @@ fn invalid(object: &Object, error: &IpamError) -> InvalidObject {
     }
 }
 
-/// The block of a key: the way back from [`block_key`], so that no table of names is needed.
-fn block_of(key: &ObjectKey) -> Option<IpNet> {
-    let parts: Vec<&str> = key.name.split('-').collect();
-    let (length, address) = parts.split_last()?;
-    let length = length.parse().ok()?;
-    let block = match address.len() {
-        4 => IpNet::V4(Ipv4Net::new(address.join(".").parse().ok()?, length).ok()?),
-        8 => IpNet::V6(Ipv6Net::new(address.join(":").parse().ok()?, length).ok()?),
-        _ => return None,
-    };
-    (block_key(block) == *key).then_some(block)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::{Change, Item};
     use crate::model::{Encapsulation, NetworkItem, NetworkKey};
     use crate::store::{List, Version};
-    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn put(value: Value) -> Event {
@@ -322,15 +322,17 @@ mod tests {
         assert_eq!((block.node_address, block.pool.as_deref(), first[0].key()), (address, Some("p"), second[0].key()));
     }
 
-    proptest! {
-        #[test]
-        fn a_blocks_key_leads_back_to_the_block(v6: bool, bits: u128, length in 0..=128_u8) {
-            let block = if v6 {
-                IpNet::V6(Ipv6Net::new(bits.into(), length).unwrap())
-            } else {
-                IpNet::V4(Ipv4Net::new((bits as u32).into(), length % 33).unwrap())
-            };
-            prop_assert_eq!(block_of(&block_key(block.trunc())), Some(block.trunc()));
-        }
+    #[test]
+    fn a_pool_on_the_underlay_is_named_with_its_field_and_is_no_network_of_pods() {
+        let own = Some("192.0.2.1/24".parse().unwrap());
+        let mut view = ClusterView::new(NodeName::new("own").unwrap(), PodNetwork::Pools, own, None);
+        view.take(&Kind::IP_POOL, &pool(&json!({"cidr": "192.0.0.0/16"})));
+        let problems: Vec<String> = view.problems().iter().map(ToString::to_string).collect();
+        let words = "pool p: spec.cidr: 192.0.0.0/16 overlaps 192.0.2.0/24 of this node's underlay; \
+                     use a pool outside of 192.0.2.0/24";
+        assert_eq!(problems, [words]);
+        assert_eq!(view.pod_prefixes(), []);
+        view.set_underlay(Some("198.51.100.1/24".parse().unwrap()), None);
+        assert_eq!((view.problems().len(), view.pod_prefixes().len()), (0, 1));
     }
 }

@@ -203,6 +203,13 @@ impl From<ResultError> for CniError {
 }
 
 impl AddResult {
+    /// The next hop of a route of this result: its own, else the gateway of the first address of its family.
+    #[must_use]
+    pub fn next_hop(&self, route: &Route) -> Option<IpAddr> {
+        let of_family = |gateway: &IpAddr| gateway.is_ipv4() == route.dst.addr().is_ipv4();
+        route.gw.or_else(|| self.ips.iter().find_map(|ip| ip.gateway.filter(of_family)))
+    }
+
     /// Reads a result. Its own `cniVersion` says which form it has; `default` where it says nothing.
     ///
     /// # Errors

@@ -62,7 +62,8 @@ pub struct AssignRequest<'a> {
     pub pools: &'a [String],
     /// The labels of the pod's namespace, for pools that select by them.
     pub namespace_labels: Option<&'a BTreeMap<String, String>>,
-    /// Stored with the leases in one durable step, so that after a crash there is both or neither.
+    /// Stored with the leases in one durable step, so that after a crash there is both or neither. Called when the
+    /// addresses are set aside and not yet durable: what it begins has to be undone when `assign` fails.
     pub record: Option<MakeRecord<'a>>,
 }
 

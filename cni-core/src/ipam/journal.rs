@@ -114,7 +114,7 @@ pub enum LeaseStoreError {
         wanted_by: EndpointId,
     },
     /// The database could not be read or written.
-    #[error("lease store: cannot {operation}")]
+    #[error("lease store: cannot {operation}: {source}")]
     Storage {
         /// `load`, `commit`, ...
         operation: &'static str,

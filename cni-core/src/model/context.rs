@@ -22,6 +22,14 @@ pub struct Underlay {
     pub v6: Option<Ipv6Net>,
 }
 
+impl Underlay {
+    /// The prefixes on link of the underlay.
+    pub fn segments(&self) -> impl Iterator<Item = IpNet> + use<> {
+        let v4 = self.v4.map(|net| IpNet::V4(net.trunc()));
+        v4.into_iter().chain(self.v6.map(|net| IpNet::V6(net.trunc())))
+    }
+}
+
 /// Source NAT of pod traffic that leaves the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@ mod mac;
 mod names;
 mod peer;
 mod selector;
+mod special;
 
 pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
@@ -15,3 +16,4 @@ pub use mac::{MacAddr, ParseMacError};
 pub use names::{ContainerId, EndpointId, InterfaceName, InvalidName, NetworkName, NodeName, PluginType};
 pub use peer::{Encapsulation, Peer, PeerPrefix};
 pub use selector::{LabelSelector, SelectorExpression, SelectorOperator};
+pub use special::{never_of_pods, overlap};

@@ -147,6 +147,17 @@ macro_rules! delegating_request {
             pub fn ipam(&self) -> Option<Delegate<'_>> {
                 Some(self.delegate(self.conf.ipam.as_ref()?.plugin.as_ref()?))
             }
+
+            /// The IPAM plugin, for a plugin that cannot do without.
+            ///
+            /// # Errors
+            /// Code 7 when the configuration names none.
+            pub fn require_ipam(&self) -> Result<Delegate<'_>, CniError> {
+                self.ipam().ok_or_else(|| {
+                    CniError::new(ErrorCode::InvalidConfig, "network configuration: ipam.type is missing")
+                        .details("name the IPAM plugin that gives the addresses, as in \"host-local\"")
+                })
+            }
         }
     )*};
 }

@@ -1,6 +1,6 @@
 //! Requests and answers. Never names a type of one backend.
 
-use crate::cni::{CniError, ErrorCode};
+use crate::cni::{CniError, ErrorCode, Route};
 use crate::model::{EndpointId, InterfaceName, MacAddr, NetworkName, PodRef};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -121,6 +121,9 @@ pub struct CheckCall {
     pub netns: String,
     /// The addresses of this interface in `prevResult`.
     pub addresses: Vec<IpAddr>,
+    /// All routes in `prevResult`: what other plugins of the chain made is not drift.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
 }
 
 /// Detach all that is not listed.

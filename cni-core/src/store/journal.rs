@@ -1,8 +1,11 @@
 //! Objects in memory with a bounded log of their changes, and the watches that read it. Never decides who may write.
 
+use super::packed::Packed;
 use super::{Error, Event, List, Object, ObjectKey, Query, Result, Version, Watch};
 use futures_util::stream::Stream;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,15 +16,45 @@ const LOG_LENGTH: usize = 4096;
 /// One entry of the log.
 #[derive(Debug, Clone)]
 enum Entry {
-    Change { before: Option<Arc<Object>>, after: Option<Arc<Object>> },
+    Change { before: Option<Arc<Packed>>, after: Option<Arc<Packed>> },
     Disturbance(Error),
+}
+
+/// An object in a set, found by the key that it has anyway.
+#[derive(Debug)]
+struct ByKey(Arc<Packed>);
+
+impl Borrow<ObjectKey> for ByKey {
+    fn borrow(&self) -> &ObjectKey {
+        self.0.key()
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+
+impl Eq for ByKey {}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.key().cmp(other.0.key())
+    }
+}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 #[derive(Debug)]
 struct State {
     /// Tells versions of this journal from those of another one: an earlier process, another process.
     epoch: String,
-    objects: BTreeMap<ObjectKey, Arc<Object>>,
+    objects: BTreeSet<ByKey>,
     /// The sequence number of the first entry of `log`; the next entry gets `first + log.len()`.
     first: u64,
     log: VecDeque<Entry>,
@@ -51,17 +84,13 @@ impl State {
         }
     }
 
-    fn list(&self, query: &Query) -> List {
+    /// What a query may ask for, with the version of the moment. [`whole`] makes a list of it, without the lock.
+    fn list(&self, query: &Query) -> (Vec<Arc<Packed>>, Version) {
         let from = ObjectKey { kind: query.kind.clone(), namespace: None, name: "".into() };
-        let objects = self
-            .objects
-            .range(from..)
-            .take_while(|(key, _)| key.kind == query.kind)
-            .map(|(_, object)| object)
-            .filter(|object| query.matches(object))
-            .cloned()
-            .collect();
-        List { objects, version: Version::new(&format!("{}.{}", self.epoch, self.head())) }
+        let objects = self.objects.range(from..).map(|ByKey(object)| object);
+        let objects = objects.take_while(|object| object.key().kind == query.kind);
+        let objects = objects.filter(|object| query.matches_key(object.key())).cloned().collect();
+        (objects, Version::new(&format!("{}.{}", self.epoch, self.head())))
     }
 
     /// The sequence number in one of our versions, `None` when it is not ours or no longer in the log.
@@ -92,7 +121,7 @@ impl Journal {
     pub(super) fn with_log_length(epoch: String, log_length: usize) -> Self {
         let state = State {
             epoch,
-            objects: BTreeMap::new(),
+            objects: BTreeSet::new(),
             first: 1,
             log: VecDeque::new(),
             log_length,
@@ -104,12 +133,14 @@ impl Journal {
     }
 
     pub(super) fn get(&self, key: &ObjectKey) -> Result<Arc<Object>> {
-        let found = lock(&self.shared).objects.get(key).cloned();
-        found.ok_or_else(|| Error::NotFound { key: key.clone() })
+        let found = lock(&self.shared).objects.get(key).map(|ByKey(object)| object.clone());
+        let found = found.ok_or_else(|| Error::NotFound { key: key.clone() })?;
+        Ok(Arc::new(found.unpack()))
     }
 
     pub(super) fn list(&self, query: &Query) -> List {
-        lock(&self.shared).list(query)
+        let listed = lock(&self.shared).list(query);
+        whole(listed, query)
     }
 
     pub(super) fn watch(&self, query: &Query, from: &Version) -> Watch {
@@ -145,8 +176,15 @@ pub(super) struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
-        self.state.objects.get(key)
+    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Arc<Packed>> {
+        self.state.objects.get(key).map(|ByKey(object)| object)
+    }
+
+    /// The keys of all objects that `kept` is not true of.
+    #[cfg(feature = "files")]
+    pub(super) fn keys_without(&self, kept: impl Fn(&ObjectKey) -> bool) -> Vec<ObjectKey> {
+        let keys = self.state.objects.iter().map(|ByKey(object)| object.key());
+        keys.filter(|key| !kept(key)).cloned().collect()
     }
 
     /// The number that the next change gets: grows with every change.
@@ -154,11 +192,18 @@ impl Transaction<'_> {
         self.state.head()
     }
 
-    pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Object>>) {
+    pub(super) fn set(&mut self, key: &ObjectKey, after: Option<Arc<Packed>>) {
+        // Mostly nothing changed, and then the same object is there.
+        if let (Some(before), Some(after)) = (self.get(key), &after)
+            && Arc::ptr_eq(before, after)
+        {
+            return;
+        }
         let before = match &after {
-            Some(object) => self.state.objects.insert(key.clone(), object.clone()),
-            None => self.state.objects.remove(key),
+            Some(object) => self.state.objects.replace(ByKey(object.clone())),
+            None => self.state.objects.take(key),
         };
+        let before = before.map(|ByKey(object)| object);
         if before != after {
             self.state.push(Entry::Change { before, after });
         }
@@ -182,7 +227,9 @@ impl Stream for Reader {
         let mut state = lock(&shared);
         let Some(mut next) = self.next.filter(|next| *next >= state.first) else {
             self.next = Some(state.head());
-            return Poll::Ready(Some(Ok(Event::Resynced(state.list(&self.query)))));
+            let listed = state.list(&self.query);
+            drop(state);
+            return Poll::Ready(Some(Ok(Event::Resynced(whole(listed, &self.query)))));
         };
         while next < state.head() {
             let index = usize::try_from(next - state.first).unwrap_or(usize::MAX);
@@ -207,15 +254,20 @@ impl Drop for Reader {
     }
 }
 
+fn whole((objects, version): (Vec<Arc<Packed>>, Version), query: &Query) -> List {
+    let objects = objects.iter().map(|object| Arc::new(object.unpack())).filter(|object| query.matches(object));
+    List { objects: objects.collect(), version }
+}
+
 /// What an entry means to a query, `None` when it is none of its business.
 fn event(entry: &Entry, query: &Query) -> Option<Result<Event>> {
     match entry {
         Entry::Disturbance(error) => Some(Err(error.clone())),
         Entry::Change { before, after } => {
-            let wanted = |object: &&Arc<Object>| query.matches(object);
+            let wanted = |object: &&Arc<Packed>| object.matches(query);
             match (before.as_ref().filter(wanted), after.as_ref().filter(wanted)) {
-                (_, Some(after)) => Some(Ok(Event::Put(after.clone()))),
-                (Some(before), None) => Some(Ok(Event::Delete(before.key.clone()))),
+                (_, Some(after)) => Some(Ok(Event::Put(Arc::new(after.unpack())))),
+                (Some(before), None) => Some(Ok(Event::Delete(before.key().clone()))),
                 (None, None) => None,
             }
         }
@@ -236,7 +288,7 @@ mod tests {
 
     fn set(journal: &Journal, object: &Arc<Object>) {
         let put = |transaction: &mut Transaction<'_>| {
-            transaction.set(&object.key, Some(object.clone()));
+            transaction.set(&object.key, Some(Arc::new(Packed::of(object))));
             Ok(())
         };
         journal.transact(put).unwrap();

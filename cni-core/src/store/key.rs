@@ -330,8 +330,7 @@ impl Query {
     /// Whether an object is asked for.
     #[must_use]
     pub fn matches(&self, object: &Object) -> bool {
-        self.kind == object.key.kind
-            && self.namespace.as_ref().is_none_or(|namespace| object.key.namespace.as_ref() == Some(namespace))
+        self.matches_key(&object.key)
             && self
                 .node
                 .as_ref()
@@ -339,8 +338,34 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Whether an object of this name may be asked for.
+    pub(super) fn matches_key(&self, key: &ObjectKey) -> bool {
+        self.kind == key.kind
+            && self.namespace.as_ref().is_none_or(|namespace| key.namespace.as_ref() == Some(namespace))
+    }
+}
+
 impl From<Kind> for Query {
     fn from(kind: Kind) -> Self {
         Self::kind(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_kind_is_found_by_its_name_and_stands_in_the_table_once() {
+        for known in KNOWN {
+            let [api_version, kind] = known.parts;
+            assert_eq!(Kind::new(api_version, kind).scope(), Some(known.scope), "{kind}");
+            assert_eq!(KNOWN.iter().filter(|other| other.parts == known.parts).count(), 1, "{kind}");
+        }
+        assert_eq!(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), Kind::NETWORK_POLICY);
+        assert_eq!(Kind::NETWORK_POLICY.scope(), Some(Scope::Namespaced));
+        assert_eq!(Kind::CLUSTER_NETWORK_POLICY.scope(), Some(Scope::Cluster));
+        assert_eq!(Kind::new("v2", "Node").scope(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! A store in memory: for tests, and for a process that is its own cluster. Never durable.
 
 use super::journal::{Journal, Transaction};
+use super::packed::Packed;
 use super::{Error, InvalidObject, List, Object, ObjectKey, Query, Result, Store, Version, Watch};
 use async_trait::async_trait;
 use std::collections::hash_map::RandomState;
@@ -65,7 +66,7 @@ pub(super) fn updated(object: &Object, present: &Object) -> Result<Option<Object
     let mut new = object.clone();
     new.metadata.uid.clone_from(&present.metadata.uid);
     new.metadata.generation = present.metadata.generation;
-    check_version(&object.key, expected_version(object)?, present)?;
+    check_version(&object.key, expected_version(object)?, present.metadata.resource_version.as_ref())?;
     if new.same_content(present) {
         return Ok(None);
     }
@@ -83,12 +84,11 @@ pub(super) fn expected_version(object: &Object) -> Result<&Version, InvalidObjec
 }
 
 /// Compares, for compare-and-swap.
-pub(super) fn check_version(key: &ObjectKey, expected: &Version, present: &Object) -> Result<()> {
-    let found = &present.metadata.resource_version;
-    if found.as_ref() == Some(expected) {
+pub(super) fn check_version(key: &ObjectKey, expected: &Version, found: Option<&Version>) -> Result<()> {
+    if found == Some(expected) {
         Ok(())
     } else {
-        Err(Error::Conflict { key: key.clone(), expected: expected.clone(), found: found.clone() })
+        Err(Error::Conflict { key: key.clone(), expected: expected.clone(), found: found.cloned() })
     }
 }
 
@@ -98,9 +98,8 @@ fn not_found(key: &ObjectKey) -> Error {
 
 fn put(transaction: &mut Transaction<'_>, mut object: Object) -> Arc<Object> {
     object.metadata.resource_version = Some(Version::new(&transaction.next_number().to_string()));
-    let object = Arc::new(object);
-    transaction.set(&object.key, Some(object.clone()));
-    object
+    transaction.set(&object.key, Some(Arc::new(Packed::of(&object))));
+    Arc::new(object)
 }
 
 #[async_trait]
@@ -129,9 +128,9 @@ impl Store for MemoryStore {
 
     async fn update(&self, object: &Object) -> Result<Arc<Object>> {
         self.journal.transact(|transaction| {
-            let present = transaction.get(&object.key).ok_or_else(|| not_found(&object.key))?;
-            match updated(object, present)? {
-                None => Ok(present.clone()),
+            let present = transaction.get(&object.key).ok_or_else(|| not_found(&object.key))?.unpack();
+            match updated(object, &present)? {
+                None => Ok(Arc::new(present)),
                 Some(new) => Ok(put(transaction, new)),
             }
         })
@@ -140,7 +139,7 @@ impl Store for MemoryStore {
     async fn delete(&self, key: &ObjectKey, expected: &Version) -> Result<()> {
         self.journal.transact(|transaction| {
             let present = transaction.get(key).ok_or_else(|| not_found(key))?;
-            check_version(key, expected, present)?;
+            check_version(key, expected, present.version())?;
             transaction.set(key, None);
             Ok(())
         })

@@ -25,6 +25,7 @@ mod key;
 mod local;
 mod memory;
 mod object;
+mod packed;
 pub mod resources;
 
 pub use api::{Event, List, Store, StoreExt, Watch};

@@ -70,6 +70,21 @@ fn a_full_node_borrows_single_addresses_and_routes_each() {
 }
 
 #[test]
+fn a_pool_on_the_underlay_gives_nothing_new_and_what_was_given_stays() {
+    let store = store_with(&[pool("default", json!({"cidr": "10.0.0.0/24"}))]);
+    let node = node("one", &store);
+    let first = one(&node, 1);
+    node.set_underlay(vec!["10.0.0.128/25".parse().unwrap()]);
+    let error = assign(&node, 2).unwrap_err().to_string();
+    assert!(error.contains("default: spec.cidr: 10.0.0.0/24 overlaps 10.0.0.128/25"), "{error}");
+    assert_eq!(one(&node, 1), first);
+    wait(node.refresh()).unwrap();
+    assert!(assign(&node, 2).is_err(), "a fresh view knows it too");
+    node.set_underlay(vec!["192.0.2.0/24".parse().unwrap()]);
+    assert!(assign(&node, 2).is_ok());
+}
+
+#[test]
 fn strict_affinity_never_borrows_and_claims_a_block_at_once() {
     let spec = json!({"cidr": "10.0.0.0/29", "blockSize": 29, "strictAffinity": true});
     let store = store_with(&[pool("default", spec)]);

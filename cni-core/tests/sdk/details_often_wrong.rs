@@ -1,5 +1,8 @@
 //! What plugins and runtimes for CNI 1.1 often get wrong, one test for each. Never looks inside: only at what a plugin
 //! is called with and what it prints.
+//!
+//! Two such things need more than one caller or a real program: that GC runs alone while ADDs run side by side is in
+//! `concurrency`, that a program whose file is being written is executed again (`ETXTBSY`) is in `processes`.
 
 use crate::support::*;
 use cni_core::cni::{AddResult, ErrorCode, NetConf, NetConfList, SpecVersion, Verb};

@@ -1,6 +1,6 @@
 //! Results between versions. Worked by hand from the specification of each version, never from our own output.
 
-use cni_core::cni::{AddResult, ResultError, SpecVersion};
+use cni_core::cni::{AddResult, ResultError, Route, SpecVersion};
 use serde_json::{Value, json};
 
 fn convert(json: &Value, to: SpecVersion) -> Value {
@@ -141,4 +141,22 @@ fn what_is_wrong_in_a_result_is_named() {
     }
     let empty = AddResult::default().to_json(SpecVersion::V0_1_0);
     assert!(matches!(empty, Err(ResultError::NoAddress { .. })));
+}
+
+#[test]
+fn a_route_without_gw_goes_by_the_first_gateway_of_its_family() {
+    let json = json!({"cniVersion": "1.1.0", "ips": [
+        {"address": "10.0.0.2/24"}, {"address": "fd00::2/64", "gateway": "fd00::1"},
+        {"address": "10.0.0.3/24", "gateway": "10.0.0.1"}, {"address": "10.0.1.3/24", "gateway": "10.0.1.1"}]});
+    let result = AddResult::from_json(json, SpecVersion::V1_1_0).unwrap();
+    for (dst, gw, hop) in [
+        ("0.0.0.0/0", None, Some("10.0.0.1")),
+        ("::/0", None, Some("fd00::1")),
+        ("10.9.0.0/16", Some("10.0.1.9"), Some("10.0.1.9")),
+    ] {
+        let parse = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+        let route = Route::new(dst.parse().unwrap(), gw.map(parse));
+        assert_eq!(result.next_hop(&route), hop.map(parse), "{dst}");
+    }
+    assert_eq!(AddResult::default().next_hop(&Route::new("::/0".parse().unwrap(), None)), None);
 }

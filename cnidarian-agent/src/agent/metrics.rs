@@ -13,7 +13,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum Verb {
@@ -159,14 +158,11 @@ impl Observer for Metrics {
     }
 }
 
-/// Serves `/metrics` for as long as the process lives.
-pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>, node: Arc<Node>) {
+/// `/metrics` and `/healthz`.
+pub(super) fn router(metrics: Arc<Metrics>, node: Arc<Node>) -> Router {
     let scrape = move || {
         let text = metrics.text(&node);
         async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
     };
-    let app = Router::new().route("/metrics", get(scrape)).route("/healthz", get(|| async { "ok\n" }));
-    if let Err(error) = axum::serve(listener, app).await {
-        tracing::error!(%error, "metrics are not served any more");
-    }
+    Router::new().route("/metrics", get(scrape)).route("/healthz", get(|| async { "ok\n" }))
 }

@@ -6,6 +6,7 @@
 //! The end leaves the kernel as it is: pods keep their network while no agent runs.
 
 mod connection;
+mod http;
 mod metrics;
 mod server;
 
@@ -106,21 +107,26 @@ async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError
     let node = Arc::new(Node::open_observed(config.node, registry, metrics.clone()).await?);
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.map_err(|source| AgentError::Metrics { address, source })?;
-        tokio::spawn(metrics::serve(listener, metrics, node.clone()));
+        tokio::spawn(http::serve(listener, metrics::router(metrics, node.clone())));
     }
     let server = Server::listen(&config.socket, node.clone())
         .map_err(|source| AgentError::Listen { path: config.socket.clone(), source })?;
     // After we listen: a DEL that finds nobody listening writes its tombstone before it looks again.
     let buried = node.bury().await;
     tracing::info!(socket = %config.socket.display(), buried, "ready");
-    let stop = async {
+    let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("ending; pods keep their network");
     };
-    server.serve(stop).await;
+    // As a task: the thread that waits for the runtime is none of its workers, and each connection would have to be
+    // carried over.
+    let served = tokio::spawn(server.serve(stop)).await;
+    if let Some(panic) = served.err().and_then(|ended| ended.try_into_panic().ok()) {
+        std::panic::resume_unwind(panic);
+    }
     Ok(())
 }
 

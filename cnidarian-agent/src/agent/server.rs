@@ -3,7 +3,7 @@
 use super::connection::{answer, authorise, read_request};
 use cni_core::cni::ErrorCode;
 use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
-use cnidarian::{AttachRequest, NetNs, Node, NodeError};
+use cnidarian::{AttachRequest, CheckRequest, NetNs, Node, NodeError};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, DirBuilder};
@@ -49,7 +49,12 @@ impl Server {
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { break };
+            // The end comes also when every slot is taken.
+            let slot = tokio::select! {
+                () = &mut stop => break,
+                slot = self.slots.clone().acquire_owned() => slot,
+            };
+            let Ok(slot) = slot else { break };
             let stream = tokio::select! {
                 () = &mut stop => break,
                 accepted = self.listener.accept() => match accepted {
@@ -138,9 +143,9 @@ async fn call(node: &Node, call: Call, netns: Option<OwnedFd>) -> Result<Value, 
             }
             said(outcome)
         }
-        Call::Check(CheckCall { endpoint, netns: path, addresses }) => {
+        Call::Check(CheckCall { endpoint, netns: path, addresses, routes }) => {
             let netns = namespace(netns, &path)?;
-            said(node.check(&endpoint, &netns, &addresses).await)
+            said(node.check(CheckRequest { endpoint, netns, addresses, routes }).await)
         }
         Call::Status => node.ready().map(|()| Value::Null).map_err(|error| not_ready(&error)),
         Call::Gc(GcCall { network, valid }) => {

@@ -2,6 +2,7 @@
 
 use crate::world::{Pod, World};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const GOOD: [(&str, &str); 3] = [("CNI_CONTAINERID", "a"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/usr/lib/cni")];
 
@@ -102,6 +103,22 @@ fn an_interface_that_is_there_already_is_refused_and_stays() {
     let there = pod.netns.run(|| Link::get(&mut Socket::route().unwrap(), &LinkId::Name("eth0")).unwrap()).unwrap();
     assert!(there.is_some());
     world.assert_empty();
+}
+
+#[test]
+fn clients_that_stay_silent_keep_nobody_out_for_long_and_do_not_hold_up_the_end() {
+    let mut world = World::started();
+    let connect = || std::os::unix::net::UnixStream::connect(world.socket()).unwrap();
+    // More than are worked on at once.
+    let silent: Vec<_> = (0..300).map(|_| connect()).collect();
+    let pod = Pod::new("a");
+    let added = world.cni("ADD", &pod).ok();
+    assert!(world.check(&pod, &added).success);
+    let again: Vec<_> = (0..300).map(|_| connect()).collect();
+    let asked = Instant::now();
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    drop((silent, again));
 }
 
 /// What an operator may get wrong: the agent does not start, and says which key.

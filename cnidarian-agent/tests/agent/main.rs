@@ -4,5 +4,6 @@
 
 mod bad_input;
 mod crash;
+mod full_disk;
 mod verbs;
 mod world;

@@ -1,11 +1,13 @@
 //! Each verb does what the specification says, seen from a runtime.
 
 use crate::world::{Pod, World, until};
-use net_linux::link::{LinkChange, LinkId};
+use net_linux::link::{Link, LinkChange, LinkId};
 use net_linux::netlink::{Batch, Socket};
+use net_linux::route::Route;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 fn address(added: &serde_json::Value) -> IpAddr {
@@ -65,15 +67,36 @@ fn a_second_add_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_container_whose_namespace_was_replaced_is_attached_anew() {
+fn a_container_that_is_attached_in_another_living_namespace_is_refused_and_keeps_its_network() {
+    let world = World::started();
+    let (pod, other) = (Pod::new("a"), Pod::new("b"));
+    let added = world.cni("ADD", &pod).ok();
+    world.cni("ADD", &other).ok();
+    let again = Pod::new("a");
+    let refused = world.cni("ADD", &again);
+    assert_eq!(refused.code(), 4, "{}", refused.text());
+    assert!(refused.text().contains("another network namespace") && refused.text().contains("DEL"), "{refused:?}");
+    assert!(world.check(&pod, &added).success);
+    assert!(talks(&other, &pod, address(&added)));
+    assert_eq!(world.leases().len(), 2);
+    world.cni("DEL", &pod).ok();
+    world.cni("ADD", &again).ok();
+}
+
+#[test]
+fn a_container_whose_namespace_is_gone_is_attached_anew() {
     let world = World::started();
     let pod = Pod::new("a");
     world.cni("ADD", &pod).ok();
+    drop(pod);
     let again = Pod::new("a");
-    let added = world.cni("ADD", &again).ok();
+    // A child that a neighbouring test just started may hold the namespace until it executes.
+    let added = until("it is attached", || {
+        let answer = world.cni("ADD", &again);
+        if answer.success { Ok(answer.json) } else { Err(answer.text()) }
+    });
     assert!(world.check(&again, &added).success);
     assert_eq!(world.leases().len(), 1);
-    drop(pod);
     world.cni("DEL", &again).ok();
     world.assert_empty();
 }
@@ -114,6 +137,22 @@ fn check_names_what_drifted_on_either_side() {
     let mut other = added.clone();
     other["ips"][0]["address"] = json!("10.42.0.99/32");
     assert!(world.check(&pod, &other).text().contains("10.42.0.99"));
+    // A default route that the chain told of is known; one that nobody told of leads the pod's traffic elsewhere.
+    let elsewhere = Pod::new("b");
+    let mut added_b = world.cni("ADD", &elsewhere).ok();
+    let second = || {
+        let mut socket = Socket::route().unwrap();
+        let index = Link::get(&mut socket, &LinkId::Name("eth0")).unwrap().unwrap().index;
+        let mut batch = Batch::new();
+        let route = Route::via_on_link("0.0.0.0/0".parse().unwrap(), "10.42.0.99".parse().unwrap(), index);
+        Route { metric: 50, ..route }.create(&mut batch);
+        socket.run_all(&mut batch).unwrap();
+    };
+    elsewhere.netns.run(second).unwrap();
+    let found = world.check(&elsewhere, &added_b).text();
+    assert!(found.contains("route 0.0.0.0/0 via 10.42.0.99 metric 50: there"), "{found}");
+    added_b["routes"].as_array_mut().unwrap().push(json!({"dst": "0.0.0.0/0", "gw": "10.42.0.99", "priority": 50}));
+    assert!(world.check(&elsewhere, &added_b).success);
     let unknown = Pod::new("nobody");
     assert_eq!(world.check(&unknown, &added).code(), 3);
 }
@@ -229,4 +268,22 @@ fn a_delegated_ipam_plugin_gives_the_addresses() {
     let verbs = std::fs::read_to_string(world.dir.path().join("verbs")).unwrap();
     assert_eq!(verbs.split_whitespace().collect::<Vec<_>>(), ["ADD", "ADD", "DEL", "CHECK", "DEL"]);
     world.assert_empty();
+}
+
+#[test]
+fn metrics_count_what_the_verbs_did_also_while_others_only_hold_connections() {
+    let mut world = World::new();
+    let mut config = world.config();
+    config["metrics"] = json!({"address": "127.0.0.1:9400"});
+    world.start_with(&config);
+    world.cni("ADD", &Pod::new("a")).ok();
+    let connect = || world.netns.run(|| TcpStream::connect("127.0.0.1:9400")).unwrap().unwrap();
+    let silent: Vec<_> = (0..64).map(|_| connect()).collect();
+    let mut client = connect();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200") && text.contains("application/openmetrics-text"), "{text}");
+    assert!(text.contains("cnidarian_operation_seconds_count{verb=\"Add\"} 1"), "{text}");
+    drop(silent);
 }

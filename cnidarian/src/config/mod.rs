@@ -90,6 +90,34 @@ impl Default for MasqueradeConfig {
     }
 }
 
+/// Enforcement of network policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// The engine's name in the registry, or [`Self::NONE`].
+    pub engine: String,
+    /// The engine's own part; `Null` when there is none.
+    pub config: serde_json::Value,
+}
+
+impl PolicyConfig {
+    /// The name for no engine: policies have no effect, and what an engine left is removed.
+    pub const NONE: &'static str = "none";
+    /// The engine where none is named.
+    pub const DEFAULT: &'static str = "nftables";
+
+    /// No enforcement.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { engine: Self::NONE.to_owned(), config: serde_json::Value::Null }
+    }
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self { engine: Self::DEFAULT.to_owned(), config: serde_json::Value::Null }
+    }
+}
+
 /// Where desired state comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum StoreConfig {
@@ -122,6 +150,8 @@ pub struct NodeConfig {
     pub backend: String,
     /// The backend's own section; `Null` when there is none.
     pub backend_config: serde_json::Value,
+    /// Enforcement of network policies.
+    pub policy: PolicyConfig,
     /// The network below.
     pub underlay: UnderlayConfig,
     /// Address management.
@@ -139,13 +169,14 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// A node with the `vxlan` backend, a store in memory, and no file that outlives it.
+    /// A node with the `vxlan` backend, policy on nftables, a store in memory, and no file that outlives it.
     #[must_use]
     pub fn new(name: NodeName) -> Self {
         Self {
             name,
             backend: "vxlan".to_owned(),
             backend_config: serde_json::Value::Null,
+            policy: PolicyConfig::default(),
             underlay: UnderlayConfig::default(),
             ipam: IpamConfig::default(),
             masquerade: MasqueradeConfig::default(),

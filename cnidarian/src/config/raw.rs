@@ -8,6 +8,7 @@ pub(super) const KEYS: &[&str] = &[
     "nodeName",
     "backend",
     "backendConfig",
+    "policy",
     "underlay",
     "ipam",
     "masquerade",
@@ -26,6 +27,7 @@ pub(super) struct RawConfig {
     pub(super) node_name: Option<String>,
     pub(super) backend: String,
     pub(super) backend_config: Option<serde_json::Value>,
+    pub(super) policy: Option<serde_json::Value>,
     #[serde(default)]
     pub(super) underlay: RawUnderlay,
     #[serde(default)]

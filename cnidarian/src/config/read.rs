@@ -1,8 +1,12 @@
 //! From the configuration as it is written to the one that was checked. Never touches the system.
 
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
-use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
+use super::{
+    IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PolicyConfig, PoolConfig, StateConfig, StoreConfig,
+    UnderlayConfig,
+};
 use cni_core::backend::Registry;
+use cni_core::ipam::IpamError;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
 use cni_core::model::NodeName;
 use cni_core::rpc::{DEFAULT_SOCKET, DEFAULT_STATE_DIR};
@@ -57,6 +61,39 @@ fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
     ConfigError::Backend { backend: backend.to_owned(), source: Box::new(source) }
 }
 
+/// `policy: nftables`, `policy: none`, or a map of the engine's own keys with `engine` among them.
+fn policy(written: Option<Value>, registry: &Registry) -> Result<PolicyConfig, ConfigError> {
+    let (engine, config) = match written {
+        None => (None, Value::Null),
+        Some(Value::String(engine)) => (Some(engine), Value::Null),
+        Some(Value::Object(mut keys)) => {
+            let engine = match keys.remove("engine") {
+                None => None,
+                Some(Value::String(engine)) => Some(engine),
+                Some(_) => return Err(wrong("policy.engine", "is no text; write nftables or none")),
+            };
+            (engine, Value::Object(keys))
+        }
+        Some(_) => return Err(wrong("policy", "is neither a name nor a map; write nftables or none")),
+    };
+    let engine = engine.unwrap_or_else(|| PolicyConfig::DEFAULT.to_owned());
+    if engine == PolicyConfig::NONE {
+        let empty = config.as_object().is_none_or(serde_json::Map::is_empty);
+        return if empty {
+            Ok(PolicyConfig::none())
+        } else {
+            Err(wrong("policy", "none takes no other keys; remove them"))
+        };
+    }
+    let chosen = registry.policy(&engine).map_err(|_| {
+        let names: Vec<&str> = registry.policies().map(|one| one.name()).chain([PolicyConfig::NONE]).collect();
+        let hint = nearest(&engine, &names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        wrong("policy", format_args!("this build has no policy engine {engine:?}, it has: {}{hint}", names.join(", ")))
+    })?;
+    chosen.check(&config).map_err(|source| refused("policy", source))?;
+    Ok(PolicyConfig { engine, config })
+}
+
 /// Checks a whole document.
 ///
 /// Each backend of the registry may have a section under its own name; all of them are checked, and that of the backend
@@ -106,8 +143,11 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     };
     chosen.check(&backend_config).map_err(|source| refused(&raw.backend, source))?;
 
+    let policy = policy(raw.policy, registry)?;
+
     let name = raw.node_name.as_deref().unwrap_or(host_name);
     let node = NodeConfig {
+        policy,
         name: NodeName::new(name).map_err(|error| wrong("nodeName", error))?,
         backend: raw.backend,
         backend_config,
@@ -221,6 +261,9 @@ fn pool(index: usize, raw: RawPool) -> Result<PoolConfig, ConfigError> {
     // The rule for blocks is the pools' own, their default too.
     let spec = RawIpPoolSpec { cidr: raw.cidr.clone(), block_size: raw.block_size, ..RawIpPoolSpec::default() };
     if let Err(error) = IpPool::new(&raw.name, spec) {
+        if let IpamError::Invalid { field: "spec.cidr", problem, .. } = &error {
+            return Err(wrong(at("cidr"), problem));
+        }
         if let Some(size) = raw.block_size.filter(|size| !(length..=most).contains(size)) {
             let problem = format!("blocks of /{size} do not fit in {cidr}; use {length} to {most}");
             return Err(wrong(at("blockSize"), problem));
@@ -341,6 +384,11 @@ mod tests {
         assert_eq!(
             pools(json!([{"name": "a", "cidr": "10.0.0.0/8"}, {"name": "b", "cidr": "10.1.0.0/16"}])),
             "ipam.pools[1].cidr: 10.1.0.0/16 overlaps 10.0.0.0/8 of pool \"a\"; pools must be disjoint"
+        );
+        assert_eq!(
+            pools(json!([{"name": "a", "cidr": "169.254.0.0/17"}])),
+            "ipam.pools[0].cidr: 169.254.0.0/17 overlaps 169.254.0.0/16, which is not for pods; write unicast addresses of \
+             your own"
         );
         assert_eq!(
             pools(json!([{"name": "a", "cidr": "10.0.0.0/28", "blockSize": 26}])),

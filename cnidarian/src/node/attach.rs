@@ -1,17 +1,21 @@
 //! ADD, DEL and CHECK of one endpoint. Never leaves a half: what fails is undone before the error is returned.
 //!
 //! ```text
-//!  ADD   refuse what can be refused -> lease + record (one transaction) -> veth -> stage, commit -> answer
+//!  ADD   refuse what can be refused -> addresses set aside -+-> lease + record durable (one transaction) -+-> answer
+//!                                                           +-> veth, policy -> stage, commit ------------+
 //!  DEL   stage, commit (route gone) -> link down and doomed -> lease and record released -> answer -> device dies after
 //! ```
 //!
-//! Killed at any point: a record without a veth, or a veth without a record, is what the next start finds and cleans.
+//! The disk and the kernel work at the same time, and ADD answers when both are done: what was answered is durable.
+//! Killed at any point: a record without a veth, or a veth without a record, is what the next start finds and cleans
+//! before it gives any address away.
 //! An attachment whose ADD was finished keeps its kernel objects over a restart, whoever is running.
 
 use super::error::NodeError;
 use super::record::Record;
 use super::{Inner, unix_ms};
 use cni_core::backend::{self, Change};
+use cni_core::cni::Route;
 use cni_core::ipam::LeaseOp;
 use cni_core::model::{Endpoint, EndpointId, MacAddr, NetworkItem, NetworkKey, NetworkName, PodRef};
 use cni_core::rpc::Attachment;
@@ -21,6 +25,8 @@ use net_linux::netns::NetNs;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// What is to be attached.
 #[derive(Debug, Clone)]
@@ -43,6 +49,20 @@ pub struct AttachRequest {
     pub mtu_bytes: Option<u32>,
 }
 
+/// What is to be compared, and what the runtime remembers of it.
+#[derive(Debug, Clone)]
+pub struct CheckRequest {
+    /// Container and interface.
+    pub endpoint: EndpointId,
+    /// The container's network namespace.
+    pub netns: NetNs,
+    /// The addresses that ADD gave this interface.
+    pub addresses: Vec<IpAddr>,
+    /// All routes of the container that anybody told of, as in `prevResult`. A further one that leads this interface's
+    /// traffic elsewhere is drift.
+    pub routes: Vec<Route>,
+}
+
 impl AttachRequest {
     /// One interface of one container, everything else as the node is configured, in the network `cnidarian`.
     #[must_use]
@@ -60,6 +80,18 @@ impl AttachRequest {
     }
 }
 
+/// An endpoint of which nothing but its name is known.
+fn nothing_known(id: &EndpointId) -> Endpoint {
+    Endpoint {
+        id: id.clone(),
+        pod: None,
+        host_interface: marks::host_interface(id),
+        host_mac: MacAddr::from_name(&format!("host {id}")),
+        pod_mac: MacAddr::from_name(&format!("pod {id}")),
+        addresses: Vec::new(),
+    }
+}
+
 impl Inner {
     pub(super) async fn attach(&self, request: &AttachRequest) -> Result<Attachment, NodeError> {
         let id = &request.endpoint;
@@ -67,20 +99,22 @@ impl Inner {
         // A DEL that came while we were away is older than this ADD.
         self.bury(id).await?;
         if let Some(earlier) = self.records.get(id) {
-            let alive = self.kernel.list().await?.iter().any(|link| link.id == *id && link.up);
-            if alive && earlier.netns_inode == request.netns.id().inode {
+            if self.kernel.is_alive(id.clone()).await? {
                 let host_interface = earlier.endpoint.host_interface.clone();
-                return Err(AttachError::AlreadyAttached { id: id.clone(), host_interface }.into());
+                return Err(if earlier.netns_inode == request.netns.id().inode {
+                    AttachError::AlreadyAttached { id: id.clone(), host_interface }.into()
+                } else {
+                    NodeError::AttachedElsewhere { endpoint: id.clone(), host_interface, inode: earlier.netns_inode }
+                });
             }
-            // The container's namespace is gone or another: what is left of it here goes first.
+            // The container's namespace is gone: what is left of it here goes first.
             self.undo(&earlier.endpoint).await?;
         }
-        let record = self.reserve(request).await?;
-        match self.build(request, &record).await {
-            Ok(()) => Ok(record.attachment()),
+        match self.make(request).await {
+            Ok(record) => Ok(record.attachment()),
             Err(error) => {
                 tracing::warn!(endpoint = %id, %error, "ADD failed; undoing it");
-                if let Err(left) = self.undo(&record.endpoint).await {
+                if let Err(left) = self.undo(&nothing_known(id)).await {
                     tracing::error!(endpoint = %id, error = %left, "could not undo all of it; DEL or the next start will");
                 }
                 Err(error)
@@ -88,60 +122,82 @@ impl Inner {
         }
     }
 
-    /// Durable addresses and record.
-    async fn reserve(&self, request: &AttachRequest) -> Result<Record, NodeError> {
+    /// Lease, record and kernel objects. Ends when each of them is there or has failed.
+    async fn make(&self, request: &AttachRequest) -> Result<Record, NodeError> {
         let id = &request.endpoint;
-        let record = |addresses: Vec<IpAddr>| Record {
+        let mut template = Record {
             version: 1,
             endpoint: Endpoint {
-                id: id.clone(),
                 pod: request.pod.clone(),
-                host_interface: marks::host_interface(id),
-                host_mac: MacAddr::from_name(&format!("host {id}")),
                 pod_mac: request.mac.unwrap_or_else(|| MacAddr::from_name(&format!("pod {id}"))),
-                addresses,
+                ..nothing_known(id)
             },
             network: request.network.clone(),
             mtu_bytes: request.mtu_bytes.unwrap_or(self.pod_mtu_bytes),
             netns_inode: request.netns.id().inode,
             delegated: !request.assigned.is_empty(),
+            pod_known: false,
             attached_unix_ms: unix_ms(SystemTime::now()),
         };
-        if request.assigned.is_empty() {
-            let pod = self.cluster.pod(request.pod.as_ref()).await?;
-            let template = record(Vec::new());
-            let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
-            let leases = self.ipam.assign(template.clone(), wanted, pod.hints.pools, pod.namespace_labels).await?;
-            let record = template.with(&leases);
+        let pod = self.cluster.pod(request.pod.as_ref()).await?;
+        template.pod_known = pod.known;
+        if template.delegated {
+            return self.make_delegated(request, template).await;
+        }
+        let wanted = if request.requested.is_empty() { pod.hints.addresses } else { request.requested.clone() };
+        let (tell, told) = oneshot::channel();
+        let (kernel, records, netns) = (self.kernel.clone(), self.records.clone(), request.netns.clone());
+        let chosen = move |record: Record| {
             // No lease speaks for what another IPAM plugin gave.
-            if let Some((address, holder)) = self.records.holder(&record.endpoint.addresses, id) {
-                self.ipam.release(id).await?;
-                return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
-            }
-            self.records.insert(record.clone());
-            return Ok(record);
-        }
-        if let Some((address, holder)) = self.records.holder(&request.assigned, id) {
-            return Err(NodeError::AddressInUse { endpoint: id.clone(), address, holder });
-        }
+            let claimed = records.claim(record.clone());
+            let begun = claimed.map(|()| (kernel.begin_attach(netns, record.link()), record));
+            let _nobody_waits_when_the_node_closes = tell.send(begun);
+        };
+        let durable = self.ipam.assign(template, wanted, pod.hints.pools, pod.namespace_labels, chosen);
+        let built = async {
+            // The error says no more than that `durable` has one.
+            let (link, record) = told.await.map_err(|_| NodeError::Closing)??;
+            self.build(link, &record).await.map(|()| record)
+        };
+        let (durable, built) = tokio::join!(durable, built);
+        durable?;
+        built
+    }
+
+    /// The same with addresses of another IPAM plugin: a record, no lease.
+    async fn make_delegated(&self, request: &AttachRequest, template: Record) -> Result<Record, NodeError> {
+        let id = &request.endpoint;
         for address in &request.assigned {
             if let Some(holder) = self.cluster.holder(*address) {
                 let detail = format!("has {address}, which {holder}; correct the range of the IPAM plugin");
                 return Err(backend::Error::invalid(format!("endpoint {id}"), "addresses", detail).into());
             }
         }
-        let record = record(request.assigned.clone());
-        self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]).await?;
-        self.records.insert(record.clone());
-        Ok(record)
+        let mut record = template;
+        record.endpoint.addresses.clone_from(&request.assigned);
+        self.records.claim(record.clone())?;
+        let durable = self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]);
+        let link = self.kernel.begin_attach(request.netns.clone(), record.link());
+        let (durable, built) = tokio::join!(durable, self.build(link, &record));
+        durable?;
+        built.map(|()| record)
     }
 
-    async fn build(&self, request: &AttachRequest, record: &Record) -> Result<(), NodeError> {
-        let endpoint = &record.endpoint;
-        self.kernel.attach(request.netns.clone(), record.link()).await?;
-        let item = NetworkItem::Endpoint(endpoint.clone());
-        self.datapath.change(vec![Change::Put(item)], NetworkKey::Endpoint(endpoint.id.clone())).await?;
-        Ok(())
+    /// The kernel's part, whose link was begun.
+    async fn build(&self, link: JoinHandle<Result<(), NodeError>>, record: &Record) -> Result<(), NodeError> {
+        // Until its program is there, its interface is closed: they may come in any order.
+        let closed_until = async {
+            match &self.policy {
+                Some(policy) => policy.attach(record).await,
+                None => Ok(()),
+            }
+        };
+        let (link, policy) = tokio::join!(link, closed_until);
+        link.unwrap_or(Err(NodeError::Closing))?;
+        policy?;
+        let item = NetworkItem::Endpoint(record.endpoint.clone());
+        let key = NetworkKey::Endpoint(record.endpoint.id.clone());
+        Ok(self.datapath.change(vec![Change::Put(item)], key).await?)
     }
 
     pub(super) async fn detach(&self, id: &EndpointId) -> Result<(), NodeError> {
@@ -151,17 +207,7 @@ impl Inner {
 
     /// DEL, for a caller that holds the endpoint.
     pub(super) async fn detach_held(&self, id: &EndpointId) -> Result<(), NodeError> {
-        let endpoint = self.records.get(id).map_or_else(
-            || Endpoint {
-                id: id.clone(),
-                pod: None,
-                host_interface: marks::host_interface(id),
-                host_mac: MacAddr::from_name(&format!("host {id}")),
-                pod_mac: MacAddr::from_name(&format!("pod {id}")),
-                addresses: Vec::new(),
-            },
-            |record| record.endpoint.clone(),
-        );
+        let endpoint = self.records.get(id).map_or_else(|| nothing_known(id), |record| record.endpoint.clone());
         self.undo(&endpoint).await?;
         self.forget_tombstone(id).await
     }
@@ -169,10 +215,21 @@ impl Inner {
     /// Takes back all that an ADD makes, in the reverse order. Does nothing where there is nothing.
     pub(super) async fn undo(&self, endpoint: &Endpoint) -> Result<(), NodeError> {
         let key = NetworkKey::Endpoint(endpoint.id.clone());
-        self.datapath.change(vec![Change::Remove(key.clone())], key).await?;
-        self.kernel.detach(endpoint.id.clone()).await?;
+        // Without its program its interface is closed.
+        let closed = async {
+            match &self.policy {
+                Some(policy) => policy.detach(&endpoint.id).await,
+                None => Ok(()),
+            }
+        };
+        let (routed, closed) = tokio::join!(self.datapath.change(vec![Change::Remove(key.clone())], key), closed);
+        routed?;
+        closed?;
+        let (ipam, owner) = (self.ipam.clone(), endpoint.id.clone());
+        // The address is free only when nothing can use it.
+        let released = self.kernel.detach_then(endpoint.id.clone(), move || ipam.release_here(&owner)).await;
         self.reap.notify_one();
-        self.ipam.release(&endpoint.id).await?;
+        released?;
         if self.records.get(&endpoint.id).is_some_and(|record| record.delegated) {
             self.journal(vec![LeaseOp::DeleteEndpoint(endpoint.id.clone())]).await?;
         }
@@ -180,13 +237,14 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn check(&self, id: &EndpointId, netns: &NetNs, expected: &[IpAddr]) -> Result<(), NodeError> {
+    pub(super) async fn check(&self, request: &CheckRequest) -> Result<(), NodeError> {
+        let id = &request.endpoint;
         let _held = self.locks.endpoint(id).await;
         let Some(record) = self.records.get(id) else {
             return Err(NodeError::NotAttached { endpoint: id.clone() });
         };
         let mut findings = Vec::new();
-        let (mut ours, mut theirs) = (record.endpoint.addresses.clone(), expected.to_vec());
+        let (mut ours, mut theirs) = (record.endpoint.addresses.clone(), request.addresses.clone());
         ours.sort_unstable();
         theirs.sort_unstable();
         if ours != theirs {
@@ -197,7 +255,7 @@ impl Inner {
         {
             findings.push(error.to_string());
         }
-        findings.extend(self.kernel.check(netns.clone(), record.link()).await?);
+        findings.extend(self.kernel.check(request.netns.clone(), record.link(), request.routes.clone()).await?);
         if findings.is_empty() { Ok(()) } else { Err(NodeError::Drifted { endpoint: id.clone(), findings }) }
     }
 

@@ -2,7 +2,7 @@
 
 use cni_core::cni::{CniError, ErrorCode};
 use cni_core::ipam::{IpamError, LeaseStoreError};
-use cni_core::model::EndpointId;
+use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::rpc::Failure;
 use cni_core::store::LocalDatabaseError;
 use cni_core::{backend, store};
@@ -40,6 +40,16 @@ pub enum NodeError {
         address: IpAddr,
         /// Who has it.
         holder: EndpointId,
+    },
+    /// The endpoint is attached in another network namespace, and that one lives: it would lose its network.
+    #[error("{endpoint} is attached by {host_interface} in another network namespace that lives (inode {inode})")]
+    AttachedElsewhere {
+        /// The endpoint that was to be attached.
+        endpoint: EndpointId,
+        /// The host's end of what is there.
+        host_interface: InterfaceName,
+        /// The inode of the other namespace, as `lsns -t net` shows it.
+        inode: u64,
     },
     /// The interface could not be made, changed or compared.
     #[error(transparent)]
@@ -94,6 +104,12 @@ pub enum NodeError {
         /// What is missing.
         problem: String,
     },
+    /// The network below the pods is gone, or is not what the backend needs: other nodes do not reach the pods of this one.
+    #[error("the underlay cannot be used: {problem}")]
+    UnderlayUnusable {
+        /// What is missing.
+        problem: String,
+    },
     /// A file of the node's own state.
     #[error("{operation} {path}: {source}", path = path.display())]
     Io {
@@ -145,10 +161,13 @@ impl NodeError {
                 error if error.kind() == backend::ErrorKind::Busy => ErrorCode::TryAgainLater,
                 _ => ErrorCode::INTERNAL,
             },
+            // The network's configuration is right; it is CNI_CONTAINERID and CNI_IFNAME that are taken.
+            Self::AttachedElsewhere { .. } => ErrorCode::InvalidEnvironment,
             Self::NotAttached { .. } => ErrorCode::UnknownContainer,
             Self::Closing => ErrorCode::TryAgainLater,
             Self::Leases(_) | Self::Database(_) | Self::Io { .. } => ErrorCode::Io,
             Self::DatapathLost { .. } => ErrorCode::LimitedConnectivity,
+            Self::UnderlayUnusable { .. } => ErrorCode::NotAvailable,
             Self::Kernel { .. }
             | Self::Drifted { .. }
             | Self::InUse { .. }
@@ -162,6 +181,9 @@ impl NodeError {
         match self {
             Self::Ipam(IpamError::Exhausted { .. }) => {
                 "enlarge the pool, add one, or delete pods; `cnidarian ipam show` has the numbers"
+            }
+            Self::Leases(_) | Self::Ipam(IpamError::Leases(_)) => {
+                "make room on the disk of stateDir, or make it writable, and try again; nothing was changed"
             }
             Self::Ipam(_) => "see `cnidarian ipam show`",
             Self::Attach(error) => match **error {
@@ -177,7 +199,13 @@ impl NodeError {
                 "the agent repairs the host's side by itself; what is wrong inside the container needs DEL and ADD"
             }
             Self::NotAttached { .. } => "run ADD",
+            Self::AttachedElsewhere { .. } => {
+                "run DEL for this container and interface first, or end whatever keeps the other namespace alive"
+            }
             Self::DatapathLost { .. } => "see `cnidarian status`",
+            Self::UnderlayUnusable { .. } => {
+                "give the underlay interface its address back, or name another in `underlay`"
+            }
             Self::AddressInUse { .. } => {
                 "correct the IPAM plugin's configuration: its range must belong to this network alone"
             }

@@ -6,7 +6,7 @@ use super::record::Record;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::ipam::pools::{PoolIpam, node_owner};
 use cni_core::ipam::{AssignRequest, Ipam, Lease, LeaseStore, PodCidrIpam, wait};
-use cni_core::model::{EndpointId, NodeName};
+use cni_core::model::{EndpointId, NodeName, Underlay};
 use cni_core::store::resources::Node;
 use cni_core::store::{Event, Kind, ObjectKey, Store, StoreExt};
 use ipnet::IpNet;
@@ -83,6 +83,13 @@ impl Source {
         }
     }
 
+    /// Takes in where no pod may have an address: on the underlay.
+    pub(super) fn set_underlay(&self, underlay: &Underlay) {
+        if let Self::Pools(ipam) = self {
+            ipam.set_underlay(underlay.segments().collect());
+        }
+    }
+
     /// Objects of the store that could not be used.
     pub(super) fn problems(&self) -> Vec<String> {
         match self {
@@ -112,30 +119,47 @@ impl Source {
         tokio::task::spawn_blocking(move || work(&source)).await.unwrap_or(Err(NodeError::Closing))
     }
 
-    /// Durable leases for an attachment, with its record in the same transaction.
+    /// Durable leases for an attachment, with its record in the same transaction. `chosen` is called with the record as
+    /// soon as the addresses are chosen and nobody else can get them, so that work goes on beside the disk's.
     pub(super) async fn assign(
         self: &Arc<Self>,
         record: Record,
         wanted: Vec<IpAddr>,
         pools: Vec<String>,
         namespace_labels: Option<BTreeMap<String, String>>,
-    ) -> Result<Vec<Lease>, NodeError> {
+        chosen: impl FnOnce(Record) + Send + 'static,
+    ) -> Result<(), NodeError> {
         self.blocking(move |source| {
-            let bytes = |leases: &[Lease]| record.clone().with(leases).to_bytes();
+            let chosen = Mutex::new(Some(chosen));
+            let bytes = |leases: &[Lease]| {
+                let record = record.clone().with(leases);
+                let bytes = record.to_bytes();
+                if let Some(chosen) = chosen.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    chosen(record);
+                }
+                bytes
+            };
             let request = AssignRequest::new(&record.endpoint.id)
                 .pod(record.endpoint.pod.as_ref())
                 .addresses(&wanted)
                 .pools(&pools)
                 .namespace_labels(namespace_labels.as_ref())
                 .record(&bytes);
-            Ok(wait(source.get().assign(&request, SystemTime::now()))?)
+            wait(source.get().assign(&request, SystemTime::now()))?;
+            Ok(())
         })
         .await
     }
 
-    pub(super) async fn release(self: &Arc<Self>, owner: &EndpointId) -> Result<Vec<Lease>, NodeError> {
+    pub(super) async fn release(self: &Arc<Self>, owner: &EndpointId) -> Result<(), NodeError> {
         let owner = owner.clone();
-        self.blocking(move |source| Ok(wait(source.get().release(&owner, SystemTime::now()))?)).await
+        self.blocking(move |source| source.release_here(&owner)).await
+    }
+
+    /// As [`Self::release`], on the calling thread.
+    pub(super) fn release_here(&self, owner: &EndpointId) -> Result<(), NodeError> {
+        wait(self.get().release(owner, SystemTime::now()))?;
+        Ok(())
     }
 
     pub(super) async fn gc(self: &Arc<Self>, mut valid: BTreeSet<EndpointId>) -> Result<Vec<Lease>, NodeError> {
@@ -164,6 +188,62 @@ impl Source {
                 }
                 Err(error) => tracing::warn!(%error, "empty blocks cannot be given back"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cni_core::ipam::MemoryLeaseStore;
+    use cni_core::model::{Endpoint, MacAddr, NetworkName};
+    use cni_core::store::MemoryStore;
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+
+    fn record() -> Record {
+        Record {
+            version: 1,
+            endpoint: Endpoint {
+                id: EndpointId::of("c0ffee", "eth0").unwrap(),
+                pod: None,
+                host_interface: net_linux::marks::host_interface(&EndpointId::of("c0ffee", "eth0").unwrap()),
+                host_mac: MacAddr::from_name("host"),
+                pod_mac: MacAddr::from_name("pod"),
+                addresses: Vec::new(),
+            },
+            network: NetworkName::new("pods").unwrap(),
+            mtu_bytes: 1450,
+            netns_inode: 1,
+            delegated: false,
+            pod_known: false,
+            attached_unix_ms: 0,
+        }
+    }
+
+    fn source(journal: &MemoryLeaseStore) -> Arc<Source> {
+        let (node, prefixes) = (NodeName::new("node").unwrap(), ["10.1.0.0/24".parse().unwrap()]);
+        let journal: Journal = Arc::new(journal.clone());
+        let ipam = PodCidrIpam::open(node.clone(), &prefixes, Vec::new(), journal, Duration::ZERO).unwrap();
+        Arc::new(Source::PodCidr { ipam, node, store: Arc::new(MemoryStore::new()), prefixes: Mutex::default() })
+    }
+
+    #[tokio::test]
+    async fn the_kernel_may_begin_before_the_disk_and_the_disk_has_the_last_word() {
+        let disk = MemoryLeaseStore::new();
+        let source = source(&disk);
+        for disk_fails in [true, false] {
+            if disk_fails {
+                disk.fail_commit(0);
+            }
+            let (tell, told) = oneshot::channel();
+            let (before, at_disk) = (disk.commits(), disk.clone());
+            let chosen = move |record: Record| tell.send((record.endpoint.addresses, at_disk.commits())).unwrap();
+            let durable = source.assign(record(), Vec::new(), Vec::new(), None, chosen).await;
+            assert_eq!(durable.is_err(), disk_fails);
+            let (addresses, commits) = told.await.unwrap();
+            assert_eq!((addresses.len(), commits), (1, before));
+            assert_eq!(source.pod_leases().unwrap().len(), usize::from(!disk_fails));
         }
     }
 }

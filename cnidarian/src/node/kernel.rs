@@ -3,12 +3,14 @@
 use super::error::NodeError;
 use super::underlay;
 use crate::config::UnderlayConfig;
+use cni_core::cni;
 use cni_core::model::{EndpointId, Underlay};
 use net_linux::attach::{AttachError, AttachRequest, Attached, Attacher};
 use net_linux::monitor::{Group, Monitor};
 use net_linux::netns::NetNs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 /// Attachers to take turns with: each has a socket of its own, so different endpoints are worked on side by side.
@@ -42,8 +44,8 @@ impl AddressWatch {
     }
 }
 
-/// How many idle attachers are kept.
-const KEPT: usize = 8;
+/// How many idle attachers are kept: as many as the agent has threads for such work.
+const KEPT: usize = 16;
 
 impl Kernel {
     /// For the network namespace of the calling thread.
@@ -61,8 +63,19 @@ impl Kernel {
         }
         // A thread of a pool need not be in our namespace.
         let failed = |problem: String| NodeError::Kernel { operation: "open", problem };
-        let opened = self.host.run(Attacher::open).map_err(|error| failed(error.to_string()))?;
+        let opened = self.host.open_inside(Attacher::open).map_err(|error| failed(error.to_string()))?;
         opened.map_err(|error| failed(error.to_string()))
+    }
+
+    /// Works on the calling thread.
+    fn here<T>(&self, work: impl FnOnce(&mut Attacher) -> Result<T, NodeError>) -> Result<T, NodeError> {
+        let mut attacher = self.take()?;
+        let answer = work(&mut attacher);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(attacher);
+        }
+        answer
     }
 
     async fn with<T: Send + 'static>(
@@ -70,25 +83,34 @@ impl Kernel {
         work: impl FnOnce(&mut Attacher) -> Result<T, NodeError> + Send + 'static,
     ) -> Result<T, NodeError> {
         let kernel = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let mut attacher = kernel.take()?;
-            let answer = work(&mut attacher);
-            let mut idle = kernel.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < KEPT {
-                idle.push(attacher);
-            }
-            answer
-        });
-        done.await.unwrap_or(Err(NodeError::Closing))
+        tokio::task::spawn_blocking(move || kernel.here(work)).await.unwrap_or(Err(NodeError::Closing))
     }
 
-    pub(super) async fn attach(&self, namespace: NetNs, request: AttachRequest) -> Result<(), NodeError> {
-        self.with(move |attacher| Ok(attacher.attach(&namespace, &request).map(drop)?)).await
+    /// Begins an attachment, on a thread of its own; the task ends when the pod has its interface.
+    pub(super) fn begin_attach(&self, namespace: NetNs, request: AttachRequest) -> JoinHandle<Result<(), NodeError>> {
+        let kernel = self.clone();
+        tokio::task::spawn_blocking(move || {
+            kernel.here(|attacher| Ok(attacher.attach(&namespace, &request).map(drop)?))
+        })
     }
 
     /// The link goes down and waits for [`Self::reap`].
     pub(super) async fn detach(&self, id: EndpointId) -> Result<(), NodeError> {
-        self.with(move |attacher| Ok(attacher.detach(&id).map(drop)?)).await
+        self.detach_then(id, || Ok(())).await
+    }
+
+    /// As [`Self::detach`], and on the same thread what has to wait for it and for the disk.
+    pub(super) async fn detach_then(
+        &self,
+        id: EndpointId,
+        then: impl FnOnce() -> Result<(), NodeError> + Send + 'static,
+    ) -> Result<(), NodeError> {
+        let kernel = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            kernel.here(|attacher| Ok(attacher.detach(&id).map(drop)?))?;
+            then()
+        });
+        done.await.unwrap_or(Err(NodeError::Closing))
     }
 
     /// Deletes what was detached.
@@ -103,6 +125,12 @@ impl Kernel {
             Ok(links.into_iter().filter(|link| !link.doomed).collect())
         })
         .await
+    }
+
+    /// Whether an endpoint is attached, to a namespace that lives.
+    pub(super) async fn is_alive(&self, id: EndpointId) -> Result<bool, NodeError> {
+        self.with(move |attacher| attacher.is_alive(&id).map_err(|error| failed("look for an attachment", &error)))
+            .await
     }
 
     /// What the network below is now.
@@ -123,9 +151,14 @@ impl Kernel {
     }
 
     /// Every difference between what is there and what `attach` makes.
-    pub(super) async fn check(&self, namespace: NetNs, request: AttachRequest) -> Result<Vec<String>, NodeError> {
+    pub(super) async fn check(
+        &self,
+        namespace: NetNs,
+        request: AttachRequest,
+        listed: Vec<cni::Route>,
+    ) -> Result<Vec<String>, NodeError> {
         self.with(move |attacher| {
-            let found = attacher.check(&namespace, &request)?;
+            let found = attacher.check(&namespace, &request, &listed)?;
             Ok(found.iter().map(ToString::to_string).collect())
         })
         .await

@@ -14,13 +14,14 @@
 
 mod attach;
 mod cluster;
-mod datapath;
+mod engine;
 mod error;
 mod events;
 mod ipam;
 mod kernel;
 mod locks;
 mod open;
+mod policy;
 mod record;
 mod records;
 mod status;
@@ -28,7 +29,7 @@ mod tidy;
 mod tombstones;
 mod underlay;
 
-pub use attach::AttachRequest;
+pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
 pub use status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
@@ -38,13 +39,13 @@ use crate::config::NodeConfig;
 use cluster::Cluster;
 use cni_core::backend::{Drift, Plan, Registry, Support};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
-use cni_core::model::{EndpointId, NetworkName};
+use cni_core::model::{EndpointId, NetworkItem, NetworkName};
 use cni_core::rpc::Attachment;
-use datapath::DatapathHandle;
+use engine::EngineHandle;
 use ipam::Source;
 use kernel::Kernel;
 use locks::Locks;
-use net_linux::netns::NetNs;
+use policy::Policy;
 use records::Records;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -63,7 +64,9 @@ struct Inner {
     state_dir: PathBuf,
     ipam: Arc<Source>,
     leases: Arc<dyn LeaseStore>,
-    datapath: DatapathHandle,
+    datapath: EngineHandle<NetworkItem>,
+    /// `None`: no policy is enforced.
+    policy: Option<Policy>,
     kernel: Kernel,
     cluster: Cluster,
     records: Records,
@@ -152,10 +155,9 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError::Drifted`] with every difference, [`NodeError::NotAttached`].
-    pub async fn check(&self, endpoint: &EndpointId, netns: &NetNs, addresses: &[IpAddr]) -> Result<(), NodeError> {
-        let (inner, endpoint, netns, addresses) =
-            (self.inner.clone(), endpoint.clone(), netns.clone(), addresses.to_vec());
-        self.finish(async move { inner.check(&endpoint, &netns, &addresses).await }).await
+    pub async fn check(&self, request: CheckRequest) -> Result<(), NodeError> {
+        let inner = self.inner.clone();
+        self.finish(async move { inner.check(&request).await }).await
     }
 
     /// Detaches what belongs to a network and is not listed, and answers what went.
@@ -170,7 +172,7 @@ impl Node {
     /// Whether an ADD would succeed now.
     ///
     /// # Errors
-    /// [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
+    /// [`NodeError::UnderlayUnusable`], [`NodeError::Ipam`] for exhausted pools, [`NodeError::DatapathLost`] when the kernel does not hold what it should.
     pub fn ready(&self) -> Result<(), NodeError> {
         self.inner.ready()
     }
@@ -219,15 +221,25 @@ impl Node {
     /// # Errors
     /// [`NodeError::Backend`] when the node is being closed.
     pub async fn plan(&self) -> Result<Plan, NodeError> {
-        Ok(self.inner.datapath.plan().await?)
+        let mut plan = self.inner.datapath.plan().await?;
+        if let Some(policy) = &self.inner.policy {
+            plan = plan.and(policy.engine().plan().await?);
+        }
+        Ok(plan)
     }
 
-    /// Reads the kernel back and repairs it.
+    /// Reads the store's policies whole and the kernel back, and repairs it. What was written to the store before this call
+    /// is in force after it.
     ///
     /// # Errors
-    /// The kernel could not be read.
+    /// The store or the kernel could not be read.
     pub async fn resync(&self) -> Result<Drift, NodeError> {
-        Ok(self.inner.datapath.resync().await?)
+        let mut drift = self.inner.datapath.resync().await?;
+        if let Some(policy) = &self.inner.policy {
+            policy.refresh().await?;
+            drift = drift.and(policy.engine().resync().await?);
+        }
+        Ok(drift)
     }
 
     /// Does what tombstones ask for, and answers how many were done. Opening a node does it, too.
@@ -238,14 +250,23 @@ impl Node {
 
 impl Inner {
     fn ready(&self) -> Result<(), NodeError> {
-        let state = self.datapath.state();
-        if let Some(error) = &state.unreadable {
-            return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
+        if let Some(problem) = self.cluster.lost_underlay() {
+            return Err(NodeError::UnderlayUnusable { problem });
         }
-        // The node's own objects: without its device nothing works. One peer's failure is no reason to stop.
-        let own = state.last_commit.failed.iter().find(|failure| failure.items.is_empty());
-        if let Some(failure) = own {
-            return Err(NodeError::DatapathLost { problem: format!("{}: {}", failure.object, failure.error) });
+        if let Some(error) = self.datapath.state().node_refused {
+            return Err(NodeError::UnderlayUnusable { problem: error.to_string() });
+        }
+        for state in
+            std::iter::once(self.datapath.state()).chain(self.policy.iter().map(|policy| policy.engine().state()))
+        {
+            if let Some(error) = &state.unreadable {
+                return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
+            }
+            // The node's own objects: without its device or base chains nothing works. One peer's failure is no reason to stop.
+            let own = state.last_commit.failed.iter().find(|failure| failure.items.is_empty());
+            if let Some(failure) = own {
+                return Err(NodeError::DatapathLost { problem: format!("{}: {}", failure.object, failure.error) });
+            }
         }
         Ok(self.ipam.get().status(SystemTime::now())?)
     }
@@ -263,21 +284,8 @@ impl Inner {
             (capability.to_string(), why_not)
         });
         let mut problems = self.cluster.problems();
-        let failures = |state: &'static str, failures: &[cni_core::backend::Failure]| -> Vec<Problem> {
-            let problem = |failure: &cni_core::backend::Failure| Problem {
-                object: failure.object.clone(),
-                error: failure.error.to_string(),
-                state: state.to_owned(),
-            };
-            failures.iter().map(problem).collect()
-        };
-        problems.extend(failures("retrying", &state.last_commit.failed));
-        problems.extend(failures("waiting", &state.last_commit.deferred));
-        problems.extend(state.last_commit.blocked.iter().map(|blocked| Problem {
-            object: blocked.item.clone(),
-            error: blocked.error.to_string(),
-            state: "blocked".to_owned(),
-        }));
+        problems.extend(Problem::of_commit(&state.last_commit));
+        problems.extend(self.policy.iter().flat_map(Policy::problems));
         let pools = self.ipam.get().usage(SystemTime::now());
         if let Err(error) = &pools {
             problems.push(Problem {
@@ -290,6 +298,7 @@ impl Inner {
             node: self.config.name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             backend: self.config.backend.clone(),
+            policy: self.policy.as_ref().map(|_| self.config.policy.engine.clone()),
             capabilities: capabilities.collect(),
             attributes: texts(&self.attributes),
             notices: self.notices.clone(),

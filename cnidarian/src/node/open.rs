@@ -6,20 +6,22 @@
 //! ```
 
 use super::cluster::{Cluster, Following};
-use super::datapath::DatapathHandle;
+use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
 use super::ipam::Source;
 use super::kernel::Kernel;
 use super::locks::Locks;
+use super::policy::{self, Policy};
 use super::records::Records;
 use super::{Inner, Node, underlay};
-use crate::config::{NodeConfig, StateConfig, StoreConfig};
-use cni_core::backend::{OpenRequest, Parts, Registry};
-use cni_core::ipam::LeaseStore;
+use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
+use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
+use cni_core::ipam::{IpamError, LeaseStore};
+use cni_core::model::{Underlay, overlap};
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
-use net_linux::marks;
+use net_linux::{heap, marks};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -27,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
@@ -72,6 +75,20 @@ fn make(path: &Path) -> Result<(), NodeError> {
     made.map_err(|source| io_error("make directory", path, source))
 }
 
+/// A pool of the configuration that overlaps the underlay would cut this node off from the others.
+fn refuse_pools_on(underlay: &Underlay, config: &NodeConfig) -> Result<(), NodeError> {
+    for pool in &config.ipam.pools {
+        if let Some(segment) = underlay.segments().find(|segment| overlap(segment, &pool.cidr)) {
+            let (cidr, interface) = (pool.cidr, &underlay.interface);
+            let problem =
+                format!("{cidr} overlaps {segment} of the underlay ({interface}); use a pool outside of {segment}");
+            let object = format!("pool {}", pool.name);
+            return Err(IpamError::Invalid { object, field: "cidr", problem }.into());
+        }
+    }
+    Ok(())
+}
+
 impl Node {
     /// As [`Node::open`], and tells an observer of everything that happens.
     ///
@@ -95,9 +112,10 @@ impl Node {
             Some(files) => Arc::new(files.clone()),
         };
         let underlay = underlay::detect(&config.underlay)?;
+        refuse_pools_on(&underlay, &config)?;
         let kernel = Kernel::open()?;
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
-        let cluster = Cluster::new(store, &config, underlay, ipam.clone());
+        let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
         let backend_dir = state_dir.join("backend").join(&config.backend);
         make(&backend_dir)?;
@@ -115,7 +133,8 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (datapath, running) = DatapathHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        let (policy, enforcing) = open_policy(&config, registry, store, &observer).await?.unzip();
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
@@ -128,6 +147,7 @@ impl Node {
             ipam,
             leases,
             datapath,
+            policy,
             kernel,
             cluster,
             records: Records::default(),
@@ -136,6 +156,14 @@ impl Node {
             reap: Notify::new(),
         });
         inner.recover().await?;
+        let policies = match &inner.policy {
+            None => None,
+            Some(policy) => {
+                let mut following = policy.follow().await?;
+                policy.first_sync(&mut following, &inner.records.all()).await?;
+                Some(following)
+            }
+        };
         let mut following = inner.cluster.follow().await?;
         inner.cluster.first_sync(&mut following, &inner.datapath).await?;
         inner.take_node_addresses().await;
@@ -146,6 +174,8 @@ impl Node {
             tokio::spawn(reap(inner.clone())),
             tokio::spawn(look(inner.clone())),
         ];
+        tasks.extend(enforcing);
+        tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -162,6 +192,31 @@ impl Inner {
         if !changes.is_empty() {
             let _ = self.datapath.change_all(changes).await;
         }
+    }
+}
+
+/// The policy engine that the configuration names; what any other left is cleared away.
+async fn open_policy(
+    config: &NodeConfig,
+    registry: &Registry,
+    store: Arc<dyn Store>,
+    observer: &Arc<dyn Observer>,
+) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
+    let wanted = config.policy.engine.as_str();
+    for other in registry.policies().filter(|other| other.name() != wanted) {
+        other.clear()?;
+    }
+    if wanted == PolicyConfig::NONE {
+        return Ok(None);
+    }
+    let PolicyParts { engine, drift, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
+    Ok(Some((Policy::new(config.name.clone(), store, engine), running)))
+}
+
+async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
+    if let Some(policy) = &inner.policy {
+        policy.run(following).await;
     }
 }
 
@@ -194,6 +249,7 @@ async fn reap(inner: Arc<Inner>) {
 }
 
 /// Leaks, tombstones beside a living agent, another underlay, a Node that somebody changed: of most no event tells.
+/// Also gives back what bursts of events left free in the heap.
 async fn look(inner: Arc<Inner>) {
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -206,6 +262,7 @@ async fn look(inner: Arc<Inner>) {
                 inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
                 inner.take_node_addresses().await;
                 inner.ipam.maintain().await;
+                heap::give_back();
             }
             // Peers send to the old address until they are told.
             () = addresses.changed() => {}
@@ -219,7 +276,13 @@ async fn look(inner: Arc<Inner>) {
                     let _ = inner.datapath.change_all(changes).await;
                 }
             }
-            Err(error) => tracing::warn!(%error, "the underlay cannot be found; what was known stays in force"),
+            Err(error) => {
+                tracing::warn!(%error, "the underlay cannot be found; what was known stays in force");
+                inner.cluster.lose_underlay(match error {
+                    NodeError::Underlay { problem, .. } => problem,
+                    other => other.to_string(),
+                });
+            }
         }
         if inner.cluster.must_publish(&inner.attributes)
             && let Err(error) = inner.cluster.publish(&inner.attributes).await

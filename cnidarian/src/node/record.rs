@@ -26,6 +26,9 @@ pub(crate) struct Record {
     /// Whether another IPAM plugin gave the addresses.
     #[serde(default)]
     pub(crate) delegated: bool,
+    /// Whether the store knew the pod: then it is closed while the store does not.
+    #[serde(default)]
+    pub(crate) pod_known: bool,
     /// When it was made, in milliseconds since the Unix epoch.
     pub(crate) attached_unix_ms: u64,
 }

@@ -1,15 +1,16 @@
-//! The attachments of this node in memory: a mirror of the database's records. Never durable by itself.
+//! The attachments of this node in memory: a mirror of the database's records, and of those on their way there. Never
+//! durable by itself.
 
+use super::error::NodeError;
 use super::record::Record;
 use cni_core::model::EndpointId;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Records by endpoint.
-#[derive(Default)]
+/// Records by endpoint. Clones are handles of the same.
+#[derive(Clone, Default)]
 pub(crate) struct Records {
-    map: Mutex<BTreeMap<EndpointId, Arc<Record>>>,
+    map: Arc<Mutex<BTreeMap<EndpointId, Arc<Record>>>>,
 }
 
 impl Records {
@@ -33,12 +34,20 @@ impl Records {
         self.map().values().cloned().collect()
     }
 
-    /// Which other endpoint has one of these addresses.
-    pub(crate) fn holder(&self, addresses: &[IpAddr], besides: &EndpointId) -> Option<(IpAddr, EndpointId)> {
-        let map = self.map();
-        let others = map.values().filter(|record| record.endpoint.id != *besides);
-        others
-            .flat_map(|record| record.endpoint.addresses.iter().map(move |address| (*address, record)))
-            .find_map(|(address, record)| addresses.contains(&address).then(|| (address, record.endpoint.id.clone())))
+    /// Takes a record in unless another endpoint has one of its addresses, in one step.
+    ///
+    /// # Errors
+    /// [`NodeError::AddressInUse`] with the other one.
+    pub(crate) fn claim(&self, record: Record) -> Result<(), NodeError> {
+        let mut map = self.map();
+        let (id, addresses) = (&record.endpoint.id, &record.endpoint.addresses);
+        for other in map.values().filter(|other| other.endpoint.id != *id) {
+            if let Some(address) = other.endpoint.addresses.iter().find(|address| addresses.contains(address)) {
+                let (endpoint, holder) = (id.clone(), other.endpoint.id.clone());
+                return Err(NodeError::AddressInUse { endpoint, address: *address, holder });
+            }
+        }
+        map.insert(id.clone(), Arc::new(record));
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What a node says of itself, for `cnidarian status` and for programs that embed it. Plain data.
 
+use cni_core::backend::{CommitReport, Failure};
 use cni_core::model::{Endpoint, Peer, Underlay};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,8 +13,30 @@ pub struct Problem {
     pub object: String,
     /// What is wrong.
     pub error: String,
-    /// What is done about it: `retrying`, `waiting`, `blocked`.
+    /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`.
     pub state: String,
+}
+
+impl Problem {
+    /// What a commit could not do.
+    pub(super) fn of_commit(report: &CommitReport) -> Vec<Self> {
+        let failed = |state: &'static str, failures: &[Failure]| -> Vec<Self> {
+            let problem = |failure: &Failure| Self {
+                object: failure.object.clone(),
+                error: failure.error.to_string(),
+                state: state.to_owned(),
+            };
+            failures.iter().map(problem).collect()
+        };
+        let mut problems = failed("retrying", &report.failed);
+        problems.extend(failed("waiting", &report.deferred));
+        problems.extend(report.blocked.iter().map(|blocked| Self {
+            object: blocked.item.clone(),
+            error: blocked.error.to_string(),
+            state: "blocked".to_owned(),
+        }));
+        problems
+    }
 }
 
 /// One attachment.
@@ -65,6 +88,9 @@ pub struct NodeStatus {
     pub version: String,
     /// The backend's name.
     pub backend: String,
+    /// The policy engine's name; `null`: no policy is enforced.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// What the backend can do here: `null` for yes, else why not.
     pub capabilities: BTreeMap<String, Option<String>>,
     /// What the backend published to peers.

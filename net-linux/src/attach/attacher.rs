@@ -6,6 +6,7 @@ use crate::link::{Link, LinkChange, LinkFilter, LinkId, NewLink, NewLinkKind, Ve
 use crate::marks;
 use crate::netlink::{self, Batch, Socket};
 use crate::netns::{NetNs, NetNsError};
+use cni_core::cni;
 use cni_core::model::EndpointId;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
@@ -53,9 +54,7 @@ impl Attacher {
             created => created,
         };
         let host_index = host_index.map_err(AttachError::netlink(&request.id))?;
-        let entered = namespace.run(|| pod::set_up(request));
-        let pod_index = entered.map_err(|source| AttachError::Namespace { id: request.id.clone(), source }).flatten();
-        let pod_index = pod_index.inspect_err(|_| self.remove(host_index))?;
+        let pod_index = pod::set_up(namespace, request).inspect_err(|_| self.remove(host_index))?;
         Ok(Attachment {
             id: request.id.clone(),
             host_interface: request.host_interface(),
@@ -115,12 +114,9 @@ impl Attacher {
             }
             in_the_way.push(link.index);
         }
-        let inside = namespace.run(|| {
-            let mut socket = Socket::route()?;
-            Link::get(&mut socket, &LinkId::Name(request.id.interface()))
-        });
-        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
-        if let Some(link) = inside.map_err(&failed)? {
+        let mut inside = pod::socket(namespace, request)?;
+        let link = Link::get(&mut inside, &LinkId::Name(request.id.interface()));
+        if let Some(link) = link.map_err(&failed)? {
             match self.abandoned_other_end(&link).map_err(&failed)? {
                 Some(index) => in_the_way.push(index),
                 None => return Err(AttachError::InterfaceExists { id: request.id.clone() }),
@@ -206,16 +202,34 @@ impl Attacher {
         list::list(&mut self.socket)
     }
 
-    /// Compares both sides with what [`attach`](Self::attach) would make, and names each difference. The host's routes
-    /// and neighbours are the datapath's to compare.
+    /// Whether an endpoint is attached, and to a namespace that still lives. A doomed link attaches nothing.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub fn is_alive(&mut self, id: &EndpointId) -> netlink::Result<bool> {
+        let link = Link::get(&mut self.socket, &LinkId::Name(marks::host_interface(id).as_str()))?;
+        match link.filter(|link| endpoint_of(link).as_ref() == Some(id) && !is_doomed(link)) {
+            Some(link) => link.peer_lives(&mut self.socket),
+            None => Ok(false),
+        }
+    }
+
+    /// Compares both sides with what [`attach`](Self::attach) would make, and names each difference, also what leads the
+    /// pod's traffic elsewhere. Routes in `listed` are known to be there: plugins of the same chain made them. The host's
+    /// routes and neighbours are the datapath's to compare.
     ///
     /// # Errors
     /// A side could not be read.
-    pub fn check(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Vec<Drifted>, AttachError> {
+    pub fn check(
+        &mut self,
+        namespace: &NetNs,
+        request: &AttachRequest,
+        listed: &[cni::Route],
+    ) -> Result<Vec<Drifted>, AttachError> {
         let failed = AttachError::netlink(&request.id);
         let (mut found, host_index) = check::host(&mut self.socket, request).map_err(&failed)?;
-        let inside = namespace.run(|| check::pod(request, host_index));
-        let inside = inside.map_err(|source| AttachError::Namespace { id: request.id.clone(), source })?;
+        let inside = namespace.run(|| check::pod(request, host_index, listed));
+        let inside = inside.map_err(AttachError::namespace(&request.id))?;
         found.extend(inside.map_err(&failed)?);
         Ok(found)
     }

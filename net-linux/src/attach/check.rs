@@ -1,13 +1,14 @@
 //! Comparing an attachment with what it should be. Never repairs.
 
-use super::AttachRequest;
 use super::list::{endpoint_of, is_doomed};
 use super::pod::{LOOPBACK_INDEX, PodSide};
+use super::{AttachRequest, elsewhere};
 use crate::addr::Address;
 use crate::link::{Link, LinkId, LinkKind};
 use crate::neigh::Neighbour;
 use crate::netlink::{Result, Socket};
 use crate::route::{Route, RouteFilter};
+use cni_core::cni;
 use cni_core::model::MacAddr;
 use std::fmt;
 
@@ -100,7 +101,7 @@ pub(super) fn host(socket: &mut Socket, request: &AttachRequest) -> Result<(Vec<
 }
 
 /// The pod's side; runs on a thread inside the pod's namespace.
-pub(super) fn pod(request: &AttachRequest, host_index: Option<u32>) -> Result<Vec<Drifted>> {
+pub(super) fn pod(request: &AttachRequest, host_index: Option<u32>, listed: &[cni::Route]) -> Result<Vec<Drifted>> {
     let mut report = Report { side: Side::Pod, drifted: Vec::new() };
     let mut socket = Socket::route()?;
     let name = request.id.interface();
@@ -116,7 +117,11 @@ pub(super) fn pod(request: &AttachRequest, host_index: Option<u32>) -> Result<Ve
     let side = PodSide::new(request, link.index);
     addresses(&mut report, &side, &Address::dump(&mut socket, Some(link.index))?);
     neighbours(&mut report, &side, &Neighbour::dump(&mut socket, Some(link.index))?);
-    routes(&mut report, &side, &Route::dump(&mut socket, &RouteFilter::default())?, link.index);
+    let present = Route::dump(&mut socket, &RouteFilter::default())?;
+    routes(&mut report, &side, &present, link.index);
+    for route in present.iter().filter(|route| elsewhere::leads(route, &side, link.index, listed)) {
+        report.differs(&elsewhere::named(route), "absent", elsewhere::shown(route, link.index));
+    }
     let loopback = Link::get(&mut socket, &LinkId::Index(LOOPBACK_INDEX))?;
     report.differs("interface lo", "up", if loopback.is_some_and(|link| link.up) { "up" } else { "down" });
     Ok(report.drifted)

@@ -82,6 +82,10 @@ impl AttachError {
         move |source| Self::Netlink { id: id.clone(), source }
     }
 
+    pub(super) fn namespace(id: &EndpointId) -> impl Fn(NetNsError) -> Self + '_ {
+        move |source| Self::Namespace { id: id.clone(), source }
+    }
+
     /// The kind that it has at a backend's border.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -14,6 +14,7 @@
 
 mod attacher;
 mod check;
+mod elsewhere;
 mod error;
 mod list;
 mod pod;

@@ -6,6 +6,7 @@ use crate::endpoint::host_prefix;
 use crate::link::{Link, LinkChange, LinkId};
 use crate::neigh::Neighbour;
 use crate::netlink::{self, Batch, Socket};
+use crate::netns::NetNs;
 use crate::route::{MAIN_TABLE, Route};
 use cni_core::model::MacAddr;
 use ipnet::{IpNet, Ipv6Net};
@@ -59,10 +60,16 @@ fn link_local(mac: MacAddr) -> IpNet {
     Ipv6Net::new_assert(address, 64).into()
 }
 
-/// Makes the pod's side; runs on a thread inside the pod's namespace. Gives the index of the pod's end.
-pub(super) fn set_up(request: &AttachRequest) -> Result<u32, AttachError> {
+/// A socket of the pod's namespace.
+pub(super) fn socket(namespace: &NetNs, request: &AttachRequest) -> Result<Socket, AttachError> {
+    let opened = namespace.open_inside(Socket::route).map_err(AttachError::namespace(&request.id))?;
+    opened.map_err(AttachError::netlink(&request.id))
+}
+
+/// Makes the pod's side. Gives the index of the pod's end.
+pub(super) fn set_up(namespace: &NetNs, request: &AttachRequest) -> Result<u32, AttachError> {
     let failed = AttachError::netlink(&request.id);
-    let mut socket = Socket::route().map_err(&failed)?;
+    let mut socket = socket(namespace, request)?;
     let name = request.id.interface();
     let link = Link::get(&mut socket, &LinkId::Name(name)).map_err(&failed)?.ok_or_else(|| {
         failed(netlink::Error::Missing {
@@ -72,7 +79,8 @@ pub(super) fn set_up(request: &AttachRequest) -> Result<u32, AttachError> {
         })
     })?;
     if request.has_v6() && link.ipv6_disabled {
-        enable_ipv6(request)?;
+        // Rare, and the file shows the namespace of whoever opens it.
+        namespace.run(|| enable_ipv6(request)).map_err(AttachError::namespace(&request.id))??;
     }
     socket.run_all(&mut batch(request, link.index)).map_err(&failed)?;
     Ok(link.index)

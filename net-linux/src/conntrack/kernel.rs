@@ -111,26 +111,56 @@ impl Conntrack {
     pub(super) fn flush_one_by_one(&mut self, filter: &FlowFilter) -> Result<usize> {
         check(filter)?;
         let doomed: Vec<Flow> = self.list()?.into_iter().filter(|flow| filter.matches(flow)).collect();
+        self.forget(&doomed)
+    }
+
+    /// Forgets these connections. Answers with how many were still there.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`], [`Error::Socket`].
+    pub fn forget(&mut self, flows: &[Flow]) -> Result<usize> {
+        self.each("delete", CT_DELETE, flows, |message, flow| {
+            message.be32(ID, flow.id);
+        })
+    }
+
+    /// Sets the bits of these connections' marks that are in `mask`. Answers with how many were still there.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`], [`Error::Socket`].
+    pub fn set_mark(&mut self, flows: &[Flow], value: u32, mask: u32) -> Result<usize> {
+        self.each("change", CT_NEW, flows, |message, _| {
+            message.be32(MARK, value & mask).be32(MARK_MASK, mask);
+        })
+    }
+
+    /// One request for each; that some ended by themselves meanwhile is no failure.
+    fn each(
+        &mut self,
+        operation: &'static str,
+        kind: u16,
+        flows: &[Flow],
+        write: impl Fn(&mut Message<'_>, &Flow),
+    ) -> Result<usize> {
         let mut batch = Batch::new();
-        for flow in &doomed {
+        for flow in flows {
             let object = format!("connection of {} to {}", flow.original.source, flow.original.destination);
-            batch.add("delete", object, CT_DELETE, 0, |message| {
+            batch.add(operation, object, kind, 0, |message| {
                 let family = if flow.original.source.is_ipv4() { AF_INET } else { AF_INET6 };
                 message.raw(&[family, 0, 0, 0]);
                 message.attr(TUPLE_ORIG | crate::netlink::wire::NLA_F_NESTED, &flow.key);
-                message.be32(ID, flow.id);
+                write(message, flow);
             });
         }
-        let mut deleted = 0;
+        let mut done = 0;
         for result in self.socket.run(&mut batch) {
             match result {
-                Ok(()) => deleted += 1,
-                // It ended by itself meanwhile.
+                Ok(()) => done += 1,
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(deleted)
+        Ok(done)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tracked connections: read them, and forget those that a filter names. Never makes or changes one.
+//! Tracked connections: read them, forget those that a filter names, set bits of their marks. Never makes one.
 //!
 //! A verdict that turns to deny does not reach connections that are let through because they are established: they have to
 //! be forgotten, and only they. The kernel does it by itself since 6.12, for IPv4; else we read all and delete one by one.

@@ -156,6 +156,24 @@ fn a_filter_that_says_nothing_or_contradicts_itself_flushes_nothing() {
     });
 }
 
+#[test]
+fn a_mark_is_set_under_its_mask_on_the_connections_named_and_on_no_other() {
+    in_tracking_namespace(|conntrack| {
+        let chosen = |flow: &Flow| {
+            FlowFilter::opened_by(ip("127.0.0.2")).matches(flow) || FlowFilter::opened_by(ip("::1")).matches(flow)
+        };
+        let all = conntrack.list().unwrap();
+        let some: Vec<Flow> = all.into_iter().filter(chosen).collect();
+        assert_eq!(conntrack.set_mark(&some, 0b101, 0b111).unwrap(), some.len());
+        assert_eq!(conntrack.set_mark(&some, 0, 0b100).unwrap(), some.len());
+        for flow in conntrack.list().unwrap() {
+            assert_eq!(flow.mark, if chosen(&flow) { 0b001 } else { 0 }, "{flow:?}");
+        }
+        assert_eq!(conntrack.forget(&some).unwrap(), some.len());
+        assert_eq!(conntrack.forget(&some).unwrap() + conntrack.set_mark(&some, 1, 1).unwrap(), 0);
+    });
+}
+
 proptest! {
     #[test]
     fn reading_a_connection_never_panics(payload: Vec<u8>) {

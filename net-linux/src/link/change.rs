@@ -5,7 +5,7 @@ use super::{
     IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE,
     RTM_DELLINK, RTM_NEWLINK, ifinfomsg, vxlan,
 };
-use crate::netlink::{Batch, Message};
+use crate::netlink::{Batch, Message, Result, Socket};
 use cni_core::model::MacAddr;
 use std::fmt;
 use std::net::IpAddr;
@@ -44,6 +44,16 @@ impl LinkId<'_> {
     /// for many use [`super::delete_group`].
     pub fn delete(&self, batch: &mut Batch) {
         batch.add("delete", self, RTM_DELLINK, 0, |message| self.write(message, 0, 0));
+    }
+
+    /// Deletes the device, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refused, or the socket failed.
+    pub fn remove(&self, socket: &mut Socket) -> Result<()> {
+        let mut batch = Batch::new();
+        self.delete(&mut batch);
+        socket.run_all(&mut batch).or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) })
     }
 }
 

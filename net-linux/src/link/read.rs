@@ -3,8 +3,8 @@
 use super::{
     AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK,
     IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IN6_ADDR_GEN_MODE_NONE, LinkId, RTM_GETLINK, RTM_NEWLINK,
-    Vxlan, ifinfomsg,
+    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_TARGET_NETNSID, IN6_ADDR_GEN_MODE_NONE, LinkId,
+    RTM_GETLINK, RTM_NEWLINK, Vxlan, ifinfomsg,
 };
 use crate::marks;
 use crate::netlink::{Attr, Attrs, Header, Result, Socket};
@@ -97,6 +97,34 @@ impl Link {
         match found {
             Ok(links) => Ok(links.into_iter().next()),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the other end is in a namespace that lives. The kernel deletes a veth some time after the namespace of one
+    /// of its ends has died; until then the veth is still shown.
+    ///
+    /// # Errors
+    /// The kernel refused otherwise, or the socket failed.
+    pub fn peer_lives(&self, socket: &mut Socket) -> Result<bool> {
+        let Some(peer) = self.peer_index else { return Ok(false) };
+        let Some(namespace) = self.peer_namespace_id else { return Ok(true) };
+        let found = socket.query(
+            "read the other end of",
+            &self.name,
+            RTM_GETLINK,
+            0,
+            |message| {
+                LinkId::Index(peer).write(message, 0, 0);
+                message.u32(IFLA_TARGET_NETNSID, namespace.cast_unsigned());
+                message.u32(IFLA_EXT_MASK, SKIP_STATS);
+            },
+            parse,
+        );
+        match found {
+            Ok(links) => Ok(!links.is_empty()),
+            // A dead namespace has no id any more (`rtnl_get_net_ns_capable` of net/core/rtnetlink.c answers EINVAL).
+            Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::ENODEV)) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -1,5 +1,5 @@
-//! Source NAT of pod traffic that leaves the cluster, as one kernel object for a backend's Driver to embed. Never touches a
-//! table other than ours.
+//! Source NAT of pod traffic that leaves the cluster, as one kernel object for a backend's Driver to embed; and of single
+//! containers, for plugins without an agent ([`Containers`]). Never touches a table other than ours.
 //!
 //! ```text
 //! table inet cnidarian {
@@ -12,9 +12,11 @@
 //! }
 //! ```
 
+mod containers;
 mod kernel;
 mod program;
 
+pub use containers::Containers;
 pub use kernel::{apply, observe, probe};
 
 use cni_core::backend::Rank;

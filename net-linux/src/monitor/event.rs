@@ -1,5 +1,6 @@
 //! One change, typed. Never says who should care.
 
+use super::setting::{self, Settings};
 use crate::addr::{self, Address};
 use crate::fdb::{self, FdbEntry};
 use crate::link::{self, Link};
@@ -34,6 +35,8 @@ pub enum Event {
     Fdb(Change, FdbEntry),
     /// Of a next-hop object.
     NextHop(Change, NextHop),
+    /// Of settings of the IP layer. The kernel tells of few: forwarding, reverse path filtering, proxies of neighbours.
+    Settings(Settings),
     /// Changes came faster than they were read, and some are lost: read the tables again.
     Lost,
 }
@@ -43,7 +46,7 @@ pub enum Event {
 pub struct Notice {
     /// The port of the socket whose request caused it ([`crate::netlink::Socket::port`]); 0 for the kernel's own doing
     /// and for loss. The kernel tells it for addresses, routes, neighbours and next-hop objects; for most changes of
-    /// devices and for forwarding entries it says 0, whoever did it.
+    /// devices, for forwarding entries and for settings it says 0, whoever did it.
     pub port: u32,
     /// What happened.
     pub event: Event,
@@ -64,6 +67,7 @@ pub(super) fn parse(header: Header, payload: &[u8]) -> Option<Event> {
         neigh::RTM_DELNEIGH => neighbour(deleted, header, payload),
         nexthop::RTM_NEWNEXTHOP => nexthop::parse(header, payload).map(|nexthop| Event::NextHop(put, nexthop)),
         nexthop::RTM_DELNEXTHOP => nexthop::parse(header, payload).map(|nexthop| Event::NextHop(deleted, nexthop)),
+        setting::RTM_NEWNETCONF => setting::parse(header, payload).map(Event::Settings),
         _ => None,
     }
 }

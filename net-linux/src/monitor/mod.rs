@@ -8,8 +8,10 @@
 
 mod drift;
 mod event;
+mod setting;
 mod stream;
 
 pub use drift::DriftMonitor;
 pub use event::{Change, Event, Notice};
+pub use setting::{Scope, Settings};
 pub use stream::{Group, Monitor};

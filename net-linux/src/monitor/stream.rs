@@ -29,11 +29,14 @@ pub enum Group {
     Neighbours,
     /// Next-hop objects.
     NextHops,
+    /// Settings of the IP layer of both families.
+    Settings,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 5] = [Self::Links, Self::Addresses, Self::Routes, Self::Neighbours, Self::NextHops];
+    pub const ALL: [Self; 6] =
+        [Self::Links, Self::Addresses, Self::Routes, Self::Neighbours, Self::NextHops, Self::Settings];
 
     const fn numbers(self) -> &'static [u32] {
         match self {
@@ -42,6 +45,7 @@ impl Group {
             Self::Routes => &[7, 11],
             Self::Neighbours => &[3],
             Self::NextHops => &[32],
+            Self::Settings => &[24, 25],
         }
     }
 }

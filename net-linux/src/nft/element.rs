@@ -61,8 +61,8 @@ impl Key {
         Self::range(concat(&first), concat(&last))
     }
 
-    /// The key as the `nft` program would show it.
-    pub(super) fn show<'a>(&'a self, fields: &'a [Field]) -> impl fmt::Display + 'a {
+    /// The key as the `nft` program would show it, and as [`super::Object::Element`] names it.
+    pub fn show<'a>(&'a self, fields: &'a [Field]) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| match self {
             Self::One(bytes) => show(f, fields, bytes),
             Self::Range(first, last) => {

@@ -22,6 +22,12 @@ impl Reg {
         if slot < 16 { Some(Self(slot)) } else { None }
     }
 
+    /// Where it begins, in bytes from the first register.
+    #[must_use]
+    pub fn offset_bytes(self) -> usize {
+        4 * usize::from(self.0)
+    }
+
     /// The register after a value of `bytes` that begins here: where the next field of a concatenation goes.
     #[must_use]
     pub fn after(self, bytes: usize) -> Option<Self> {

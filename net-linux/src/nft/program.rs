@@ -162,9 +162,7 @@ impl Program {
     /// Only packets whose connection is in one of these states.
     #[must_use]
     pub fn ct_state(self, states: CtState) -> Self {
-        self.then(Expr::Ct { key: CtKey::State, dreg: Reg::A, direction: None })
-            .then(Expr::Bitwise { sreg: Reg::A, dreg: Reg::A, mask: states.0.to_ne_bytes().to_vec(), xor: vec![0; 4] })
-            .then(Expr::Cmp { sreg: Reg::A, op: Cmp::Ne, value: vec![0; 4] })
+        self.then(Expr::Ct { key: CtKey::State, dreg: Reg::A, direction: None }).any_of(states.0)
     }
 
     /// Only packets with this mark under the mask.
@@ -173,6 +171,23 @@ impl Program {
         self.then(Expr::Meta { key: MetaKey::Mark, dreg: Reg::A })
             .then(Expr::Bitwise { sreg: Reg::A, dreg: Reg::A, mask: mask.to_ne_bytes().to_vec(), xor: vec![0; 4] })
             .then(Expr::Cmp { sreg: Reg::A, op: Cmp::Eq, value: mark.to_ne_bytes().to_vec() })
+    }
+
+    /// Only packets whose connection has one of these bits in its mark.
+    #[must_use]
+    pub fn ct_mark_any(self, bits: u32) -> Self {
+        self.then(Expr::Ct { key: CtKey::Mark, dreg: Reg::A, direction: None }).any_of(bits)
+    }
+
+    /// Only packets with one of these bits in their mark.
+    #[must_use]
+    pub fn mark_any(self, bits: u32) -> Self {
+        self.then(Expr::Meta { key: MetaKey::Mark, dreg: Reg::A }).any_of(bits)
+    }
+
+    fn any_of(self, bits: u32) -> Self {
+        self.then(Expr::Bitwise { sreg: Reg::A, dreg: Reg::A, mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] })
+            .then(Expr::Cmp { sreg: Reg::A, op: Cmp::Ne, value: vec![0; 4] })
     }
 
     /// Sets the bits of the packet's mark that are in the mask.

@@ -1,5 +1,6 @@
 //! The system calls that no safe crate wraps. The only place of this crate with `unsafe`; never any logic.
 
+pub(crate) mod heap;
 pub(crate) mod ns;
 pub(crate) mod ready;
 pub(crate) mod sockopt;

@@ -118,10 +118,13 @@ impl<D: Driver> Reconciler<D> {
         gates.all(|gate| gate.is_some()).then(|| first.clone())
     }
 
-    /// The items that want an object, or wanted it last.
+    /// The items that want an object, or wanted it last; none for the node's own, whoever needs it too.
     fn items_of(&self, key: &D::Key) -> Vec<String> {
         if self.desired.get(key).is_some() {
-            return self.desired.wanting(key).flatten().map(ToString::to_string).collect();
+            // The node comes first of all who want it.
+            let of_node = self.desired.wanting(key).next().is_some_and(Option::is_none);
+            let wanting = self.desired.wanting(key).filter(|_| !of_node);
+            return wanting.flatten().map(ToString::to_string).collect();
         }
         let former = self.belief.pending.get(key).and_then(|pending| pending.former.as_ref());
         former.iter().map(ToString::to_string).collect()

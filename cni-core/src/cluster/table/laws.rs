@@ -2,15 +2,15 @@
 
 use super::PeerTable;
 use crate::backend::{Change, Item};
-use crate::cluster::ClusterProblem;
+use crate::cluster::{ClusterProblem, NotForPods};
 use crate::model::{Encapsulation, LocalBlock, NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix};
 use crate::store::resources::Node;
 use crate::store::{Kind, Object, ObjectKey};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 type Route = (NodeName, IpNet);
 type Known = BTreeMap<NetworkKey, NetworkItem>;
@@ -49,7 +49,7 @@ enum Step {
     Block(IpNet, Option<&'static str>, Vec<Route>),
     BlockGone(IpNet),
     Pool(&'static str, Option<Encapsulation>),
-    Underlay(Option<Ipv4Addr>),
+    Underlay(Option<Ipv4Net>),
     NodeAddress(IpNet, Option<IpAddr>),
     Drain,
 }
@@ -74,7 +74,7 @@ struct InForce {
     blocks: BTreeMap<IpNet, (Option<&'static str>, Vec<Route>)>,
     pools: BTreeMap<&'static str, Option<Encapsulation>>,
     node_addresses: BTreeMap<IpNet, IpAddr>,
-    v4: Option<Ipv4Addr>,
+    v4: Option<Ipv4Net>,
 }
 
 impl InForce {
@@ -134,10 +134,16 @@ impl InForce {
             }));
         }
         for (name, node) in &self.nodes {
-            if name == local || node.v4.is_none() || (self.v4.is_some() && node.v4 == self.v4) {
+            if name == local || node.v4.is_none() || (self.v4.is_some() && node.v4 == self.v4.map(|net| net.addr())) {
                 continue;
             }
-            let own = winners.iter().filter(|(_, (.., winner))| winner == name);
+            let special = net("169.254.0.0/16");
+            let clashes = |prefix: &IpNet| {
+                let mut never = self.v4.map(|net| IpNet::V4(net.trunc())).into_iter().chain([special]);
+                never.any(|never| never.contains(prefix) || prefix.contains(&never))
+                    || node.v4.is_some_and(|own| prefix.contains(&IpAddr::V4(own)))
+            };
+            let own = winners.iter().filter(|(prefix, (.., winner))| winner == name && !clashes(prefix));
             let prefix = |(prefix, claim): (&IpNet, &(u8, IpNet, Option<&str>, NodeName))| PeerPrefix {
                 prefix: *prefix,
                 encapsulation: encapsulation(claim.2),
@@ -162,9 +168,24 @@ fn any_v4() -> impl Strategy<Value = Option<Ipv4Addr>> {
     proptest::option::weighted(0.8, (0..5_u8).prop_map(|last| Ipv4Addr::new(192, 0, 2, last)))
 }
 
+fn any_underlay() -> impl Strategy<Value = Option<Ipv4Net>> {
+    (any_v4(), proptest::sample::select(vec![24, 30, 32]))
+        .prop_map(|(v4, length)| v4.map(|v4| Ipv4Net::new(v4, length).unwrap()))
+}
+
 fn any_prefix() -> impl Strategy<Value = IpNet> {
-    let prefixes =
-        ["10.0.0.0/24", "10.0.0.0/26", "10.0.0.64/26", "10.0.1.0/24", "10.0.0.5/32", "10.0.0.0/32", "fd00::/122"];
+    let prefixes = [
+        "10.0.0.0/24",
+        "10.0.0.0/26",
+        "10.0.0.64/26",
+        "10.0.1.0/24",
+        "10.0.0.5/32",
+        "10.0.0.0/32",
+        "fd00::/122",
+        "192.0.2.64/26",
+        "192.0.2.2/31",
+        "169.254.9.0/24",
+    ];
     proptest::sample::select(prefixes.map(net).to_vec())
 }
 
@@ -182,7 +203,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (any_prefix(), proptest::option::of(any_pool()), routes).prop_map(|(block, pool, routes)| Step::Block(block, pool, routes)),
         2 => any_prefix().prop_map(Step::BlockGone),
         1 => (any_pool(), encapsulation).prop_map(|(pool, encapsulation)| Step::Pool(pool, encapsulation)),
-        1 => any_v4().prop_map(Step::Underlay),
+        1 => any_underlay().prop_map(Step::Underlay),
         1 => (any_prefix(), proptest::option::of(any_prefix().prop_map(|prefix| prefix.addr())))
             .prop_map(|(block, address)| Step::NodeAddress(block, address)),
         2 => Just(Step::Drain),
@@ -190,7 +211,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Laws 1, 4 and 5.
+    /// Laws 1, 4, 5 and 6.
     #[test]
     fn any_history_of_one_state_gives_the_same_table(
         (steps, shuffled) in proptest::collection::vec(any_step(), 0..60).prop_flat_map(|steps| {
@@ -255,7 +276,7 @@ fn of_two_nodes_with_one_pod_cidr_the_lesser_name_gets_it_in_either_order() {
 #[test]
 fn nodes_without_an_address_or_with_ours_are_no_peers_and_are_reported() {
     let own = Ipv4Addr::new(192, 0, 2, 9);
-    let (mut table, mut known) = (PeerTable::new(name("local"), Some(own), None), Known::new());
+    let (mut table, mut known) = (PeerTable::new(name("local"), Some(own.into()), None), Known::new());
     table.put_node(&node("silent", None, &[]));
     table.put_node(&node("thief", Some(own), &[]));
     table.put_node(&node("local", Some(Ipv4Addr::new(192, 0, 2, 8)), &[]));
@@ -270,9 +291,42 @@ fn nodes_without_an_address_or_with_ours_are_no_peers_and_are_reported() {
             "node thief publishes 192.0.2.9, which is this node's own underlay address; correct its address or delete it",
         ]
     );
-    table.set_underlay(Some(Ipv4Addr::new(192, 0, 2, 7)), Some(Ipv6Addr::LOCALHOST));
+    table.set_underlay(Some("192.0.2.7/24".parse().unwrap()), Some("2001:db8::7/64".parse().unwrap()));
     follow(&mut known, &mut table);
     assert!(known.contains_key(&NetworkKey::Peer(name("thief"))));
+}
+
+#[test]
+fn a_bad_block_of_a_peer_is_left_out_alone_and_reported() {
+    let own = Some("192.0.2.1/24".parse().unwrap());
+    let (mut table, mut known) = (PeerTable::new(name("local"), own, None), Known::new());
+    let remote = Some(Ipv4Addr::new(198, 51, 100, 2));
+    let bad = ["127.0.0.0/24", "192.0.2.128/25", "198.51.100.0/26"].map(net);
+    table.put_node(&node("peer", remote, &[bad[0], bad[1], bad[2], net("10.0.0.0/24")]));
+    follow(&mut known, &mut table);
+    let prefixes = |known: &Known| match known.get(&NetworkKey::Peer(name("peer"))) {
+        Some(NetworkItem::Peer(peer)) => peer.prefixes.iter().map(|prefix| prefix.prefix).collect::<Vec<_>>(),
+        other => panic!("no peer: {other:?}"),
+    };
+    assert_eq!(prefixes(&known), [net("10.0.0.0/24")]);
+    let unusable = |prefix, other: &str, what| ClusterProblem::UnusablePrefix {
+        node: name("peer"),
+        prefix,
+        other: net(other),
+        what,
+    };
+    assert_eq!(
+        table.problems(),
+        [
+            unusable(bad[0], "127.0.0.0/8", NotForPods::Special),
+            unusable(bad[1], "192.0.2.0/24", NotForPods::Underlay),
+            unusable(bad[2], "198.51.100.2/32", NotForPods::OwnAddress),
+        ]
+    );
+    // Where the underlay is another, so is what is on it.
+    table.set_underlay(Some("10.0.0.7/16".parse().unwrap()), None);
+    follow(&mut known, &mut table);
+    assert_eq!(prefixes(&known), [bad[1]]);
 }
 
 #[test]

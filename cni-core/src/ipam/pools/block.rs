@@ -13,10 +13,11 @@ use crate::ipam::address::{from_bits, host_prefix, to_bits};
 use crate::ipam::{AddressRange, IpamError};
 use crate::model::NodeName;
 use crate::store::{Kind, Object, ObjectKey};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A part of a block that one node gives addresses from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ pub struct Claim {
 #[serde(rename_all = "camelCase")]
 pub struct IpBlockSpec {
     /// The pool it was cut from.
-    pub pool: String,
+    pub pool: Arc<str>,
     /// The block.
     pub cidr: IpNet,
     /// The node that routes the whole block; `None` when only borrowers are left in it.
@@ -56,7 +57,7 @@ impl IpBlockSpec {
     /// A block that nobody holds.
     #[must_use]
     pub fn new(pool: &str, cidr: IpNet) -> Self {
-        Self { pool: pool.to_owned(), cidr, owner: None, claims: Vec::new(), other: Map::new() }
+        Self { pool: pool.into(), cidr, owner: None, claims: Vec::new(), other: Map::new() }
     }
 
     /// Reads the object of a store.
@@ -228,6 +229,19 @@ pub fn block_key(cidr: IpNet) -> ObjectKey {
     ObjectKey::cluster(Kind::IP_BLOCK, &name)
 }
 
+/// The block of a key: the way back from [`block_key`], so that no table of names is needed.
+pub(crate) fn block_of(key: &ObjectKey) -> Option<IpNet> {
+    let parts: Vec<&str> = key.name.split('-').collect();
+    let (length, address) = parts.split_last()?;
+    let length = length.parse().ok()?;
+    let block = match address.len() {
+        4 => IpNet::V4(Ipv4Net::new(address.join(".").parse().ok()?, length).ok()?),
+        8 => IpNet::V6(Ipv6Net::new(address.join(":").parse().ok()?, length).ok()?),
+        _ => return None,
+    };
+    (block_key(block) == *key).then_some(block)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +303,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_blocks_key_leads_back_to_the_block(v6: bool, bits: u128, length in 0..=128_u8) {
+            let block = if v6 {
+                IpNet::V6(Ipv6Net::new(bits.into(), length).unwrap())
+            } else {
+                IpNet::V4(Ipv4Net::new((bits as u32).into(), length % 33).unwrap())
+            };
+            prop_assert_eq!(block_of(&block_key(block.trunc())), Some(block.trunc()));
+        }
+
         #[test]
         fn claims_never_overlap_and_with_the_rest_make_the_block(steps: Vec<(bool, u8)>) {
             let mut block = block("fd00::/122");

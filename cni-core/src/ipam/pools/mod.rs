@@ -23,9 +23,11 @@
 mod block;
 mod hints;
 mod node;
+mod seen;
 mod spec;
 mod view;
 
+pub(crate) use block::block_of;
 pub use block::{Claim, IpBlockSpec, block_key};
 pub use hints::Hints;
 pub use node::{DEFAULT_COOL_DOWN, PoolIpam, node_owner};

@@ -2,8 +2,9 @@
 //! Never decides anything for another node: every claim is one compare-and-swap.
 
 use super::block::{IpBlockSpec, block_key};
+use super::seen::{SeenBlock, new_object};
 use super::spec::IpPool;
-use super::view::{SeenBlock, Step, View, object_of};
+use super::view::{Step, View};
 use crate::ipam::book::{Begin, Book, Ticket};
 use crate::ipam::{AddressRange, AssignRequest, Family, Ipam, IpamError, Lease, LeaseStore, UnixMillis, Usage};
 use crate::model::{EndpointId, LocalBlock, NodeName};
@@ -100,10 +101,21 @@ impl<L: LeaseStore> PoolIpam<L> {
         for block in &blocks.objects {
             fresh.put_block(block);
         }
+        // A tree that grew in order is half empty; made anew it is full.
+        fresh.blocks = std::mem::take(&mut fresh.blocks).into_iter().collect();
         let mut view = self.view_mut();
         self.book.set_segments(fresh.segments());
         *view = fresh;
         Ok(())
+    }
+
+    /// Takes in which prefixes are on link of the underlay: nothing new is given from a pool that overlaps one.
+    pub fn set_underlay(&self, segments: Vec<IpNet>) {
+        let mut view = self.view_mut();
+        if view.underlay != segments {
+            view.underlay = segments;
+            self.book.set_segments(view.segments());
+        }
     }
 
     /// Takes one event of a watch over `IPPool`, `IPBlock` or `Node`; others are ignored. Pure memory, O(change), apart
@@ -124,7 +136,7 @@ impl<L: LeaseStore> PoolIpam<L> {
                 view.labels.clone_from(&object.metadata.labels);
             }
             Event::Delete(key) if key.kind == Kind::IP_BLOCK => {
-                if let Some(cidr) = view.delete_block(&key.name) {
+                if let Some(cidr) = view.delete_block(key) {
                     self.book.set_segments_of(cidr, Vec::new());
                 }
             }
@@ -138,7 +150,7 @@ impl<L: LeaseStore> PoolIpam<L> {
         Ok(())
     }
 
-    fn see(&self, view: &mut View, object: &Arc<Object>) {
+    fn see(&self, view: &mut View, object: &Object) {
         if let Some(cidr) = view.put_block(object) {
             self.book.set_segments_of(cidr, view.segments_of(cidr));
         }
@@ -167,7 +179,7 @@ impl<L: LeaseStore> PoolIpam<L> {
             let encapsulation = view.pools.get(&*block.spec.pool).and_then(|pool| pool.encapsulation);
             for (node, prefix) in block.spec.routes() {
                 if node == view.node {
-                    let pool = Some(block.spec.pool.clone());
+                    let pool = Some((*block.spec.pool).to_owned());
                     let inside = |lease: &&Lease| prefix.contains(&lease.address);
                     let node_address = ours.iter().find(inside).map(|lease| lease.address);
                     blocks.push(LocalBlock { prefix, pool, encapsulation, node_address });
@@ -254,11 +266,11 @@ impl<L: LeaseStore> PoolIpam<L> {
     /// Writes a step. `false`: somebody was faster, and the view now has what they wrote.
     async fn write(&self, step: Step) -> Result<bool, IpamError> {
         let written = match &step {
-            Step::Create(spec) => self.store.create(&object_of(spec, None)?).await,
+            Step::Create(spec) => self.store.create(&new_object(spec)?).await,
             Step::Update(spec) => {
-                let old = self.view().blocks.get(&spec.cidr).map(|block| block.object.clone());
-                let Some(old) = old else { return Ok(false) };
-                self.store.update(&object_of(spec, Some(&old))?).await
+                let object = self.view().blocks.get(&spec.cidr).map(|block| block.with(spec));
+                let Some(object) = object else { return Ok(false) };
+                self.store.update(&object?).await
             }
         };
         let (Step::Create(spec) | Step::Update(spec)) = step;
@@ -282,7 +294,7 @@ impl<L: LeaseStore> PoolIpam<L> {
         match now_there {
             Some(object) => self.see(&mut view, &object),
             None => {
-                view.delete_block(&key.name);
+                view.delete_block(&key);
                 self.book.set_segments_of(cidr, Vec::new());
             }
         }
@@ -384,9 +396,9 @@ impl<L: LeaseStore> PoolIpam<L> {
         spec.give_back(&node);
         let written = if spec.is_abandoned() {
             let Some(version) = seen.version() else { return Ok(false) };
-            self.store.delete(&seen.object.key, version).await.map(|()| None)
+            self.store.delete(&seen.key(), version).await.map(|()| None)
         } else {
-            self.store.update(&object_of(&spec, Some(&seen.object))?).await.map(Some)
+            self.store.update(&seen.with(&spec)?).await.map(Some)
         };
         match written {
             Ok(Some(object)) => self.see(&mut self.view_mut(), &object),

@@ -3,7 +3,7 @@
 use crate::ipam::address::{prefix, to_bits};
 use crate::ipam::segment::MOST_ADDRESSES;
 use crate::ipam::{AddressRange, Family, IpamError};
-use crate::model::{Encapsulation, LabelSelector};
+use crate::model::{Encapsulation, LabelSelector, never_of_pods};
 use crate::store::{Kind, Object, ObjectKey};
 use crate::strict;
 use ipnet::IpNet;
@@ -88,6 +88,11 @@ impl IpPool {
         let object = format!("pool {name}");
         let invalid = |field, problem: String| IpamError::invalid(object.clone(), field, problem);
         let cidr = prefix(&object, "spec.cidr", &raw.cidr)?;
+        if let Some(special) = never_of_pods(&cidr) {
+            let problem =
+                format!("{cidr} overlaps {special}, which is not for pods; write unicast addresses of your own");
+            return Err(invalid("spec.cidr", problem));
+        }
         let (shortest, longest, default) = block_sizes(family(cidr));
         let block_size = raw.block_size.unwrap_or(default);
         if !(shortest..=longest).contains(&block_size) {
@@ -272,6 +277,16 @@ mod tests {
         for (spec, words) in [
             (json!({"cidr": "10.1.0.1/16"}), "pool p: spec.cidr: 10.1.0.1/16 has host bits; did you mean 10.1.0.0/16?"),
             (json!({"cidr": "x"}), "pool p: spec.cidr: \"x\" is no prefix; write one as in 10.1.0.0/16 or fd00:1::/64"),
+            (
+                json!({"cidr": "127.0.0.0/16"}),
+                "pool p: spec.cidr: 127.0.0.0/16 overlaps 127.0.0.0/8, which is not for pods; \
+                 write unicast addresses of your own",
+            ),
+            (
+                json!({"cidr": "fe80::/64"}),
+                "pool p: spec.cidr: fe80::/64 overlaps fe80::/10, which is not for pods; \
+                 write unicast addresses of your own",
+            ),
             (
                 json!({"cidr": "10.1.0.0/28"}),
                 "pool p: spec.blockSize: a block of /26 (the default) is larger than the pool 10.1.0.0/28; \

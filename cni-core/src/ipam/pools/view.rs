@@ -1,29 +1,17 @@
 //! What this node knows of the cluster's pools and blocks. Never asks the store: others bring what it says.
 
-use super::block::{IpBlockSpec, block_key};
+use super::block::{IpBlockSpec, block_of};
+use super::seen::{SeenBlock, Stamp};
 use super::spec::{IpPool, family, refuse_overlaps};
 use crate::ipam::segment::SegmentSpec;
 use crate::ipam::{AddressRange, AssignRequest, Family, IpamError};
-use crate::model::NodeName;
-use crate::store::{Object, Version};
+use crate::model::{NodeName, overlap};
+use crate::store::{Object, ObjectKey};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// A block as it was last read.
-#[derive(Debug, Clone)]
-pub(super) struct SeenBlock {
-    pub(super) spec: IpBlockSpec,
-    pub(super) object: Arc<Object>,
-}
-
-impl SeenBlock {
-    pub(super) fn version(&self) -> Option<&Version> {
-        self.object.metadata.resource_version.as_ref()
-    }
-}
 
 /// Pools, blocks and this node's labels.
 #[derive(Debug)]
@@ -33,12 +21,14 @@ pub(super) struct View {
     pub(super) pools: BTreeMap<Arc<str>, Arc<IpPool>>,
     pub(super) blocks: BTreeMap<IpNet, SeenBlock>,
     /// The uids of blocks that we deleted, until the watch says so, too: events from before come late.
-    deleted: BTreeMap<Arc<str>, String>,
+    deleted: BTreeMap<Arc<str>, Box<str>>,
     /// Blocks that are being given back, as they were when that began. Whether our write is done is not known before the
     /// store shows a later state, so nothing is given from them until then.
-    leaving: BTreeMap<IpNet, Arc<Object>>,
+    leaving: BTreeMap<IpNet, Stamp>,
     /// Objects that could not be read, by name, with the reason: for people.
     pub(super) broken: BTreeMap<String, IpamError>,
+    /// The prefixes on link of the underlay: a pool there would cut nodes off.
+    pub(super) underlay: Vec<IpNet>,
 }
 
 /// What to write in order to get more addresses.
@@ -60,6 +50,7 @@ impl View {
             deleted: BTreeMap::new(),
             leaving: BTreeMap::new(),
             broken: BTreeMap::new(),
+            underlay: Vec::new(),
         }
     }
 
@@ -87,14 +78,14 @@ impl View {
     ///
     /// A watch may bring an old state after our own write. To believe it would be to give addresses that we have given
     /// back, so the store's count of changes decides.
-    pub(super) fn put_block(&mut self, object: &Arc<Object>) -> Option<IpNet> {
+    pub(super) fn put_block(&mut self, object: &Object) -> Option<IpNet> {
         let name = &object.key.name;
-        let uid = object.metadata.uid.as_ref();
-        if uid.is_some() && self.deleted.get(name) == uid {
+        let stamp = Stamp::of(object);
+        if stamp.uid.is_some() && self.deleted.get(name) == stamp.uid.as_ref() {
             return None;
         }
         self.deleted.remove(name);
-        let spec = match IpBlockSpec::from_object(object) {
+        let mut spec = match IpBlockSpec::from_object(object) {
             Ok(spec) => spec,
             Err(error) => {
                 self.broken.insert(format!("block {name}"), error);
@@ -103,30 +94,26 @@ impl View {
         };
         self.broken.remove(&format!("block {name}"));
         let cidr = spec.cidr;
-        let is_older = |seen: &SeenBlock| {
-            let (old, new) = (&seen.object.metadata, &object.metadata);
-            old.uid == new.uid && new.generation < old.generation
-        };
-        if self.blocks.get(&cidr).is_some_and(is_older) {
+        if self.blocks.get(&cidr).is_some_and(|seen| seen.stamp.is_after(&stamp)) {
             return None;
         }
-        let is_later = |began: &Arc<Object>| {
-            let (old, new) = (&began.metadata, &object.metadata);
-            old.uid != new.uid || new.generation > old.generation
-        };
-        if self.leaving.get(&cidr).is_some_and(is_later) {
+        if self.leaving.get(&cidr).is_some_and(|began| !stamp.is_at_most(began)) {
             self.leaving.remove(&cidr);
         }
-        self.blocks.insert(cidr, SeenBlock { spec, object: object.clone() });
+        // One name for the thousands of blocks of a pool.
+        if let Some((pool, _)) = self.pools.get_key_value(&spec.pool) {
+            spec.pool = pool.clone();
+        }
+        self.blocks.insert(cidr, SeenBlock::new(spec, object));
         Some(cidr)
     }
 
     /// Takes that a block is gone.
-    pub(super) fn delete_block(&mut self, name: &str) -> Option<IpNet> {
-        self.broken.remove(&format!("block {name}"));
-        self.deleted.remove(name);
-        let cidr = self.blocks.values().find(|block| &*block.object.key.name == name)?.spec.cidr;
-        self.blocks.remove(&cidr);
+    pub(super) fn delete_block(&mut self, key: &ObjectKey) -> Option<IpNet> {
+        self.broken.remove(&format!("block {}", key.name));
+        self.deleted.remove(&key.name);
+        let cidr = block_of(key)?;
+        self.blocks.remove(&cidr)?;
         self.leaving.remove(&cidr);
         Some(cidr)
     }
@@ -135,14 +122,14 @@ impl View {
     pub(super) fn deleted_block(&mut self, seen: &SeenBlock) {
         self.blocks.remove(&seen.spec.cidr);
         self.leaving.remove(&seen.spec.cidr);
-        if let Some(uid) = &seen.object.metadata.uid {
-            self.deleted.insert(seen.object.key.name.clone(), uid.clone());
+        if let Some(uid) = &seen.stamp.uid {
+            self.deleted.insert(seen.key().name, uid.clone());
         }
     }
 
     /// Gives nothing from a block any more, until the store shows a later state of it.
     pub(super) fn leave(&mut self, seen: &SeenBlock) {
-        self.leaving.insert(seen.spec.cidr, seen.object.clone());
+        self.leaving.insert(seen.spec.cidr, seen.stamp.clone());
     }
 
     /// Whether nothing is given from a block.
@@ -155,10 +142,11 @@ impl View {
         self.leaving.remove(&cidr);
     }
 
-    /// What an older view knows of our own writes.
+    /// What an older view knows of our own writes and of the underlay.
     pub(super) fn inherit(&mut self, older: &Self) {
         self.deleted.clone_from(&older.deleted);
         self.leaving.clone_from(&older.leaving);
+        self.underlay.clone_from(&older.underlay);
     }
 
     /// The segments that our claims in a block give.
@@ -170,12 +158,12 @@ impl View {
         let pool = self.pools.get(&*block.spec.pool);
         let reserved: Arc<[AddressRange]> = pool.map_or_else(|| [].into(), |pool| pool.reservations.clone());
         // Of a pool that was deleted the leases stay, as of one that is disabled.
-        let closed = pool.is_none_or(|pool| pool.disabled);
+        let closed = pool.is_none_or(|pool| pool.disabled || self.on_underlay(pool).is_some());
         block
             .spec
             .claims_of(&self.node)
             .map(|range| SegmentSpec {
-                pool: block.spec.pool.as_str().into(),
+                pool: block.spec.pool.clone(),
                 subnet: cidr,
                 range,
                 reserved: reserved.clone(),
@@ -197,11 +185,18 @@ impl View {
         pools.into_iter().filter(|pool| self.obstacle(pool, request).is_none()).cloned().collect()
     }
 
+    /// The prefix of the underlay that a pool overlaps.
+    fn on_underlay(&self, pool: &IpPool) -> Option<IpNet> {
+        self.underlay.iter().copied().find(|segment| overlap(segment, &pool.cidr))
+    }
+
     /// Why a request may not take from a pool.
     fn obstacle(&self, pool: &IpPool, request: &AssignRequest<'_>) -> Option<String> {
         let name = &pool.name;
         if pool.disabled {
             Some(format!("{name} is disabled"))
+        } else if let Some(segment) = self.on_underlay(pool) {
+            Some(format!("{name}: spec.cidr: {} overlaps {segment} of this node's underlay", pool.cidr))
         } else if !pool.selects_node(&self.labels) {
             Some(format!("{name} does not select node {}", self.node))
         } else if !pool.selects_namespace(request.namespace_labels) {
@@ -402,13 +397,4 @@ fn nth_block(pool: &IpPool, index: u128) -> Option<IpNet> {
     let shift = u32::from(family.bits() - pool.block_size);
     let bits = to_bits(pool.cidr.network()).checked_add(index.checked_shl(shift)?)?;
     IpNet::new(from_bits(family, bits), pool.block_size).ok()
-}
-
-/// The object that a step writes: what is unknown to us in an old object stays.
-pub(super) fn object_of(spec: &IpBlockSpec, old: Option<&Object>) -> Result<Object, IpamError> {
-    let mut object = old.cloned().unwrap_or_else(|| Object::new(block_key(spec.cidr)));
-    object
-        .set("spec", spec)
-        .map_err(|error| IpamError::invalid(format!("block {}", spec.cidr), "spec", error.to_string()))?;
-    Ok(object)
 }

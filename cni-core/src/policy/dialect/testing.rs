@@ -161,7 +161,7 @@ pub(super) fn any_json(words: &'static [&'static str]) -> impl Strategy<Value = 
         let key = prop_oneof![9 => proptest::sample::select(words).prop_map(str::to_owned), 1 => ".{0,4}"];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::vec((key, inner), 0..6).prop_map(|entries| Value::from_iter(entries)),
+            proptest::collection::vec((key, inner), 0..6).prop_map(Value::from_iter),
         ]
     })
 }

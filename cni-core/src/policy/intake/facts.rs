@@ -22,7 +22,8 @@ pub(super) struct Facts {
     pub(super) host_network: bool,
 }
 
-/// Reads an object of a role that makes workloads; `None` where it makes none, with a problem unless that is as it should.
+/// Reads an object of a role that makes workloads; `None` where it makes none, with a problem unless that is as it
+/// should.
 pub(super) fn read(reader: &mut Reader<'_>, role: Role, interner: &mut Interner) -> Option<Facts> {
     let object = reader.object;
     let facts = match role {

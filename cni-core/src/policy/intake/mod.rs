@@ -10,14 +10,15 @@
 //! # Laws
 //! 1. The order of objects does not matter: the changes add up to [`World::read`] of the objects that are there.
 //! 2. The same object again changes nothing.
-//! 3. A change costs what it touches: a namespace's labels its pods, a pod's labels itself and the services that select it.
+//! 3. A change costs what it touches: a namespace's labels its pods, a pod's labels itself and the services that
+//!    select it.
 //! 4. No policy is ever in a tier that is not there.
 //!
 //! # What cannot be read
-//! A pod, namespace or node that is not what its kind wants is left out and reported, also when it was right before: what is
-//! in force follows from the objects that are there, not from what was. On the pod's own node that closes it: an engine drops
-//! what has no program. No selector finds it, so nothing is allowed because of it. Of a set of prefixes and of a pod's named
-//! ports only what cannot be read is left out.
+//! A pod, namespace or node that is not what its kind wants is left out and reported, also when it was right
+//! before: what is in force follows from the objects that are there, not from what was. On the pod's own node that
+//! closes it: an engine drops what has no program. No selector finds it, so nothing is allowed because of it. Of a
+//! set of prefixes and of a pod's named ports only what cannot be read is left out.
 
 mod facts;
 mod interner;
@@ -81,8 +82,8 @@ impl Intake {
         Self::with_reader(dialect::read)
     }
 
-    /// As [`new`](Self::new), for objects that people have not applied yet: a Deployment, Job or other owner of pods counts
-    /// as one pod of its name without an address, unless there is a pod of that name.
+    /// As [`new`](Self::new), for objects that people have not applied yet: a Deployment, Job or other owner of
+    /// pods counts as one pod of its name without an address, unless there is a pod of that name.
     #[must_use]
     pub fn with_templates() -> Self {
         Self { templates: true, ..Self::new() }
@@ -105,7 +106,8 @@ impl Intake {
         }
     }
 
-    /// The kinds that a watch must bring. Those of templates are not among them: on a cluster, pods speak for themselves.
+    /// The kinds that a watch must bring. Those of templates are not among them: on a cluster, pods speak for
+    /// themselves.
     pub fn kinds() -> impl Iterator<Item = Kind> {
         kinds::watched()
     }

@@ -1,5 +1,6 @@
-//! The addresses behind services: of the pods that a selector finds, or of endpoint slices. Never their ports: policies that
-//! speak of services mean who is behind them. Whether an endpoint is ready does not count: it can be talked to.
+//! The addresses behind services: of the pods that a selector finds, or of endpoint slices. Never their ports:
+//! policies that speak of services mean who is behind them. Whether an endpoint is ready does not count: it can be
+//! talked to.
 
 use super::interner::Interner;
 use crate::policy::model::{Effect, LabelMap, Problem, Workload};
@@ -14,6 +15,12 @@ use std::sync::Arc;
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 type Labels = BTreeMap<Arc<str>, Arc<str>>;
+/// A namespace and the name of a service in it.
+type Name = (Arc<str>, Arc<str>);
+/// A namespace and a label of pods in it.
+type Label = (Arc<str>, Arc<str>, Arc<str>);
+/// The prefixes of each slice of a service.
+type Slices = BTreeMap<ObjectKey, Vec<IpNet>>;
 
 /// Where the addresses come from.
 #[derive(Debug)]
@@ -30,11 +37,11 @@ enum Endpoints {
 pub(super) struct Services {
     services: BTreeMap<ObjectKey, Endpoints>,
     /// Services by namespace and the first label that they select: a pod finds those that may select it by its labels.
-    selecting: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
+    selecting: BTreeMap<Label, BTreeSet<ObjectKey>>,
     /// Slices by namespace and name of their service.
-    slices: BTreeMap<(Arc<str>, Arc<str>), BTreeMap<ObjectKey, Vec<IpNet>>>,
+    slices: BTreeMap<Name, Slices>,
     /// The service of each slice.
-    service_of: BTreeMap<ObjectKey, (Arc<str>, Arc<str>)>,
+    service_of: BTreeMap<ObjectKey, Name>,
 }
 
 impl Services {
@@ -146,13 +153,13 @@ impl Services {
         }
         let named = object.and_then(|object| Some((object, object.metadata.labels.get(SERVICE_NAME)?)));
         if let (Some((object, service)), Some(namespace)) = (named, &key.namespace) {
-            let name: (_, Arc<str>) = (namespace.clone(), service.as_str().into());
+            let name: Name = (namespace.clone(), service.as_str().into());
             self.slices.entry(name.clone()).or_default().insert(key.clone(), addresses(object));
             self.service_of.insert(key.clone(), name.clone());
             changed.push(name);
         }
         changed.dedup();
-        let key = |(namespace, name): (Arc<str>, Arc<str>)| ObjectKey {
+        let key = |(namespace, name): Name| ObjectKey {
             kind: crate::store::Kind::new("v1", "Service"),
             namespace: Some(namespace),
             name,
@@ -168,7 +175,7 @@ fn addresses(slice: &Object) -> Vec<IpNet> {
     listed.filter_map(|address| Some(IpNet::from(address.as_str()?.parse::<IpAddr>().ok()?))).collect()
 }
 
-fn first(key: &ObjectKey, selector: &Labels) -> Option<(Arc<str>, Arc<str>, Arc<str>)> {
+fn first(key: &ObjectKey, selector: &Labels) -> Option<Label> {
     let (label, value) = selector.first_key_value()?;
     Some((key.namespace.clone()?, label.clone(), value.clone()))
 }

@@ -1,8 +1,10 @@
 //! The line of a field in a YAML (or JSON) document. Never its value.
 
+use crate::store::files::reading;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use std::fmt;
+use std::sync::OnceLock;
 
 /// A node of the document: where it begins, and what is in it.
 struct Tree {
@@ -16,30 +18,49 @@ enum Branch {
     Leaf,
 }
 
-/// The line of a field, counted in the document from 1. Of what is not there, the line of the nearest node around it.
-pub(super) fn find(document: &str, item: Option<usize>, path: &str) -> Option<u64> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let mut tree: &Tree = &serde_saphyr::from_str_with_options(document, options).ok()?;
-    if let Some(item) = item {
-        tree = tree.child("items")?.child(&item.to_string())?;
-    }
-    // The first line of all is that of what comes first, not of `---`.
-    let mut line = if item.is_none() { first(document) } else { tree.line };
-    for part in parts(path) {
-        let Some(child) = tree.child(part) else { break };
-        tree = child;
-        line = tree.line;
-    }
-    Some(line)
+/// The lines of one document. Read when the first one is asked for, and once.
+pub(super) struct Lines {
+    document: Box<str>,
+    tree: OnceLock<Option<Tree>>,
 }
 
-/// The first line that holds something, from 1.
-pub(super) fn first(document: &str) -> u64 {
-    let is_content = |line: &str| {
-        let line = line.trim();
-        !(line.is_empty() || line.starts_with('#') || line.starts_with('%') || line == "---")
-    };
-    document.lines().position(is_content).map_or(1, |index| index as u64 + 1)
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lines of {} bytes", self.document.len())
+    }
+}
+
+impl Lines {
+    pub(super) fn new(document: &str) -> Self {
+        Self { document: document.into(), tree: OnceLock::new() }
+    }
+
+    /// The first line that holds something, from 1.
+    pub(super) fn first(&self) -> u64 {
+        let is_content = |line: &str| {
+            let line = line.trim();
+            !(line.is_empty() || line.starts_with('#') || line.starts_with('%') || line == "---")
+        };
+        self.document.lines().position(is_content).map_or(1, |index| index as u64 + 1)
+    }
+
+    /// The line of a field of the document, or of an item of the List that it is, from 1. Of what is not there,
+    /// the line of the nearest node around it.
+    pub(super) fn find(&self, item: Option<usize>, path: &str) -> Option<u64> {
+        let read = || serde_saphyr::from_str_with_options(&self.document, reading()).ok();
+        let mut tree = self.tree.get_or_init(read).as_ref()?;
+        let mut line = self.first();
+        if let Some(item) = item {
+            tree = tree.child("items")?.child(&item.to_string())?;
+            line = tree.line;
+        }
+        for part in parts(path) {
+            let Some(child) = tree.child(part) else { break };
+            tree = child;
+            line = tree.line;
+        }
+        Some(line)
+    }
 }
 
 /// `spec`, `ingress`, `0` of `spec.ingress[0]`. What stands in brackets may have dots.

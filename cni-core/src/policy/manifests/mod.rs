@@ -4,6 +4,7 @@ mod lines;
 
 use crate::store::files::{Form, Manifest, form};
 use crate::store::{self, Error, Object, Problem, Result};
+use lines::Lines;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,18 +17,18 @@ pub struct Place {
     pub file: Arc<Path>,
     /// The object's first line, from 1.
     pub line: u64,
-    document: Arc<str>,
+    document: Arc<Lines>,
     lines_before: u64,
     /// Which item of a `v1` List it is.
     item: Option<usize>,
 }
 
 impl Place {
-    /// The line of a field: `spec.ingress[0].from[1]`, `metadata.labels[app]`. Of a field that is not there, the line of the
-    /// nearest one around it. Reads the document again: for what is shown to people.
+    /// The line of a field: `spec.ingress[0].from[1]`, `metadata.labels[app]`. Of a field that is not there, the
+    /// line of the nearest one around it.
     #[must_use]
     pub fn line_of(&self, path: &str) -> u64 {
-        lines::find(&self.document, self.item, path).map_or(self.line, |line| self.lines_before + line)
+        self.document.find(self.item, path).map_or(self.line, |line| self.lines_before + line)
     }
 }
 
@@ -47,8 +48,8 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Reads files, and directories with all below them, in the order of their names. Of a directory only `.yaml`, `.yml` and
-    /// `.json` files that are not hidden; a file that is named itself may be called anything.
+    /// Reads files, and directories with all below them, in the order of their names. Of a directory only `.yaml`,
+    /// `.yml` and `.json` files that are not hidden; a file that is named itself may be called anything.
     ///
     /// # Errors
     /// [`Error::Io`]: a file or directory cannot be read.
@@ -115,13 +116,18 @@ impl Manifests {
         let file: Arc<Path> = path.into();
         for document in manifest.into_documents() {
             let lines_before = lines_in(&text.as_bytes()[..document.bytes.start]);
-            let part: Arc<str> = text[document.bytes].into();
-            let first = lines::first(&part);
+            let lines = Arc::new(Lines::new(&text[document.bytes]));
+            let first = lines.first();
             for (index, object) in document.objects.into_iter().enumerate() {
                 let item = document.list.then_some(index);
-                let line = item.and_then(|_| lines::find(&part, item, "")).unwrap_or(first);
-                let place =
-                    Place { file: file.clone(), line: lines_before + line, document: part.clone(), lines_before, item };
+                let line = item.and_then(|_| lines.find(item, "")).unwrap_or(first);
+                let place = Place {
+                    file: file.clone(),
+                    line: lines_before + line,
+                    document: lines.clone(),
+                    lines_before,
+                    item,
+                };
                 self.objects.push((object, place));
             }
         }

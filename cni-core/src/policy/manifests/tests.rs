@@ -109,3 +109,20 @@ fn a_broken_file_is_named_with_its_line_and_others_are_read() {
     }
     assert!(matches!(Manifests::read([directory.path().join("none")]), Err(Error::Io { .. })));
 }
+
+/// A policy of 10,000 rules, or a dump of a cluster, has more nodes than YAML parsers allow by default.
+#[test]
+fn a_document_of_300_000_nodes_is_read() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: [".to_owned() + &"0,".repeat(300_000) + "]\n";
+    assert!(read("long.yaml", &text).problems.is_empty());
+}
+
+#[test]
+fn aliases_do_not_make_a_small_file_large() {
+    let mut text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\na0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        let alias = format!("*a{}, ", level - 1).repeat(9);
+        text += &format!("a{level}: &a{level} [{alias}]\n");
+    }
+    assert_eq!(read("bomb.yaml", &text).problems.len(), 1);
+}

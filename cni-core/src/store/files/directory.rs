@@ -7,6 +7,7 @@ use super::names::{candidates, form};
 use super::{Problem, digest};
 use crate::store::journal::Journal;
 use crate::store::memory::{check_version, created, expected_version, updated};
+use crate::store::packed::Packed;
 use crate::store::{Error, Object, ObjectKey, Result, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,9 +24,15 @@ struct Tracked {
     /// The stamp was too young to tell later changes, so the file is read again next time.
     unsure: bool,
     /// The objects of its last good state.
-    objects: Vec<Arc<Object>>,
+    objects: Box<[Arc<Packed>]>,
     /// What is wrong with its present state.
-    flaw: Option<Flaw>,
+    flaw: Option<Box<Flaw>>,
+}
+
+impl Tracked {
+    fn holds(&self, key: &ObjectKey) -> bool {
+        self.objects.iter().any(|object| object.key() == key)
+    }
 }
 
 /// The directory and what is known of it.
@@ -33,9 +40,8 @@ struct Tracked {
 pub(super) struct Directory {
     disk: Disk,
     journal: Arc<Journal>,
-    files: BTreeMap<String, Tracked>,
-    /// Each object in force, with the file that it stands in.
-    in_force: BTreeMap<ObjectKey, (String, Arc<Object>)>,
+    /// By name. Of the objects in them those in force are in the journal.
+    files: BTreeMap<Box<str>, Tracked>,
     problems: Vec<Problem>,
     /// Files that inotify named since the last scan; read whatever their stamps say.
     touched: BTreeSet<String>,
@@ -43,8 +49,7 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn new(disk: Disk, journal: Arc<Journal>) -> Self {
-        let (files, in_force, problems) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { disk, journal, files, in_force, problems, touched: BTreeSet::new() }
+        Self { disk, journal, files: BTreeMap::new(), problems: Vec::new(), touched: BTreeSet::new() }
     }
 
     pub(super) fn problems(&self) -> &[Problem] {
@@ -72,7 +77,7 @@ impl Directory {
         let mut listing = self.disk.listing()?;
         // A file that is renamed during a listing may be missed under both names, so one that shows a removal is
         // made again until two agree.
-        while self.files.keys().any(|name| !listing.contains_key(name)) {
+        while self.files.keys().any(|name| !listing.contains_key(&**name)) {
             let again = self.disk.listing()?;
             if again.keys().eq(listing.keys()) {
                 break;
@@ -80,19 +85,21 @@ impl Directory {
             listing = again;
         }
         let mut changed = false;
-        let listed = |name: &String| listing.contains_key(name);
         self.files.retain(|name, _| {
-            changed |= !listed(name);
-            listed(name)
+            let listed = listing.contains_key(&**name);
+            changed |= !listed;
+            listed
         });
-        self.touched.retain(listed);
+        self.touched.retain(|name| listing.contains_key(name));
         for (name, stamp) in listing {
-            let known = self.files.get(&name).is_some_and(|file| file.stamp == stamp && !file.unsure);
+            let known = self.files.get(&*name).is_some_and(|file| file.stamp == stamp && !file.unsure);
             if !known || self.touched.contains(&name) {
                 changed |= self.read(name, stamp);
             }
         }
         if changed {
+            // A tree that grew in order is half empty; made anew it is full.
+            self.files = std::mem::take(&mut self.files).into_iter().collect();
             self.settle_who_is_in_force();
         }
         Ok(())
@@ -101,7 +108,7 @@ impl Directory {
     /// Reads one file. Answers whether anything came of it.
     fn read(&mut self, name: String, listed: Stamp) -> bool {
         let now = SystemTime::now();
-        let before = self.files.get(&name);
+        let before = self.files.get(&*name);
         // Whoever writes in place passes through states that nobody wants in force: empty, cut short.
         let in_place = |stamp: &Stamp| {
             let other = before.is_some_and(|file| file.stamp.is_of_the_same_file(stamp) && file.stamp != *stamp);
@@ -128,25 +135,25 @@ impl Directory {
         self.touched.remove(&name);
         let unsure = stamp.is_younger_than(SETTLE, now);
         let (objects, flaw) = match parsed {
-            Ok(manifest) => (manifest.objects().cloned().map(Arc::new).collect(), None),
+            Ok(manifest) => (manifest.objects().map(Packed::of).map(Arc::new).collect(), None),
             Err(flaw) => {
-                let kept = before.map_or_else(Vec::new, |file| file.objects.clone());
+                let kept = before.map_or_else(Box::default, |file| file.objects.clone());
                 // A new file may be half written; if it is still broken when it settled, it is reported.
-                (kept, if unsure { before.and_then(|file| file.flaw.clone()) } else { Some(flaw) })
+                (kept, if unsure { before.and_then(|file| file.flaw.clone()) } else { Some(flaw.into()) })
             }
         };
         let changed = before.is_none_or(|file| file.objects != objects || file.flaw != flaw);
-        self.files.insert(name, Tracked { stamp, unsure, objects, flaw });
+        self.files.insert(name.into(), Tracked { stamp, unsure, objects, flaw });
         changed
     }
 
     /// Of several definitions of one object the first counts, by file name, then by place in the file.
     fn settle_who_is_in_force(&mut self) {
-        let mut in_force: BTreeMap<ObjectKey, (String, Arc<Object>)> = BTreeMap::new();
+        let mut in_force: BTreeMap<&ObjectKey, (&str, &Arc<Packed>)> = BTreeMap::new();
         let mut problems = Vec::new();
         for (name, file) in &self.files {
-            let path = || self.disk.path.join(name);
-            if let Some(Flaw { line, detail }) = &file.flaw {
+            let path = || self.disk.path.join(&**name);
+            if let Some(Flaw { line, detail }) = file.flaw.as_deref() {
                 let detail = match file.objects.len() {
                     0 => detail.clone(),
                     kept => format!("{detail}; the last good state of its {kept} object(s) stays in force"),
@@ -154,44 +161,44 @@ impl Directory {
                 problems.push(Problem { path: path(), line: *line, detail });
             }
             for object in &file.objects {
-                if let Some((winner, _)) = in_force.get(&object.key) {
-                    let key = &object.key;
+                let key = object.key();
+                if let Some((winner, _)) = in_force.get(key) {
                     let detail =
                         format!("{key} stands in {winner} already, and that one counts; remove it from one of the two");
                     problems.push(Problem { path: path(), line: 1, detail });
                 } else {
-                    in_force.insert(object.key.clone(), (name.clone(), object.clone()));
+                    in_force.insert(key, (name, object));
                 }
             }
         }
         // The journal ignores what did not change.
         let told = self.journal.transact(|transaction| {
-            for key in self.in_force.keys().filter(|key| !in_force.contains_key(*key)) {
-                transaction.set(key, None);
+            for key in transaction.keys_without(|key| in_force.contains_key(key)) {
+                transaction.set(&key, None);
             }
-            for (key, (_, object)) in &in_force {
+            for (key, (_, object)) in in_force {
                 transaction.set(key, Some(object.clone()));
             }
             Ok(())
         });
         debug_assert!(told.is_ok());
-        self.in_force = in_force;
         self.problems = problems;
     }
 
-    fn present(&self, key: &ObjectKey) -> Result<&Arc<Object>> {
-        self.in_force.get(key).map(|(_, object)| object).ok_or_else(|| Error::NotFound { key: key.clone() })
+    /// The file that an object in force stands in: the first that has it.
+    fn file_of(&self, key: &ObjectKey) -> Option<&str> {
+        self.files.iter().find(|(_, file)| file.holds(key)).map(|(name, _)| &**name)
     }
 
     pub(super) fn create(&mut self, object: &Object) -> Result<Arc<Object>> {
         let new = created(object)?;
         let lock = self.disk.lock()?;
         self.scan()?;
-        if self.in_force.contains_key(&object.key) {
+        if self.journal.get(&object.key).is_ok() {
             return Err(Error::AlreadyExists { key: object.key.clone() });
         }
         for name in candidates(&object.key) {
-            match self.files.get(&name) {
+            match self.files.get(&*name) {
                 // It may hold this very object: whoever broke the file must repair it first.
                 Some(file) if self.is_broken(&name) => return Err(self.broken(&object.key, &name, file)),
                 Some(_) => {}
@@ -210,20 +217,19 @@ impl Directory {
         expected_version(object)?;
         let lock = self.disk.lock()?;
         self.scan()?;
-        let present = self.present(&object.key)?;
-        let Some(new) = updated(object, present)? else { return Ok(present.clone()) };
-        let file = self.in_force.get(&object.key).map(|(name, _)| name.clone()).unwrap_or_default();
-        self.edit(&lock, &file, &object.key, Some(&new))?;
+        let present = self.journal.get(&object.key)?;
+        let Some(new) = updated(object, &present)? else { return Ok(present) };
+        self.edit(&lock, self.file_of(&object.key).unwrap_or_default(), &object.key, Some(&new))?;
         self.written(&object.key)
     }
 
     pub(super) fn delete(&mut self, key: &ObjectKey, expected: &Version) -> Result<()> {
         let lock = self.disk.lock()?;
         self.scan()?;
-        check_version(key, expected, self.present(key)?)?;
+        check_version(key, expected, self.journal.get(key)?.metadata.resource_version.as_ref())?;
         // A second definition must not come into force by the removal of the first, so the winner goes last.
-        let holds = |file: &Tracked| file.objects.iter().any(|object| object.key == *key);
-        let files: Vec<_> = self.files.iter().filter(|(_, file)| holds(file)).map(|(name, _)| name.clone()).collect();
+        let files: Vec<_> =
+            self.files.iter().filter(|(_, file)| file.holds(key)).map(|(name, _)| name.clone()).collect();
         for name in &files {
             if let Some(file) = self.files.get(name).filter(|_| self.is_broken(name)) {
                 return Err(self.broken(key, name, file));
@@ -262,13 +268,13 @@ impl Directory {
         let manifest =
             Manifest::parse(&text, form).map_err(|flaw| broken(format!("line {}: {}", flaw.line, flaw.detail)))?;
         // Editors take no lock: what the user saved since the scan counts.
-        let known = self.files.get(name).and_then(|file| file.objects.iter().find(|object| object.key == *key));
+        let known = self.files.get(name).and_then(|file| file.objects.iter().find(|object| object.key() == key));
+        let known = known.and_then(|object| object.version());
         let found = manifest.objects().find(|object| object.key == *key);
-        if found != known.map(|known| &**known) {
-            let expected = known.and_then(|object| object.metadata.resource_version.clone());
-            let expected = expected.unwrap_or_else(|| Version::new(""));
-            let found = found.and_then(|object| object.metadata.resource_version.clone());
-            return Err(Error::Conflict { key: key.clone(), expected, found });
+        let found = found.and_then(|object| object.metadata.resource_version.as_ref());
+        if found != known {
+            let expected = known.cloned().unwrap_or_else(|| Version::new(""));
+            return Err(Error::Conflict { key: key.clone(), expected, found: found.cloned() });
         }
         match manifest.edited(&text, key, new) {
             Some(text) => self.disk.replace(lock, name, &text),
@@ -279,7 +285,7 @@ impl Directory {
     /// The object as it is in force after a write of ours.
     fn written(&mut self, key: &ObjectKey) -> Result<Arc<Object>> {
         self.scan()?;
-        let object = self.present(key)?.clone();
+        let object = self.journal.get(key)?;
         debug_assert_eq!(object.metadata.resource_version, Some(digest::version(&object)));
         Ok(object)
     }

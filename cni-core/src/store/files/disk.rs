@@ -17,13 +17,14 @@ pub(super) struct Stamp {
     /// When the inode was made, where the file system says so: numbers of inodes are used again.
     born: Option<SystemTime>,
     size_bytes: u64,
-    modified_nanos: i128,
-    changed_nanos: i128,
+    modified_nanos: i64,
+    changed_nanos: i64,
 }
 
 impl Stamp {
     fn of(metadata: &fs::Metadata) -> Self {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        // Until the year 2262; later times wrap and still differ from each other.
+        let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
         Self {
             inode: metadata.ino(),
             born: metadata.created().ok(),
@@ -41,9 +42,9 @@ impl Stamp {
     /// Whether the file changed so lately that it may be about to change again, perhaps within one tick of the
     /// file system's clock, so that its stamp would not show it. A time in the future does not count.
     pub(super) fn is_younger_than(&self, age: Duration, now: SystemTime) -> bool {
-        let now =
-            now.duration_since(UNIX_EPOCH).map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX));
-        (0..i128::try_from(age.as_nanos()).unwrap_or(i128::MAX)).contains(&(now - self.changed_nanos))
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX));
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        now.checked_sub(self.changed_nanos).is_some_and(|passed| (0..age).contains(&passed))
     }
 }
 

@@ -160,12 +160,18 @@ fn json(text: &str) -> Result<Option<Document>, Flaw> {
     Ok(Some(Document { bytes: 0..text.len(), list, objects }))
 }
 
+/// How YAML is read. A document may be as long as a file may be (a policy of 10,000 rules, a dump of a cluster); what
+/// aliases make of it stays limited.
+pub(crate) fn reading() -> serde_saphyr::Options {
+    let budget = serde_saphyr::budget! { max_nodes: 20_000_000, max_events: 50_000_000 };
+    serde_saphyr::options! { with_snippet: false, budget: budget }
+}
+
 fn yaml(text: &str) -> Result<Vec<Document>, Flaw> {
     let mut documents = Vec::new();
     for (bytes, lines_before) in split(text) {
         let part = &text[bytes.clone()];
-        let options = serde_saphyr::options! { with_snippet: false };
-        let value: Value = serde_saphyr::from_str_with_options(part, options).map_err(|error| {
+        let value: Value = serde_saphyr::from_str_with_options(part, reading()).map_err(|error| {
             let line = error.location().map_or(1, |location| location.line());
             Flaw {
                 line: lines_before + line.max(1),

@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use worker::Worker;
 
-pub(crate) use manifest::Manifest;
 #[cfg(feature = "testkit")]
 pub use manifest::fuzz_manifest;
+pub(crate) use manifest::{Manifest, reading};
 pub(crate) use names::{Form, form};
 
 /// A file, or a part of one, that is not in force.

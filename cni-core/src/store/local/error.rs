@@ -37,7 +37,7 @@ pub enum LocalDatabaseError {
         known: u64,
     },
     /// The operating system failed.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}: {source}", path.display())]
     Io {
         /// What was being done.
         operation: &'static str,
@@ -47,7 +47,7 @@ pub enum LocalDatabaseError {
         source: io::Error,
     },
     /// The database engine failed.
-    #[error("{}: the database failed", path.display())]
+    #[error("{}: the database failed: {source}", path.display())]
     Engine {
         /// The file.
         path: PathBuf,
@@ -102,6 +102,7 @@ impl Opening<'_> {
             {
                 Err(self.damaged(error))
             }
+            Ok(Err(Inside::Engine(redb::Error::Io(source)))) => Err(self.io("use")(source)),
             Ok(Err(Inside::Engine(redb::Error::UpgradeRequired(version)))) => {
                 Err(self.damaged(format!("its engine's format version {version} was never written by this program")))
             }

@@ -10,13 +10,13 @@ mod tables;
 pub use error::LocalDatabaseError;
 
 use crate::ipam::{LeaseOp, LeaseState, LeaseStore, LeaseStoreError};
-use error::Opening;
+use error::{Inside, Opening};
 use group::Group;
 use redb::{Builder, Database};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What redb may keep of the file in memory. A node's leases fit in a fraction of it.
 const CACHE_BYTES: usize = 1 << 20;
@@ -25,7 +25,8 @@ const CACHE_BYTES: usize = 1 << 20;
 /// threads, and those that wait at the same time share one `fsync`.
 pub struct LocalDatabase {
     path: PathBuf,
-    database: Database,
+    /// `None` after a failure: the engine then refuses everything until its file is opened again.
+    database: Mutex<Option<Database>>,
     group: Group,
     /// Held for as long as the database is open; the kernel drops it with the process.
     _lock: File,
@@ -51,10 +52,30 @@ impl LocalDatabase {
         }
         let database = opening.guarded(|| Ok(builder().open(path)?))?;
         opening.guarded(|| tables::check_version(&database, &opening))?;
-        let opened = Self { path: path.to_owned(), database, group: Group::default(), _lock: lock };
         // Values that do not decode must show now, not at the first ADD.
-        opening.guarded(|| tables::load(&opened.database, &opening))?;
-        Ok(opened)
+        opening.guarded(|| tables::load(&database, &opening))?;
+        Ok(Self { path: path.to_owned(), database: Mutex::new(Some(database)), group: Group::default(), _lock: lock })
+    }
+
+    /// Runs work on the database. When the work before has failed, the file is opened again first: a disk that was full
+    /// may have space again, and then nobody has to restart the agent.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Database, &Opening<'_>) -> Result<T, Inside>,
+    ) -> Result<T, LocalDatabaseError> {
+        let opening = Opening { path: &self.path };
+        let mut held = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let database = match held.take() {
+            Some(database) => database,
+            None => opening.guarded(|| Ok(builder().open(&self.path)?))?,
+        };
+        // What failed is closed under the guard, too.
+        let (answer, database) = opening.guarded(|| {
+            let answer = work(&database, &opening)?;
+            Ok((answer, database))
+        })?;
+        *held = Some(database);
+        Ok(answer)
     }
 
     /// The file.
@@ -76,10 +97,7 @@ impl std::fmt::Debug for LocalDatabase {
 
 impl LeaseStore for LocalDatabase {
     fn load(&self) -> Result<LeaseState, LeaseStoreError> {
-        let opening = Opening { path: &self.path };
-        opening
-            .guarded(|| tables::load(&self.database, &opening))
-            .map_err(|error| self.storage("read the local database", error))
+        self.with(tables::load).map_err(|error| self.storage("read the local database", error))
     }
 
     fn commit(&self, ops: &[LeaseOp]) -> Result<(), LeaseStoreError> {
@@ -87,8 +105,7 @@ impl LeaseStore for LocalDatabase {
             return Ok(());
         }
         self.group.commit(ops, |transactions| {
-            let opening = Opening { path: &self.path };
-            opening.guarded(|| tables::write(&self.database, &opening, transactions)).unwrap_or_else(|error| {
+            self.with(|database, opening| tables::write(database, opening, transactions)).unwrap_or_else(|error| {
                 let failed = self.storage("write the local database", error);
                 transactions.iter().map(|_| Err(failed.clone())).collect()
             })

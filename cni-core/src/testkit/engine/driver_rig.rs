@@ -1,6 +1,6 @@
 //! A rig for everything that is a reconciler on a driver. Never asks the reconciler what should be.
 
-use super::{Compiled, Faults, Faulty, Rig, Snapshot, Strangers, Tamper, Wanted};
+use super::{Compiled, Faults, Faulty, NODE, Rig, Snapshot, Strangers, Tamper, Wanted};
 use crate::backend::{Driver, Engine, Item, Reconciler, Result};
 use crate::model::NodeContext;
 use async_trait::async_trait;
@@ -83,7 +83,7 @@ where
         let mut objects: BTreeMap<_, Candidate<T::Driver>> = BTreeMap::new();
         let mut blocked = BTreeSet::new();
         for (key, object) in driver.base().expect("a rig's contexts are acceptable") {
-            objects.insert(key, (object, BTreeSet::new()));
+            objects.insert(key, (object, BTreeSet::from([NODE.to_owned()])));
         }
         let items: BTreeMap<I::Key, &I> = items.iter().map(|item| (item.key(), item)).collect();
         for (item, content) in items {

@@ -30,7 +30,7 @@ mod walk;
 
 pub use driver_rig::{DriverRig, Testbed};
 pub use faulty::{Faults, Faulty};
-pub use rig::{Compiled, Rig, Snapshot, Strangers, Tamper, Wanted};
+pub use rig::{Compiled, NODE, Rig, Snapshot, Strangers, Tamper, Wanted};
 pub use suite::{Conformance, Law, Outcome, Settings, Violation, conformance};
 
 #[cfg(test)]

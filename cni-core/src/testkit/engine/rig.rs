@@ -6,6 +6,9 @@ use crate::model::NodeContext;
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Who wants the node's own objects, beside items.
+pub const NODE: &str = "node";
+
 /// Kernel objects: their names as reports have them, and their contents as any text that is equal when they are.
 pub type Snapshot = BTreeMap<String, String>;
 
@@ -16,7 +19,7 @@ pub struct Wanted {
     pub content: String,
     /// Where it stands in the order of writes, where the rig knows it.
     pub rank: Option<Rank>,
-    /// The items that want it; empty for the node's own.
+    /// The items that want it; [`NODE`] is among them for the node's own.
     pub items: BTreeSet<String>,
 }
 

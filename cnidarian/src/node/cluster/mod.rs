@@ -2,7 +2,7 @@
 
 mod publish;
 
-use super::datapath::DatapathHandle;
+use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::ipam::Source;
 use super::status::Problem;
@@ -10,7 +10,7 @@ use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
-use cni_core::model::{Masquerade, NodeContext, Peer, PodRef, Underlay};
+use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, Underlay};
 use cni_core::store::Problem as FileProblem;
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// What the store says of a pod's addresses.
 #[derive(Debug, Default)]
 pub(super) struct PodWishes {
+    /// Whether the store knows the pod.
+    pub(super) known: bool,
     pub(super) hints: Hints,
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
 }
@@ -33,6 +35,8 @@ pub(super) struct Cluster {
     config: NodeConfig,
     view: Mutex<ClusterView>,
     underlay: Mutex<Underlay>,
+    /// Why there is no underlay now.
+    lost: Mutex<Option<String>>,
     ipam: Arc<Source>,
     /// What the datapath was told of this node.
     told: Mutex<Option<NodeContext>>,
@@ -47,17 +51,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Cluster {
     pub(super) fn new(store: Arc<dyn Store>, config: &NodeConfig, underlay: Underlay, ipam: Arc<Source>) -> Self {
-        let (v4, v6) = (underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
         let network = match config.ipam.mode {
             IpamMode::PodCidr => PodNetwork::PodCidrs,
             IpamMode::Pools => PodNetwork::Pools,
         };
-        let view = ClusterView::new(config.name.clone(), network, v4, v6);
+        let view = ClusterView::new(config.name.clone(), network, underlay.v4, underlay.v6);
+        ipam.set_underlay(&underlay);
         Self {
             store,
             config: config.clone(),
             view: Mutex::new(view),
             underlay: Mutex::new(underlay),
+            lost: Mutex::new(None),
             ipam,
             told: Mutex::new(None),
             files: Mutex::new(Vec::new()),
@@ -118,6 +123,11 @@ impl Cluster {
             error: problem.to_string(),
             state: "blocked".to_owned(),
         }));
+        problems.extend(lock(&self.lost).iter().map(|error| Problem {
+            object: "underlay".to_owned(),
+            error: error.clone(),
+            state: "waiting".to_owned(),
+        }));
         problems.extend(lock(&self.disturbed).iter().map(|error| Problem {
             object: "store".to_owned(),
             error: error.clone(),
@@ -149,7 +159,7 @@ impl Cluster {
         let namespace = self.store.find(&ObjectKey::cluster(Kind::NAMESPACE, &pod.namespace)).await?;
         let hints = Hints::from_annotations(&annotations(&found), &annotations(&namespace))?;
         let namespace_labels = namespace.map(|namespace| namespace.metadata.labels.clone());
-        Ok(PodWishes { hints, namespace_labels })
+        Ok(PodWishes { known: found.is_some(), hints, namespace_labels })
     }
 
     /// Begins to watch. Each stream begins with the whole state.
@@ -166,7 +176,7 @@ impl Cluster {
     pub(super) async fn first_sync(
         &self,
         following: &mut Following,
-        datapath: &DatapathHandle,
+        datapath: &EngineHandle<NetworkItem>,
     ) -> Result<(), NodeError> {
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
@@ -179,7 +189,7 @@ impl Cluster {
     }
 
     /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following, datapath: &DatapathHandle) {
+    pub(super) async fn run(&self, mut following: Following, datapath: &EngineHandle<NetworkItem>) {
         while let Some((kind, event)) = following.events.next().await {
             if let Err(error) = self.take(&kind, event, datapath).await {
                 tracing::warn!(%error, "a change of the cluster could not be passed on");
@@ -191,7 +201,7 @@ impl Cluster {
         &self,
         kind: &Kind,
         event: cni_core::store::Result<Event>,
-        datapath: &DatapathHandle,
+        datapath: &EngineHandle<NetworkItem>,
     ) -> Result<(), NodeError> {
         let event = match event {
             Ok(event) => {
@@ -235,12 +245,24 @@ impl Cluster {
     pub(super) fn set_underlay(&self, underlay: Underlay) -> Vec<NetworkChange> {
         let mut changes = {
             let mut view = lock(&self.view);
-            view.set_underlay(underlay.v4.map(|net| net.addr()), underlay.v6.map(|net| net.addr()));
+            view.set_underlay(underlay.v4, underlay.v6);
             view.changes()
         };
+        self.ipam.set_underlay(&underlay);
+        *lock(&self.lost) = None;
         *lock(&self.underlay) = underlay;
         changes.extend(self.context_change());
         changes
+    }
+
+    /// Takes in that there is no underlay any more: what was known stays in force, but the node is not ready.
+    pub(super) fn lose_underlay(&self, problem: String) {
+        *lock(&self.lost) = Some(problem);
+    }
+
+    /// Why other nodes cannot be reached.
+    pub(super) fn lost_underlay(&self) -> Option<String> {
+        lock(&self.lost).clone()
     }
 
     /// What follows from the node's own addresses in its blocks.

@@ -4,7 +4,7 @@ use super::session::{Session, difference, differing};
 use super::{Law, Outcome, Suite, Violation};
 use crate::backend::{Change, CommitReport, ErrorKind, Gate, Item};
 use crate::testkit::engine::faulty::INJECTED;
-use crate::testkit::engine::{Compiled, Faults, Snapshot, Wanted};
+use crate::testkit::engine::{Compiled, Faults, NODE, Snapshot, Wanted};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NO_FAULTS: Outcome = Outcome::Skipped { reason: "the rig cannot fail on demand" };
@@ -217,13 +217,16 @@ async fn check_reported<I: Item>(
     for failure in failures() {
         let items = compiled.objects.get(&failure.object).map(|wanted| &wanted.items);
         let told: BTreeSet<&String> = failure.items.iter().collect();
-        let right = items.is_none_or(|items| items.iter().collect::<BTreeSet<_>>() == told);
+        // What is the node's own is nobody's else, whoever needs it too.
+        let wanting = |items: &BTreeSet<String>| if items.contains(NODE) { BTreeSet::new() } else { items.clone() };
+        let right = items.is_none_or(|items| wanting(items).iter().collect::<BTreeSet<_>>() == told);
         session.check(right, || format!("{} is of {items:?}, reported was {told:?}", failure.object))?;
     }
     session.check_blocked(report)
 }
 
-/// Nothing is held back without a gate, and nothing fails but what was told to or lacks what that would have been.
+/// Nothing is held back without a gate, and nothing fails but what was told to, what lacks what that would have been, and
+/// what cannot go while what that was to take away still uses it.
 fn check_deferrals<I: Item>(
     session: &Session<'_, I>,
     objects: &Objects,
@@ -231,7 +234,11 @@ fn check_deferrals<I: Item>(
     report: &CommitReport,
 ) -> Result<(), Violation> {
     for failure in &report.failed {
-        let right = failure.error.operation == INJECTED || failure.error.kind == ErrorKind::Missing;
+        let level = |name: &str| objects.get(name).and_then(|object| object.rank).map(|rank| rank.level);
+        let in_use = failure.error.kind == ErrorKind::Busy
+            && !compiled.objects.contains_key(&failure.object)
+            && report.failed.iter().any(|user| level(&user.object) > level(&failure.object));
+        let right = failure.error.operation == INJECTED || failure.error.kind == ErrorKind::Missing || in_use;
         session.check(right, || format!("{} failed without need: {}", failure.object, failure.error))?;
     }
     let unwritten: BTreeSet<&str> =

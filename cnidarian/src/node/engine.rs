@@ -1,4 +1,4 @@
-//! The one task that holds a backend's datapath. Never decides what the network is: it stages what it is told.
+//! The one task that holds an engine: the datapath, or policy. Never decides what is to be: it stages what it is told.
 //!
 //! ```text
 //!  attach, detach --Job::Change--> +------+   stage ... stage, one commit for all that waits   +--------+
@@ -12,9 +12,8 @@
 
 use super::events::{Event, Observer};
 use cni_core::backend::{
-    Capabilities, CommitReport, Datapath, Drift, DriftWatch, Error, NetworkChange, Plan, Result as BackendResult,
+    Capabilities, Change, CommitReport, Drift, DriftWatch, Engine, Error, Item, Plan, Result as BackendResult,
 };
-use cni_core::model::NetworkKey;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -36,28 +35,30 @@ const BATCH: usize = 1024;
 
 /// What the task last saw, for status pages.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct DatapathState {
+pub(crate) struct EngineState {
     /// The last commit or repair that wrote or failed something.
     pub(crate) last_commit: CommitReport,
     /// Why the kernel could not be read by the last resync; `None` when it could.
     pub(crate) unreadable: Option<Error>,
+    /// Why the backend cannot work with the node as it is now; what it was before stays in force.
+    pub(crate) node_refused: Option<Error>,
     /// Objects that were found drifted since the start.
     pub(crate) drifted: u64,
     /// Resyncs since the start.
     pub(crate) resyncs: u64,
 }
 
-enum Job {
-    Change { changes: Vec<NetworkChange>, about: Option<NetworkKey>, done: Option<oneshot::Sender<BackendResult<()>>> },
+enum Job<I: Item> {
+    Change { changes: Vec<Change<I>>, about: Option<I::Key>, done: Option<oneshot::Sender<BackendResult<()>>> },
     Plan(oneshot::Sender<Plan>),
     Resync(Option<oneshot::Sender<BackendResult<Drift>>>),
 }
 
 /// A handle of the task. The task ends when the last handle is dropped.
 #[derive(Clone)]
-pub(crate) struct DatapathHandle {
-    jobs: mpsc::Sender<Job>,
-    state: Arc<Mutex<DatapathState>>,
+pub(crate) struct EngineHandle<I: Item> {
+    jobs: mpsc::Sender<Job<I>>,
+    state: Arc<Mutex<EngineState>>,
     capabilities: Arc<Capabilities>,
 }
 
@@ -65,23 +66,23 @@ fn gone() -> Error {
     Error::new(cni_core::backend::ErrorKind::Busy, "commit", "datapath", "the node is being closed")
 }
 
-impl DatapathHandle {
+impl<I: Item> EngineHandle<I> {
     /// Starts the task.
     pub(crate) fn start(
-        datapath: Box<dyn Datapath>,
+        engine: Box<dyn Engine<I>>,
         drift: Option<Box<dyn DriftWatch>>,
         resync_interval: Duration,
         observer: Arc<dyn Observer>,
     ) -> (Self, JoinHandle<()>) {
         let (jobs, queue) = mpsc::channel(BATCH);
-        let state = Arc::new(Mutex::new(DatapathState::default()));
-        let capabilities = Arc::new(datapath.capabilities().clone());
+        let state = Arc::new(Mutex::new(EngineState::default()));
+        let capabilities = Arc::new(engine.capabilities().clone());
         let (drifted, watched) = mpsc::channel(1);
         if let Some(watch) = drift {
             tokio::spawn(watch_drift(watch, drifted));
         }
         let (retry, rested_at) = (None, Instant::now());
-        let task = Task { datapath, state: state.clone(), observer, retry, retry_pause: RETRY_FIRST, rested_at };
+        let task = Task { engine, state: state.clone(), observer, retry, retry_pause: RETRY_FIRST, rested_at };
         let running = tokio::spawn(task.run(queue, watched, resync_interval));
         (Self { jobs, state, capabilities }, running)
     }
@@ -90,23 +91,25 @@ impl DatapathHandle {
         &self.capabilities
     }
 
-    pub(crate) fn state(&self) -> DatapathState {
+    pub(crate) fn state(&self) -> EngineState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Stages and commits; answers when the kernel holds what `about` compiled to, or with what keeps it from that.
-    pub(crate) async fn change(&self, changes: Vec<NetworkChange>, about: NetworkKey) -> BackendResult<()> {
+    pub(crate) async fn change(&self, changes: Vec<Change<I>>, about: I::Key) -> BackendResult<()> {
+        self.submit(changes, Some(about)).await?.done().await
+    }
+
+    /// As [`change`](Self::change), in two steps: whoever submits first is staged first, and waiting is for later.
+    pub(crate) async fn submit(&self, changes: Vec<Change<I>>, about: Option<I::Key>) -> BackendResult<Submitted> {
         let (done, answer) = oneshot::channel();
-        let job = Job::Change { changes, about: Some(about), done: Some(done) };
-        self.jobs.send(job).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.jobs.send(Job::Change { changes, about, done: Some(done) }).await.map_err(|_| gone())?;
+        Ok(Submitted(answer))
     }
 
     /// Stages and commits, and waits for the commit, whatever it did.
-    pub(crate) async fn change_all(&self, changes: Vec<NetworkChange>) -> BackendResult<()> {
-        let (done, answer) = oneshot::channel();
-        self.jobs.send(Job::Change { changes, about: None, done: Some(done) }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+    pub(crate) async fn change_all(&self, changes: Vec<Change<I>>) -> BackendResult<()> {
+        self.submit(changes, None).await?.done().await
     }
 
     pub(crate) async fn plan(&self) -> BackendResult<Plan> {
@@ -119,6 +122,16 @@ impl DatapathHandle {
         let (done, answer) = oneshot::channel();
         self.jobs.send(Job::Resync(Some(done))).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+}
+
+/// Changes that are staged and will be committed.
+pub(crate) struct Submitted(oneshot::Receiver<BackendResult<()>>);
+
+impl Submitted {
+    /// Waits for the commit.
+    pub(crate) async fn done(self) -> BackendResult<()> {
+        self.0.await.map_err(|_| gone())?
     }
 }
 
@@ -140,9 +153,9 @@ async fn watch_drift(mut watch: Box<dyn DriftWatch>, drifted: mpsc::Sender<()>) 
     }
 }
 
-struct Task {
-    datapath: Box<dyn Datapath>,
-    state: Arc<Mutex<DatapathState>>,
+struct Task<I: Item> {
+    engine: Box<dyn Engine<I>>,
+    state: Arc<Mutex<EngineState>>,
     observer: Arc<dyn Observer>,
     /// When to try failed writes again.
     retry: Option<Instant>,
@@ -151,10 +164,10 @@ struct Task {
     rested_at: Instant,
 }
 
-type Waiting = (Option<NetworkKey>, Option<oneshot::Sender<BackendResult<()>>>, BackendResult<()>);
+type Waiting<K> = (Option<K>, Option<oneshot::Sender<BackendResult<()>>>, BackendResult<()>);
 
-impl Task {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>, mut drifted: mpsc::Receiver<()>, interval: Duration) {
+impl<I: Item> Task<I> {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job<I>>, mut drifted: mpsc::Receiver<()>, interval: Duration) {
         let mut watching = true;
         let mut resync_at: Option<Instant> = None;
         let mut periodic = Instant::now() + interval;
@@ -188,14 +201,20 @@ impl Task {
         }
     }
 
-    async fn work(&mut self, jobs: Vec<Job>) {
-        let mut waiting: Vec<Waiting> = Vec::new();
+    async fn work(&mut self, jobs: Vec<Job<I>>) {
+        let mut waiting: Vec<Waiting<I::Key>> = Vec::new();
         for job in jobs {
             match job {
                 Job::Change { changes, about, done } => {
                     let mut staged = Ok(());
                     for change in changes {
-                        if let Err(error) = self.datapath.stage(change) {
+                        let about_node = matches!(change, Change::Node(_));
+                        let outcome = self.engine.stage(change);
+                        if about_node {
+                            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                            state.node_refused = outcome.as_ref().err().cloned();
+                        }
+                        if let Err(error) = outcome {
                             tracing::warn!(%error, "an item is not acceptable");
                             staged = Err(error);
                         }
@@ -203,7 +222,7 @@ impl Task {
                     waiting.push((about, done, staged));
                 }
                 Job::Plan(done) => {
-                    let _ = done.send(self.datapath.plan());
+                    let _ = done.send(self.engine.plan());
                 }
                 Job::Resync(done) => {
                     let drift = self.resync().await;
@@ -229,7 +248,7 @@ impl Task {
 
     async fn commit(&mut self) -> CommitReport {
         let begin = std::time::Instant::now();
-        let report = self.datapath.commit().await;
+        let report = self.engine.commit().await;
         self.observer.observe(Event::Commit { took: begin.elapsed(), report: &report });
         self.take_in(&report);
         report
@@ -237,7 +256,7 @@ impl Task {
 
     async fn resync(&mut self) -> BackendResult<Drift> {
         let begin = Instant::now();
-        let drift = self.datapath.resync().await;
+        let drift = self.engine.resync().await;
         self.rested_at = Instant::now() + (begin.elapsed() * DRIFT_SHARE).min(DRIFT_PAUSE_MAX);
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

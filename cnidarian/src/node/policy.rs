@@ -1,0 +1,271 @@
+//! Policy of a node: objects of the store in, programs for its endpoints out. Never opens what it does not know: an endpoint
+//! whose program is not in the kernel yet, or whose pod nobody has told of, is closed.
+//!
+//! ```text
+//!  store --watch--> Intake --ModelChange--> Compiler --PolicyChange--> engine task --> kernel
+//!                      ^                       ^
+//!  ADD: the pod's object as it is now          ADD, DEL: endpoints
+//! ```
+//!
+//! Nothing is handed to the engine before the whole first state of the store is there, so that a restart finds in the kernel
+//! what it compiles itself, and neither opens nor cuts anything.
+
+use super::engine::EngineHandle;
+use super::error::NodeError;
+use super::record::Record;
+use super::status::Problem;
+use cni_core::backend::{Change, CommitReport};
+use cni_core::model::{EndpointId, NodeName, PodRef};
+use cni_core::policy::Intake;
+use cni_core::policy::compile::{Compiler, LocalEndpoint};
+use cni_core::policy::model::Effect;
+use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
+use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, SelectAll, select_all};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// What is known, and what was compiled of it.
+struct Front {
+    intake: Intake,
+    compiler: Compiler,
+    /// Objects of each kind that the store has.
+    known: BTreeMap<Kind, BTreeSet<ObjectKey>>,
+    /// Local endpoints of pods: while one lives its pod's labels count, whatever the store says.
+    attached: BTreeMap<EndpointId, ObjectKey>,
+}
+
+/// Policy of this node.
+pub(super) struct Policy {
+    node: NodeName,
+    store: Arc<dyn Store>,
+    front: Mutex<Front>,
+    engine: EngineHandle<PolicyItem>,
+}
+
+type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
+
+/// Watches of all kinds that say something of policy.
+pub(super) struct Following {
+    waiting: usize,
+    events: Events,
+}
+
+fn pod_key(pod: &PodRef) -> ObjectKey {
+    ObjectKey::namespaced(Kind::POD, &pod.namespace, &pod.name)
+}
+
+impl Front {
+    fn put(&mut self, object: &Object) {
+        self.known.entry(object.key.kind.clone()).or_default().insert(object.key.clone());
+        for change in self.intake.put(object) {
+            self.compiler.apply(change);
+        }
+    }
+
+    /// The store does not have it any more. A pod that is attached here keeps its labels until it is detached.
+    fn forget(&mut self, key: &ObjectKey) {
+        if let Some(keys) = self.known.get_mut(&key.kind) {
+            keys.remove(key);
+        }
+        if !self.attached.values().any(|attached| attached == key) {
+            for change in self.intake.remove(key) {
+                self.compiler.apply(change);
+            }
+        }
+    }
+
+    fn is_known(&self, pod: &ObjectKey) -> bool {
+        self.known.get(&Kind::POD).is_some_and(|known| known.contains(pod))
+    }
+
+    fn take(&mut self, kind: &Kind, event: &Event) {
+        match event {
+            Event::Put(object) => self.put(object),
+            Event::Delete(key) => self.forget(key),
+            Event::Resynced(list) => {
+                let before = self.known.remove(kind).unwrap_or_default();
+                list.objects.iter().for_each(|object| self.put(object));
+                let now = self.known.get(kind);
+                let gone: Vec<&ObjectKey> =
+                    before.iter().filter(|key| !now.is_some_and(|now| now.contains(*key))).collect();
+                gone.into_iter().for_each(|key| self.forget(key));
+            }
+        }
+    }
+
+    fn attach(&mut self, record: &Record, object: Option<&Object>, node: &NodeName) {
+        if let Some(pod) = &record.endpoint.pod {
+            let key = pod_key(pod);
+            match object {
+                Some(object) => self.put(object),
+                // A pod that no store tells of has no labels. One that a store told of once is closed until it does again.
+                None if !self.is_known(&key) && !record.pod_known => {
+                    let stranger = stranger(pod, &record.endpoint.addresses, node);
+                    for change in self.intake.put(&stranger) {
+                        self.compiler.apply(change);
+                    }
+                }
+                None => {}
+            }
+            self.attached.insert(record.endpoint.id.clone(), key);
+        }
+        self.compiler.put_endpoint(LocalEndpoint::from(&record.endpoint));
+    }
+
+    fn detach(&mut self, id: &EndpointId) {
+        self.compiler.remove_endpoint(id);
+        if let Some(pod) = self.attached.remove(id)
+            && !self.is_known(&pod)
+        {
+            self.forget(&pod);
+        }
+    }
+}
+
+/// The object of a pod that nobody wrote one for.
+fn stranger(pod: &PodRef, addresses: &[IpAddr], node: &NodeName) -> Object {
+    let mut object = Object::new(pod_key(pod));
+    let addresses: Vec<_> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
+    object.fields.insert("spec".to_owned(), json!({"nodeName": node.as_str()}));
+    object.fields.insert("status".to_owned(), json!({"podIPs": addresses}));
+    object
+}
+
+impl Policy {
+    pub(super) fn new(node: NodeName, store: Arc<dyn Store>, engine: EngineHandle<PolicyItem>) -> Self {
+        let compiler = Compiler::new(node.as_str());
+        let front = Front { intake: Intake::new(), compiler, known: BTreeMap::new(), attached: BTreeMap::new() };
+        Self { node, store, front: Mutex::new(front), engine }
+    }
+
+    pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
+        &self.engine
+    }
+
+    /// Begins to watch. Each stream begins with the whole state.
+    pub(super) async fn follow(&self) -> Result<Following, NodeError> {
+        let mut streams = Vec::new();
+        for kind in Intake::kinds() {
+            let watch = self.store.follow(&Query::kind(kind.clone())).await?;
+            streams.push(watch.map(move |event| (kind.clone(), event)).boxed());
+        }
+        Ok(Following { waiting: streams.len(), events: select_all(streams) })
+    }
+
+    /// Takes the whole first state in, with what a predecessor attached, and hands it to the engine as one.
+    pub(super) async fn first_sync(&self, following: &mut Following, records: &[Arc<Record>]) -> Result<(), NodeError> {
+        let mut front = self.front.lock().await;
+        while following.waiting > 0 {
+            let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(%error, %kind, "the store is disturbed; waiting for its policies");
+                    continue;
+                }
+            };
+            if matches!(event, Event::Resynced(_)) {
+                following.waiting -= 1;
+            }
+            front.take(&kind, &event);
+        }
+        for record in records {
+            front.attach(record, None, &self.node);
+        }
+        let mut changes = front.compiler.drain();
+        changes.push(Change::InSync);
+        let submitted = self.engine.submit(changes, None).await?;
+        drop(front);
+        Ok(submitted.done().await?)
+    }
+
+    /// Passes changes on for as long as the store lives.
+    pub(super) async fn run(&self, mut following: Following) {
+        while let Some((kind, event)) = following.events.next().await {
+            match event {
+                Ok(event) => {
+                    if let Err(error) = self.take(&kind, &event).await {
+                        tracing::warn!(%error, "a change of policy could not be passed on");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
+                }
+            }
+        }
+    }
+
+    async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
+        let mut front = self.front.lock().await;
+        front.take(kind, event);
+        let changes = front.compiler.drain();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.engine.submit(changes, None).await?;
+        drop(front);
+        Ok(submitted.done().await?)
+    }
+
+    /// Reads the store whole, so that what was written to it before this call is in force after it.
+    pub(super) async fn refresh(&self) -> Result<(), NodeError> {
+        for kind in Intake::kinds() {
+            let list = self.store.list(&Query::kind(kind.clone())).await?;
+            self.take(&kind, &Event::Resynced(list)).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the program of an endpoint in force. Its interface may be there already or not yet: it is closed until then.
+    pub(super) async fn attach(&self, record: &Record) -> Result<(), NodeError> {
+        // The watch may not have told of the pod yet.
+        let object = match &record.endpoint.pod {
+            Some(pod) => self.store.find(&pod_key(pod)).await?,
+            None => None,
+        };
+        let mut front = self.front.lock().await;
+        front.attach(record, object.as_deref(), &self.node);
+        let changes = front.compiler.drain();
+        let submitted = self.engine.submit(changes, Some(PolicyKey::Endpoint(record.endpoint.id.clone()))).await?;
+        drop(front);
+        Ok(submitted.done().await?)
+    }
+
+    /// Takes the program of an endpoint back: its interface is closed from then on.
+    pub(super) async fn detach(&self, id: &EndpointId) -> Result<(), NodeError> {
+        let mut front = self.front.lock().await;
+        front.detach(id);
+        let changes: Vec<PolicyChange> = front.compiler.drain();
+        let submitted = self.engine.submit(changes, Some(PolicyKey::Endpoint(id.clone()))).await?;
+        drop(front);
+        Ok(submitted.done().await?)
+    }
+
+    /// What is wrong with policies and with what they became in the kernel.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let report: CommitReport = self.engine.state().last_commit;
+        let mut problems = Problem::of_commit(&report);
+        // A status page does not wait for a change that is being taken in; the next one has it.
+        let Ok(front) = self.front.try_lock() else { return problems };
+        let compiled = front.compiler.problems();
+        let told = front.intake.problems().chain(&compiled).filter(|problem| problem.effect != Effect::Warning);
+        problems.extend(told.map(|problem| {
+            Problem {
+                object: problem.object.to_string(),
+                error: format!("{}: {}", problem.path, problem.detail),
+                state: match problem.effect {
+                    Effect::SubjectClosed => "closed",
+                    Effect::RuleClosed => "rule closed",
+                    Effect::LeftOut | Effect::Warning => "left out",
+                }
+                .to_owned(),
+            }
+        }));
+        problems
+    }
+}

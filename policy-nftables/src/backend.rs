@@ -1,0 +1,33 @@
+//! The engine in a registry. Never more than the way in.
+
+use crate::config::Config;
+use async_trait::async_trait;
+use cni_core::backend::{PolicyBackend, PolicyParts, Result};
+use serde_json::Value;
+
+/// Policy on nftables, for [`cni_core::backend::Registry::with_policy`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nftables;
+
+#[async_trait]
+impl PolicyBackend for Nftables {
+    fn name(&self) -> &str {
+        "nftables"
+    }
+
+    fn check(&self, config: &Value) -> Result<()> {
+        section(config).map(drop)
+    }
+
+    async fn open(&self, config: &Value) -> Result<PolicyParts> {
+        Ok(PolicyParts::new(crate::open(&section(config)?)?))
+    }
+
+    fn clear(&self) -> Result<()> {
+        crate::clear()
+    }
+}
+
+fn section(config: &Value) -> Result<Config> {
+    if config.is_null() { Ok(Config::default()) } else { Config::from_json(config) }
+}

@@ -1,0 +1,147 @@
+//! Items to kernel objects, pure. Never touches the kernel and never remembers an item.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `base` | what exists whatever the items are: base chains, dispatch maps |
+//! | `clause` | conditions to expressions |
+//! | `rules` | a policy's rules, for the walk that decides and for the dry run |
+//! | `endpoint` | an endpoint's chains and elements |
+
+mod base;
+mod clause;
+mod endpoint;
+mod rules;
+
+use crate::config::{Config, LogWhat};
+use crate::names::{self, Walk};
+use crate::object::{Key, Object, RuleObject};
+use cni_core::backend::{Error, Result};
+use cni_core::policy::model::{Action, Direction, Family};
+use cni_core::policy::program::{Member, PolicyItem, Set, SetKind};
+use ipnet::IpNet;
+use net_linux::marks;
+use net_linux::nft::{self, Log, LogTarget, Name, Program, Verdict, address_bytes};
+use std::net::IpAddr;
+
+/// Bytes of a logged packet that readers get: both headers, with IPv6 extension headers.
+const LOG_BYTES: u32 = 128;
+
+/// Objects with their keys.
+pub type Objects = Vec<(Key, Object)>;
+
+/// The translation, with what the configuration says of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Compiler {
+    config: Config,
+}
+
+impl Compiler {
+    /// A translation.
+    #[must_use]
+    pub const fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// The node's own objects.
+    #[must_use]
+    pub fn base(&self) -> Objects {
+        base::objects(self)
+    }
+
+    /// The objects of one item.
+    ///
+    /// # Errors
+    /// The item is not acceptable; names object and field.
+    pub fn compile(&self, item: &PolicyItem) -> Result<Objects> {
+        match item {
+            PolicyItem::Set(set) => Ok(vec![(Key::Set(set_name(set)?), Object::Set { intact: true })]),
+            PolicyItem::Member(set, member) => {
+                Ok(vec![(Key::Element(set_name(set)?, element(set, member)?), Object::Element(None))])
+            }
+            PolicyItem::Chain(chain) => rules::objects(self, chain),
+            PolicyItem::Endpoint(program) => endpoint::objects(self, program),
+        }
+    }
+
+    /// What the end of a tier looks at, for probing.
+    pub(crate) fn end_of_a_tier() -> Program {
+        clause::own_node(Program::new().mark(0, marks::POLICY_PASSED), Direction::Egress, false)
+            .set_mark(0, marks::POLICY_PASSED)
+    }
+
+    /// Counts, logs where the configuration says so, and decides.
+    fn decide(&self, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
+        let logged = match action {
+            Action::Deny => self.config.log.what != LogWhat::None,
+            Action::Allow => self.config.log.what == LogWhat::All,
+            Action::Pass => false,
+            Action::Log => true,
+        };
+        let mut program = program.counter();
+        if logged {
+            let word = match (action, walk) {
+                (Action::Log, _) => "log",
+                (Action::Deny, Walk::Enforced) => "deny",
+                (Action::Deny, Walk::Shadow) => "would-deny",
+                (_, Walk::Enforced) => "allow",
+                (_, Walk::Shadow) => "would-allow",
+            };
+            let target = LogTarget::Group { group: self.config.log.group, snap_bytes: LOG_BYTES, queue_threshold: 0 };
+            program = program.log(Log { prefix: Some(format!("{word} {tag}")), target });
+        }
+        match (action, walk) {
+            (Action::Allow, Walk::Enforced) => program.verdict(Verdict::Accept),
+            (Action::Deny, Walk::Enforced) => program.verdict(Verdict::Drop),
+            (Action::Allow | Action::Deny, Walk::Shadow) => {
+                program.set_mark(marks::POLICY_DECIDED, marks::POLICY_DECIDED).verdict(Verdict::Return)
+            }
+            (Action::Pass, _) => program.set_mark(marks::POLICY_PASSED, marks::POLICY_PASSED).verdict(Verdict::Return),
+            (Action::Log, _) => program,
+        }
+    }
+}
+
+/// A rule with a comment.
+fn rule(program: Program, comment: &str) -> RuleObject {
+    RuleObject { exprs: program.into(), comment: Some(names::comment(comment)) }
+}
+
+fn set_name(set: &Set) -> Result<Name> {
+    names::set(set).ok_or_else(|| {
+        Error::invalid(format_args!("set {}", set.id), "id", "is not made of 1 to 64 letters and digits")
+    })
+}
+
+/// The family that a set's addresses are of.
+fn family_of(kind: SetKind) -> Family {
+    let (SetKind::Addresses(family) | SetKind::Networks(family) | SetKind::AddressPorts(family)) = kind;
+    family
+}
+
+fn element(set: &Set, member: &Member) -> Result<nft::Key> {
+    let address = match member {
+        Member::Address(address) | Member::AddressPort(address, ..) => *address,
+        Member::Network(network) => network.network(),
+    };
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let key = match (set.kind, member) {
+        (SetKind::Addresses(_), Member::Address(address)) => nft::Key::address(*address),
+        (SetKind::Networks(_), Member::Network(network)) => nft::Key::prefix(*network),
+        (SetKind::Networks(_), Member::Address(address)) => nft::Key::prefix(IpNet::from(*address)),
+        (SetKind::AddressPorts(_), Member::AddressPort(address, protocol, port)) => {
+            nft::Key::concat(&[&address_bytes(*address), &[protocol.0], &port.to_be_bytes()])
+        }
+        _ => return Err(wrong_member(set, member)),
+    };
+    if family == family_of(set.kind) { Ok(key) } else { Err(wrong_member(set, member)) }
+}
+
+fn wrong_member(set: &Set, member: &Member) -> Error {
+    let detail = format!("{member} does not fit a set of {:?}", set.kind);
+    Error::invalid(format_args!("set {}", set.id), "member", detail)
+}
+
+/// The family of an address.
+fn family(address: IpAddr) -> Family {
+    if address.is_ipv4() { Family::V4 } else { Family::V6 }
+}

@@ -1,0 +1,104 @@
+//! What exists whatever the items are: base chains, dispatch maps, and who may send from which address. Never a policy.
+//!
+//! ```text
+//! forward -2  pol-egress    from a pod?  own address?  established?  pol-from: interface -> its chain   else dropped
+//! forward -1  pol-ingress   to a pod?                  established?  pol-to:   interface -> its chain   else dropped
+//! input   -2  pol-input     as pol-egress, and neighbour discovery always passes
+//! ```
+//!
+//! Two chains at one hook, because what the first accepts must still be seen by the second.
+
+use super::{Compiler, Objects, rule};
+use crate::names::{self, Walk, name};
+use crate::object::{Key, Object, RuleObject};
+use cni_core::policy::model::{Action, Family, Protocol};
+use net_linux::marks;
+use net_linux::nft::{
+    self, BaseChain, ChainType, Cmp, CtState, Expr, Hook, MetaKey, Payload, Policy, Program, Reg, SetUse, Verdict,
+    interface_bytes, priority,
+};
+
+/// ICMPv6 types of neighbour discovery that a host sends to its router: solicitation of routers and neighbours, and
+/// neighbour advertisement. RFC 4861, section 4.
+const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
+const PORTED: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::UDP_LITE];
+const ICMP: [Protocol; 2] = [Protocol::ICMP, Protocol::ICMPV6];
+
+pub(super) fn objects(compiler: &Compiler) -> Objects {
+    let mut objects = vec![(Key::Table, Object::Table { dormant: false })];
+    for set in [names::FROM, names::TO, names::own(Family::V4), names::own(Family::V6), names::PORTED, names::ICMP] {
+        objects.push((Key::Set(name(set)), Object::Set { intact: true }));
+    }
+    for (set, protocols) in [(names::PORTED, &PORTED[..]), (names::ICMP, &ICMP[..])] {
+        let elements = protocols.iter().map(|protocol| nft::Key::One(vec![protocol.0]));
+        objects.extend(elements.map(|key| (Key::Element(name(set), key), Object::Element(None))));
+    }
+    let (from, to) = (MetaKey::IifName, MetaKey::OifName);
+    let mut egress = others(from, MetaKey::IifKind).to_vec();
+    egress.extend(spoofed(compiler));
+    egress.extend(dispatch(compiler, from, names::FROM));
+    let mut ingress = others(to, MetaKey::OifKind).to_vec();
+    ingress.extend(dispatch(compiler, to, names::TO));
+    let mut input = others(from, MetaKey::IifKind).to_vec();
+    input.extend(NEIGHBOUR_DISCOVERY.map(|kind| {
+        let discovery = Program::new().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
+        rule(discovery.verdict(Verdict::Accept), "neighbour discovery")
+    }));
+    input.extend(spoofed(compiler));
+    input.extend(dispatch(compiler, from, names::FROM));
+    for (chain, hook, before_filters, rules) in [
+        (names::EGRESS, Hook::Forward, 2, egress),
+        (names::INGRESS, Hook::Forward, 1, ingress),
+        (names::INPUT, Hook::Input, 2, input),
+    ] {
+        let base = BaseChain {
+            kind: ChainType::Filter,
+            hook,
+            priority: priority::FILTER - before_filters,
+            policy: Policy::Accept,
+        };
+        objects.push((Key::Chain(name(chain)), Object::Chain { base: Some(base), rules }));
+    }
+    objects
+}
+
+/// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.
+fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
+    let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
+    let no_veth = Program::new().meta(kind, Cmp::Ne, interface_bytes("veth"));
+    [
+        rule(Program::new().interface(name, Cmp::Ne, &pods).verdict(Verdict::Accept), "no pod's"),
+        rule(no_veth.verdict(Verdict::Accept), "no pod's"),
+    ]
+}
+
+/// Before anything else, also before established connections: else a pod could write into those of others.
+fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
+    [Family::V4, Family::V6].map(|family| {
+        let (program, source) = match family {
+            Family::V4 => (Program::new().ipv4(), Payload::IP_SADDR),
+            Family::V6 => (Program::new().ipv6(), Payload::IP6_SADDR),
+        };
+        let program = program
+            .then(Expr::Meta { key: MetaKey::IifName, dreg: Reg::A })
+            .then(Expr::Payload { field: source, dreg: Reg::B })
+            .then(Expr::Lookup { set: SetUse::Named(name(names::own(family))), sreg: Reg::A, inverted: true });
+        rule(compiler.decide(program, Action::Deny, Walk::Enforced, "spoofed source"), "spoofed source")
+    })
+}
+
+fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 4] {
+    let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
+    let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
+    // An interface without a program is a pod that is not ready, or no longer there.
+    let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
+    [
+        rule(cut, "denied since it was opened"),
+        rule(
+            Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED)).verdict(Verdict::Accept),
+            "established or related",
+        ),
+        rule(Program::new().meta_vmap(interface, name(map)), "endpoints"),
+        rule(unknown, "unknown interface"),
+    ]
+}

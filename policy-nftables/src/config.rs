@@ -1,0 +1,77 @@
+//! The engine's section of the configuration: as written, and checked. Never looks at the node.
+
+use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::strict::from_value;
+use net_linux::marks;
+use serde::Deserialize;
+
+/// The name of the section.
+pub const SECTION: &str = "policy";
+
+/// Which verdicts are logged to NFLOG. [`cni_core::policy::model::Action::Log`] always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogWhat {
+    /// Only rules that say so.
+    None,
+    /// What is denied, or would be by staged policies.
+    #[default]
+    Denied,
+    /// Every decision.
+    All,
+}
+
+/// How verdicts are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// The NFLOG group, 0 to 65535.
+    pub group: u16,
+    /// Which verdicts.
+    pub what: LogWhat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { group: marks::POLICY_LOG_GROUP, what: LogWhat::default() }
+    }
+}
+
+/// The configuration: `{"log": {"group": 203, "what": "denied"}}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Logging.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// Reads the section.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with the path of the key at fault.
+    pub fn from_json(section: &serde_json::Value) -> Result<Self> {
+        from_value(section.clone(), SECTION).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "check", "configuration of policy on nftables", &error).because(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_written_is_read_and_unknown_keys_are_refused() {
+        assert_eq!(Config::from_json(&json!({})).unwrap(), Config::default());
+        let read = Config::from_json(&json!({ "log": { "group": 7, "what": "all" } })).unwrap();
+        assert_eq!(read.log, LogConfig { group: 7, what: LogWhat::All });
+        for wrong in
+            [json!({ "logs": {} }), json!({ "log": { "group": 70_000 } }), json!({ "log": { "what": "some" } })]
+        {
+            let error = Config::from_json(&wrong).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! How our chains, sets and rules are named. Never what they hold.
+//!
+//! | name | what |
+//! |---|---|
+//! | `pol-egress`, `pol-ingress`, `pol-input` | base chains |
+//! | `pol-from`, `pol-to` | interface to the endpoint's chain |
+//! | `pol-own4`, `pol-own6` | which interface may send from which address |
+//! | `pol-ported`, `pol-icmp` | protocols that have ports, and both ICMPs |
+//! | `pol-set-a4-ID` ... | a set of the program: `a` addresses, `n` networks, `p` addresses with ports |
+//! | `pol-ports-HASH` | several port ranges of one rule |
+//! | `pol-p-in-NAMESPACE/NAME-HASH` | a policy's rules; `pol-q-...`: the same for a dry run |
+//! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
+//! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
+
+use cni_core::policy::model::{Direction, Family};
+use cni_core::policy::program::{ChainId, Set, SetKind};
+use net_linux::marks;
+use net_linux::nft::{self, Comment, Field, Name, TableId};
+use std::fmt::Write as _;
+
+/// What the name of every chain and set of ours begins with; the table is shared with others of us.
+pub const PREFIX: &str = "pol-";
+/// Longest part of a name that users chose.
+const MOST_NAME_BYTES: usize = 160;
+/// Longest tag of a rule: with a word before it, it fits into an NFLOG prefix (127 bytes) and a comment (128).
+const MOST_TAG_BYTES: usize = 112;
+
+/// The table.
+#[must_use]
+pub fn table() -> TableId {
+    TableId::new(nft::Family::Inet, name(marks::NFT_TABLE))
+}
+
+/// A name that is made here.
+pub(crate) fn name(text: &str) -> Name {
+    Name::new(text).expect("names made here have 1 to 255 bytes without NUL")
+}
+
+/// A comment that is made here.
+pub(crate) fn comment(text: &str) -> Comment {
+    let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    Comment::new(&shortened(&text, Comment::MAX_BYTES)).expect("it was cut to the limit and has no NUL")
+}
+
+/// Base chain: from pods, through the node.
+pub(crate) const EGRESS: &str = "pol-egress";
+/// Base chain: to pods, through the node.
+pub(crate) const INGRESS: &str = "pol-ingress";
+/// Base chain: from pods, to the node.
+pub(crate) const INPUT: &str = "pol-input";
+/// Map: interface that a packet came from to the endpoint's egress chain.
+pub(crate) const FROM: &str = "pol-from";
+/// Map: interface that a packet goes to to the endpoint's ingress chain.
+pub(crate) const TO: &str = "pol-to";
+/// Set: protocols that have ports.
+pub(crate) const PORTED: &str = "pol-ported";
+/// Set: both ICMPs.
+pub(crate) const ICMP: &str = "pol-icmp";
+
+/// Set: interface and address of a family.
+pub(crate) const fn own(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pol-own4",
+        Family::V6 => "pol-own6",
+    }
+}
+
+/// Which walk a chain is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// It decides.
+    Enforced,
+    /// It counts.
+    Shadow,
+}
+
+const fn short(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "in",
+        Direction::Egress => "out",
+    }
+}
+
+/// The chain of a policy.
+pub(crate) fn policy_chain(id: &ChainId, walk: Walk) -> Name {
+    let object = &id.policy.object;
+    let mut shown = String::new();
+    if let Some(namespace) = &object.namespace {
+        let _ = write!(shown, "{}/", plain(namespace));
+    }
+    shown.push_str(&plain(&object.name));
+    shown.truncate(MOST_NAME_BYTES);
+    let exact = format!(
+        "{} {} {:?} {} {}",
+        object.kind.api_version(),
+        object.kind,
+        object.namespace,
+        object.name,
+        id.policy.part
+    );
+    let letter = if walk == Walk::Shadow { 'q' } else { 'p' };
+    name(&format!("{PREFIX}{letter}-{}-{shown}-{:08x}", short(id.direction), hash(exact.as_bytes()) >> 32))
+}
+
+/// The chain of a tier with this content.
+pub(crate) fn tier_chain(tier: &str, direction: Direction, chains: &[Name]) -> Name {
+    let mut exact = Vec::new();
+    for chain in chains {
+        exact.extend_from_slice(chain.as_str().as_bytes());
+        exact.push(0);
+    }
+    let mut shown = plain(tier);
+    shown.truncate(MOST_NAME_BYTES);
+    // Two halves from two beginnings: a tier that meets another's name would get its policies.
+    let (one, two) = (hash(&exact), hash_from(!FNV_BASIS, &exact));
+    name(&format!("{PREFIX}tier-{}-{shown}-{one:016x}{two:016x}", short(direction)))
+}
+
+/// The chain of an endpoint.
+pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) -> Name {
+    let word = if walk == Walk::Shadow { "sh" } else { "ep" };
+    name(&format!("{PREFIX}{word}-{}-{interface}", short(direction)))
+}
+
+/// A set of the program; `None` when its id is none.
+pub(crate) fn set(set: &Set) -> Option<Name> {
+    let (letter, family) = match set.kind {
+        SetKind::Addresses(family) => ('a', family),
+        SetKind::Networks(family) => ('n', family),
+        SetKind::AddressPorts(family) => ('p', family),
+    };
+    let id = &*set.id.0;
+    let good = (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let digit = if family == Family::V4 { '4' } else { '6' };
+    good.then(|| name(&format!("{PREFIX}set-{letter}{digit}-{id}")))
+}
+
+/// A set of port ranges with this content.
+pub(crate) fn ports(exact: &[u8]) -> Name {
+    let (one, two) = (hash(exact), hash_from(!FNV_BASIS, exact));
+    name(&format!("{PREFIX}ports-{one:016x}{two:016x}"))
+}
+
+/// The set or map that goes by this name, as we make it; `None` for a name that we do not use.
+pub(crate) fn set_of(id: &Name) -> Option<nft::Set> {
+    let text = id.as_str();
+    let set = |key: &[Field]| nft::Set::new(table().set(id.clone()), key);
+    let address = |digit: u8| if digit == b'4' { Field::Ipv4Addr } else { Field::Ipv6Addr };
+    Some(match text {
+        FROM | TO => set(&[Field::IfName]).verdict_map(),
+        "pol-own4" => set(&[Field::IfName, Field::Ipv4Addr]),
+        "pol-own6" => set(&[Field::IfName, Field::Ipv6Addr]),
+        PORTED | ICMP => set(&[Field::InetProto]),
+        _ if text.starts_with("pol-ports-") => set(&[Field::InetService]).interval(),
+        _ => match text.strip_prefix("pol-set-")?.as_bytes() {
+            [b'a', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit)]),
+            [b'n', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit)]).interval(),
+            [b'p', digit @ (b'4' | b'6'), b'-', ..] => set(&[address(*digit), Field::InetProto, Field::InetService]),
+            _ => return None,
+        },
+    })
+}
+
+/// The name of a rule in counters, comments and logs: the policy, the direction, and where the rule stands in it.
+#[must_use]
+pub fn tag(id: &ChainId, path: &str) -> String {
+    shortened(&format!("{id} {path}"), MOST_TAG_BYTES)
+}
+
+/// The name of a tier's end at an endpoint.
+#[must_use]
+pub fn end_tag(tier: &str, direction: Direction, interface: &str) -> String {
+    shortened(&format!("end of tier {tier} {direction} {interface}"), MOST_TAG_BYTES)
+}
+
+/// A text that fits: cut, with a hash of all of it at the end.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most - 9;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{:08x}", &text[..end], hash(text.as_bytes()) >> 32)
+}
+
+/// With letters that the nft program reads in names.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect()
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, 64 bits: stable across versions of Rust.
+fn hash(bytes: &[u8]) -> u64 {
+    hash_from(FNV_BASIS, bytes)
+}
+
+fn hash_from(basis: u64, bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(basis, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    // Mixes the high bits, which the last bytes hardly reach.
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}

@@ -5,6 +5,7 @@
 //! new one at its next packet, perhaps of the other direction, which other rules may allow.
 
 use crate::driver::observe;
+use crate::names;
 use crate::object::{Key, Object, RuleObject};
 use crate::verdict::{FirstPacket, Ruleset};
 use cni_core::backend::{Error, Known, Op, Result};
@@ -63,6 +64,7 @@ impl Touched {
     }
 
     fn set_rules(&mut self, chain: &Name, rules: &[RuleObject]) {
+        let rules = if names::is_shadow(chain) { &[] } else { rules };
         let closing: BTreeSet<Name> = rules.iter().flat_map(closing).collect();
         for set in &closing {
             *self.closing_sets.entry(set.clone()).or_default() += 1;
@@ -205,6 +207,11 @@ impl Connections {
     }
 
     fn look_at(&mut self, touched: &Touched) -> Result<Looked> {
+        // Most of what a list costs is not the connections.
+        if self.conntrack.count()? == 0 {
+            self.some_cut = false;
+            return Ok(Looked::default());
+        }
         let flows = self.conntrack.list()?;
         let is_cut = |flow: &Flow| flow.mark & marks::CONNECTION_DENIED != 0;
         let ends = |flow: &Flow| [flow.original.source, flow.reply.source];

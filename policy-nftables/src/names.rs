@@ -122,6 +122,12 @@ pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) 
     name(&format!("{PREFIX}{word}-{}-{interface}", short(direction)))
 }
 
+/// Whether a chain is for dry runs only.
+pub(crate) fn is_shadow(chain: &Name) -> bool {
+    let text = chain.as_str();
+    text.starts_with("pol-q-") || text.starts_with("pol-sh-")
+}
+
 /// A set of the program; `None` when its id is none.
 pub(crate) fn set(set: &Set) -> Option<Name> {
     let (letter, family) = match set.kind {

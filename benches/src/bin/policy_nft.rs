@@ -115,13 +115,19 @@ fn all(items: &[PolicyItem]) -> Vec<Change<PolicyItem>> {
 
 fn program_and_elements() -> Result<(), AnyError> {
     let items = items(POLICIES);
+    let mut staged = Vec::new();
     let (mut ours, mut restart, mut resync, mut theirs, mut one_policy) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut added, mut removed, mut their_one, mut objects) = (vec![], vec![], vec![], 0);
     for round in 0..LOADS {
         let listed = NetNs::new()?.run(|| -> Result<String, AnyError> {
             let mut engine = open()?;
-            let changes = all(&items);
-            ours.push(timed(|| commit(&mut engine, changes).map(|written| objects = written))?);
+            let start = Instant::now();
+            for change in all(&items) {
+                engine.stage(change)?;
+            }
+            staged.push(start.elapsed());
+            objects = commit(&mut engine, Vec::new())?;
+            ours.push(start.elapsed());
             let listed = nft(&["list", "table", "inet", "cnidarian"], "")?;
             let mut again = open()?;
             let changes = all(&items);
@@ -164,6 +170,7 @@ fn program_and_elements() -> Result<(), AnyError> {
     let mut rows = Table::new(&["", "p50 ms", "p90 ms"]);
     for (name, times) in [
         ("stage and program all", &ours),
+        ("of which stage", &staged),
         ("the same as a script for `nft -f`", &theirs),
         ("restart: stage all, read, compare, write nothing", &restart),
         ("resync, nothing changed", &resync),
@@ -183,8 +190,8 @@ fn program_and_elements() -> Result<(), AnyError> {
 /// Two pods of a node without policies of their own.
 struct Lab {
     name: String,
-    first: NetNs,
-    second: NetNs,
+    /// Alive as long as their sockets.
+    namespaces: [NetNs; 3],
     times: [Vec<Duration>; 2],
     /// Packets before a reply was seen, and after: sender's and receiver's sockets.
     sockets: [(UdpSocket, UdpSocket); 2],
@@ -219,7 +226,7 @@ fn packets() -> Result<(), AnyError> {
         rows.row(&[&[lab.name.clone()], &cells[..]].concat());
     }
     println!("{rows}");
-    drop(labs.iter().map(|lab| (&lab.first, &lab.second)).collect::<Vec<_>>());
+    labs.into_iter().for_each(|lab| drop(lab.namespaces));
     Ok(())
 }
 
@@ -232,15 +239,15 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
             let here = std::fs::File::open("/proc/thread-self/ns/net")?;
             let fd = std::os::fd::AsRawFd::as_raw_fd(&here);
             let target = format!("/proc/{}/fd/{fd}", std::process::id());
+            pod.run(|| ip(&format!("link add eth0 type veth peer name {interface} netns {target}")))??;
+            ip(&format!("link set {interface} address 02:00:00:00:00:fe up"))?;
             pod.run(|| -> Result<(), AnyError> {
-                ip(&format!("link add eth0 type veth peer name {interface} netns {target}"))?;
                 ip("link set eth0 up")?;
                 ip(&format!("address add {address}/32 dev eth0"))?;
                 ip("route add 169.254.1.1 dev eth0 scope link")?;
                 ip("route add default via 169.254.1.1")?;
                 ip("neigh add 169.254.1.1 dev eth0 lladdr 02:00:00:00:00:fe nud permanent")
             })??;
-            ip(&format!("link set {interface} address 02:00:00:00:00:fe up"))?;
             ip(&format!("address replace 192.0.2.1/32 dev {interface}"))?;
             ip(&format!("route add {address}/32 dev {interface}"))
         })??;
@@ -249,7 +256,7 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
         node.run(|| -> Result<(), AnyError> {
             let mut engine = open()?;
             let mut items = items(policies);
-            for (number, (_, interface, address)) in pods.into_iter().enumerate() {
+            for (number, (_, interface, address)) in pods.iter().enumerate() {
                 let number = 1_000 + u32::try_from(number)?;
                 items.push(endpoint(number, interface, address.parse()?, DirectionProgram::default()));
             }
@@ -269,7 +276,7 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
     sender.send(b"x")?;
     receiver.send_to(b"x", sender.local_addr()?)?;
     sender.recv(&mut [0; 8])?;
-    Ok(Lab { name: name.to_owned(), first, second, times: Default::default(), sockets })
+    Ok(Lab { name: name.to_owned(), namespaces: [node, first, second], times: Default::default(), sockets })
 }
 
 fn ip(line: &str) -> Result<(), AnyError> {

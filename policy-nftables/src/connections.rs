@@ -4,7 +4,7 @@
 //! A connection is not forgotten but marked ([`marks::CONNECTION_DENIED`]): one that is forgotten in its middle is taken for a
 //! new one at its next packet, perhaps of the other direction, which other rules may allow.
 
-use crate::driver::observe;
+use crate::driver::{observe_chains, observe_elements};
 use crate::names;
 use crate::object::{Key, Object, RuleObject};
 use crate::verdict::{FirstPacket, Ruleset};
@@ -224,45 +224,49 @@ impl Connections {
         let flows: Vec<Flow> = flows.into_iter().filter(|flow| all_rules || is_cut(flow) || named(flow)).collect();
         let mut looked = Looked::default();
         self.some_cut = false;
-        if !gone.is_empty() || !flows.is_empty() {
-            let ruleset: Ruleset = observe(&mut self.nft).map_err(Error::from)?.into_iter().collect();
-            let endpoints = ruleset.endpoints();
-            let concerned = if touched.everything || touched.chains.is_empty() {
-                None
-            } else {
-                Some(ruleset.reached_from(&touched.chains))
-            };
-            let local = Address::dump(&mut self.route, None)?;
-            let is_local =
-                |address: IpAddr| address.is_loopback() || local.iter().any(|local| local.address.addr() == address);
-            // An address that went from one endpoint to another in one change is gone all the same.
-            looked.forgotten = self.conntrack.forget(&gone)?;
-            let (mut cut, mut resumed) = (Vec::new(), Vec::new());
-            for flow in flows {
-                let [source, destination] = ends(&flow).map(|end| endpoints.get(&end).map(String::as_str));
-                if source.is_none() && destination.is_none() {
-                    continue;
-                }
-                let among = |interface: Option<&str>| {
-                    concerned.as_ref().is_none_or(|set| interface.is_some_and(|name| set.contains(name)))
-                };
-                if !is_cut(&flow) && !named(&flow) && !among(source) && !among(destination) {
-                    continue;
-                }
-                let allowed =
-                    ruleset.allows(&first_packet(&flow), source.unwrap_or(""), destination.unwrap_or(""), is_local);
-                match (allowed, is_cut(&flow)) {
-                    (false, false) => cut.push(flow),
-                    (true, true) => resumed.push(flow),
-                    (false, true) => self.some_cut = true,
-                    (true, false) => {}
-                }
-            }
-            let bit = marks::CONNECTION_DENIED;
-            looked.cut = self.conntrack.set_mark(&cut, bit, bit)?;
-            looked.resumed = self.conntrack.set_mark(&resumed, 0, bit)?;
-            self.some_cut |= looked.cut > 0;
+        // An address that went from one endpoint to another in one change is gone all the same.
+        looked.forgotten = self.conntrack.forget(&gone)?;
+        if flows.is_empty() {
+            return Ok(looked);
         }
+        let mut ruleset: Ruleset = observe_chains(&mut self.nft).map_err(Error::from)?.into_iter().collect();
+        let endpoints = ruleset.endpoints();
+        let concerned =
+            (!touched.everything && !touched.chains.is_empty()).then(|| ruleset.reached_from(&touched.chains));
+        let behind = |flow: &Flow| ends(flow).map(|end| endpoints.get(&end).map(String::as_str));
+        let among = |interface: &Option<&str>| match (interface, &concerned) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(name), Some(concerned)) => concerned.contains(*name),
+        };
+        let flows: Vec<Flow> = flows
+            .into_iter()
+            .filter(|flow| {
+                let interfaces = behind(flow);
+                let named_or_cut = is_cut(flow) || named(flow);
+                interfaces.iter().any(|interface| among(interface) || named_or_cut && interface.is_some())
+            })
+            .collect();
+        let interfaces: BTreeSet<&str> = flows.iter().flat_map(behind).flatten().collect();
+        let sets = ruleset.sets_of(&interfaces);
+        ruleset.extend(observe_elements(&mut self.nft, sets).map_err(Error::from)?);
+        let local: BTreeSet<IpAddr> =
+            Address::dump(&mut self.route, None)?.into_iter().map(|local| local.address.addr()).collect();
+        let is_local = |address: IpAddr| address.is_loopback() || local.contains(&address);
+        let (mut cut, mut resumed) = (Vec::new(), Vec::new());
+        for flow in flows {
+            let [from, to] = behind(&flow).map(Option::unwrap_or_default);
+            match (ruleset.allows(&first_packet(&flow), from, to, is_local), is_cut(&flow)) {
+                (false, false) => cut.push(flow),
+                (true, true) => resumed.push(flow),
+                (false, true) => self.some_cut = true,
+                (true, false) => {}
+            }
+        }
+        let bit = marks::CONNECTION_DENIED;
+        looked.cut = self.conntrack.set_mark(&cut, bit, bit)?;
+        looked.resumed = self.conntrack.set_mark(&resumed, 0, bit)?;
+        self.some_cut |= looked.cut > 0;
         Ok(looked)
     }
 }

@@ -65,6 +65,11 @@ pub(crate) const fn own(family: Family) -> &'static str {
     }
 }
 
+/// Sets and maps that always exist.
+pub(crate) fn always() -> [Name; 6] {
+    [FROM, TO, own(Family::V4), own(Family::V6), PORTED, ICMP].map(name)
+}
+
 /// Which walk a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walk {

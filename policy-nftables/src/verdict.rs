@@ -47,6 +47,13 @@ pub struct Ruleset {
 impl FromIterator<(Key, Object)> for Ruleset {
     fn from_iter<I: IntoIterator<Item = (Key, Object)>>(objects: I) -> Self {
         let mut ruleset = Self::default();
+        ruleset.extend(objects);
+        ruleset
+    }
+}
+
+impl Extend<(Key, Object)> for Ruleset {
+    fn extend<I: IntoIterator<Item = (Key, Object)>>(&mut self, objects: I) {
         for (key, object) in objects {
             match (key, object) {
                 (Key::Element(set, key), Object::Element(data)) => {
@@ -55,13 +62,12 @@ impl FromIterator<(Key, Object)> for Ruleset {
                         nft::Key::Range(first, last) => (first, last),
                         nft::Key::CatchAll => continue,
                     };
-                    ruleset.sets.entry(set).or_default().insert(first, (last, data));
+                    self.sets.entry(set).or_default().insert(first, (last, data));
                 }
-                (Key::Chain(name), Object::Chain { rules, .. }) => drop(ruleset.chains.insert(name, rules)),
+                (Key::Chain(name), Object::Chain { rules, .. }) => drop(self.chains.insert(name, rules)),
                 _ => {}
             }
         }
-        ruleset
     }
 }
 
@@ -122,6 +128,35 @@ impl Ruleset {
             }
         }
         found
+    }
+
+    /// The sets that decide about packets of these interfaces.
+    #[must_use]
+    pub fn sets_of(&self, interfaces: &BTreeSet<&str>) -> BTreeSet<Name> {
+        let mut sets = BTreeSet::new();
+        let mut seen: BTreeSet<&Name> = BTreeSet::new();
+        let mut open: Vec<&Name> = Vec::new();
+        for map in [names::FROM, names::TO] {
+            let elements = self.sets.get(&names::name(map));
+            let chains = interfaces.iter().filter_map(|name| elements?.get(&interface_bytes(name)));
+            open.extend(chains.filter_map(|(_, data)| match data {
+                Some(Data::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain))) => Some(chain),
+                _ => None,
+            }));
+        }
+        while let Some(chain) = open.pop() {
+            if !seen.insert(chain) {
+                continue;
+            }
+            for expr in self.chains.get(chain).into_iter().flatten().flat_map(|rule| &rule.exprs) {
+                match expr {
+                    Expr::Verdict(Verdict::Jump(next) | Verdict::Goto(next)) => open.push(next),
+                    Expr::Lookup { set: SetUse::Named(set), .. } => drop(sets.insert(set.clone())),
+                    _ => {}
+                }
+            }
+        }
+        sets
     }
 
     fn reaches<'a>(

@@ -30,7 +30,7 @@ const LOADS: usize = 5;
 const ONES: usize = 500;
 const PROGRAM_ONES: usize = 15;
 const PACKETS: u32 = 20_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 41;
 
 fn main() -> Result<(), AnyError> {
     program_and_elements()?;
@@ -115,7 +115,7 @@ fn all(items: &[PolicyItem]) -> Vec<Change<PolicyItem>> {
 
 fn program_and_elements() -> Result<(), AnyError> {
     let items = items(POLICIES);
-    let mut staged = Vec::new();
+    let (mut staged, mut one_policy_busy) = (Vec::new(), Vec::new());
     let (mut ours, mut restart, mut resync, mut theirs, mut one_policy) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut added, mut removed, mut their_one, mut objects) = (vec![], vec![], vec![], 0);
     for round in 0..LOADS {
@@ -147,7 +147,10 @@ fn program_and_elements() -> Result<(), AnyError> {
                         nft(&["-f", "-"], &format!("delete {script}"))?;
                     }
                 }
-                for number in 0..100 {
+                for number in 0..200 {
+                    if number == 100 {
+                        open_connections()?;
+                    }
                     let action = if number % 2 == 0 { Action::Deny } else { Action::Allow };
                     let rule = ProgramRule {
                         path: "spec.ingress[0]".into(),
@@ -156,7 +159,8 @@ fn program_and_elements() -> Result<(), AnyError> {
                         unenforceable: None,
                     };
                     let chain = PolicyItem::Chain(Chain { id: chain_id(5), rules: vec![rule] });
-                    one_policy.push(timed(|| commit(&mut again, vec![Change::Put(chain)]).map(drop))?);
+                    let times = if number < 100 { &mut one_policy } else { &mut one_policy_busy };
+                    times.push(timed(|| commit(&mut again, vec![Change::Put(chain)]).map(drop))?);
                 }
             }
             Ok(listed)
@@ -174,7 +178,8 @@ fn program_and_elements() -> Result<(), AnyError> {
         ("the same as a script for `nft -f`", &theirs),
         ("restart: stage all, read, compare, write nothing", &restart),
         ("resync, nothing changed", &resync),
-        ("one policy's rules", &one_policy),
+        ("one policy's rules, no open connections", &one_policy),
+        ("one policy's rules, 10,000 open connections", &one_policy_busy),
         ("one address more in a set", &added),
         ("one address less", &removed),
         ("one address more, `nft -f`", &their_one),
@@ -184,6 +189,16 @@ fn program_and_elements() -> Result<(), AnyError> {
         rows.row(&[name.to_owned(), shown(quantile(times, 0.5)), shown(quantile(times, 0.9))]);
     }
     println!("{rows}");
+    Ok(())
+}
+
+/// Connections of the node itself: they are listed, and no rule is asked about them.
+fn open_connections() -> Result<(), AnyError> {
+    ip("link set lo up")?;
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    for number in 0..10_000 {
+        socket.send_to(b"x", (Ipv4Addr::from(0x7f01_0000 + number), 9))?;
+    }
     Ok(())
 }
 

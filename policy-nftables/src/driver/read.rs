@@ -3,7 +3,7 @@
 use crate::names::{self, PREFIX};
 use crate::object::{Key, Object, RuleObject};
 use net_linux::nft::{Chain, Name, Nft, NftError, Rule, Stored, TableContents};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every object of ours, as it was at one moment. Elements of a set that is not as its name says go with the set.
 ///
@@ -13,15 +13,18 @@ pub fn observe(nft: &mut Nft) -> Result<Vec<(Key, Object)>, NftError> {
     Ok(nft.contents(&names::table())?.map(objects).unwrap_or_default())
 }
 
-/// What tells endpoints and their chains: all chains with their rules, and the elements of the sets that always exist.
+/// Some chains with their rules.
 ///
 /// # Errors
 /// [`NftError`].
-pub(crate) fn observe_chains(nft: &mut Nft) -> Result<Vec<(Key, Object)>, NftError> {
-    let (chains, rules) = (nft.chains(&names::table())?, nft.rules(&names::table())?);
-    let mut objects = with_rules(chains, rules);
-    objects.extend(observe_elements(nft, names::always())?);
-    Ok(objects)
+pub(crate) fn observe_rules(nft: &mut Nft, chains: &BTreeSet<Name>) -> Result<Vec<(Key, Object)>, NftError> {
+    let names: Vec<&Name> = chains.iter().collect();
+    let mut found = rules(nft, &names)?;
+    let objects = chains.iter().map(|name| {
+        let rules = found.remove(name).into_iter().flatten().map(|rule| rule.object).collect();
+        (Key::Chain(name.clone()), Object::Chain { base: None, rules })
+    });
+    Ok(objects.collect())
 }
 
 /// The elements of some sets.
@@ -96,7 +99,7 @@ pub(super) fn at_rest(rule: Rule) -> RuleObject {
 /// The rules that some chains have now, with their handles.
 pub(super) fn rules(nft: &mut Nft, chains: &[&Name]) -> Result<BTreeMap<Name, Vec<Stored<RuleObject>>>, NftError> {
     // One dump of all costs less than many dumps of one.
-    const FEW: usize = 8;
+    const FEW: usize = 64;
     let mut found = Vec::new();
     if chains.len() <= FEW {
         for chain in chains {

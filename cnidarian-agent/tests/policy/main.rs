@@ -1,5 +1,7 @@
 //! `cnidarian policy` as a person runs it: files in, words and exit code out. Needs no root.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;

@@ -33,5 +33,6 @@ pub mod names;
 pub mod object;
 pub mod probe;
 pub mod verdict;
+mod watch;
 
-pub use engine::{clear, open};
+pub use engine::{clear, open, open_watched};

@@ -255,7 +255,7 @@ fn packets() -> Result<(), AnyError> {
         let ratio = |one: f64, base: f64| format!("{:.2}", one / base);
         let cells =
             [format!("{new:.0}"), ratio(new, base[0]), format!("{established:.0}"), ratio(established, base[1])];
-        rows.row(&[&[lab.name.clone()], &cells[..]].concat());
+        rows.row(&[std::slice::from_ref(&lab.name), &cells[..]].concat());
     }
     println!("{rows}");
     labs.into_iter().for_each(|lab| drop(lab.namespaces));

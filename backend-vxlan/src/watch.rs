@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use net_linux::marks;
+use net_linux::masquerade;
 use net_linux::monitor::{Change, DriftMonitor, Event, Group, Scope, Settings};
 use net_linux::neigh::NeighbourState;
 use net_linux::nft::{NftEvent, NftWatch};
@@ -158,7 +159,12 @@ async fn table_of_ours_changed(nft: &mut Option<(NftWatch, Option<u32>)>) -> Res
             .await
             .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "nftables", &error).because(error))?;
         let concerns = |event: &NftEvent| match event {
-            NftEvent::Changed(change) => change.table.name.as_str() == marks::NFT_TABLE && Some(change.port) != *own,
+            NftEvent::Changed(change) => {
+                // Policy has its chains and sets in the same table.
+                let masquerading =
+                    change.name.as_ref().is_none_or(|name| name.as_str().starts_with(masquerade::PREFIX));
+                change.table.name.as_str() == marks::NFT_TABLE && Some(change.port) != *own && masquerading
+            }
             NftEvent::Lost => true,
         };
         if events.iter().any(concerns) {

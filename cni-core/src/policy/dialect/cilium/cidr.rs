@@ -1,4 +1,4 @@
-//! Prefixes and groups of prefixes. Never pods or nodes, whatever their addresses: to Cilium, those are known by labels.
+//! Prefixes and groups of prefixes. Never pods or nodes, whatever their addresses: Cilium knows those by labels.
 
 use crate::policy::dialect::Reader;
 use crate::policy::dialect::fields::present;

@@ -1,4 +1,4 @@
-//! Selectors of endpoints, nodes and services, with the words that Cilium gives to what is around a pod. Never an address.
+//! Selectors of endpoints, nodes and services, with the words that Cilium has for what is around a pod. Never addresses.
 
 use super::entity;
 use crate::policy::dialect::Reader;

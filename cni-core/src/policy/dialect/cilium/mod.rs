@@ -1,13 +1,13 @@
-//! Cilium's policies, CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy of `cilium.io/v2`. Never a proxy: what needs
-//! one is read into the model, which fails it closed.
+//! Cilium's policies of `cilium.io/v2`, of a namespace and of the cluster. Never a proxy: what needs one is read into the
+//! model, which fails it closed.
 //!
 //! | written | means |
 //! |---|---|
 //! | `spec`, `specs` | each is a policy of its own |
 //! | a list of rules missing or empty | the policy has no say in that direction |
 //! | a rule `{}` | nobody, but the direction is closed for what no rule allows |
-//! | no `from…`, `to…` beside `toPorts` or `icmps` | everybody |
-//! | an empty `from…`, `to…` | nobody |
+//! | no `from*`, `to*` beside `toPorts` or `icmps` | everybody |
+//! | an empty `from*`, `to*` | nobody |
 //! | `toPorts` and `icmps` missing or empty | all traffic |
 
 mod cidr;

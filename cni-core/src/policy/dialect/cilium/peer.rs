@@ -34,7 +34,7 @@ const FIELDS: [(&str, Field); 8] = [
     ("FQDNs", Field::Names),
 ];
 
-/// Reads the other end; `None` when no field says who. Keys that do not belong to the direction are for the rule to find.
+/// Reads the other end; `None` when no field says who. Keys of the other direction are for the rule to find.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     namespace: Option<&Arc<str>>,
@@ -113,7 +113,7 @@ fn members(
     }
 }
 
-/// The addresses behind services: one by its name, or those that a selector finds; in every namespace, if none is written.
+/// The addresses behind services: by name, or those that a selector finds; in every namespace, if none is written.
 fn service(reader: &mut Reader<'_>, value: &Value, path: &str) -> Option<Peer> {
     let (key, value, path) = reader.one_of(CLOSED, value, path, &["k8sService", "k8sServiceSelector"])?;
     let by_name = key == "k8sService";

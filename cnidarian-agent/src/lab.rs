@@ -3,6 +3,7 @@
 mod exec;
 mod keep;
 mod run;
+mod verify;
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use testlab::registry::{Registry, State};
 pub(crate) enum Lab {
     /// Build a network, probe every pair of pods, and tear it down.
     Run(RunArgs),
+    /// Make cases of policy real and see whether packets do what the cases expect.
+    Verify(VerifyArgs),
     /// Run a command in a node or pod of a kept lab.
     Exec(ExecArgs),
     /// List kept labs.
@@ -59,6 +62,29 @@ pub(crate) struct RunArgs {
     holder: bool,
 }
 
+/// Arguments of `lab verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Files or directories of cases, as for `policy test`; `-` for standard input.
+    #[arg(required = true)]
+    cases: Vec<PathBuf>,
+    /// Another backend than vxlan.
+    #[arg(long)]
+    backend: Option<String>,
+    /// Another policy engine than the agent's default.
+    #[arg(long, value_name = "ENGINE")]
+    policy: Option<String>,
+    /// Ask so many queries, chosen from all cases in the same way each time.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// Another number of nodes than 2.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecArgs {
@@ -77,6 +103,7 @@ pub(crate) fn main(lab: Lab) -> ExitCode {
     let result = match lab {
         Lab::Run(args) if args.keep && !args.holder => keep::start(&args),
         Lab::Run(args) => run::run(&args),
+        Lab::Verify(args) => verify::verify(&args),
         Lab::Exec(args) => exec::exec(&args),
         Lab::Ls => list(),
         Lab::Down { lab } => keep::down(lab.as_deref()),

@@ -1,18 +1,20 @@
 //! A whole lab: underlay, nodes with agents, pods attached as a runtime does it. Never touches a namespace that it did
 //! not make.
 
-mod fabric;
+pub(crate) mod fabric;
+mod manifests;
 mod node;
 mod paths;
 mod pod;
 mod survey;
 
 pub use fabric::Fabric;
+pub use manifests::Manifests;
 pub use node::Node;
 pub use pod::Pod;
 
 use crate::registry::{Entry, Registry, RegistryError, State, started};
-use crate::scenario::Scenario;
+use crate::scenario::{PodSpec, Scenario};
 use crate::tether::TetherError;
 
 use net_linux::netns::NetNsError;
@@ -112,6 +114,16 @@ pub enum LabError {
         /// Why not.
         source: io::Error,
     },
+    /// The agent could not put in force what was written.
+    #[error("resync of {node}: {detail}; its last words:\n{log}")]
+    Resync {
+        /// Whose.
+        node: String,
+        /// What it said.
+        detail: String,
+        /// The end of its log.
+        log: String,
+    },
     /// Somebody asked us to stop.
     #[error("interrupted")]
     Interrupted,
@@ -129,6 +141,8 @@ pub struct Lab {
     pub nodes: Vec<Node>,
     /// Pods, in the order of the scenario.
     pub pods: Vec<Pod>,
+    /// Objects of the cluster.
+    pub manifests: Manifests,
     fabric: Fabric,
     programs: Programs,
     registry: Registry,
@@ -175,19 +189,18 @@ impl Lab {
         registry.write(&directory.0, &entry)?;
         eprintln!("lab {}: {} nodes on {} segment(s)", entry.name, scenario.nodes.len(), scenario.subnets.len());
         let fabric = Fabric::build(&scenario)?;
-        let manifests = directory.0.join("manifests");
-        fs::create_dir_all(&manifests).map_err(file_error(&manifests))?;
+        let manifests = Manifests::create(directory.0.join("manifests"))?;
         let specs = scenario.nodes.iter().zip(&fabric.nodes);
         let nodes = specs
             .map(|(spec, namespace)| {
-                Node::prepare(&scenario, spec, namespace.clone(), &directory.0, &manifests, programs)
+                Node::prepare(&scenario, spec, namespace.clone(), &directory.0, manifests.path(), programs)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let programs = programs.clone();
-        let mut lab =
-            Self { scenario, nodes, pods: Vec::new(), fabric, programs, registry: registry.clone(), entry, directory };
+        let (registry, pods) = (registry.clone(), Vec::new());
+        let mut lab = Self { scenario, nodes, pods, manifests, fabric, programs, registry, entry, directory };
         lab.start_agents(cancel)?;
-        lab.attach_pods(&manifests, cancel)?;
+        lab.attach_pods(cancel)?;
         Ok(lab)
     }
 
@@ -199,14 +212,15 @@ impl Lab {
         self.nodes.iter_mut().try_for_each(|node| node.wait_ready(cancel))
     }
 
-    fn attach_pods(&mut self, manifests: &Path, cancel: &AtomicBool) -> Result<(), LabError> {
+    fn attach_pods(&mut self, cancel: &AtomicBool) -> Result<(), LabError> {
         eprintln!("attaching {} pods with {} ...", self.scenario.pods.len(), self.programs.plugin.display());
         for spec in self.scenario.pods.clone() {
             if cancel.load(Ordering::SeqCst) {
                 return Err(LabError::Interrupted);
             }
             let node = &self.nodes[spec.node];
-            let pod = Pod::attach(&spec, node, manifests);
+            pod::write_manifest(&spec, node, &self.manifests)?;
+            let pod = Pod::attach(&spec, node);
             // A plugin that was ended with us is no failure of its own.
             let pod = if cancel.load(Ordering::SeqCst) { Err(LabError::Interrupted) } else { pod }?;
             self.pods.push(pod);
@@ -218,6 +232,29 @@ impl Lab {
     #[must_use]
     pub fn outside(&self) -> &net_linux::netns::NetNs {
         &self.fabric.outside
+    }
+
+    /// The underlay.
+    #[must_use]
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// Attaches one more pod, whose object its author has written to [`manifests`](Self::manifests). It is no part of
+    /// [`pods`](Self::pods): whoever attaches it detaches it.
+    ///
+    /// # Errors
+    /// [`LabError::Plugin`], [`LabError::Namespace`].
+    pub fn attach(&self, spec: &PodSpec) -> Result<Pod, LabError> {
+        Pod::attach(spec, &self.nodes[spec.node])
+    }
+
+    /// Detaches a pod as a runtime does it.
+    ///
+    /// # Errors
+    /// [`LabError::Plugin`].
+    pub fn detach(&self, pod: &Pod) -> Result<(), LabError> {
+        pod.detach(&self.nodes[pod.node])
     }
 
     /// The programs that this lab runs, to start an agent again.

@@ -9,3 +9,4 @@ pub mod report;
 pub mod sandbox;
 pub mod scenario;
 pub mod tether;
+pub mod verify;

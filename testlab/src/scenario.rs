@@ -128,6 +128,8 @@ pub struct Scenario {
     pub backend: String,
     /// The backend's own section.
     pub backend_config: Value,
+    /// The policy engine's name; the agent's default where there is none.
+    pub policy: Option<String>,
     /// Pod address pools by name.
     pub pools: Vec<(String, IpNet)>,
     /// What is expected.
@@ -157,6 +159,12 @@ impl Scenario {
     #[must_use]
     pub fn standard() -> Self {
         Self::parse(include_str!("../scenarios/vxlan.yaml")).expect("the built-in scenario is tested to be valid")
+    }
+
+    /// Where cases of policy are made real: two nodes, no pods, addresses that people do not write in policies.
+    #[must_use]
+    pub fn verify() -> Self {
+        Self::parse(include_str!("../scenarios/verify.yaml")).expect("every shipped scenario is tested to be valid")
     }
 
     /// Reads a scenario file.

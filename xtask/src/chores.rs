@@ -9,6 +9,9 @@ use std::process::Command;
 /// Modes of the vxlan backend that the tests run the lab with, by scenario.
 const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp"];
 
+/// Queries of recorded cases that are asked on the wire: about one of each case.
+const ORACLE_SAMPLE: &str = "100";
+
 /// Where cargo puts programs.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
@@ -24,6 +27,20 @@ pub(crate) fn lab(args: &[String]) -> Result<()> {
     eprintln!("Building the agent and the plugin (some minutes the first time) ...");
     build_programs()?;
     run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).args(args))
+}
+
+/// Cases of policy on real packets: our own, and a sample of a public project's where it is there.
+fn verify() -> Result<()> {
+    let lab = || {
+        let mut command = Command::new(target().join("debug/cnidarian"));
+        command.args(["lab", "verify"]);
+        command
+    };
+    run(lab().arg(root().join("testlab/cases")))?;
+    let beside = || root().join("../shared/oracles");
+    let oracles = std::env::var_os("CNIDARIAN_ORACLES").map_or_else(beside, PathBuf::from);
+    let recorded = oracles.join("policy-npguard.jsonl.gz");
+    if recorded.exists() { run(lab().arg(recorded).args(["--sample", ORACLE_SAMPLE])) } else { Ok(()) }
 }
 
 /// `cargo xtask test`.
@@ -42,6 +59,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         let file = root().join(format!("testlab/scenarios/{scenario}.yaml"));
         run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).arg(file))?;
     }
+    verify()?;
     // Last, so that a mistake of style does not hide a failing test.
     run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"]))?;
     eprintln!("Everything passed.");

@@ -18,6 +18,16 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, AnyError> {
     };
     let overrides = Overrides { backend: args.backend.clone(), nodes: args.nodes, pods: args.pods };
     let scenario = scenario.with(&overrides)?;
+    let (json, keep) = (args.json, args.holder);
+    in_lab(scenario, keep, move |lab, cancel| finish(lab, json, keep, cancel))
+}
+
+/// Starts a lab and works in it. Ctrl-C ends the work and the lab; a quiet one says nothing of it.
+pub(super) fn in_lab(
+    scenario: Scenario,
+    quiet: bool,
+    work: impl FnOnce(Lab, &AtomicBool) -> Result<ExitCode, LabError> + Send + 'static,
+) -> Result<ExitCode, AnyError> {
     let programs = programs()?;
     let registry = Registry::open()?;
     // Before the first thread: a user namespace is entered by a process with one thread only.
@@ -27,20 +37,18 @@ pub(super) fn run(args: &RunArgs) -> Result<ExitCode, AnyError> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let keep = args.holder;
-        let json = args.json;
         let flag = Arc::clone(&cancel);
-        let mut work = tokio::task::spawn_blocking(move || {
+        let mut working = tokio::task::spawn_blocking(move || {
             let lab = Lab::start(scenario, &programs, &registry, user_namespace, &flag)?;
-            finish(lab, json, keep, &flag)
+            work(lab, &flag)
         });
         let ended = loop {
             tokio::select! {
-                ended = &mut work => break ended,
+                ended = &mut working => break ended,
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if !cancel.swap(true, Ordering::SeqCst) && !keep {
+            if !cancel.swap(true, Ordering::SeqCst) && !quiet {
                 eprintln!("interrupted; tearing down ...");
             }
         };

@@ -9,7 +9,7 @@ mod load;
 mod matrix;
 mod party;
 mod reach;
-mod text;
+pub(crate) mod text;
 
 pub(crate) use error::PolicyError;
 

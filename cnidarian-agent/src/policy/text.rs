@@ -74,7 +74,7 @@ pub(super) fn trace_json(trace: &Trace) -> Value {
 }
 
 /// Which end denies, and why.
-pub(super) fn because(outcome: &Outcome) -> String {
+pub(crate) fn because(outcome: &Outcome) -> String {
     match (outcome.egress.verdict, outcome.ingress.verdict) {
         (Verdict::Deny, _) => format!("egress: {}", decision(&outcome.egress.decision)),
         (_, Verdict::Deny) => format!("ingress: {}", decision(&outcome.ingress.decision)),

@@ -33,7 +33,16 @@ pub struct Fabric {
     pub nodes: Vec<NetNs>,
     /// The host beyond.
     pub outside: NetNs,
-    _router: NetNs,
+    router: NetNs,
+}
+
+/// Whether the way to the outside itself uses an address, so that no host outside can have it. Who asks for an IPv4 address
+/// on the wire is answered for those of `lo`, too; for IPv6 not.
+pub(crate) fn is_on_the_way(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4 == ROUTER_TO_OUTSIDE_V4,
+        IpAddr::V6(v6) => v6 != OUTSIDE_V6 && v6.segments()[..4] == OUTSIDE_V6.segments()[..4],
+    }
 }
 
 /// An interface of one end host: its addresses and its router.
@@ -62,7 +71,53 @@ impl Fabric {
             namespace.run(|| build_host(&host))??;
         }
         outside.run(|| build_host(&outside_host(scenario)))??;
-        Ok(Self { nodes, outside, _router: router })
+        Ok(Self { nodes, outside, router })
+    }
+
+    /// Makes the outside everything that is not inside: it has these addresses, and the router sends it what it knows no
+    /// other way for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_outside(&self, addresses: &[IpAddr]) -> Result<(), LabError> {
+        let everything = [with_length_v4(Ipv4Addr::UNSPECIFIED, 0), with_length_v6(Ipv6Addr::UNSPECIFIED, 0)];
+        let default = |device: &str, via: [IpAddr; 2]| {
+            let mut socket = Socket::route()?;
+            let index = index_of(&mut socket, device)?;
+            let mut batch = Batch::new();
+            for (destination, via) in everything.into_iter().zip(via) {
+                Route { protocol: 4, ..Route::via_on_link(destination, via, index) }.create(&mut batch);
+            }
+            Ok::<_, LabError>(socket.run_all(&mut batch)?)
+        };
+        self.router.run(|| default("outside", [OUTSIDE_V4.into(), OUTSIDE_V6.into()]))??;
+        self.outside.run(|| default(UNDERLAY, [ROUTER_TO_OUTSIDE_V4.into(), ROUTER_TO_OUTSIDE_V6.into()]))??;
+        self.outside.run(|| {
+            let mut socket = Socket::route()?;
+            let index = index_of(&mut socket, "lo")?;
+            let mut batch = Batch::new();
+            for address in addresses {
+                Address::new(index, IpNet::from(*address)).replace(&mut batch);
+            }
+            Ok(socket.run_all(&mut batch)?)
+        })?
+    }
+
+    /// Lets the outside reach pods, each through its node's address, or no more.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn route_pods(&self, pods: &[(IpAddr, IpAddr)], there: bool) -> Result<(), LabError> {
+        self.router.run(|| {
+            let mut socket = Socket::route()?;
+            let mut batch = Batch::new();
+            for (pod, node) in pods {
+                let Some(index) = Route::device_to(&mut socket, *node)? else { continue };
+                let route = Route { protocol: 4, ..Route::via_on_link(IpNet::from(*pod), *node, index) };
+                if there { route.replace(&mut batch) } else { route.delete(&mut batch) }
+            }
+            Ok(socket.run_all(&mut batch)?)
+        })?
     }
 }
 

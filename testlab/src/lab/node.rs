@@ -159,6 +159,9 @@ fn agent_config(scenario: &Scenario, spec: &NodeSpec, socket: &Path, state: &Pat
         "stateDir": state,
         "socket": socket,
     });
+    if let Some(policy) = &scenario.policy {
+        config["policy"] = json!(policy);
+    }
     if !scenario.backend_config.is_null() {
         config["backendConfig"] = scenario.backend_config.clone();
     }

@@ -1,6 +1,6 @@
 //! One pod of a lab, attached and detached as a container runtime does it: the real plugin, executed.
 
-use super::{LabError, Node, file_error};
+use super::{LabError, Manifests, Node};
 use crate::scenario::PodSpec;
 use cni_core::cni::CniArgs;
 use cni_core::model::EndpointId;
@@ -11,7 +11,6 @@ use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The name inside the pod.
@@ -35,8 +34,7 @@ pub struct Pod {
 
 impl Pod {
     /// Makes a namespace and executes ADD.
-    pub(super) fn attach(spec: &PodSpec, node: &Node, manifests: &Path) -> Result<Self, LabError> {
-        write_manifest(spec, node, manifests)?;
+    pub(super) fn attach(spec: &PodSpec, node: &Node) -> Result<Self, LabError> {
         let namespace = NetNs::new()?;
         namespace.run(loopback_up)??;
         let failed = |detail: String| LabError::Plugin {
@@ -97,7 +95,7 @@ fn loopback_up() -> Result<(), LabError> {
 }
 
 /// What Kubernetes would know of the pod.
-fn write_manifest(spec: &PodSpec, node: &Node, manifests: &Path) -> Result<(), LabError> {
+pub(super) fn write_manifest(spec: &PodSpec, node: &Node, manifests: &Manifests) -> Result<(), LabError> {
     let annotations: serde_json::Map<_, _> =
         spec.annotations.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let pod = json!({
@@ -106,9 +104,5 @@ fn write_manifest(spec: &PodSpec, node: &Node, manifests: &Path) -> Result<(), L
         "metadata": {"name": spec.name, "namespace": spec.namespace, "annotations": annotations},
         "spec": {"nodeName": node.name},
     });
-    let path: PathBuf = manifests.join(format!("pod-{}-{}.json", spec.namespace, spec.name));
-    // Agents watch the directory: they shall never see half a file.
-    let fresh = manifests.join(format!(".pod-{}-{}.new", spec.namespace, spec.name));
-    super::node::write_json(&fresh, &pod)?;
-    std::fs::rename(&fresh, &path).map_err(file_error(&path))
+    manifests.put(&format!("pod-{}-{}", spec.namespace, spec.name), &pod)
 }

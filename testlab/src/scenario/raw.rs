@@ -22,6 +22,8 @@ pub(super) struct RawScenario {
     #[serde(default)]
     backend_config: Value,
     #[serde(default)]
+    policy: Option<String>,
+    #[serde(default)]
     pools: Vec<RawPool>,
     #[serde(default)]
     expect: RawExpect,
@@ -174,6 +176,7 @@ impl TryFrom<RawScenario> for Scenario {
             pods,
             backend: raw.backend.unwrap_or_else(|| "vxlan".to_owned()),
             backend_config: raw.backend_config,
+            policy: raw.policy,
             pools,
             expect: Expectations {
                 same_segment: raw.expect.same_segment,

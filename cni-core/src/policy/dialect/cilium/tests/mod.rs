@@ -210,7 +210,10 @@ fn messages_are_told_by_number_or_name_and_family() {
     for field in [json!({"type": 8}), json!({"type": "8", "family": "IPv4"}), json!({"type": "EchoRequest"})] {
         assert_allows(ping(field), "b/x > a/x ICMP 0 yes\n b/x > a/x 80 no");
     }
-    assert_allows(ping(json!({"type": "EchoRequest", "family": "IPv6"})), "b/x > a/x ICMP 0 no");
+    assert_allows(
+        ping(json!({"type": "EchoRequest", "family": "IPv6"})),
+        "b/x > a/x ICMP 0 no\n b/x > a/x ICMPv6 0 yes",
+    );
     assert_allows(ping(json!({"type": 3})), "b/x > a/x ICMP 0 no");
 }
 

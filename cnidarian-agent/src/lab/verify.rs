@@ -73,18 +73,16 @@ fn print(report: &Report) {
         println!("skipped {count}: {why}");
     }
     if report.translated > 0 {
-        println!("{} queries mean something else with the addresses here; the evaluator judged them", report.translated);
+        println!(
+            "{} queries mean something else with the addresses here; the evaluator judged them",
+            report.translated
+        );
     }
     if report.left_out > 0 {
         println!("{} more queries are not in the sample", report.left_out);
     }
     let skipped: usize = report.skipped.values().sum();
-    println!(
-        "{} cases, {} queries, {skipped} skipped, {} wrong",
-        report.cases,
-        report.queries,
-        report.wrong.len()
-    );
+    println!("{} cases, {} queries, {skipped} skipped, {} wrong", report.cases, report.queries, report.wrong.len());
 }
 
 fn to_json(report: &Report) -> Value {

@@ -169,12 +169,17 @@ impl Stage<'_> {
         let specs: Vec<(WorkloadId, PodSpec)> = all
             .map(|(index, id)| {
                 let namespace = id.namespace.as_deref().unwrap_or("default").to_owned();
-                let spec =
-                    PodSpec { name: id.name.to_string(), namespace, node: self.node_of(index), annotations: Vec::new() };
+                let spec = PodSpec {
+                    name: id.name.to_string(),
+                    namespace,
+                    node: self.node_of(index),
+                    annotations: Vec::new(),
+                };
                 (id.clone(), spec)
             })
             .collect();
-        let attached = self.each_node(&specs, |(_, spec)| spec.node, |(id, spec)| Ok((id.clone(), self.lab.attach(spec)?)));
+        let attached =
+            self.each_node(&specs, |(_, spec)| spec.node, |(id, spec)| Ok((id.clone(), self.lab.attach(spec)?)));
         Ok(attached?.into_iter().collect())
     }
 
@@ -218,24 +223,29 @@ impl Stage<'_> {
     /// A resync reads the store whole first, so that what was written before is in force after.
     fn put_in_force(&self) -> Result<(), LabError> {
         let nodes: Vec<usize> = (0..self.lab.nodes.len()).collect();
-        self.each_node(&nodes, |node| *node, |node| {
-            let node = &self.lab.nodes[*node];
-            let mut command = Command::new(&self.lab.programs().cnidarian);
-            let output = command.args(["resync", "--socket"]).arg(&node.socket).output();
-            let output = output.map_err(|source| LabError::Io { what: "resync", source })?;
-            if output.status.success() {
-                return Ok(());
-            }
-            let detail = [output.stdout, output.stderr].concat();
-            let detail = String::from_utf8_lossy(&detail).into_owned();
-            Err(LabError::Resync { node: node.name.clone(), detail, log: node.log_tail() })
-        })?;
+        self.each_node(
+            &nodes,
+            |node| *node,
+            |node| {
+                let node = &self.lab.nodes[*node];
+                let mut command = Command::new(&self.lab.programs().cnidarian);
+                let output = command.args(["resync", "--socket"]).arg(&node.socket).output();
+                let output = output.map_err(|source| LabError::Io { what: "resync", source })?;
+                if output.status.success() {
+                    return Ok(());
+                }
+                let detail = [output.stdout, output.stderr].concat();
+                let detail = String::from_utf8_lossy(&detail).into_owned();
+                Err(LabError::Resync { node: node.name.clone(), detail, log: node.log_tail() })
+            },
+        )?;
         Ok(())
     }
 
     /// Everything that is in force here, to be evaluated.
     fn world(&self, pods: &BTreeMap<WorkloadId, Pod>, addresses: &BTreeMap<String, String>) -> World {
-        let others = self.plan.others.iter().filter_map(|object| Object::from_value(translated(object, addresses)).ok());
+        let others =
+            self.plan.others.iter().filter_map(|object| Object::from_value(translated(object, addresses)).ok());
         let real = self.plan.pods.keys().enumerate().map(|(index, id)| self.real_pod(index, id, pods));
         let nodes = self.lab.nodes.iter().enumerate().map(|(index, node)| {
             let (v4, v6) = self.lab.scenario.node_addresses(index);

@@ -140,8 +140,7 @@ impl Room {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            let ready: Vec<bool> =
-                all.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
+            let ready: Vec<bool> = all.iter().map(|fd| fd.revents().is_some_and(|events| !events.is_empty())).collect();
             drop(all);
             let (heard, replied) = ready.split_at(self.listeners.len());
             for (listener, _) in self.listeners.iter().zip(heard).filter(|(_, ready)| **ready) {

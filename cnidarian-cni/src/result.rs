@@ -6,6 +6,9 @@ use cni_core::rpc::Attachment;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The field of a result that says that network policy was in force before ADD answered.
+const POLICY: &str = "cnidarian.io/policy";
+
 /// The result of an ADD: what a plugin before us made, then our own interfaces, addresses and default routes.
 pub(crate) fn of(
     before: Option<&AddResult>,
@@ -15,6 +18,9 @@ pub(crate) fn of(
     dns: Option<&Dns>,
 ) -> AddResult {
     let mut result = before.cloned().unwrap_or_default();
+    if attachment.policy_enforced {
+        result.other.insert(POLICY.to_owned(), "enforced".into());
+    }
     let first = u32::try_from(result.interfaces.len()).unwrap_or(u32::MAX);
     result.interfaces.push(Interface::on_host(attachment.host_interface.as_str(), attachment.host_mac));
     let inside = Interface::in_container(ifname.as_str(), attachment.pod_mac, sandbox);
@@ -70,6 +76,7 @@ mod tests {
             mtu_bytes: 1450,
             addresses: vec!["10.42.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             gateways: vec!["169.254.1.1".parse().unwrap(), "fe80::1".parse().unwrap()],
+            policy_enforced: true,
         }
     }
 
@@ -78,6 +85,10 @@ mod tests {
         let ifname = InterfaceName::new("eth0").unwrap();
         let result = of(None, &attachment(), &ifname, "/run/netns/a", None);
         assert!(result.check().is_ok());
+        assert_eq!(result.other[POLICY], "enforced");
+        let unenforced =
+            of(None, &Attachment { policy_enforced: false, ..attachment() }, &ifname, "/run/netns/a", None);
+        assert!(unenforced.other.is_empty());
         assert_eq!(result.routes.len(), 2);
         assert_eq!(addresses_of(&result, &ifname).unwrap(), attachment().addresses);
         assert!(addresses_of(&result, &InterfaceName::new("eth1").unwrap()).is_err());

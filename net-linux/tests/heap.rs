@@ -1,5 +1,6 @@
 //! What a burst leaves free in the heap goes back to the kernel.
 #![cfg(target_env = "gnu")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use net_linux::heap;
 

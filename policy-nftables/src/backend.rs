@@ -20,7 +20,10 @@ impl PolicyBackend for Nftables {
     }
 
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
-        Ok(PolicyParts::new(crate::open(&section(config)?)?))
+        let (engine, drift) = crate::open_watched(&section(config)?)?;
+        let mut parts = PolicyParts::new(engine);
+        parts.drift = Some(drift);
+        Ok(parts)
     }
 
     fn clear(&self) -> Result<()> {

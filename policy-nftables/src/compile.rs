@@ -145,3 +145,6 @@ fn wrong_member(set: &Set, member: &Member) -> Error {
 fn family(address: IpAddr) -> Family {
     if address.is_ipv4() { Family::V4 } else { Family::V6 }
 }
+
+#[cfg(test)]
+mod tests;

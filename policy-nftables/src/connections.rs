@@ -4,7 +4,8 @@
 //! A connection is not forgotten but marked ([`marks::CONNECTION_DENIED`]): one that is forgotten in its middle is taken for a
 //! new one at its next packet, perhaps of the other direction, which other rules may allow.
 
-use crate::driver::observe;
+use crate::driver::{observe_elements, observe_rules};
+use crate::names;
 use crate::object::{Key, Object, RuleObject};
 use crate::verdict::{FirstPacket, Ruleset};
 use cni_core::backend::{Error, Known, Op, Result};
@@ -33,6 +34,15 @@ pub struct Touched {
     gone: BTreeSet<IpAddr>,
     /// Anything at all.
     any: bool,
+    /// What is known of all rules.
+    graph: Graph,
+}
+
+/// What rules refer to, so that a change need not read them all.
+#[derive(Debug, Default)]
+struct Graph {
+    /// The chains that a chain calls.
+    calls: BTreeMap<Name, BTreeSet<Name>>,
     /// Sets whose new members some rule may deny, by chain.
     closing: BTreeMap<Name, BTreeSet<Name>>,
     /// The same sets, with how many chains have such rules.
@@ -53,28 +63,10 @@ impl Touched {
 
     /// Takes in what is there.
     pub fn observed(&mut self, objects: &[(Key, Object)]) {
-        self.closing.clear();
-        self.closing_sets.clear();
+        self.graph = Graph::default();
         for (key, object) in objects {
             if let (Key::Chain(name), Object::Chain { rules, .. }) = (key, object) {
-                self.set_rules(name, rules);
-            }
-        }
-    }
-
-    fn set_rules(&mut self, chain: &Name, rules: &[RuleObject]) {
-        let closing: BTreeSet<Name> = rules.iter().flat_map(closing).collect();
-        for set in &closing {
-            *self.closing_sets.entry(set.clone()).or_default() += 1;
-        }
-        let former =
-            if closing.is_empty() { self.closing.remove(chain) } else { self.closing.insert(chain.clone(), closing) };
-        for set in former.into_iter().flatten() {
-            if let Some(chains) = self.closing_sets.get_mut(&set) {
-                *chains -= 1;
-                if *chains == 0 {
-                    self.closing_sets.remove(&set);
-                }
+                self.graph.set_rules(name, rules);
             }
         }
     }
@@ -88,13 +80,13 @@ impl Touched {
                 if *present != Known::Absent {
                     self.chains.insert(name.clone());
                 }
-                self.set_rules(name, rules);
+                self.graph.set_rules(name, rules);
             }
             Op::Delete { key: Key::Chain(name), .. } => {
                 self.chains.insert(name.clone());
-                self.set_rules(name, &[]);
+                self.graph.remove(name);
             }
-            Op::Put { key: Key::Element(set, key), .. } if self.closing_sets.contains_key(set) => {
+            Op::Put { key: Key::Element(set, key), .. } if self.graph.closing_sets.contains_key(set) => {
                 self.members.extend(networks(key));
             }
             Op::Delete { key: Key::Element(set, key), .. } => {
@@ -111,6 +103,61 @@ impl Touched {
 
     fn is_empty(&self) -> bool {
         !self.everything && self.chains.is_empty() && self.members.is_empty() && self.gone.is_empty()
+    }
+}
+
+impl Graph {
+    fn set_rules(&mut self, chain: &Name, rules: &[RuleObject]) {
+        let calls = rules.iter().flat_map(|rule| &rule.exprs).filter_map(|expr| match expr {
+            Expr::Verdict(Verdict::Jump(next) | Verdict::Goto(next)) => Some(next.clone()),
+            _ => None,
+        });
+        self.calls.insert(chain.clone(), calls.collect());
+        let rules = if names::is_shadow(chain) { &[] } else { rules };
+        let closing: BTreeSet<Name> = rules.iter().flat_map(closing).collect();
+        for set in &closing {
+            *self.closing_sets.entry(set.clone()).or_default() += 1;
+        }
+        let former = self.closing.insert(chain.clone(), closing);
+        for set in former.into_iter().flatten() {
+            if let Some(chains) = self.closing_sets.get_mut(&set) {
+                *chains -= 1;
+                if *chains == 0 {
+                    self.closing_sets.remove(&set);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, chain: &Name) {
+        self.set_rules(chain, &[]);
+        self.calls.remove(chain);
+        self.closing.remove(chain);
+    }
+
+    /// These chains, and those from which they are reached.
+    fn callers(&self, chains: &BTreeSet<Name>) -> BTreeSet<Name> {
+        let mut callers = chains.clone();
+        loop {
+            let more =
+                self.calls.iter().filter(|(name, calls)| !callers.contains(*name) && !calls.is_disjoint(&callers));
+            let more: Vec<Name> = more.map(|(name, _)| name.clone()).collect();
+            if more.is_empty() {
+                return callers;
+            }
+            callers.extend(more);
+        }
+    }
+
+    /// These chains, and those that they reach.
+    fn callees(&self, mut open: Vec<Name>) -> BTreeSet<Name> {
+        let mut callees = BTreeSet::new();
+        while let Some(chain) = open.pop() {
+            if callees.insert(chain.clone()) {
+                open.extend(self.calls.get(&chain).into_iter().flatten().cloned());
+            }
+        }
+        callees
     }
 }
 
@@ -195,16 +242,17 @@ impl Connections {
             touched.any = false;
             return Ok(Looked::default());
         }
-        let looked = self.look_at(touched)?;
-        *touched = Touched {
-            closing: std::mem::take(&mut touched.closing),
-            closing_sets: std::mem::take(&mut touched.closing_sets),
-            ..Touched::default()
-        };
+        let looked = self.look_at(touched).inspect_err(|_| self.some_cut = true)?;
+        *touched = Touched { graph: std::mem::take(&mut touched.graph), ..Touched::default() };
         Ok(looked)
     }
 
     fn look_at(&mut self, touched: &Touched) -> Result<Looked> {
+        // Most of what a list costs is not the connections.
+        if self.conntrack.count()? == 0 {
+            self.some_cut = false;
+            return Ok(Looked::default());
+        }
         let flows = self.conntrack.list()?;
         let is_cut = |flow: &Flow| flow.mark & marks::CONNECTION_DENIED != 0;
         let ends = |flow: &Flow| [flow.original.source, flow.reply.source];
@@ -217,45 +265,55 @@ impl Connections {
         let flows: Vec<Flow> = flows.into_iter().filter(|flow| all_rules || is_cut(flow) || named(flow)).collect();
         let mut looked = Looked::default();
         self.some_cut = false;
-        if !gone.is_empty() || !flows.is_empty() {
-            let ruleset: Ruleset = observe(&mut self.nft).map_err(Error::from)?.into_iter().collect();
-            let endpoints = ruleset.endpoints();
-            let concerned = if touched.everything || touched.chains.is_empty() {
-                None
-            } else {
-                Some(ruleset.reached_from(&touched.chains))
-            };
-            let local = Address::dump(&mut self.route, None)?;
-            let is_local =
-                |address: IpAddr| address.is_loopback() || local.iter().any(|local| local.address.addr() == address);
-            // An address that went from one endpoint to another in one change is gone all the same.
-            looked.forgotten = self.conntrack.forget(&gone)?;
-            let (mut cut, mut resumed) = (Vec::new(), Vec::new());
-            for flow in flows {
-                let [source, destination] = ends(&flow).map(|end| endpoints.get(&end).map(String::as_str));
-                if source.is_none() && destination.is_none() {
-                    continue;
-                }
-                let among = |interface: Option<&str>| {
-                    concerned.as_ref().is_none_or(|set| interface.is_some_and(|name| set.contains(name)))
-                };
-                if !is_cut(&flow) && !named(&flow) && !among(source) && !among(destination) {
-                    continue;
-                }
-                let allowed =
-                    ruleset.allows(&first_packet(&flow), source.unwrap_or(""), destination.unwrap_or(""), is_local);
-                match (allowed, is_cut(&flow)) {
-                    (false, false) => cut.push(flow),
-                    (true, true) => resumed.push(flow),
-                    (false, true) => self.some_cut = true,
-                    (true, false) => {}
-                }
-            }
-            let bit = marks::CONNECTION_DENIED;
-            looked.cut = self.conntrack.set_mark(&cut, bit, bit)?;
-            looked.resumed = self.conntrack.set_mark(&resumed, 0, bit)?;
-            self.some_cut |= looked.cut > 0;
+        // An address that went from one endpoint to another in one change is gone all the same.
+        looked.forgotten = self.conntrack.forget(&gone)?;
+        if flows.is_empty() {
+            return Ok(looked);
         }
+        let mut ruleset: Ruleset =
+            observe_elements(&mut self.nft, names::always()).map_err(Error::from)?.into_iter().collect();
+        let endpoints = ruleset.endpoints();
+        let concerned = (!touched.everything && !touched.chains.is_empty())
+            .then(|| ruleset.dispatched_to(&touched.graph.callers(&touched.chains)));
+        let behind = |flow: &Flow| ends(flow).map(|end| endpoints.get(&end).map(String::as_str));
+        let among = |interface: &Option<&str>| match (interface, &concerned) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(name), Some(concerned)) => concerned.contains(*name),
+        };
+        let flows: Vec<Flow> = flows
+            .into_iter()
+            .filter(|flow| {
+                let interfaces = behind(flow);
+                let named_or_cut = is_cut(flow) || named(flow);
+                interfaces.iter().any(|interface| among(interface) || named_or_cut && interface.is_some())
+            })
+            .collect();
+        if flows.is_empty() {
+            return Ok(looked);
+        }
+        let interfaces: BTreeSet<&str> = flows.iter().flat_map(behind).flatten().collect();
+        let chains = touched.graph.callees(ruleset.chains_of(&interfaces));
+        ruleset.extend(observe_rules(&mut self.nft, &chains).map_err(Error::from)?);
+        let sets = ruleset.sets();
+        ruleset.extend(observe_elements(&mut self.nft, sets).map_err(Error::from)?);
+        let local: BTreeSet<IpAddr> =
+            Address::dump(&mut self.route, None)?.into_iter().map(|local| local.address.addr()).collect();
+        let is_local = |address: IpAddr| address.is_loopback() || local.contains(&address);
+        let (mut cut, mut resumed) = (Vec::new(), Vec::new());
+        for flow in flows {
+            let [from, to] = behind(&flow).map(Option::unwrap_or_default);
+            match (ruleset.allows(&first_packet(&flow), from, to, is_local), is_cut(&flow)) {
+                (false, false) => cut.push(flow),
+                (true, true) => resumed.push(flow),
+                (false, true) => self.some_cut = true,
+                (true, false) => {}
+            }
+        }
+        let bit = marks::CONNECTION_DENIED;
+        looked.cut = self.conntrack.set_mark(&cut, bit, bit)?;
+        looked.resumed = self.conntrack.set_mark(&resumed, 0, bit)?;
+        self.some_cut |= looked.cut > 0;
         Ok(looked)
     }
 }

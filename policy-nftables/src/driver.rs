@@ -15,6 +15,7 @@ use net_linux::nft::Nft;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use read::observe;
+pub(crate) use read::{observe_elements, observe_rules};
 
 /// The driver of one node, bound to the network namespace that it was opened in.
 pub struct PolicyDriver {

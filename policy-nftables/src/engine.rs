@@ -6,9 +6,10 @@ use crate::driver::{PolicyDriver, observe};
 use crate::names;
 use crate::object::Key;
 use crate::probe::probe;
+use crate::watch::PolicyWatch;
 use async_trait::async_trait;
 use cni_core::backend::{
-    Capabilities, Capability, Change, CommitReport, Drift, Engine, Failure, Plan, Reconciler, Result,
+    Capabilities, Capability, Change, CommitReport, Drift, DriftWatch, Engine, Failure, Plan, Reconciler, Result,
 };
 use cni_core::policy::program::{PolicyEngine, PolicyItem};
 use net_linux::nft::{Batch, Nft};
@@ -28,12 +29,24 @@ struct NftPolicy {
 /// # Errors
 /// [`cni_core::backend::ErrorKind::Unsupported`] with the reason when this kernel cannot do it.
 pub fn open(config: &Config) -> Result<Box<dyn PolicyEngine>> {
+    open_watched(config).map(|(engine, _)| engine)
+}
+
+/// The same, with a watch that asks for a resync when somebody else changes something of ours.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn DriftWatch>)> {
     let capabilities = probe(config);
     capabilities.require(&[Capability::Policy])?;
     let driver = PolicyDriver::open(config, capabilities)?;
     let touched = driver.touched();
     let connections = Connections::open()?;
-    Ok(Box::new(NftPolicy { reconciler: Reconciler::new(driver)?, touched, connections, in_sync: false }))
+    let watch = PolicyWatch::open(driver.port())?;
+    Ok((
+        Box::new(NftPolicy { reconciler: Reconciler::new(driver)?, touched, connections, in_sync: false }),
+        Box::new(watch),
+    ))
 }
 
 impl NftPolicy {

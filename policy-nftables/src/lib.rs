@@ -34,6 +34,7 @@ pub mod names;
 pub mod object;
 pub mod probe;
 pub mod verdict;
+mod watch;
 
 pub use backend::Nftables;
-pub use engine::{clear, open};
+pub use engine::{clear, open, open_watched};

@@ -65,6 +65,11 @@ pub(crate) const fn own(family: Family) -> &'static str {
     }
 }
 
+/// Sets and maps that always exist.
+pub(crate) fn always() -> [Name; 6] {
+    [FROM, TO, own(Family::V4), own(Family::V6), PORTED, ICMP].map(name)
+}
+
 /// Which walk a chain is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walk {
@@ -120,6 +125,12 @@ pub(crate) fn tier_chain(tier: &str, direction: Direction, chains: &[Name]) -> N
 pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) -> Name {
     let word = if walk == Walk::Shadow { "sh" } else { "ep" };
     name(&format!("{PREFIX}{word}-{}-{interface}", short(direction)))
+}
+
+/// Whether a chain is for dry runs only.
+pub(crate) fn is_shadow(chain: &Name) -> bool {
+    let text = chain.as_str();
+    text.starts_with("pol-q-") || text.starts_with("pol-sh-")
 }
 
 /// A set of the program; `None` when its id is none.

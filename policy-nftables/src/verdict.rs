@@ -47,6 +47,13 @@ pub struct Ruleset {
 impl FromIterator<(Key, Object)> for Ruleset {
     fn from_iter<I: IntoIterator<Item = (Key, Object)>>(objects: I) -> Self {
         let mut ruleset = Self::default();
+        ruleset.extend(objects);
+        ruleset
+    }
+}
+
+impl Extend<(Key, Object)> for Ruleset {
+    fn extend<I: IntoIterator<Item = (Key, Object)>>(&mut self, objects: I) {
         for (key, object) in objects {
             match (key, object) {
                 (Key::Element(set, key), Object::Element(data)) => {
@@ -55,13 +62,12 @@ impl FromIterator<(Key, Object)> for Ruleset {
                         nft::Key::Range(first, last) => (first, last),
                         nft::Key::CatchAll => continue,
                     };
-                    ruleset.sets.entry(set).or_default().insert(first, (last, data));
+                    self.sets.entry(set).or_default().insert(first, (last, data));
                 }
-                (Key::Chain(name), Object::Chain { rules, .. }) => drop(ruleset.chains.insert(name, rules)),
+                (Key::Chain(name), Object::Chain { rules, .. }) => drop(self.chains.insert(name, rules)),
                 _ => {}
             }
         }
-        ruleset
     }
 }
 
@@ -107,44 +113,39 @@ impl Ruleset {
         .collect()
     }
 
-    /// The interfaces whose packets come through one of these chains.
+    /// The interfaces whose packets are sent to one of these chains.
     #[must_use]
-    pub fn reached_from(&self, chains: &BTreeSet<Name>) -> BTreeSet<String> {
-        let mut known = BTreeMap::new();
-        let mut found = BTreeSet::new();
-        for map in [names::FROM, names::TO] {
-            for (key, (_, data)) in self.sets.get(&names::name(map)).into_iter().flatten() {
-                if let Some(Data::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain))) = data
-                    && self.reaches(chain, chains, &mut known, 0)
-                {
-                    found.insert(String::from_utf8_lossy(key).trim_end_matches('\0').to_owned());
-                }
-            }
-        }
-        found
+    pub fn dispatched_to(&self, chains: &BTreeSet<Name>) -> BTreeSet<String> {
+        let dispatched = self.dispatch().filter(|(_, chain)| chains.contains(*chain));
+        dispatched.map(|(key, _)| String::from_utf8_lossy(key).trim_end_matches('\0').to_owned()).collect()
     }
 
-    fn reaches<'a>(
-        &'a self,
-        chain: &'a Name,
-        wanted: &BTreeSet<Name>,
-        known: &mut BTreeMap<&'a Name, bool>,
-        depth: usize,
-    ) -> bool {
-        if let Some(known) = known.get(chain) {
-            return *known;
-        }
-        let exprs = self.chains.get(chain).into_iter().flatten().flat_map(|rule| &rule.exprs);
-        let answer = wanted.contains(chain)
-            || depth < DEEPEST
-                && exprs.into_iter().any(|expr| match expr {
-                    Expr::Verdict(Verdict::Jump(next) | Verdict::Goto(next)) => {
-                        self.reaches(next, wanted, known, depth + 1)
-                    }
-                    _ => false,
-                });
-        known.insert(chain, answer);
-        answer
+    /// The chains that packets of these interfaces come to first.
+    #[must_use]
+    pub fn chains_of(&self, interfaces: &BTreeSet<&str>) -> Vec<Name> {
+        let keys: BTreeSet<Vec<u8>> = interfaces.iter().map(|name| interface_bytes(name)).collect();
+        let theirs = self.dispatch().filter(|(key, _)| keys.contains(*key)).map(|(_, chain)| chain.clone());
+        theirs.chain([names::EGRESS, names::INGRESS, names::INPUT].map(names::name)).collect()
+    }
+
+    /// What the two maps have: an interface's bytes, and its chain.
+    fn dispatch(&self) -> impl Iterator<Item = (&Vec<u8>, &Name)> {
+        let maps = [names::FROM, names::TO].map(|map| self.sets.get(&names::name(map)));
+        maps.into_iter().flatten().flatten().filter_map(|(key, (_, data))| match data {
+            Some(Data::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain))) => Some((key, chain)),
+            _ => None,
+        })
+    }
+
+    /// The sets that its rules look up.
+    #[must_use]
+    pub fn sets(&self) -> BTreeSet<Name> {
+        let exprs = self.chains.values().flatten().flat_map(|rule| &rule.exprs);
+        let named = exprs.filter_map(|expr| match expr {
+            Expr::Lookup { set: SetUse::Named(set), .. } => Some(set.clone()),
+            _ => None,
+        });
+        named.collect()
     }
 
     /// Whether a packet may go from one interface through the node to another, or to the node itself.

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net-linux", &["cni-core"]),
     ("policy-nftables", &["cni-core", "net-linux"]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
-    ("cnidarian", &["cni-core", "net-linux", "backend-vxlan"]),
+    ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),

@@ -16,6 +16,8 @@ use cni_core::policy::program::{
 use cni_core::store::{Kind, ObjectKey};
 use net_linux::netns::NetNs;
 use policy_nftables::config::Config;
+use policy_nftables::driver::observe;
+use policy_nftables::verdict::{FirstPacket, Ruleset};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
@@ -30,7 +32,7 @@ const LOADS: usize = 5;
 const ONES: usize = 500;
 const PROGRAM_ONES: usize = 15;
 const PACKETS: u32 = 20_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 41;
 
 fn main() -> Result<(), AnyError> {
     program_and_elements()?;
@@ -115,13 +117,19 @@ fn all(items: &[PolicyItem]) -> Vec<Change<PolicyItem>> {
 
 fn program_and_elements() -> Result<(), AnyError> {
     let items = items(POLICIES);
+    let (mut staged, mut one_policy_busy, mut one_connection) = (vec![], vec![], vec![]);
     let (mut ours, mut restart, mut resync, mut theirs, mut one_policy) = (vec![], vec![], vec![], vec![], vec![]);
     let (mut added, mut removed, mut their_one, mut objects) = (vec![], vec![], vec![], 0);
     for round in 0..LOADS {
         let listed = NetNs::new()?.run(|| -> Result<String, AnyError> {
             let mut engine = open()?;
-            let changes = all(&items);
-            ours.push(timed(|| commit(&mut engine, changes).map(|written| objects = written))?);
+            let start = Instant::now();
+            for change in all(&items) {
+                engine.stage(change)?;
+            }
+            staged.push(start.elapsed());
+            objects = commit(&mut engine, Vec::new())?;
+            ours.push(start.elapsed());
             let listed = nft(&["list", "table", "inet", "cnidarian"], "")?;
             let mut again = open()?;
             let changes = all(&items);
@@ -141,7 +149,10 @@ fn program_and_elements() -> Result<(), AnyError> {
                         nft(&["-f", "-"], &format!("delete {script}"))?;
                     }
                 }
-                for number in 0..100 {
+                for number in 0..200 {
+                    if number == 100 {
+                        open_connections()?;
+                    }
                     let action = if number % 2 == 0 { Action::Deny } else { Action::Allow };
                     let rule = ProgramRule {
                         path: "spec.ingress[0]".into(),
@@ -150,9 +161,11 @@ fn program_and_elements() -> Result<(), AnyError> {
                         unenforceable: None,
                     };
                     let chain = PolicyItem::Chain(Chain { id: chain_id(5), rules: vec![rule] });
-                    one_policy.push(timed(|| commit(&mut again, vec![Change::Put(chain)]).map(drop))?);
+                    let times = if number < 100 { &mut one_policy } else { &mut one_policy_busy };
+                    times.push(timed(|| commit(&mut again, vec![Change::Put(chain)]).map(drop))?);
                 }
             }
+            one_connection.push(worked_out()?);
             Ok(listed)
         })??;
         NetNs::new()?.run(|| -> Result<(), AnyError> {
@@ -164,10 +177,13 @@ fn program_and_elements() -> Result<(), AnyError> {
     let mut rows = Table::new(&["", "p50 ms", "p90 ms"]);
     for (name, times) in [
         ("stage and program all", &ours),
+        ("of which stage", &staged),
         ("the same as a script for `nft -f`", &theirs),
         ("restart: stage all, read, compare, write nothing", &restart),
         ("resync, nothing changed", &resync),
-        ("one policy's rules", &one_policy),
+        ("one policy's rules, no open connections", &one_policy),
+        ("one policy's rules, 10,000 open connections", &one_policy_busy),
+        ("one connection worked out", &one_connection),
         ("one address more in a set", &added),
         ("one address less", &removed),
         ("one address more, `nft -f`", &their_one),
@@ -180,11 +196,34 @@ fn program_and_elements() -> Result<(), AnyError> {
     Ok(())
 }
 
+/// Connections between ports of the endpoint that policy 5 is about.
+fn open_connections() -> Result<(), AnyError> {
+    let address = pod(5 % (ENDPOINTS - 1) + 1);
+    ip("link set lo up")?;
+    ip(&format!("address add {address}/32 dev lo"))?;
+    let socket = UdpSocket::bind((address, 0))?;
+    for port in 1..=10_000 {
+        socket.send_to(b"x", (address, port))?;
+    }
+    Ok(())
+}
+
+/// How long it takes to work out what the rules say of one connection to an endpoint with nine policies.
+fn worked_out() -> Result<Duration, AnyError> {
+    let ruleset: Ruleset = observe(&mut net_linux::nft::Nft::open()?)?.into_iter().collect();
+    let packet = FirstPacket { source: pod(60_000), destination: pod(6), protocol: 6, ports: Some((40_000, 22)) };
+    let start = Instant::now();
+    for _ in 0..10_000 {
+        std::hint::black_box(ruleset.allows(&packet, "eth0", &format!("cni{:012x}", 6), |_| false));
+    }
+    Ok(start.elapsed() / 10_000)
+}
+
 /// Two pods of a node without policies of their own.
 struct Lab {
     name: String,
-    first: NetNs,
-    second: NetNs,
+    /// Alive as long as their sockets.
+    namespaces: [NetNs; 3],
     times: [Vec<Duration>; 2],
     /// Packets before a reply was seen, and after: sender's and receiver's sockets.
     sockets: [(UdpSocket, UdpSocket); 2],
@@ -216,10 +255,10 @@ fn packets() -> Result<(), AnyError> {
         let ratio = |one: f64, base: f64| format!("{:.2}", one / base);
         let cells =
             [format!("{new:.0}"), ratio(new, base[0]), format!("{established:.0}"), ratio(established, base[1])];
-        rows.row(&[&[lab.name.clone()], &cells[..]].concat());
+        rows.row(&[std::slice::from_ref(&lab.name), &cells[..]].concat());
     }
     println!("{rows}");
-    drop(labs.iter().map(|lab| (&lab.first, &lab.second)).collect::<Vec<_>>());
+    labs.into_iter().for_each(|lab| drop(lab.namespaces));
     Ok(())
 }
 
@@ -232,15 +271,15 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
             let here = std::fs::File::open("/proc/thread-self/ns/net")?;
             let fd = std::os::fd::AsRawFd::as_raw_fd(&here);
             let target = format!("/proc/{}/fd/{fd}", std::process::id());
+            pod.run(|| ip(&format!("link add eth0 type veth peer name {interface} netns {target}")))??;
+            ip(&format!("link set {interface} address 02:00:00:00:00:fe up"))?;
             pod.run(|| -> Result<(), AnyError> {
-                ip(&format!("link add eth0 type veth peer name {interface} netns {target}"))?;
                 ip("link set eth0 up")?;
                 ip(&format!("address add {address}/32 dev eth0"))?;
                 ip("route add 169.254.1.1 dev eth0 scope link")?;
                 ip("route add default via 169.254.1.1")?;
                 ip("neigh add 169.254.1.1 dev eth0 lladdr 02:00:00:00:00:fe nud permanent")
             })??;
-            ip(&format!("link set {interface} address 02:00:00:00:00:fe up"))?;
             ip(&format!("address replace 192.0.2.1/32 dev {interface}"))?;
             ip(&format!("route add {address}/32 dev {interface}"))
         })??;
@@ -249,7 +288,7 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
         node.run(|| -> Result<(), AnyError> {
             let mut engine = open()?;
             let mut items = items(policies);
-            for (number, (_, interface, address)) in pods.into_iter().enumerate() {
+            for (number, (_, interface, address)) in pods.iter().enumerate() {
                 let number = 1_000 + u32::try_from(number)?;
                 items.push(endpoint(number, interface, address.parse()?, DirectionProgram::default()));
             }
@@ -269,7 +308,7 @@ fn lab(name: &str, policies: Option<u32>) -> Result<Lab, AnyError> {
     sender.send(b"x")?;
     receiver.send_to(b"x", sender.local_addr()?)?;
     sender.recv(&mut [0; 8])?;
-    Ok(Lab { name: name.to_owned(), first, second, times: Default::default(), sockets })
+    Ok(Lab { name: name.to_owned(), namespaces: [node, first, second], times: Default::default(), sockets })
 }
 
 fn ip(line: &str) -> Result<(), AnyError> {

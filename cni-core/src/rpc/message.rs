@@ -101,6 +101,9 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// Link-local gateways of the default routes in the pod, one per family.
     pub gateways: Vec<IpAddr>,
+    /// Its network policy was in force before this was answered; `false`: this node enforces none.
+    #[serde(default)]
+    pub policy_enforced: bool,
 }
 
 /// One endpoint, by its id.

@@ -101,6 +101,10 @@ known_kinds! {
     CILIUM_CIDR_GROUP = "cilium.io/v2", "CiliumCIDRGroup", Cluster;
     /// Labelled prefixes, Cilium `v2alpha1`.
     CILIUM_ALPHA_CIDR_GROUP = "cilium.io/v2alpha1", "CiliumCIDRGroup", Cluster;
+    /// A network policy of a namespace, Cilium.
+    CILIUM_NETWORK_POLICY = "cilium.io/v2", "CiliumNetworkPolicy", Namespaced;
+    /// A network policy of the cluster, Cilium.
+    CILIUM_CLUSTERWIDE_NETWORK_POLICY = "cilium.io/v2", "CiliumClusterwideNetworkPolicy", Cluster;
     /// A tier of policies, Calico.
     CALICO_TIER = "projectcalico.org/v3", "Tier", Cluster;
     /// A network policy of a namespace, Calico.

@@ -30,6 +30,11 @@ struct ByPool {
     pool: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: String,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 enum Kind {
     Missing,
@@ -58,6 +63,7 @@ pub(super) struct Metrics {
     drift: Family<ByKind, Counter>,
     endpoints: Gauge,
     peers: Gauge,
+    problems: Family<ByState, Gauge>,
     leases: Family<ByPool, Gauge>,
     cooling: Family<ByPool, Gauge>,
     free: Family<ByPool, Gauge>,
@@ -71,6 +77,7 @@ impl Metrics {
         let (errors, drift) = (Family::default(), Family::default());
         let (commits, written, failed) = (latency(), Counter::default(), Gauge::default());
         let (endpoints, peers) = (Gauge::default(), Gauge::default());
+        let problems = Family::default();
         let (leases, cooling, free) = (Family::default(), Family::default(), Family::default());
         let root = &mut registry;
         root.register_with_unit("operation", "Time of CNI ADD and DEL in the agent", Unit::Seconds, operations.clone());
@@ -86,6 +93,7 @@ impl Metrics {
         root.register("drift", "Kernel objects that somebody else changed, by what was found", drift.clone());
         root.register("endpoints", "Attached pods", endpoints.clone());
         root.register("peers", "Other nodes", peers.clone());
+        root.register("problems", "What status shows as wrong, by what is done about it", problems.clone());
         root.register("ipam_leases", "Leased addresses of this node", leases.clone());
         root.register("ipam_cooling", "Released addresses that still cool", cooling.clone());
         root.register("ipam_free", "Addresses that this node can give at once", free.clone());
@@ -99,6 +107,7 @@ impl Metrics {
             drift,
             endpoints,
             peers,
+            problems,
             leases,
             cooling,
             free,
@@ -118,6 +127,10 @@ impl Metrics {
         let status = node.status();
         self.endpoints.set(i64::try_from(status.endpoints.len()).unwrap_or(i64::MAX));
         self.peers.set(i64::try_from(status.peers.len()).unwrap_or(i64::MAX));
+        self.problems.clear();
+        for problem in status.problems {
+            self.problems.get_or_create(&ByState { state: problem.state }).inc();
+        }
         for pool in status.pools {
             let label = ByPool { pool: pool.pool };
             self.leases.get_or_create(&label).set(gauge(pool.used));

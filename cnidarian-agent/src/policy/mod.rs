@@ -57,10 +57,10 @@ pub(crate) enum Policy {
     /// Show which connections change from one set of manifests to another. Fails when some do.
     Diff {
         /// Files and directories as they were; commas between several.
-        #[arg(value_delimiter = ',')]
+        #[arg(value_delimiter = ',', num_args = 1, required = true)]
         old: Vec<PathBuf>,
         /// Files and directories as they shall be.
-        #[arg(value_delimiter = ',')]
+        #[arg(value_delimiter = ',', num_args = 1, required = true)]
         new: Vec<PathBuf>,
         #[command(flatten)]
         print: Print,

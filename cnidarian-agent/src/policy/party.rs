@@ -13,9 +13,14 @@ fn port(text: &str) -> Option<PortChoice> {
     match text.parse() {
         Ok(0) => None,
         Ok(number) => Some(PortChoice::Number(number)),
-        Err(_) if text.bytes().any(|byte| byte.is_ascii_alphabetic()) => Some(PortChoice::Name(text.into())),
-        Err(_) => None,
+        Err(_) => is_name(text).then(|| PortChoice::Name(text.into())),
     }
+}
+
+/// Letters, digits and what may stand between them; a letter among them.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    text.bytes().all(allowed) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 /// The end, the port and the protocol of `shop/web:80/TCP`.

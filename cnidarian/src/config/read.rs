@@ -308,7 +308,7 @@ fn seconds(
 mod tests {
     use super::*;
     use async_trait::async_trait;
-    use cni_core::backend::{Backend, Error, OpenRequest, Parts};
+    use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts};
     use serde_json::json;
 
     struct Named(&'static str);
@@ -331,9 +331,53 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl PolicyBackend for Named {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn check(&self, config: &Value) -> cni_core::backend::Result<()> {
+            match config.get("log") {
+                Some(log) if !log.is_object() => Err(Error::invalid("policy", "log", "is no map")),
+                _ => Ok(()),
+            }
+        }
+
+        async fn open(&self, _: &Value) -> cni_core::backend::Result<PolicyParts> {
+            Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
+        }
+
+        fn clear(&self) -> cni_core::backend::Result<()> {
+            Ok(())
+        }
+    }
+
     fn read(document: Value) -> Result<ReadConfig, String> {
-        let registry = Registry::default().with(Named("vxlan")).with(Named("bgp"));
+        let registry = Registry::default().with(Named("vxlan")).with(Named("bgp")).with_policy(Named("nftables"));
         read_config(document, &registry, "host-1").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn policy_is_enforced_unless_none_is_written() {
+        let policy =
+            |written: Value| read(json!({"backend": "vxlan", "policy": written})).map(|config| config.node.policy);
+        assert_eq!(read(json!({"backend": "vxlan"})).unwrap().node.policy, PolicyConfig::default());
+        assert_eq!(policy(json!("none")), Ok(PolicyConfig::none()));
+        let log = json!({"log": {"group": 7}});
+        let with_log = PolicyConfig { config: log.clone(), ..PolicyConfig::default() };
+        assert_eq!(policy(log), Ok(with_log));
+        for (written, words) in [
+            (
+                json!("nftable"),
+                "policy: this build has no policy engine \"nftable\", it has: nftables, none; did you mean `nftables`?",
+            ),
+            (json!(true), "policy: is neither a name nor a map; write nftables or none"),
+            (json!({"engine": "none", "log": {}}), "policy: none takes no other keys; remove them"),
+        ] {
+            assert_eq!(policy(written), Err(words.to_owned()));
+        }
+        assert!(policy(json!({"log": 3})).unwrap_err().contains("log"));
     }
 
     #[test]

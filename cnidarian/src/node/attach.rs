@@ -111,7 +111,7 @@ impl Inner {
             self.undo(&earlier.endpoint).await?;
         }
         match self.make(request).await {
-            Ok(record) => Ok(record.attachment()),
+            Ok(record) => Ok(record.attachment(self.policy.is_some())),
             Err(error) => {
                 tracing::warn!(endpoint = %id, %error, "ADD failed; undoing it");
                 if let Err(left) = self.undo(&nothing_known(id)).await {

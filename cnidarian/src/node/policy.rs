@@ -18,7 +18,7 @@ use cni_core::backend::{Change, CommitReport};
 use cni_core::model::{EndpointId, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
-use cni_core::policy::model::Effect;
+use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
 use futures_util::StreamExt;
@@ -35,6 +35,8 @@ struct Front {
     compiler: Compiler,
     /// Objects of each kind that the store has.
     known: BTreeMap<Kind, BTreeSet<ObjectKey>>,
+    /// What was said in the log.
+    told: BTreeSet<String>,
     /// Local endpoints of pods: while one lives its pod's labels count, whatever the store says.
     attached: BTreeMap<EndpointId, ObjectKey>,
 }
@@ -77,6 +79,22 @@ impl Front {
                 self.compiler.apply(change);
             }
         }
+    }
+
+    /// What is wrong with objects and what they compiled to, but for mere warnings.
+    fn problems(&self) -> Vec<PolicyProblem> {
+        let compiled = self.compiler.problems();
+        let all = self.intake.problems().cloned().chain(compiled);
+        all.filter(|problem| problem.effect != Effect::Warning).collect()
+    }
+
+    /// Says in the log what is wrong since the last call.
+    fn tell(&mut self) {
+        let problems: BTreeSet<String> = self.problems().iter().map(ToString::to_string).collect();
+        for problem in problems.difference(&self.told) {
+            tracing::warn!(%problem, "a policy cannot be enforced as it is written; it fails closed");
+        }
+        self.told = problems;
     }
 
     fn is_known(&self, pod: &ObjectKey) -> bool {
@@ -139,7 +157,13 @@ fn stranger(pod: &PodRef, addresses: &[IpAddr], node: &NodeName) -> Object {
 impl Policy {
     pub(super) fn new(node: NodeName, store: Arc<dyn Store>, engine: EngineHandle<PolicyItem>) -> Self {
         let compiler = Compiler::new(node.as_str());
-        let front = Front { intake: Intake::new(), compiler, known: BTreeMap::new(), attached: BTreeMap::new() };
+        let front = Front {
+            intake: Intake::new(),
+            compiler,
+            known: BTreeMap::new(),
+            told: BTreeSet::new(),
+            attached: BTreeMap::new(),
+        };
         Self { node, store, front: Mutex::new(front), engine }
     }
 
@@ -178,6 +202,7 @@ impl Policy {
             front.attach(record, None, &self.node);
         }
         let mut changes = front.compiler.drain();
+        front.tell();
         changes.push(Change::InSync);
         let submitted = self.engine.submit(changes, None).await?;
         drop(front);
@@ -204,6 +229,7 @@ impl Policy {
         let mut front = self.front.lock().await;
         front.take(kind, event);
         let changes = front.compiler.drain();
+        front.tell();
         if changes.is_empty() {
             return Ok(());
         }
@@ -252,9 +278,7 @@ impl Policy {
         let mut problems = Problem::of_commit(&report);
         // A status page does not wait for a change that is being taken in; the next one has it.
         let Ok(front) = self.front.try_lock() else { return problems };
-        let compiled = front.compiler.problems();
-        let told = front.intake.problems().chain(&compiled).filter(|problem| problem.effect != Effect::Warning);
-        problems.extend(told.map(|problem| {
+        problems.extend(front.problems().into_iter().map(|problem| {
             Problem {
                 object: problem.object.to_string(),
                 error: format!("{}: {}", problem.path, problem.detail),

@@ -58,7 +58,7 @@ impl Record {
     }
 
     /// What ADD answers.
-    pub(crate) fn attachment(&self) -> Attachment {
+    pub(crate) fn attachment(&self, policy_enforced: bool) -> Attachment {
         let endpoint = &self.endpoint;
         Attachment {
             host_interface: endpoint.host_interface.clone(),
@@ -67,6 +67,7 @@ impl Record {
             mtu_bytes: self.mtu_bytes,
             addresses: endpoint.addresses.clone(),
             gateways: gateways(&endpoint.addresses),
+            policy_enforced,
         }
     }
 }
@@ -89,7 +90,7 @@ mod tests {
             "hostMac":"02:00:00:00:00:01","podMac":"02:00:00:00:00:02","addresses":["10.42.0.7"]},
             "network":"pods","mtuBytes":1450,"netnsInode":4026532001,"attachedUnixMs":1790000000000}"#;
         let record = Record::parse(bytes).unwrap();
-        assert_eq!(record.attachment().gateways, ["169.254.1.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(record.attachment(false).gateways, ["169.254.1.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(Record::parse(&record.to_bytes()).unwrap(), record);
         assert_eq!(Record::parse(br#"{"version":2}"#), None);
         assert_eq!(Record::parse(b"\xff"), None);

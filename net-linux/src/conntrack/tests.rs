@@ -79,6 +79,7 @@ fn what_is_tracked_is_read() {
         let flows = conntrack.list().unwrap();
         let udp: Vec<_> = flows.into_iter().filter(|flow| flow.original.protocol == 17).collect();
         assert_eq!(udp.len(), PAIRS.len());
+        assert_eq!(conntrack.count().unwrap() as usize, conntrack.list().unwrap().len());
         let first = udp.iter().find(|flow| flow.original.destination == ip("127.0.0.3")).unwrap();
         assert_eq!(first.original.ports, Some((1001, 2001)));
         assert_eq!((first.reply.source, first.reply.ports), (ip("127.0.0.3"), Some((2001, 1001))));

@@ -24,6 +24,9 @@ use cni_core::model::NodeContext;
 use ipnet::IpNet;
 use std::fmt;
 
+/// What the names of its chain and sets begin with; others of us keep theirs in the same table.
+pub const PREFIX: &str = "masq-";
+
 /// The one kernel object of masquerading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key;

@@ -13,6 +13,9 @@ use tokio::io::unix::AsyncFd;
 const GROUP: u32 = 7;
 /// First attribute of each kind of object: the name of its table.
 const TABLE: u16 = 1;
+/// A chain's name; the chain of a rule, the name of a set, the set of elements.
+const CHAIN_NAME: u16 = 3;
+const NAME: u16 = 2;
 
 /// What kind of object was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +39,8 @@ pub struct NftChange {
     pub table: TableId,
     /// What.
     pub kind: ObjectKind,
+    /// Its name: of a rule, that of its chain; of elements, that of their set; of a table, none.
+    pub name: Option<Name>,
     /// It is gone.
     pub removed: bool,
     /// Netlink port of who did it: compare with [`super::Nft::port`].
@@ -138,12 +143,19 @@ fn change(message: &Message<'_>) -> Option<NftChange> {
     let family = Family::from_number(message.family().ok()?)?;
     let name = message.attributes().flatten().find(|attr| attr.kind == TABLE)?;
     let table = TableId { family, name: Name::known(&name.text()) };
-    Some(NftChange { table, kind, removed, port: message.port })
+    let named = match kind {
+        ObjectKind::Table => None,
+        ObjectKind::Chain => Some(CHAIN_NAME),
+        ObjectKind::Rule | ObjectKind::Set | ObjectKind::Elements => Some(NAME),
+    };
+    let name = named.and_then(|kind| message.attributes().flatten().find(|attr| attr.kind == kind));
+    let name = name.map(|name| Name::known(&name.text()));
+    Some(NftChange { table, kind, name, removed, port: message.port })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Batch, Nft, Table};
+    use super::super::{Batch, Chain, Element, Field, Key, Nft, Program, Rule, Set, Table};
     use super::*;
     use crate::netns::NetNs;
     use std::time::Duration;
@@ -169,8 +181,35 @@ mod tests {
                     heard.unwrap().unwrap()
                 });
                 let kind = ObjectKind::Table;
-                let made = NftChange { table: table.clone(), kind, removed: false, port: nft.port() };
+                let made = NftChange { table: table.clone(), kind, name: None, removed: false, port: nft.port() };
                 assert_eq!(heard, [NftEvent::Changed(made.clone())]);
+                let mut batch = Batch::new();
+                let chain = table.chain(Name::known("c"));
+                batch.add_chain(&Chain::regular(chain.clone()));
+                batch.add_rule(&Rule::new(chain.clone(), Program::new().counter()));
+                let set = Set::new(table.set(Name::known("s")), [Field::InetProto]);
+                batch.add_set(&set);
+                batch.add_elements(&set, &[Element::new(Key::One(vec![6]))]);
+                nft.commit(&batch).unwrap();
+                let named: Vec<_> = watch
+                    .read()
+                    .unwrap()
+                    .into_iter()
+                    .map(|event| match event {
+                        NftEvent::Changed(change) => (change.kind, change.name.unwrap().to_string()),
+                        NftEvent::Lost => panic!("four changes fit"),
+                    })
+                    .collect();
+                let expected = [ObjectKind::Chain, ObjectKind::Rule, ObjectKind::Set, ObjectKind::Elements]
+                    .into_iter()
+                    .zip(["c", "c", "s", "s"]);
+                assert_eq!(named, expected.map(|(kind, name)| (kind, name.to_owned())).collect::<Vec<_>>());
+                let mut batch = Batch::new();
+                batch.flush_chain(&chain);
+                batch.delete_chain(&chain);
+                batch.delete_set(&set.id);
+                nft.commit(&batch).unwrap();
+                watch.read().unwrap();
                 let mut batch = Batch::new();
                 batch.delete_table(&table);
                 nft.commit(&batch).unwrap();

@@ -26,6 +26,9 @@ use cni_core::backend::Rank;
 use std::fmt;
 use std::net::SocketAddr;
 
+/// What the names of our chains begin with.
+pub const PREFIX: &str = "untracked-";
+
 /// The one kernel object of untracked tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key;

@@ -26,9 +26,7 @@ const ICMP: [Protocol; 2] = [Protocol::ICMP, Protocol::ICMPV6];
 
 pub(super) fn objects(compiler: &Compiler) -> Objects {
     let mut objects = vec![(Key::Table, Object::Table { dormant: false })];
-    for set in [names::FROM, names::TO, names::own(Family::V4), names::own(Family::V6), names::PORTED, names::ICMP] {
-        objects.push((Key::Set(name(set)), Object::Set { intact: true }));
-    }
+    objects.extend(names::always().map(|set| (Key::Set(set), Object::Set { intact: true })));
     for (set, protocols) in [(names::PORTED, &PORTED[..]), (names::ICMP, &ICMP[..])] {
         let elements = protocols.iter().map(|protocol| nft::Key::One(vec![protocol.0]));
         objects.extend(elements.map(|key| (Key::Element(name(set), key), Object::Element(None))));

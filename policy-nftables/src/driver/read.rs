@@ -2,8 +2,8 @@
 
 use crate::names::{self, PREFIX};
 use crate::object::{Key, Object, RuleObject};
-use net_linux::nft::{Name, Nft, NftError, Rule, Stored, TableContents};
-use std::collections::BTreeMap;
+use net_linux::nft::{Chain, Name, Nft, NftError, Rule, Stored, TableContents};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Every object of ours, as it was at one moment. Elements of a set that is not as its name says go with the set.
 ///
@@ -11,6 +11,38 @@ use std::collections::BTreeMap;
 /// [`NftError`].
 pub fn observe(nft: &mut Nft) -> Result<Vec<(Key, Object)>, NftError> {
     Ok(nft.contents(&names::table())?.map(objects).unwrap_or_default())
+}
+
+/// Some chains with their rules.
+///
+/// # Errors
+/// [`NftError`].
+pub(crate) fn observe_rules(nft: &mut Nft, chains: &BTreeSet<Name>) -> Result<Vec<(Key, Object)>, NftError> {
+    let names: Vec<&Name> = chains.iter().collect();
+    let mut found = rules(nft, &names)?;
+    let objects = chains.iter().map(|name| {
+        let rules = found.remove(name).into_iter().flatten().map(|rule| rule.object).collect();
+        (Key::Chain(name.clone()), Object::Chain { base: None, rules })
+    });
+    Ok(objects.collect())
+}
+
+/// The elements of some sets.
+///
+/// # Errors
+/// [`NftError`].
+pub(crate) fn observe_elements(
+    nft: &mut Nft,
+    sets: impl IntoIterator<Item = Name>,
+) -> Result<Vec<(Key, Object)>, NftError> {
+    let mut objects = Vec::new();
+    for set in sets.into_iter().filter_map(|name| names::set_of(&name)) {
+        let elements = nft.elements(&set)?.into_iter();
+        objects.extend(
+            elements.map(|element| (Key::Element(set.id.name.clone(), element.key), Object::Element(element.data))),
+        );
+    }
+    Ok(objects)
 }
 
 fn is_ours(name: &Name) -> bool {
@@ -36,21 +68,26 @@ fn objects(contents: TableContents) -> Vec<(Key, Object)> {
         }
         objects.push((Key::Set(name), Object::Set { intact }));
     }
+    objects.extend(with_rules(contents.chains, contents.rules));
+    objects
+}
+
+/// Our chains with their rules.
+fn with_rules(chains: Vec<Stored<Chain>>, all: Vec<Stored<Rule>>) -> Vec<(Key, Object)> {
     let mut rules: BTreeMap<Name, Vec<RuleObject>> = BTreeMap::new();
-    for rule in contents.rules {
+    for rule in all {
         let name = &rule.object.chain.name;
         if is_ours(name) {
             rules.entry(name.clone()).or_default().push(at_rest(rule.object));
         }
     }
-    for chain in contents.chains {
+    let ours = chains.into_iter().filter(|chain| is_ours(&chain.object.id.name));
+    ours.map(|chain| {
         let name = chain.object.id.name;
-        if is_ours(&name) {
-            let rules = rules.remove(&name).unwrap_or_default();
-            objects.push((Key::Chain(name), Object::Chain { base: chain.object.base, rules }));
-        }
-    }
-    objects
+        let rules = rules.remove(&name).unwrap_or_default();
+        (Key::Chain(name), Object::Chain { base: chain.object.base, rules })
+    })
+    .collect()
 }
 
 /// A rule without what changes by itself.
@@ -62,7 +99,7 @@ pub(super) fn at_rest(rule: Rule) -> RuleObject {
 /// The rules that some chains have now, with their handles.
 pub(super) fn rules(nft: &mut Nft, chains: &[&Name]) -> Result<BTreeMap<Name, Vec<Stored<RuleObject>>>, NftError> {
     // One dump of all costs less than many dumps of one.
-    const FEW: usize = 8;
+    const FEW: usize = 64;
     let mut found = Vec::new();
     if chains.len() <= FEW {
         for chain in chains {

@@ -7,6 +7,8 @@ use cni_core::backend::Change;
 use cni_core::policy::model::{Action, Direction, Family, Icmp, PortRange, Protocol, TierEnd};
 use cni_core::policy::program::{Clause, DirectionProgram, PolicyItem, PolicyKey, SetKind, Side};
 use net_linux::netns::NetNs;
+use policy_nftables::config::Config;
+use std::time::Duration;
 
 /// What arrives, of TCP and UDP to port 80, and ICMP, both families: all or nothing.
 fn all_pass(from: &Host, to: &Host) -> bool {
@@ -301,6 +303,32 @@ fn a_table_that_a_stranger_deletes_is_made_again_and_theirs_stay() {
         assert!(node.a.tcp(b, 80) && !node.a.tcp(b, 81), "after {deed}");
     }
     assert_eq!(node.nft("list table inet foreign"), theirs);
+}
+
+#[test]
+fn a_watch_hears_what_strangers_do_to_ours_and_nothing_else() {
+    let mut node = Node::new();
+    let (engine, mut watch) =
+        node.node.netns.run(|| policy_nftables::open_watched(&Config::default()).unwrap()).unwrap();
+    node.engine = engine;
+    node.commit(vec![PolicyItem::Endpoint(node.endpoint_a())]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut hears = |deed: &str| {
+        if !deed.is_empty() {
+            node.nft(deed);
+        }
+        let waited = async { tokio::time::timeout(Duration::from_millis(200), watch.changed()).await };
+        runtime.block_on(waited).is_ok_and(|heard| heard.is_ok())
+    };
+    assert!(!hears(""), "our own writes");
+    assert!(!hears("add chain inet cnidarian masq-other; add table inet foreign; add chain inet foreign pol-egress"));
+    for deed in [
+        "flush chain inet cnidarian pol-ingress",
+        "delete element inet cnidarian pol-own4 { \"cni00000000000a\" . 10.9.0.1 }",
+        "delete table inet cnidarian",
+    ] {
+        assert!(hears(deed), "{deed}");
+    }
 }
 
 #[test]

@@ -40,6 +40,11 @@ impl Reader<'_> {
 
     /// Checks what is around the spec: the version, the size of annotations, and that nothing else stands there.
     pub(crate) fn document(&mut self, api_version: &str) {
+        self.document_of(api_version, &["spec", "status"]);
+    }
+
+    /// The same for an object that has these fields.
+    pub(crate) fn document_of(&mut self, api_version: &str, known: &[&str]) {
         let object = self.object;
         if object.key.kind.api_version() != api_version {
             let detail =
@@ -51,18 +56,24 @@ impl Reader<'_> {
             let detail = format!("have {bytes} bytes; Kubernetes takes at most {MOST_ANNOTATION_BYTES}");
             self.problem(Effect::SubjectClosed, "metadata.annotations", detail);
         }
-        self.only(Effect::SubjectClosed, &object.fields, "", &["spec", "status"]);
+        self.only(Effect::SubjectClosed, &object.fields, "", known);
     }
 
     /// What the object says, when it says this policy: closed if anything had that effect on its subject.
     pub(crate) fn finish(self, policy: Policy) -> Reading {
+        self.finish_parts(vec![policy])
+    }
+
+    /// The same for an object that says several policies.
+    pub(crate) fn finish_parts(self, parts: Vec<Policy>) -> Reading {
         let closed = self.problems.iter().any(|problem| problem.effect == Effect::SubjectClosed);
         // A staged policy decides nothing, whether it could be read or not.
-        let policy = if closed {
-            Policy { mode: policy.mode, ..Policy::closed(policy.id.object, policy.subject) }
-        } else {
-            policy
+        let close = |part: Policy| Policy {
+            id: part.id.clone(),
+            mode: part.mode,
+            ..Policy::closed(part.id.object, part.subject)
         };
-        Reading { policies: vec![policy], tiers: Vec::new(), problems: self.problems }
+        let policies = if closed { parts.into_iter().map(close).collect() } else { parts };
+        Reading { policies, tiers: Vec::new(), problems: self.problems }
     }
 }

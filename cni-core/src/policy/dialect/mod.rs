@@ -6,9 +6,10 @@
 //! | `kubernetes` | `networking.k8s.io/v1` NetworkPolicy |
 //! | `cluster` | `policy.networking.k8s.io`: ClusterNetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy |
 //! | `calico` | `projectcalico.org/v3` and `crd.projectcalico.org/v1` |
-//! | `cilium` | `cilium.io/v2` |
+//! | `cilium` | `cilium.io/v2`: CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy |
 
 pub mod calico;
+mod cilium;
 mod cluster;
 mod document;
 mod fields;
@@ -37,6 +38,6 @@ pub struct Reading {
 /// Reads an object of any dialect; `None` when its kind is none of a policy.
 #[must_use]
 pub fn read(object: &Object) -> Option<Reading> {
-    let dialects: [fn(&Object) -> Option<Reading>; 3] = [kubernetes::read, cluster::read, calico::read];
+    let dialects: [fn(&Object) -> Option<Reading>; 4] = [kubernetes::read, cluster::read, calico::read, cilium::read];
     dialects.iter().find_map(|read| read(object))
 }

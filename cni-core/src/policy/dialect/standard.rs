@@ -12,6 +12,7 @@ use std::sync::Arc;
 const PROTOCOLS: [(&str, Protocol); 3] = [("TCP", Protocol::TCP), ("UDP", Protocol::UDP), ("SCTP", Protocol::SCTP)];
 
 /// A port of a rule.
+#[derive(Debug, Clone)]
 pub(super) enum Port {
     /// By number.
     Range(PortRange),
@@ -71,7 +72,14 @@ impl Reader<'_> {
         self.sound_since(mark).then_some(selector)
     }
 
-    fn label<'t>(&mut self, effect: Effect, key: &str, values: impl IntoIterator<Item = &'t str>, path: &str) {
+    /// Checks the key of a label, and values that it is compared with.
+    pub(super) fn label<'t>(
+        &mut self,
+        effect: Effect,
+        key: &str,
+        values: impl IntoIterator<Item = &'t str>,
+        path: &str,
+    ) {
         if !is_label_key(key) {
             let rule = "write at most 63 letters, digits, '-', '_', '.', perhaps behind a domain and '/'";
             self.problem(effect, path, format!("{key:?} is no label key; {rule}"));

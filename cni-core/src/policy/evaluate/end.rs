@@ -111,7 +111,7 @@ impl<'w> Evaluator<'w> {
         let is_node = |workload: &&Workload| {
             workload.identity.kind == WorkloadKind::Node && Some(&*workload.id.name) == pod.node.as_deref()
         };
-        let node = self.world.workloads.values().map(|workload| &**workload).find(|workload| is_node(&workload));
+        let node = self.world.workloads.values().map(|workload| &**workload).find(|workload| is_node(workload));
         End { workloads: node.into_iter().collect(), address, node: pod.node.clone(), host: true }
     }
 

@@ -32,11 +32,11 @@ pub use connection::{Connection, Party, UnknownParty};
 pub use outcome::{Decision, Exemption, Miss, Outcome, Step, Trace, Verdict};
 pub use question::{InvalidParty, NoSuchPort, PortChoice, Question};
 
-use super::model::{Direction, Mode, Policy, Rules, Tier, Workload, WorkloadId, WorkloadKind};
+use super::model::{Attribute, Direction, Mode, Policy, Rules, Selector, Tier, Workload, WorkloadId, WorkloadKind};
 use super::world::World;
 use end::{Ends, Group};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,6 +63,8 @@ pub struct Evaluator<'w> {
     world: &'w World,
     /// All policies in the order in which they are walked.
     tiers: Vec<AppliedTier<'w>>,
+    /// Places of policies in `tiers`, by the one namespace that their subjects are in; `None`: of any, or of none.
+    by_namespace: HashMap<Option<&'w str>, Vec<(usize, usize)>>,
     /// Pods, nodes and host endpoints by address. A pod in its node's network is none of these.
     holders: HashMap<IpAddr, Vec<&'w Workload>>,
     /// Groups, each with its prefixes.
@@ -71,6 +73,15 @@ pub struct Evaluator<'w> {
     groups_of: RefCell<HashMap<IpAddr, Rc<Vec<usize>>>>,
     /// The chains of identities that were asked for, by the address of the shared identity.
     chains: RefCell<HashMap<(usize, Direction), Chain<'w>>>,
+}
+
+/// The namespace without which a selector never holds, if it names one.
+fn namespace_of(selector: &Selector) -> Option<&str> {
+    match selector {
+        Selector::Is(Attribute::Namespace, namespace) => Some(namespace),
+        Selector::All(all) => all.iter().find_map(namespace_of),
+        _ => None,
+    }
 }
 
 impl<'w> Evaluator<'w> {
@@ -90,7 +101,13 @@ impl<'w> Evaluator<'w> {
             let policies = by_tier.remove(&*tier.name)?;
             Some(AppliedTier { tier, policies: policies.into_iter().map(applied).collect() })
         });
-        let tiers = tiers.collect();
+        let tiers: Vec<AppliedTier<'w>> = tiers.collect();
+        let mut by_namespace: HashMap<Option<&str>, Vec<(usize, usize)>> = HashMap::new();
+        for (tier, AppliedTier { policies, .. }) in tiers.iter().enumerate() {
+            for (place, Applied { policy, .. }) in policies.iter().enumerate() {
+                by_namespace.entry(namespace_of(&policy.subject.selector)).or_default().push((tier, place));
+            }
+        }
         let mut holders: HashMap<IpAddr, Vec<&Workload>> = HashMap::new();
         let mut groups = Vec::new();
         for workload in world.workloads.values() {
@@ -102,7 +119,7 @@ impl<'w> Evaluator<'w> {
                 }
             }
         }
-        Self { world, tiers, holders, groups, groups_of: RefCell::default(), chains: RefCell::default() }
+        Self { world, tiers, by_namespace, holders, groups, groups_of: RefCell::default(), chains: RefCell::default() }
     }
 
     /// Whether the connection may be made, and what decided.
@@ -155,16 +172,22 @@ impl<'w> Evaluator<'w> {
                 policy.subject.kinds.has(identity.kind) && policy.subject.selector.matches(identity)
             })
         };
-        let tiers = self.tiers.iter().filter_map(|tier| {
-            let policies: Vec<_> = tier
-                .policies
-                .iter()
-                .filter_map(|applied| Some(Applied { rules: applied.policy.rules(direction)?, ..*applied }))
-                .filter(|applied| is_about(applied.policy))
-                .collect();
-            (!policies.is_empty()).then_some(AppliedTier { tier: tier.tier, policies })
-        });
-        Rc::new(tiers.collect())
+        let namespaces: BTreeSet<Option<&str>> =
+            subjects.iter().map(|workload| workload.identity.namespace.as_deref()).chain([None]).collect();
+        let candidates = namespaces.iter().filter_map(|namespace| self.by_namespace.get(namespace)).flatten();
+        let places: BTreeSet<(usize, usize)> = candidates.copied().collect();
+        let mut tiers: Vec<AppliedTier<'w>> = Vec::new();
+        for (tier, place) in places {
+            let AppliedTier { tier, policies } = &self.tiers[tier];
+            let policy = policies[place].policy;
+            let Some(rules) = policy.rules(direction).filter(|_| is_about(policy)) else { continue };
+            let applied = Applied { policy, rules };
+            match tiers.last_mut() {
+                Some(last) if last.tier.name == tier.name => last.policies.push(applied),
+                _ => tiers.push(AppliedTier { tier, policies: vec![applied] }),
+            }
+        }
+        Rc::new(tiers)
     }
 
     /// Policies that are about nobody in this world: perhaps a misspelt label.

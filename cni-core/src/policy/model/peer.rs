@@ -83,6 +83,12 @@ impl Peer {
         Self::AllOf(vec![Self::Networks(networks), Self::cluster().negated()])
     }
 
+    /// Addresses of these prefixes, as far as they belong to no pod; nodes are in it.
+    #[must_use]
+    pub fn beside_pods(networks: Vec<IpNet>) -> Self {
+        Self::AllOf(vec![Self::Networks(networks), Self::pods(Selector::Everything).negated()])
+    }
+
     /// Everybody who is not in it.
     #[must_use]
     pub fn negated(self) -> Self {

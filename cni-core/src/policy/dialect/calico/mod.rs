@@ -15,7 +15,7 @@ mod selector;
 mod tests;
 mod tier;
 
-pub(super) use policy::{StagedAction, staged_action, version};
+pub(super) use policy::{is_left_alone, version};
 
 pub use selector::InvalidSelector;
 

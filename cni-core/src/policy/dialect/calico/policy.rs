@@ -60,7 +60,7 @@ impl Api {
 
 /// What a staged policy asks to be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::policy::dialect) enum StagedAction {
+enum StagedAction {
     Set,
     Delete,
     Learn,
@@ -68,10 +68,7 @@ pub(in crate::policy::dialect) enum StagedAction {
 }
 
 /// Reads `stagedAction`.
-pub(in crate::policy::dialect) fn staged_action(
-    reader: &mut Reader<'_>,
-    spec: &Map<String, Value>,
-) -> Option<StagedAction> {
+fn staged_action(reader: &mut Reader<'_>, spec: &Map<String, Value>) -> Option<StagedAction> {
     let words = [
         ("Set", StagedAction::Set),
         ("Delete", StagedAction::Delete),
@@ -85,6 +82,13 @@ pub(in crate::policy::dialect) fn staged_action(
         reader.problem(Effect::Warning, "spec.stagedAction", detail);
     }
     Some(action)
+}
+
+/// Whether a staged policy asks for nothing to be tried. One that cannot be read is not left alone.
+pub(in crate::policy::dialect) fn is_left_alone(reader: &mut Reader<'_>, spec: &Map<String, Value>) -> bool {
+    let action = staged_action(reader, spec);
+    let closed = reader.problems.iter().any(|problem| problem.effect == Effect::SubjectClosed);
+    !closed && action.is_some_and(|action| action != StagedAction::Set)
 }
 
 /// Checks what is around the spec.
@@ -103,7 +107,7 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
         Some(spec) => reader.mapping(CLOSED, spec, "spec").unwrap_or(&nothing),
     };
     reader.only(CLOSED, spec, "spec", &api.keys());
-    if api.staged && staged_action(&mut reader, spec).is_some_and(|action| action != StagedAction::Set) {
+    if api.staged && is_left_alone(&mut reader, spec) {
         return Reading { policies: Vec::new(), tiers: Vec::new(), problems: reader.problems };
     }
     let namespace =

@@ -98,6 +98,9 @@ fn a_staged_policy_decides_nothing() {
         assert_verdicts(&[staged.clone()], "b/x > a/x 80 yes");
         staged["spec"]["stagedAction"] = json!("Ignore");
         assert_eq!(reading(&staged).policies, []);
+        staged["spec"]["noSuchKey"] = json!(1);
+        assert_eq!(&*reading(&staged).policies[0].tier, Tier::CLOSED, "what cannot be read says so, and stays staged");
+        assert_eq!(reading(&staged).policies[0].mode, Mode::Staged);
     }
 }
 

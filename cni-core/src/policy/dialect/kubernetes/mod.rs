@@ -62,7 +62,7 @@ fn read_spec(object: &Object, staged: bool) -> Reading {
     };
     let keys = ["podSelector", "policyTypes", "ingress", "egress", "stagedAction"];
     reader.only(Effect::SubjectClosed, spec, "spec", if staged { &keys } else { &keys[..4] });
-    if staged && calico::staged_action(&mut reader, spec).is_some_and(|action| action != calico::StagedAction::Set) {
+    if staged && calico::is_left_alone(&mut reader, spec) {
         return Reading { problems: reader.problems, ..Reading::default() };
     }
     let namespace: Arc<str> = object.key.namespace.clone().unwrap_or_else(|| "default".into());

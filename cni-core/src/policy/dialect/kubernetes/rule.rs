@@ -62,12 +62,12 @@ fn any_of(written: Vec<Written>) -> Peer {
             Written::Pods(selector) => peers.push(Peer::pods(selector)),
             Written::Block { cidr, except } if except.is_empty() => whole.push(cidr),
             Written::Block { cidr, except } => {
-                peers.push(Peer::AllOf(vec![Peer::outside(vec![cidr]), Peer::Networks(except).negated()]));
+                peers.push(Peer::AllOf(vec![Peer::beside_pods(vec![cidr]), Peer::Networks(except).negated()]));
             }
         }
     }
     if !whole.is_empty() {
-        peers.push(Peer::outside(whole));
+        peers.push(Peer::beside_pods(whole));
     }
     if peers.len() == 1 { peers.swap_remove(0) } else { Peer::AnyOf(peers) }
 }

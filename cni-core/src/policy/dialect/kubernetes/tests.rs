@@ -78,10 +78,10 @@ fn peers_are_alternatives_and_selectors_in_one_peer_must_both_hold() {
 }
 
 #[test]
-fn an_ip_block_is_outside_the_cluster_and_except_is_a_hole_in_it() {
+fn an_ip_block_holds_no_pod_and_except_is_a_hole_in_it() {
     let to = |peers: Value| json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": peers}]});
     let all = to(json!([{"ipBlock": {"cidr": "0.0.0.0/0"}}]));
-    assert_allows(all, "a/x > 203.0.113.9 80 yes\n a/x > b/x 80 no\n a/x > 192.0.2.1 80 no\n a/x > 2001:db8::1 80 no");
+    assert_allows(all, "a/x > 203.0.113.9 80 yes\n a/x > b/x 80 no\n a/x > 192.0.2.1 80 yes\n a/x > 2001:db8::1 80 no");
     let block = json!({"ipBlock": {"cidr": "203.0.113.0/24", "except": ["203.0.113.64/26", "203.0.113.9/32"]}});
     let expect =
         "a/x > 203.0.113.8 80 yes\n a/x > 203.0.113.9 80 no\n a/x > 203.0.113.77 80 no\n a/x > 192.0.2.9 80 no";

@@ -1,0 +1,130 @@
+//! What programs become, without a kernel.
+
+use super::*;
+use crate::config::LogConfig;
+use cni_core::backend::ErrorKind;
+use cni_core::model::{EndpointId, InterfaceName};
+use cni_core::policy::model::{Direction, PolicyId, Protocol, TierEnd};
+use cni_core::policy::program::{Chain, ChainId, Clause, EndpointProgram, ProgramRule, SetId, TierProgram};
+use cni_core::store::{Kind, ObjectKey};
+use net_linux::nft::Expr;
+
+fn compiler(what: LogWhat) -> Compiler {
+    Compiler::new(Config { log: LogConfig { group: 7, what } })
+}
+
+fn chain_id(namespace: &str, name: &str) -> ChainId {
+    let kind = Kind::new("networking.k8s.io/v1", "NetworkPolicy");
+    let object = ObjectKey::namespaced(kind, namespace, name);
+    ChainId { policy: PolicyId { object, part: 0 }, direction: Direction::Ingress }
+}
+
+fn chain(id: &ChainId, action: Action, clauses: Vec<Clause>) -> PolicyItem {
+    let rule = ProgramRule { path: "spec.ingress[0]".into(), action, clauses, unenforceable: None };
+    PolicyItem::Chain(Chain { id: id.clone(), rules: vec![rule] })
+}
+
+/// The rules of the chain that decides.
+fn rules(objects: &Objects) -> &[RuleObject] {
+    let enforced = objects.iter().find_map(|(key, object)| match (key, object) {
+        (Key::Chain(name), Object::Chain { rules, .. }) if name.as_str().starts_with("pol-p-") => Some(rules),
+        _ => None,
+    });
+    enforced.unwrap()
+}
+
+fn prefix(rule: &RuleObject) -> Option<&str> {
+    rule.exprs.iter().find_map(|expr| match expr {
+        Expr::Log(log) => log.prefix.as_deref(),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_is_logged_is_what_the_configuration_says_and_carries_the_rules_name() {
+    let id = chain_id("shop", "web");
+    for (what, logged) in [
+        (LogWhat::None, [None, None, Some("log")]),
+        (LogWhat::Denied, [None, Some("deny"), Some("log")]),
+        (LogWhat::All, [Some("allow"), Some("deny"), Some("log")]),
+    ] {
+        for (action, word) in [Action::Allow, Action::Deny, Action::Log].into_iter().zip(logged) {
+            let objects = compiler(what).compile(&chain(&id, action, vec![Clause::default()])).unwrap();
+            let wanted = word.map(|word| format!("{word} NetworkPolicy shop/web ingress spec.ingress[0]"));
+            assert_eq!(prefix(&rules(&objects)[0]), wanted.as_deref(), "{what:?} {action}");
+        }
+    }
+}
+
+#[test]
+fn the_longest_names_fit_and_stay_apart() {
+    let long = |last: char| chain_id(&"n".repeat(63), &format!("{}{last}", "x".repeat(252)));
+    let compiled = ['a', 'b'].map(|last| {
+        let program = chain(&long(last), Action::Deny, vec![Clause::default()]);
+        compiler(LogWhat::All).compile(&program).unwrap()
+    });
+    for objects in &compiled {
+        let rule = &rules(objects)[0];
+        assert!(prefix(rule).unwrap().len() <= 127 && rule.comment.as_ref().unwrap().as_str().len() <= 128);
+    }
+    let [first, second] = &compiled;
+    assert!(first.iter().all(|(key, _)| second.iter().all(|(other, _)| key != other)));
+    assert_ne!(rules(first)[0].comment, rules(second)[0].comment);
+}
+
+#[test]
+fn a_contradiction_or_an_empty_list_is_no_rule_and_never_one_for_all() {
+    let (v4, v6) = (Family::V4, Family::V6);
+    let set = |family| cni_core::policy::program::SetMatch {
+        side: cni_core::policy::program::Side::Source,
+        set: Set { id: SetId("a1".into()), kind: SetKind::Addresses(family) },
+        negated: false,
+    };
+    let clauses = [
+        Clause { sets: vec![set(v4)], family: Some(v6), ..Clause::default() },
+        Clause { sets: vec![set(v4), set(v6)], ..Clause::default() },
+        Clause { destination_ports: Some(Vec::new()), ..Clause::default() },
+        Clause { source_ports: Some(Vec::new()), protocol: Some(Protocol::TCP), ..Clause::default() },
+        Clause { not_source_ports: Some(Vec::new()), protocol: Some(Protocol::ICMP), ..Clause::default() },
+        Clause { protocol: Some(Protocol::TCP), not_protocol: Some(Protocol::TCP), ..Clause::default() },
+    ];
+    for clause in clauses {
+        let compiled =
+            compiler(LogWhat::None).compile(&chain(&chain_id("a", "b"), Action::Allow, vec![clause.clone()]));
+        assert!(rules(&compiled.unwrap()).is_empty(), "{clause:?}");
+    }
+    let compiled = compiler(LogWhat::None).compile(&chain(&chain_id("a", "b"), Action::Allow, Vec::new()));
+    assert!(rules(&compiled.unwrap()).is_empty());
+}
+
+#[test]
+fn endpoints_with_the_same_tier_share_its_chain() {
+    let chains = vec![chain_id("a", "one"), chain_id("a", "two")];
+    let endpoint = |number: u8| {
+        let tiers = vec![TierProgram { tier: "default".into(), chains: chains.clone(), end: TierEnd::Deny }];
+        let program = EndpointProgram {
+            endpoint: EndpointId::of(&format!("c{number}"), "eth0").unwrap(),
+            host_interface: InterfaceName::new(&format!("cni00000000000{number}")).unwrap(),
+            addresses: vec![[10, 0, 0, number].into()],
+            ingress: cni_core::policy::program::DirectionProgram { enforced: tiers, staged: None },
+            egress: cni_core::policy::program::DirectionProgram::default(),
+        };
+        compiler(LogWhat::None).compile(&PolicyItem::Endpoint(program)).unwrap()
+    };
+    let (one, two) = (endpoint(1), endpoint(2));
+    let shared: Vec<_> = one.iter().filter(|object| two.contains(object)).collect();
+    assert!(matches!(&shared[..], [(Key::Chain(name), _)] if name.as_str().starts_with("pol-tier-in-default-")));
+}
+
+#[test]
+fn a_member_of_another_kind_or_family_and_an_id_with_a_space_are_refused() {
+    let set = |id: &str, kind| Set { id: SetId(id.into()), kind };
+    let address = Member::Address("fd00::1".parse().unwrap());
+    for item in [
+        PolicyItem::Member(set("a1", SetKind::Addresses(Family::V4)), address.clone()),
+        PolicyItem::Member(set("a1", SetKind::AddressPorts(Family::V6)), address),
+        PolicyItem::Set(set("a 1", SetKind::Addresses(Family::V4))),
+    ] {
+        assert_eq!(compiler(LogWhat::None).compile(&item).unwrap_err().kind, ErrorKind::Invalid);
+    }
+}

@@ -5,5 +5,6 @@
 mod bad_input;
 mod crash;
 mod full_disk;
+mod pods;
 mod verbs;
 mod world;

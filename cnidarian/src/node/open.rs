@@ -176,6 +176,7 @@ impl Node {
         ];
         tasks.extend(enforcing);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
+        tasks.push(tokio::spawn(remember_pods(inner.clone())));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -217,6 +218,19 @@ async fn open_policy(
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
     if let Some(policy) = &inner.policy {
         policy.run(following).await;
+    }
+}
+
+/// Writes down which pods the store has told of.
+async fn remember_pods(inner: Arc<Inner>) {
+    let Some(policy) = &inner.policy else { return };
+    loop {
+        policy.told_of_pods().await;
+        for record in inner.records.all() {
+            if let Err(error) = inner.remember_pod(policy, &record).await {
+                tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
+            }
+        }
     }
 }
 

@@ -136,15 +136,22 @@ fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let filter = match EnvFilter::builder().parse(config.log.as_deref().unwrap_or("info")) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("cnidarian: {}: log: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    };
     if check {
         println!("{}: node {}, backend {}: acceptable", file.display(), config.node.name, config.node.backend);
         return ExitCode::SUCCESS;
     }
-    let filter = config.log.as_deref().unwrap_or("info");
-    let filter = match EnvFilter::builder().parse(std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned())) {
-        Ok(filter) => filter,
-        Err(error) => {
-            eprintln!("cnidarian: {}: log: {error}", file.display());
+    let filter = match std::env::var("RUST_LOG").map(|wins| EnvFilter::builder().parse(wins)) {
+        Err(_) => filter,
+        Ok(Ok(filter)) => filter,
+        Ok(Err(error)) => {
+            eprintln!("cnidarian: RUST_LOG: {error}");
             return ExitCode::FAILURE;
         }
     };

@@ -16,7 +16,7 @@ struct Change {
 }
 
 pub(super) fn run(old: &[PathBuf], new: &[PathBuf], as_json: bool) -> Result<bool, PolicyError> {
-    let (old, new) = (load::manifests(old)?, load::manifests(new)?);
+    let (old, new) = (load::perhaps_none(old)?, load::perhaps_none(new)?);
     let (before, after) = (&old.world, &new.world);
     let classes = traffic_classes(&[before, after]);
     let parties = parties(before, after);

@@ -18,6 +18,8 @@ pub(crate) enum PolicyError {
     Port(#[from] NoSuchPort),
     #[error(transparent)]
     Unknown(#[from] UnknownParty),
+    #[error("{paths}: no manifest in it; name files or directories of .yaml, .yml or .json files")]
+    Nothing { paths: String },
     #[error("{pods} pods make too many pairs; choose some with --namespace")]
     TooMany { pods: usize },
     #[error(transparent)]

@@ -13,8 +13,18 @@ pub(super) struct Loaded {
     pub(super) problems: Vec<Problem>,
 }
 
-/// Reads files and directories.
+/// Reads files and directories that hold something: an empty answer to a mistyped path would mislead.
 pub(super) fn manifests(paths: &[PathBuf]) -> Result<Loaded, PolicyError> {
+    let loaded = perhaps_none(paths)?;
+    if loaded.manifests.objects.is_empty() && loaded.manifests.problems.is_empty() {
+        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        return Err(PolicyError::Nothing { paths });
+    }
+    Ok(loaded)
+}
+
+/// Reads files and directories, which may be empty.
+pub(super) fn perhaps_none(paths: &[PathBuf]) -> Result<Loaded, PolicyError> {
     let manifests = Manifests::read(paths)?;
     let (world, problems) = World::read(manifests.objects.iter().map(|(object, _)| object));
     Ok(Loaded { manifests, world, problems })

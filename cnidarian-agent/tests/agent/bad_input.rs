@@ -157,6 +157,19 @@ fn a_wrong_agent_configuration_is_refused_with_its_key() {
     assert_eq!(std::fs::read_to_string(occupied).unwrap(), "keep");
 }
 
+#[test]
+fn a_check_of_the_configuration_reads_the_filter_of_the_log_as_a_start_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.yaml");
+    for (log, code) in [("debug", 0), ("info,=[[[", 1)] {
+        std::fs::write(&file, json!({"backend": "vxlan", "log": log}).to_string()).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cnidarian"));
+        let output = command.args(["agent", "--check", "--config"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.contains("agent.yaml: log: ")), (Some(code), code == 1), "{said}");
+    }
+}
+
 fn set(config: &mut Value, path: &str, value: Value) {
     let (parent, key) = path.rsplit_once('/').unwrap();
     let parent = config.pointer_mut(parent).unwrap();

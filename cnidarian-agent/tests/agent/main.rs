@@ -5,6 +5,7 @@
 mod bad_input;
 mod crash;
 mod full_disk;
+mod pods;
 mod policy;
 mod verbs;
 mod world;

@@ -10,12 +10,12 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-fn address(added: &serde_json::Value) -> IpAddr {
+pub(crate) fn address(added: &serde_json::Value) -> IpAddr {
     added["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap()
 }
 
 /// One datagram each way.
-fn talks(from: &Pod, to: &Pod, target: IpAddr) -> bool {
+pub(crate) fn talks(from: &Pod, to: &Pod, target: IpAddr) -> bool {
     let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let server = to.netns.run(|| UdpSocket::bind(any)).unwrap().unwrap();
     let client = from.netns.run(|| UdpSocket::bind(any)).unwrap().unwrap();

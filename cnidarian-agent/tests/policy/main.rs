@@ -110,6 +110,13 @@ fn check_says_file_line_and_what_would_be_right() {
 }
 
 #[test]
+fn a_directory_without_manifests_is_no_good_news() {
+    let empty = Files::new(&[("notes.txt", "nothing")]);
+    let (code, _, error) = policy(&["check", text(empty.0.path())]);
+    assert!(code == 2 && error.contains("no manifest in it"), "{error}");
+}
+
+#[test]
 fn check_warns_of_policies_about_nobody_and_rules_without_effect() {
     let idle = SHOP.replace("{podSelector: {matchLabels: {app: front}}}", "{podSelector: {matchLabels: {app: fornt}}}");
     let files = Files::new(&[("shop.yaml", &idle)]);
@@ -184,4 +191,46 @@ fn test_fails_when_a_query_is_otherwise_and_says_why() {
     assert_eq!((code, value["wrong"].as_u64()), (1, Some(1)));
     let (code, _, error) = policy(&["test", "no-such-file.yaml"]);
     assert!(code == 2 && error.contains("no-such-file.yaml"), "{error}");
+}
+
+#[test]
+fn check_names_a_policy_whose_kind_or_group_is_misspelt_and_leaves_other_kinds_alone() {
+    for (wrong, said) in [
+        (
+            SHOP.replace("kind: NetworkPolicy", "kind: NetworkPolice"),
+            "NetworkPolice of networking.k8s.io/v1 is not read here; did you mean NetworkPolicy of networking.k8s.io/v1?",
+        ),
+        (
+            SHOP.replace("networking.k8s.io/v1", "networking.k8s/v1"),
+            "NetworkPolicy of networking.k8s/v1 is not read here; did you mean NetworkPolicy of networking.k8s.io/v1?",
+        ),
+        (
+            SHOP.replace("networking.k8s.io/v1", "projectcalicoo.org/v3")
+                .replace("NetworkPolicy", "GlobalNetworkPolicy"),
+            "did you mean GlobalNetworkPolicy of projectcalico.org/v3?",
+        ),
+    ] {
+        let files = Files::new(&[("shop.yaml", &wrong)]);
+        let (code, out, _) = policy(&["check", files.path("shop.yaml").to_str().unwrap()]);
+        assert_eq!(code, 1, "{out}");
+        assert!(out.contains("error (the object is left out)") && out.contains(said), "{out}");
+    }
+    let others = [
+        "networking.k8s.io/v1 Ingress",
+        "projectcalico.org/v3 BGPFilter",
+        "projectcalico.org/v3 IPPool",
+        "cilium.io/v2 CiliumNode",
+        "cilium.io/v2 CiliumEndpoint",
+        "cilium.io/v2 CiliumLocalRedirectPolicy",
+        "policy/v1 PodDisruptionBudget",
+        "v1 ConfigMap",
+        "config.openshift.io/v1 Network",
+    ];
+    let manifest = |kind: &str| {
+        let (api, kind) = kind.split_once(' ').unwrap();
+        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\n")
+    };
+    let files = Files::new(&[("others.yaml", &others.map(manifest).join("---\n"))]);
+    let (code, out, _) = policy(&["check", files.path("others.yaml").to_str().unwrap()]);
+    assert_eq!((code, out.lines().count()), (0, 1), "{out}");
 }

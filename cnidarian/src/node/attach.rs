@@ -12,6 +12,7 @@
 //! An attachment whose ADD was finished keeps its kernel objects over a restart, whoever is running.
 
 use super::error::NodeError;
+use super::policy::Policy;
 use super::record::Record;
 use super::{Inner, unix_ms};
 use cni_core::backend::{self, Change};
@@ -257,6 +258,24 @@ impl Inner {
         }
         findings.extend(self.kernel.check(request.netns.clone(), record.link(), request.routes.clone()).await?);
         if findings.is_empty() { Ok(()) } else { Err(NodeError::Drifted { endpoint: id.clone(), findings }) }
+    }
+
+    /// A pod whose object came after its ADD is one that the store knew, also for the next start.
+    pub(super) async fn remember_pod(&self, policy: &Policy, record: &Record) -> Result<(), NodeError> {
+        let id = &record.endpoint.id;
+        if record.pod_known || !policy.knows(record).await {
+            return Ok(());
+        }
+        let _held = self.locks.endpoint(id).await;
+        // It may be gone, or another one, by now.
+        let Some(record) = self.records.get(id).filter(|now| now.endpoint.pod == record.endpoint.pod) else {
+            return Ok(());
+        };
+        let record = Record { pod_known: true, ..Record::clone(&record) };
+        self.journal(vec![LeaseOp::PutEndpoint { id: id.clone(), record: record.to_bytes() }]).await?;
+        self.records.insert(record);
+        tracing::debug!(endpoint = %id, "the store told of its pod after its ADD");
+        Ok(())
     }
 
     /// One durable transaction, away from the tasks of the runtime.

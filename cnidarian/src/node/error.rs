@@ -28,6 +28,14 @@ pub enum NodeError {
     /// The store of desired state failed.
     #[error("store: {0}")]
     Store(#[from] store::Error),
+    /// A manifest cannot be read at the start, so which policies are in force is not known.
+    #[error(
+        "{problem}; policies that may stand there are not known, so the agent does not start: repair or remove the file"
+    )]
+    BrokenManifest {
+        /// Which, and what is wrong.
+        problem: store::Problem,
+    },
     /// The backend refused, or could not be opened.
     #[error("{0}")]
     Backend(Box<backend::Error>),
@@ -146,7 +154,9 @@ impl NodeError {
             Self::Ipam(IpamError::NotAssigned { .. } | IpamError::Drifted { .. }) => ErrorCode::INTERNAL,
             Self::Ipam(_) => ErrorCode::InvalidConfig,
             Self::Store(error) if error.is_transient() => ErrorCode::TryAgainLater,
-            Self::Store(_) | Self::Underlay { .. } | Self::AddressInUse { .. } => ErrorCode::InvalidConfig,
+            Self::Store(_) | Self::BrokenManifest { .. } | Self::Underlay { .. } | Self::AddressInUse { .. } => {
+                ErrorCode::InvalidConfig
+            }
             Self::Backend(error) => match (error.retry, error.kind) {
                 (_, backend::ErrorKind::Invalid | backend::ErrorKind::Unsupported) => ErrorCode::InvalidConfig,
                 (backend::Retry::Soon, _) => ErrorCode::TryAgainLater,

@@ -134,6 +134,9 @@ impl Node {
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
+            refuse_broken(files).await?;
+        }
         let (policy, enforcing) = open_policy(&config, registry, store, &observer).await?.unzip();
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
@@ -176,6 +179,7 @@ impl Node {
         ];
         tasks.extend(enforcing);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
+        tasks.push(tokio::spawn(remember_pods(inner.clone())));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -192,6 +196,15 @@ impl Inner {
         if !changes.is_empty() {
             let _ = self.datapath.change_all(changes).await;
         }
+    }
+}
+
+/// Nobody knows which policies stand in a file that cannot be read. A running agent goes on with what it knew of it; one that
+/// starts knows nothing, and would open what those policies close. So it does not start, and what the kernel has stays.
+async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
+    match files.problems().await?.into_iter().next() {
+        Some(problem) => Err(NodeError::BrokenManifest { problem }),
+        None => Ok(()),
     }
 }
 
@@ -217,6 +230,19 @@ async fn open_policy(
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
     if let Some(policy) = &inner.policy {
         policy.run(following).await;
+    }
+}
+
+/// Writes down which pods the store has told of.
+async fn remember_pods(inner: Arc<Inner>) {
+    let Some(policy) = &inner.policy else { return };
+    loop {
+        policy.told_of_pods().await;
+        for record in inner.records.all() {
+            if let Err(error) = inner.remember_pod(policy, &record).await {
+                tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 /// What is known, and what was compiled of it.
 struct Front {
@@ -47,6 +47,8 @@ pub(super) struct Policy {
     store: Arc<dyn Store>,
     front: Mutex<Front>,
     engine: EngineHandle<PolicyItem>,
+    /// The store may have told of a pod that it did not know at its ADD.
+    told_of_pods: Notify,
 }
 
 type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
@@ -164,7 +166,7 @@ impl Policy {
             told: BTreeSet::new(),
             attached: BTreeMap::new(),
         };
-        Self { node, store, front: Mutex::new(front), engine }
+        Self { node, store, front: Mutex::new(front), engine, told_of_pods: Notify::new() }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
@@ -206,7 +208,19 @@ impl Policy {
         changes.push(Change::InSync);
         let submitted = self.engine.submit(changes, None).await?;
         drop(front);
+        self.told_of_pods.notify_one();
         Ok(submitted.done().await?)
+    }
+
+    /// Waits until the store may have told of a pod that it did not know at its ADD.
+    pub(super) async fn told_of_pods(&self) {
+        self.told_of_pods.notified().await;
+    }
+
+    /// Whether the store tells of the pod of an attachment.
+    pub(super) async fn knows(&self, record: &Record) -> bool {
+        let Some(pod) = &record.endpoint.pod else { return false };
+        self.front.lock().await.is_known(&pod_key(pod))
     }
 
     /// Passes changes on for as long as the store lives.
@@ -228,6 +242,9 @@ impl Policy {
     async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
         let mut front = self.front.lock().await;
         front.take(kind, event);
+        if *kind == Kind::POD {
+            self.told_of_pods.notify_one();
+        }
         let changes = front.compiler.drain();
         front.tell();
         if changes.is_empty() {
@@ -256,6 +273,7 @@ impl Policy {
         };
         let mut front = self.front.lock().await;
         front.attach(record, object.as_deref(), &self.node);
+        self.told_of_pods.notify_one();
         let changes = front.compiler.drain();
         let submitted = self.engine.submit(changes, Some(PolicyKey::Endpoint(record.endpoint.id.clone()))).await?;
         drop(front);

@@ -1,6 +1,7 @@
 //! Kinds of objects that say something of the model. Never what they say.
 
 use crate::store::{Kind, ObjectKey};
+use crate::strict::nearest;
 use std::sync::LazyLock;
 
 /// The two groups under which Calico's objects are served, the one that people write first.
@@ -103,6 +104,25 @@ pub(super) fn rivals(key: &ObjectKey) -> (impl Iterator<Item = ObjectKey>, impl 
     let (before, after) = at.map_or((&family[..0], &family[..0]), |at| (&family[..at], &family[at + 1..]));
     let named = |kind: &Kind| ObjectKey { kind: kind.clone(), ..key.clone() };
     (before.iter().map(named), after.iter().map(named))
+}
+
+/// What a kind that nobody reads was meant to be: a policy, tier or set of that name, or of nearly that name in its group.
+/// Objects of other people's that only sound alike are none.
+pub(super) fn meant(kind: &Kind) -> Option<Kind> {
+    let group = |kind: &Kind| kind.api_version().rsplit_once('/').map(|(group, _)| group.to_owned());
+    let calico = ["NetworkSet", "GlobalNetworkSet"].into_iter().chain(CALICO_POLICIES);
+    let calico = calico.flat_map(|name| CALICO.map(|api| [api, name]));
+    let known: Vec<Kind> = POLICIES.into_iter().chain(calico).map(|[api, name]| Kind::new(api, name)).collect();
+    if known.contains(kind) {
+        return None;
+    }
+    let near: Vec<&Kind> = known.iter().filter(|known| group(known) == group(kind)).collect();
+    let names: Vec<&str> = near.iter().map(|known| known.kind()).collect();
+    let meant = match nearest(kind.kind(), &names) {
+        Some(name) => near.into_iter().find(|known| known.kind() == name),
+        None => known.iter().find(|known| known.kind() == kind.kind()),
+    };
+    meant.cloned()
 }
 
 /// All kinds that a watch must bring.

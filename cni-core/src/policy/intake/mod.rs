@@ -199,7 +199,10 @@ impl Intake {
 
     fn put_policies(&mut self, object: &Object, out: &mut Vec<ModelChange>) {
         let key = &object.key;
-        let Some(Reading { policies, mut tiers, mut problems }) = (self.read)(object) else { return };
+        let Some(Reading { policies, mut tiers, mut problems }) = (self.read)(object) else {
+            self.misspelt(key);
+            return;
+        };
         let all = tiers.len();
         tiers.retain(|tier| &*tier.name != Tier::CLOSED);
         if tiers.len() < all {
@@ -210,6 +213,17 @@ impl Intake {
         self.problems.set(key, Cause::Content, problems);
         self.policies.put(key, policies, tiers, &mut self.problems, out);
         self.repeated(key, true);
+    }
+
+    /// A policy whose kind or version is misspelt would be nobody's. An API server refuses it; files have none.
+    fn misspelt(&mut self, key: &ObjectKey) {
+        let meant = if self.templates { kinds::meant(&key.kind) } else { None };
+        let problem = meant.map(|meant| {
+            let (kind, api, right) = (key.kind.kind(), key.kind.api_version(), meant.api_version());
+            let detail = format!("{kind} of {api} is not read here; did you mean {} of {right}?", meant.kind());
+            Problem { object: key.clone(), path: "kind".to_owned(), detail, effect: Effect::LeftOut }
+        });
+        self.problems.set(key, Cause::Content, problem.into_iter().collect());
     }
 
     /// A workload with its identity as of now.

@@ -115,7 +115,7 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
     let subject = subject(&mut reader, spec, namespace.as_ref());
     let tier = match present(spec, "tier") {
         None => Tier::DEFAULT.into(),
-        Some(value) => reader.text(CLOSED, value, "spec.tier").map_or_else(|| Tier::CLOSED.into(), Arc::from),
+        Some(value) => tier(&mut reader, value),
     };
     let order =
         present(spec, "order").map_or(Some(Order::LAST), |value| order(&mut reader, CLOSED, value, "spec.order"));
@@ -132,6 +132,21 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
         mode,
     };
     reader.finish(policy)
+}
+
+/// The tier's name. Tiers of cluster network policies are their authors' alone: whoever may write policies of a namespace
+/// could go before them otherwise.
+fn tier(reader: &mut Reader<'_>, value: &Value) -> Arc<str> {
+    match reader.text(CLOSED, value, "spec.tier") {
+        Some(name @ (Tier::CLOSED | Tier::ADMIN | Tier::BASELINE)) => {
+            let detail =
+                format!("{name} is for other policies; name a tier of your own, or leave it out for {}", Tier::DEFAULT);
+            reader.problem(CLOSED, "spec.tier", detail);
+            Tier::CLOSED.into()
+        }
+        Some(name) => name.into(),
+        None => Tier::CLOSED.into(),
+    }
 }
 
 /// A selector's field; what cannot be read selects everything, and is closed.

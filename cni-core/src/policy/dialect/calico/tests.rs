@@ -160,6 +160,7 @@ fn what_cannot_be_read_is_closed_and_named_by_its_path() {
     for (spec, path) in [
         (json!({"selector": "a ="}), "spec.selector"),
         (json!({"order": "first"}), "spec.order"),
+        (json!({"tier": Tier::ADMIN, "ingress": [{"action": "Allow"}]}), "spec.tier"),
         (json!({"types": ["ingress"]}), "spec.types[0]"),
         (json!({"doNotTrack": true}), "spec.doNotTrack"),
     ] {

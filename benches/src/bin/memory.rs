@@ -29,8 +29,8 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const PODS: usize = 110;
 const PEERS: u32 = 5_000;
-/// After this long an agent has read the kernel again, which it does every 60 s, and has given back what that and a burst
-/// left free, which it does every 10 s.
+/// After this long an agent has read the kernel again, which it does every 60 s, and has given back what that and a
+/// burst left free, which it does every 10 s.
 const SETTLED: Duration = Duration::from_secs(80);
 
 fn main() -> Result<(), AnyError> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Who wants an object: an item, or the node itself (`None`, which is less than every item and so always wins). All objects
-/// of an item share one copy of its key.
+/// Who wants an object: an item, or the node itself (`None`, which is less than every item and so always wins).
+/// All objects of an item share one copy of its key.
 pub(super) type Owner<I> = Option<Arc<I>>;
 
 /// The winner's object under a key. Most keys have one candidate, so the others live elsewhere.

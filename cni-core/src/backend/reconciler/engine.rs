@@ -20,13 +20,15 @@ struct Entry<I, K> {
     keys: Box<[K]>,
 }
 
+type Items<D> = BTreeMap<Arc<ItemKey<D>>, Entry<<D as Driver>::Item, <D as Driver>::Key>>;
+
 /// An [`Engine`] on a [`Driver`].
 ///
 /// The module's page tells the order of writes and what gates do. Dropping the future of a commit or resync is safe:
 /// what was under way counts as unknown and is written again.
 pub struct Reconciler<D: Driver> {
     pub(super) driver: D,
-    items: BTreeMap<Arc<ItemKey<D>>, Entry<D::Item, D::Key>>,
+    items: Items<D>,
     /// Items that did not compile.
     refused: BTreeMap<ItemKey<D>, Error>,
     /// The node's own objects, sorted, and why there are none if they did not compile.

@@ -31,7 +31,7 @@ pub enum Key {
     /// A permanent neighbour of a local pod's address, on the host's end of its veth.
     PodNeighbour(InterfaceName, IpAddr),
     /// A next-hop object; the id is the driver's affair.
-    NextHop(Hop),
+    NextHop(Arc<Hop>),
     /// A next-hop object with our mark that is none of the above. Only read, and deleted.
     StrayNextHop(u32),
     /// A socket of the `udp` mode.
@@ -57,7 +57,7 @@ impl From<EndpointKey> for Key {
     }
 }
 
-/// A way out of the node.
+/// A way out of the node. Its next-hop object and all routes through it share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hop {
     /// The device.
@@ -88,9 +88,9 @@ pub enum Object {
     /// See [`Key::NextHop`].
     NextHop,
     /// See [`Key::Socket`]: our underlay address and port.
-    Socket(SocketAddr),
+    Socket(Box<SocketAddr>),
     /// See [`Key::Forward`]: the peer's underlay address and port.
-    Forward(SocketAddr),
+    Forward(Box<SocketAddr>),
     /// See [`Key::Route`].
     Route(Target),
     /// Something that we never write: one of ours that somebody changed, or one that we don't know.
@@ -167,9 +167,9 @@ impl DeviceKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// To the next node through a next-hop object.
-    Object(Hop),
+    Object(Arc<Hop>),
     /// To the next node, where the kernel has no next-hop objects.
-    Via(Hop),
+    Via(Arc<Hop>),
     /// Into a device.
     Device(InterfaceName),
     /// Nowhere: the sender learns that the destination is unreachable.

@@ -166,7 +166,7 @@ impl Compiler {
             if self.config.mode.tunnel() == Tunnel::Udp {
                 let sockets = self.outer.iter().filter_map(|outer| Some((*outer, self.underlay(*outer)?)));
                 objects.extend(sockets.map(|(outer, address)| {
-                    (Key::Socket(outer), Object::Socket(SocketAddr::new(address, self.config.port.get())))
+                    (Key::Socket(outer), Object::Socket(SocketAddr::new(address, self.config.port.get()).into()))
                 }));
             }
             objects.push((Key::Link(name.clone()), Object::Link(device.clone())));

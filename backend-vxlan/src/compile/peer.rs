@@ -44,7 +44,7 @@ impl Compiler {
                     let to = SocketAddr::new(underlay, self.config.port.get());
                     let device = self.config.device.clone();
                     objects.extend(self.link(&device));
-                    objects.push((Key::Forward(prefix.prefix), Object::Forward(to)));
+                    objects.push((Key::Forward(prefix.prefix), Object::Forward(to.into())));
                     objects.push((Key::Route(prefix.prefix), Object::Route(Target::Device(device))));
                 }
                 Path::Wrapped(underlay) => self.vxlan(&mut objects, peer, mac, prefix.prefix, underlay)?,
@@ -79,6 +79,11 @@ impl Compiler {
     }
 
     fn route(&self, objects: &mut Objects, prefix: IpNet, hop: Hop) {
+        let known = objects.iter().find_map(|(key, _)| match key {
+            Key::NextHop(known) if **known == hop => Some(known.clone()),
+            _ => None,
+        });
+        let hop = known.unwrap_or_else(|| hop.into());
         let target = if self.next_hop_objects {
             objects.push((Key::NextHop(hop.clone()), Object::NextHop));
             Target::Object(hop)

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 fn node() -> NodeContext {
     NodeContext {
@@ -65,7 +66,7 @@ fn route_of(objects: &Objects, prefix: &str) -> Target {
 
 fn gateway_of(objects: &Objects, prefix: &str) -> IpAddr {
     match route_of(objects, prefix) {
-        Target::Object(Hop { gateway, .. }) | Target::Via(Hop { gateway, .. }) => gateway,
+        Target::Object(hop) | Target::Via(hop) => hop.gateway,
         other => panic!("route {prefix} has no gateway: {other:?}"),
     }
 }
@@ -81,7 +82,7 @@ fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
     let peer = near();
     let mac = vtep::mac_of(&peer.node);
     let device = InterfaceName::new("cnidarian.1").unwrap();
-    let hop = Hop { device: device.clone(), gateway: vtep::link_local(mac).into() };
+    let hop = Arc::new(Hop { device: device.clone(), gateway: vtep::link_local(mac).into() });
     let link = compiler(json!({})).base().into_iter().find(|(key, _)| matches!(key, Key::Link(_))).unwrap();
     let expected = vec![
         link,
@@ -175,7 +176,7 @@ fn what_the_pool_says_wins_over_the_mode() {
 fn udp_mode_forwards_in_user_space_and_routes_into_the_device() {
     let objects = compiler(json!({ "mode": "udp" })).peer(&far()).unwrap();
     let prefix: IpNet = "fd00:2::/64".parse().unwrap();
-    assert!(objects.contains(&(Key::Forward(prefix), Object::Forward("198.51.100.2:8285".parse().unwrap()))));
+    assert!(objects.contains(&(Key::Forward(prefix), Object::Forward(Box::new("198.51.100.2:8285".parse().unwrap())))));
     let device = InterfaceName::new("cnidarian-udp").unwrap();
     assert_eq!(route_of(&objects, "fd00:2::/64"), Target::Device(device));
 }
@@ -251,7 +252,12 @@ fn a_peers_attributes_are_checked() {
     let compiler = compiler(json!({}));
     let with = |key: &str, value: &str| {
         let mut peer = near();
-        peer.attributes.insert(key.into(), value.into());
+        peer.attributes = peer
+            .attributes
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .chain([(key.into(), value.into())])
+            .collect();
         peer
     };
     for (key, value) in [

@@ -8,6 +8,7 @@ use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use net_linux::nft::Nft;
 use net_linux::{masquerade, sysctl, untracked};
 use std::fmt::Display;
+use std::net::SocketAddr;
 
 impl VxlanDriver {
     /// Settings that the node wants, as they are now; masquerading; sockets and forwarding of the running pump.
@@ -24,9 +25,9 @@ impl VxlanDriver {
             let untracked = untracked::observe(nft)?;
             found.extend(untracked.into_iter().map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
         }
-        let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?)));
+        let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?.into())));
         found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
-        let forward = |(prefix, peer)| (Key::Forward(prefix), Object::Forward(peer));
+        let forward = |(prefix, peer): (_, SocketAddr)| (Key::Forward(prefix), Object::Forward(peer.into()));
         found.extend(self.pump.with_table(|table| table.iter().map(forward).collect::<Vec<_>>()));
         Ok(())
     }
@@ -43,10 +44,10 @@ impl VxlanDriver {
                 self.write_untracked(op)
             }
             Op::Put { key: Key::Socket(_), object: Object::Socket(address), .. } => {
-                Ok(self.inside(|| self.pump.bind(*address))??)
+                Ok(self.inside(|| self.pump.bind(**address))??)
             }
             Op::Put { key: Key::Forward(prefix), object: Object::Forward(peer), .. } => {
-                self.pump.with_table(|table| table.insert(*prefix, *peer));
+                self.pump.with_table(|table| table.insert(*prefix, **peer));
                 Ok(())
             }
             Op::Put { key, object, .. } => {

@@ -20,12 +20,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 /// Ids of next-hop objects: the kernel wants numbers, we speak of device and gateway.
 #[derive(Debug, Default)]
 pub(super) struct NextHops {
-    ids: HashMap<Hop, u32>,
-    hops: HashMap<u32, Hop>,
+    ids: HashMap<Arc<Hop>, u32>,
+    hops: HashMap<u32, Arc<Hop>>,
     /// Ids in our range that somebody else took.
     foreign: Vec<u32>,
 }
@@ -35,7 +36,7 @@ impl NextHops {
         self.ids.get(hop).copied()
     }
 
-    fn insert(&mut self, id: u32, hop: Hop) {
+    fn insert(&mut self, id: u32, hop: Arc<Hop>) {
         self.ids.insert(hop.clone(), id);
         self.hops.insert(id, hop);
     }
@@ -48,7 +49,7 @@ impl NextHops {
 
     /// The id of a hop, a free one if it has none. Ids are spread by a hash, so that one that was freed is not soon
     /// another's.
-    fn allocate(&mut self, hop: &Hop) -> Result<u32> {
+    fn allocate(&mut self, hop: &Arc<Hop>) -> Result<u32> {
         if let Some(id) = self.id(hop) {
             return Ok(id);
         }
@@ -176,7 +177,7 @@ impl VxlanDriver {
         }
         let device = devices.name(route.index?)?;
         Some(match route.via {
-            Some(gateway) => Target::Via(Hop { device, gateway }),
+            Some(gateway) => Target::Via(Hop { device, gateway }.into()),
             None => Target::Device(device),
         })
     }
@@ -379,10 +380,10 @@ fn names_device(op: &Op<Key, Object>) -> bool {
 }
 
 /// What we would have written; `None` for anything else.
-fn hop_of(devices: &Devices, next_hop: &NextHop) -> Option<Hop> {
+fn hop_of(devices: &Devices, next_hop: &NextHop) -> Option<Arc<Hop>> {
     match &next_hop.hop {
         nexthop::Hop::Device { index, via: Some(gateway), onlink: true, tunnel: None, .. } => {
-            Some(Hop { device: devices.name(*index)?, gateway: *gateway })
+            Some(Hop { device: devices.name(*index)?, gateway: *gateway }.into())
         }
         _ => None,
     }

@@ -227,7 +227,7 @@ impl Node {
                 prefix(format!("10.244.{}.0/24", self.number)),
                 prefix(format!("fd00:{}::/64", self.number)),
             ],
-            attributes: self.attributes.clone(),
+            attributes: self.attributes.clone().into(),
         }
     }
 

@@ -29,8 +29,9 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const PODS: usize = 110;
 const PEERS: u32 = 5_000;
-/// After this long an agent has given back what a burst left free: it looks every 10 s.
-const SETTLED: Duration = Duration::from_secs(25);
+/// After this long an agent has read the kernel again, which it does every 60 s, and has given back what that and a
+/// burst left free, which it does every 10 s.
+const SETTLED: Duration = Duration::from_secs(80);
 
 fn main() -> Result<(), AnyError> {
     let programs = programs::release();

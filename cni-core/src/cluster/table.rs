@@ -4,7 +4,7 @@ use super::claims::{Claim, Claims, PoolId, Source};
 use super::{ClusterProblem, NotForPods};
 use crate::backend::{Change, NetworkChange};
 use crate::model::{
-    Encapsulation, LocalBlock, NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix, never_of_pods, overlap,
+    Attributes, Encapsulation, LocalBlock, NetworkItem, NetworkKey, NodeName, Peer, PeerPrefix, never_of_pods, overlap,
 };
 use crate::store::resources::Node;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 struct Published {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
-    attributes: Box<[(Arc<str>, Arc<str>)]>,
+    attributes: Attributes,
     /// Sorted, without duplicates.
     pod_cidrs: Box<[IpNet]>,
 }
@@ -305,7 +305,7 @@ impl PeerTable {
             v4: published.v4,
             v6: published.v6,
             prefixes: entry.prefixes.iter().filter(usable).map(prefix).collect(),
-            attributes: published.attributes.iter().cloned().collect(),
+            attributes: published.attributes.clone(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Plain data that every part of the system speaks of. Never does I/O and never knows a backend.
 
+mod attributes;
 mod context;
 mod endpoint;
 mod item;
@@ -9,6 +10,7 @@ mod peer;
 mod selector;
 mod special;
 
+pub use attributes::Attributes;
 pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
 pub use item::{LocalBlock, NetworkItem, NetworkKey};

@@ -1,11 +1,9 @@
 //! Another node, as a datapath needs to know it. Never what one backend alone cares for: that travels in `attributes`.
 
-use super::NodeName;
+use super::{Attributes, NodeName};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
 /// When traffic to a prefix is wrapped in an outer packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,6 +42,6 @@ pub struct Peer {
     /// Its pod prefixes, sorted.
     pub prefixes: Vec<PeerPrefix>,
     /// What the peer's backend published of itself (`vtep-mac`, `asn`, ...), for the same backend here to read.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub attributes: BTreeMap<Arc<str>, Arc<str>>,
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
 }

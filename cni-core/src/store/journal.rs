@@ -16,8 +16,12 @@ const LOG_LENGTH: usize = 4096;
 /// One entry of the log.
 #[derive(Debug, Clone)]
 enum Entry {
-    Change { before: Option<Arc<Packed>>, after: Option<Arc<Packed>> },
-    Disturbance(Error),
+    Change {
+        before: Option<Arc<Packed>>,
+        after: Option<Arc<Packed>>,
+    },
+    /// Boxed: the log is thousands of changes.
+    Disturbance(Box<Error>),
 }
 
 /// An object in a set, found by the key that it has anyway.
@@ -70,11 +74,12 @@ impl State {
     }
 
     fn push(&mut self, entry: Entry) {
-        self.log.push_back(entry);
-        while self.log.len() > self.log_length {
+        // Before the push, so that the room of the log never grows beyond its length.
+        while self.log.len() >= self.log_length.max(1) {
             self.log.pop_front();
             self.first += 1;
         }
+        self.log.push_back(entry);
         self.wake();
     }
 
@@ -158,7 +163,7 @@ impl Journal {
 
     /// Tells all watches of a disturbance.
     pub(super) fn disturb(&self, error: Error) {
-        lock(&self.shared).push(Entry::Disturbance(error));
+        lock(&self.shared).push(Entry::Disturbance(error.into()));
     }
 }
 
@@ -262,7 +267,7 @@ fn whole((objects, version): (Vec<Arc<Packed>>, Version), query: &Query) -> List
 /// What an entry means to a query, `None` when it is none of its business.
 fn event(entry: &Entry, query: &Query) -> Option<Result<Event>> {
     match entry {
-        Entry::Disturbance(error) => Some(Err(error.clone())),
+        Entry::Disturbance(error) => Some(Err(Error::clone(error))),
         Entry::Change { before, after } => {
             let wanted = |object: &&Arc<Packed>| object.matches(query);
             match (before.as_ref().filter(wanted), after.as_ref().filter(wanted)) {

@@ -1,9 +1,11 @@
 //! Who wants which object. Never what is in the kernel.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Who wants an object: an item, or the node itself (`None`, which is less than every item and so always wins).
-pub(super) type Owner<I> = Option<I>;
+/// All objects of an item share one copy of its key.
+pub(super) type Owner<I> = Option<Arc<I>>;
 
 /// The winner's object under a key. Most keys have one candidate, so the others live elsewhere.
 struct Slot<I, O> {
@@ -130,6 +132,11 @@ impl<I: Ord + Clone, K: Ord + Clone, O: PartialEq + Clone> Desired<I, K, O> {
         Some(Shift { before: Some((before.owner, before.object)) })
     }
 
+    /// Makes the tree of all keys anew, which leaves no room in it.
+    pub(super) fn fill_trees(&mut self) {
+        self.slots = std::mem::take(&mut self.slots).into_iter().collect();
+    }
+
     /// Counts again who differs from the winner, after the winner's object changed.
     fn recount(&mut self, key: &K) {
         if let (Some(slot), Some(rivals)) = (self.slots.get(key), self.rivals.get_mut(key)) {
@@ -168,10 +175,11 @@ mod tests {
             let mut desired = Desired::new();
             let mut oracle = Candidates::new();
             for (key, owner, object) in changes {
+                let owner = owner.map(Arc::new);
                 let before = oracle.get(&key).and_then(|all| all.first_key_value()).map(|(_, object)| *object);
                 let shift = match object {
                     Some(object) => {
-                        oracle.entry(key).or_default().insert(owner, object);
+                        oracle.entry(key).or_default().insert(owner.clone(), object);
                         desired.set(&key, &owner, object)
                     }
                     None => {
@@ -183,15 +191,15 @@ mod tests {
                 prop_assert_eq!(shift.map(|shift| shift.before.map(|(_, object)| object)), (before != after).then_some(before));
                 prop_assert_eq!(desired.get(&key).copied(), after);
 
-                let wanting: Vec<_> = desired.wanting(&key).copied().collect();
-                let expected: Vec<_> = oracle[&key].iter().filter(|(_, object)| Some(**object) == after).map(|(owner, _)| *owner).collect();
+                let wanting: Vec<_> = desired.wanting(&key).cloned().collect();
+                let expected: Vec<_> = oracle[&key].iter().filter(|(_, object)| Some(**object) == after).map(|(owner, _)| owner.clone()).collect();
                 prop_assert_eq!(wanting, expected);
-                let conflicts: Vec<_> = desired.conflicts().map(|(loser, key, _)| (*key, *loser)).collect();
+                let conflicts: Vec<_> = desired.conflicts().map(|(loser, key, _)| (*key, loser.clone())).collect();
                 let expected: Vec<_> = oracle
                     .iter()
                     .flat_map(|(key, all)| {
                         let winner = all.first_key_value().map(|(_, object)| *object);
-                        all.iter().filter(move |(_, object)| Some(**object) != winner).map(move |(owner, _)| (*key, *owner))
+                        all.iter().filter(move |(_, object)| Some(**object) != winner).map(move |(owner, _)| (*key, owner.clone()))
                     })
                     .collect();
                 prop_assert_eq!(conflicts, expected);

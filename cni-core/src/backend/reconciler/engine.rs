@@ -9,6 +9,7 @@ use crate::backend::{
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(super) type ItemKey<D> = <<D as Driver>::Item as Item>::Key;
 
@@ -19,13 +20,15 @@ struct Entry<I, K> {
     keys: Box<[K]>,
 }
 
+type Items<D> = BTreeMap<Arc<ItemKey<D>>, Entry<<D as Driver>::Item, <D as Driver>::Key>>;
+
 /// An [`Engine`] on a [`Driver`].
 ///
 /// The module's page tells the order of writes and what gates do. Dropping the future of a commit or resync is safe:
 /// what was under way counts as unknown and is written again.
 pub struct Reconciler<D: Driver> {
     pub(super) driver: D,
-    items: BTreeMap<ItemKey<D>, Entry<D::Item, D::Key>>,
+    items: Items<D>,
     /// Items that did not compile.
     refused: BTreeMap<ItemKey<D>, Error>,
     /// The node's own objects, sorted, and why there are none if they did not compile.
@@ -36,6 +39,8 @@ pub struct Reconciler<D: Driver> {
     /// Whether the kernel was ever read.
     observed: bool,
     in_sync: bool,
+    /// How many items there were when the trees were last made anew.
+    filled: usize,
 }
 
 impl<D: Driver> Reconciler<D> {
@@ -54,6 +59,7 @@ impl<D: Driver> Reconciler<D> {
             belief: Belief::new(),
             observed: false,
             in_sync: false,
+            filled: 0,
         };
         engine.stage_base()?;
         Ok(engine)
@@ -100,20 +106,21 @@ impl<D: Driver> Reconciler<D> {
         let key = item.key();
         let compiled = self.driver.compile(&item).and_then(|objects| distinct::<D>(&key, objects));
         let (objects, refused) = compiled.map_or_else(|error| (Vec::new(), Some(error)), |objects| (objects, None));
-        let former = self.items.get_mut(&key).map(|entry| std::mem::take(&mut entry.keys)).unwrap_or_default();
-        let keys = self.assign(&Some(key.clone()), &former, objects);
         match &refused {
             Some(error) => self.refused.insert(key.clone(), error.clone()),
             None => self.refused.remove(&key),
         };
-        self.items.insert(key, Entry { item, keys });
+        let owner = self.items.get_key_value(&key).map_or_else(|| Arc::new(key), |(owner, _)| owner.clone());
+        let former = self.items.get_mut(&owner).map(|entry| std::mem::take(&mut entry.keys)).unwrap_or_default();
+        let keys = self.assign(&Some(owner.clone()), &former, objects);
+        self.items.insert(owner, Entry { item, keys });
         refused.map_or(Ok(()), Err)
     }
 
     fn unstage_item(&mut self, key: &ItemKey<D>) {
-        if let Some(entry) = self.items.remove(key) {
+        if let Some((owner, entry)) = self.items.remove_entry(key) {
             self.refused.remove(key);
-            self.assign(&Some(key.clone()), &entry.keys, Vec::new());
+            self.assign(&Some(owner), &entry.keys, Vec::new());
         }
     }
 
@@ -143,10 +150,20 @@ impl<D: Driver> Reconciler<D> {
         base.chain(refused).chain(conflicts).collect()
     }
 
+    /// Makes trees anew that grew: those that grew in order are half empty.
+    fn fill_trees(&mut self) {
+        if self.items.len() > self.filled.saturating_mul(5) / 4 {
+            self.filled = self.items.len();
+            self.items = std::mem::take(&mut self.items).into_iter().collect();
+            self.desired.fill_trees();
+        }
+    }
+
     /// Reads the kernel and replaces all beliefs.
     async fn look(&mut self) -> Result<Drift> {
         let observed = self.driver.observe().await?;
         let difference = self.belief.replace(&self.desired, observed, !self.observed);
+        self.fill_trees();
         self.observed = true;
         let names = |keys: Vec<D::Key>| keys.iter().map(ToString::to_string).collect();
         Ok(Drift {

@@ -153,7 +153,7 @@ impl InForce {
                 v4: node.v4,
                 v6: None,
                 prefixes: own.map(prefix).collect(),
-                attributes: node.attributes.clone(),
+                attributes: node.attributes.clone().into(),
             }));
         }
         items.into_iter().map(|item| (item.key(), item)).collect()

@@ -27,7 +27,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 /// What is known, and what was compiled of it.
 struct Front {
@@ -226,7 +226,10 @@ impl Policy {
     }
 
     async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        let mut front = self.front.lock().await;
+        self.take_in(self.front.lock().await, kind, event).await
+    }
+
+    async fn take_in(&self, mut front: MutexGuard<'_, Front>, kind: &Kind, event: &Event) -> Result<(), NodeError> {
         front.take(kind, event);
         let changes = front.compiler.drain();
         front.tell();
@@ -241,20 +244,23 @@ impl Policy {
     /// Reads the store whole, so that what was written to it before this call is in force after it.
     pub(super) async fn refresh(&self) -> Result<(), NodeError> {
         for kind in Intake::kinds() {
+            // Locked before it is read: a newer event that was taken in meanwhile would be undone by an older list, for good.
+            let front = self.front.lock().await;
             let list = self.store.list(&Query::kind(kind.clone())).await?;
-            self.take(&kind, &Event::Resynced(list)).await?;
+            self.take_in(front, &kind, &Event::Resynced(list)).await?;
         }
         Ok(())
     }
 
     /// Puts the program of an endpoint in force. Its interface may be there already or not yet: it is closed until then.
     pub(super) async fn attach(&self, record: &Record) -> Result<(), NodeError> {
+        // Locked before it is read, as in `refresh`.
+        let mut front = self.front.lock().await;
         // The watch may not have told of the pod yet.
         let object = match &record.endpoint.pod {
             Some(pod) => self.store.find(&pod_key(pod)).await?,
             None => None,
         };
-        let mut front = self.front.lock().await;
         front.attach(record, object.as_deref(), &self.node);
         let changes = front.compiler.drain();
         let submitted = self.engine.submit(changes, Some(PolicyKey::Endpoint(record.endpoint.id.clone()))).await?;

@@ -71,6 +71,9 @@ pub(crate) struct VerifyArgs {
     /// Another backend than vxlan.
     #[arg(long)]
     backend: Option<String>,
+    /// Another lab than the built-in one, as a scenario file: its pods are left out.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
     /// Another policy engine than the agent's default.
     #[arg(long, value_name = "ENGINE")]
     policy: Option<String>,

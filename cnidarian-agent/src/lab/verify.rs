@@ -17,8 +17,15 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, AnyError> {
         cases.extend(testlab::cases::read(path)?);
     }
     let overrides = Overrides { backend: args.backend.clone(), nodes: args.nodes, pods: None };
-    let mut scenario = Scenario::verify().with(&overrides)?;
-    scenario.policy.clone_from(&args.policy);
+    let scenario = match &args.scenario {
+        Some(file) => Scenario::read(file)?,
+        None => Scenario::verify(),
+    };
+    let mut scenario = scenario.with(&overrides)?;
+    scenario.pods.clear();
+    if args.policy.is_some() {
+        scenario.policy.clone_from(&args.policy);
+    }
     let (sample, json) = (args.sample, args.json);
     in_lab(scenario, false, move |lab, cancel| finish(lab, &cases, sample, json, cancel))
 }

@@ -367,6 +367,10 @@ fn a_table_that_somebody_deleted_is_made_again() {
     let world = World::started();
     let [a, b, c] = three(&world);
     stays_closed(&c.pod.netns, &b);
+    world.netns.run(delete_table).unwrap();
+    until("it is made again without being asked for", || {
+        if reaches(&c.pod.netns, b.address, &b.ear) { Err("a denied flow gets through".to_owned()) } else { Ok(()) }
+    });
     for _ in 0..3 {
         world.netns.run(delete_table).unwrap();
         resync(&world);

@@ -27,7 +27,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// What is known, and what was compiled of it.
 struct Front {
@@ -240,7 +240,10 @@ impl Policy {
     }
 
     async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        let mut front = self.front.lock().await;
+        self.take_in(self.front.lock().await, kind, event).await
+    }
+
+    async fn take_in(&self, mut front: MutexGuard<'_, Front>, kind: &Kind, event: &Event) -> Result<(), NodeError> {
         front.take(kind, event);
         if *kind == Kind::POD {
             self.told_of_pods.notify_one();
@@ -258,20 +261,23 @@ impl Policy {
     /// Reads the store whole, so that what was written to it before this call is in force after it.
     pub(super) async fn refresh(&self) -> Result<(), NodeError> {
         for kind in Intake::kinds() {
+            // Locked before it is read: a newer event that was taken in meanwhile would be undone by an older list, for good.
+            let front = self.front.lock().await;
             let list = self.store.list(&Query::kind(kind.clone())).await?;
-            self.take(&kind, &Event::Resynced(list)).await?;
+            self.take_in(front, &kind, &Event::Resynced(list)).await?;
         }
         Ok(())
     }
 
     /// Puts the program of an endpoint in force. Its interface may be there already or not yet: it is closed until then.
     pub(super) async fn attach(&self, record: &Record) -> Result<(), NodeError> {
+        // Locked before it is read, as in `refresh`.
+        let mut front = self.front.lock().await;
         // The watch may not have told of the pod yet.
         let object = match &record.endpoint.pod {
             Some(pod) => self.store.find(&pod_key(pod)).await?,
             None => None,
         };
-        let mut front = self.front.lock().await;
         front.attach(record, object.as_deref(), &self.node);
         self.told_of_pods.notify_one();
         let changes = front.compiler.drain();

@@ -42,3 +42,27 @@ fn a_pod_that_the_store_told_of_after_its_add_stays_closed_over_a_restart_withou
     world.start();
     assert!(!talks(&client, &db, target), "opened by a restart");
 }
+
+#[test]
+fn an_agent_that_cannot_read_a_manifest_does_not_start_and_opens_nothing() {
+    let mut world = World::started();
+    let close = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "closed", "namespace": "shop"}, "spec": {"podSelector": {}}});
+    write(&world, "policy.json", &close);
+    let (client, db) = (Pod::new("client"), Pod::new("db"));
+    world.cni("ADD", &client).ok();
+    let named = [("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=db")];
+    let target = address(&world.cni_with("ADD", &db, &world.conf(), &named).ok());
+    until("the policy is in force", || if talks(&client, &db, target) { Err("open".to_owned()) } else { Ok(()) });
+    let file = world.dir.path().join("cluster/policy.json");
+    std::fs::write(&file, "{ broken").unwrap();
+    world.kill();
+    let config = world.config();
+    world.spawn(&config);
+    assert!(!world.wait_for_end().success(), "it started without the policy");
+    assert!(world.log().contains("policy.json"), "{}", world.log());
+    assert!(!talks(&client, &db, target), "opened by a start that failed");
+    write(&world, "policy.json", &close);
+    world.start();
+    assert!(!talks(&client, &db, target), "opened by a restart");
+}

@@ -34,6 +34,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
 const REAP_PAUSE: Duration = Duration::from_millis(100);
+/// A file that was written a moment ago may be half written, so whether it is broken is not known yet. Where other agents
+/// write all the time there is always such a file, so this is not waited for without end.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+const SETTLE_TRIES: u32 = 20;
 /// How often leaks are looked for, and the underlay is read again.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -202,6 +206,12 @@ impl Inner {
 /// Nobody knows which policies stand in a file that cannot be read. A running agent goes on with what it knew of it; one that
 /// starts knows nothing, and would open what those policies close. So it does not start, and what the kernel has stays.
 async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
+    for _ in 0..SETTLE_TRIES {
+        if files.is_settled().await? {
+            break;
+        }
+        sleep(SETTLE_PAUSE).await;
+    }
     match files.problems().await?.into_iter().next() {
         Some(problem) => Err(NodeError::BrokenManifest { problem }),
         None => Ok(()),

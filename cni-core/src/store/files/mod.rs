@@ -106,6 +106,14 @@ impl FilesStore {
         self.worker.call(|directory| directory.scan().map(|()| directory.problems().to_vec())).await?
     }
 
+    /// Whether no file is so young that it may be half written: [`problems`](Self::problems) tells of such files later.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub async fn is_settled(&self) -> Result<bool> {
+        self.worker.call(|directory| directory.scan().map(|()| !directory.is_unsettled())).await?
+    }
+
     /// All problems, now and whenever they change, for as long as the store lives.
     ///
     /// # Errors

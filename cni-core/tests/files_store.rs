@@ -107,7 +107,7 @@ async fn a_broken_file_is_reported_and_its_last_good_state_stays_in_force() {
     fs::write(&path, NODE_A.replace("  name: a", "  name: [")).unwrap();
     let both = problems(&store, |problems| problems.len() == 2).await;
     assert!(both[0].path.ends_with("mine.yaml") && both[0].line >= 4, "{both:?}");
-    assert!(both[0].detail.contains("last good state of its 1 object(s) stays in force"), "{both:?}");
+    assert!(both[0].detail.contains("1 object(s) of it are in force as they were last good"), "{both:?}");
     let kept = store.get(&node("a")).await.unwrap();
     let mut changed = Object::clone(&kept);
     changed.metadata.labels.insert("l".to_owned(), "v".to_owned());
@@ -118,6 +118,18 @@ async fn a_broken_file_is_reported_and_its_last_good_state_stays_in_force() {
     fs::write(&path, NODE_A).unwrap();
     problems(&store, |problems| problems.len() == 1).await;
     store.update(&changed).await.unwrap();
+}
+
+#[tokio::test]
+async fn good_objects_of_a_file_that_was_never_good_are_in_force_and_it_is_not_written_to() {
+    let (directory, store) = directory();
+    let text = format!("{NODE_A}---\napiVersion: v1\nkind: Node\nmetadata: {{name: bad/name}}\n---\nkind: [\n");
+    save(&directory.path().join("new.yaml"), &text);
+    let found = problems(&store, |problems| problems.len() == 1).await;
+    assert!(found[0].detail.contains("1 object(s) of it are in force"), "{found:?}");
+    let good = store.get(&node("a")).await.unwrap();
+    let refused = store.delete(&node("a"), good.metadata.resource_version.as_ref().unwrap()).await;
+    assert!(matches!(refused, Err(Error::BrokenFile { .. })), "{refused:?}");
 }
 
 #[tokio::test]

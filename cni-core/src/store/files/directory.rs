@@ -2,7 +2,7 @@
 //! Never waits for changes: the worker does.
 
 use super::disk::{Disk, Locked, Stamp, Unreadable};
-use super::manifest::{Flaw, Manifest, render_one};
+use super::manifest::{Flaw, Manifest, render_one, salvage};
 use super::names::{candidates, form};
 use super::{Problem, digest};
 use crate::store::journal::Journal;
@@ -124,20 +124,22 @@ impl Directory {
                 self.touched.insert(name);
                 return false;
             }
-            Ok((text, stamp)) => (stamp, Manifest::parse(&text, form)),
+            Ok((text, stamp)) => (stamp, Manifest::parse(&text, form).map_err(|flaw| (flaw, salvage(&text, form)))),
             Err(Unreadable::Gone) => return false,
             Err(Unreadable::Changing) => {
                 self.touched.insert(name);
                 return false;
             }
-            Err(Unreadable::Refused(detail)) => (listed, Err(Flaw { line: 1, detail })),
+            Err(Unreadable::Refused(detail)) => (listed, Err((Flaw { line: 1, detail }, Vec::new()))),
         };
         self.touched.remove(&name);
         let unsure = stamp.is_younger_than(SETTLE, now);
         let (objects, flaw) = match parsed {
-            Ok(manifest) => (manifest.objects().map(Packed::of).map(Arc::new).collect(), None),
-            Err(flaw) => {
+            Ok(manifest) => (pack(manifest.objects()), None),
+            Err((flaw, good)) => {
+                // Of a file that was good once all stays as it was; of any other the good objects count, once it settled.
                 let kept = before.map_or_else(Box::default, |file| file.objects.clone());
+                let kept = if kept.is_empty() && !unsure { pack(good.iter()) } else { kept };
                 // A new file may be half written; if it is still broken when it settled, it is reported.
                 (kept, if unsure { before.and_then(|file| file.flaw.clone()) } else { Some(flaw.into()) })
             }
@@ -156,7 +158,7 @@ impl Directory {
             if let Some(Flaw { line, detail }) = file.flaw.as_deref() {
                 let detail = match file.objects.len() {
                     0 => detail.clone(),
-                    kept => format!("{detail}; the last good state of its {kept} object(s) stays in force"),
+                    kept => format!("{detail}; {kept} object(s) of it are in force as they were last good"),
                 };
                 problems.push(Problem { path: path(), line: *line, detail });
             }
@@ -289,4 +291,8 @@ impl Directory {
         debug_assert_eq!(object.metadata.resource_version, Some(digest::version(&object)));
         Ok(object)
     }
+}
+
+fn pack<'a>(objects: impl Iterator<Item = &'a Object>) -> Box<[Arc<Packed>]> {
+    objects.map(Packed::of).map(Arc::new).collect()
 }

@@ -128,6 +128,35 @@ fn render(list: bool, objects: &[Object], form: Form) -> String {
     format!("{value:#}\n")
 }
 
+/// The good objects of a text that is not good as a whole: of documents and list items that can be read.
+pub(super) fn salvage(text: &str, form: Form) -> Vec<Object> {
+    let parts = match form {
+        Form::Json => vec![(0..text.len(), 0)],
+        Form::Yaml => split(text),
+    };
+    let values = parts.into_iter().filter_map(|(bytes, _)| match form {
+        Form::Json => serde_json::from_str(&text[bytes]).ok(),
+        Form::Yaml => serde_saphyr::from_str_with_options(&text[bytes], reading()).ok(),
+    });
+    let each = |value: Value| match value {
+        Value::Object(mut fields) if fields.get("kind").and_then(Value::as_str) == Some("List") => {
+            match fields.remove("items") {
+                Some(Value::Array(items)) => items,
+                _ => Vec::new(),
+            }
+        }
+        value => vec![value],
+    };
+    values.flat_map(each).filter_map(|value| checked(value).ok()).collect()
+}
+
+/// An object with its content's digest as version.
+fn checked(value: Value) -> Result<Object, InvalidObject> {
+    let mut object = Object::from_value(value)?;
+    object.metadata.resource_version = Some(digest::version(&object));
+    Ok(object)
+}
+
 /// The objects of one document's value.
 fn objects(value: Value, line: u64) -> Result<(bool, Vec<Object>), Flaw> {
     let flaw = |error: InvalidObject| Flaw { line, detail: error.to_string() };
@@ -139,11 +168,6 @@ fn objects(value: Value, line: u64) -> Result<(bool, Vec<Object>), Flaw> {
             Some(_) => return Err(flaw(InvalidObject::new("List", "items", "is no list; write objects as its items"))),
         },
         value => vec![value],
-    };
-    let checked = |value| {
-        let mut object = Object::from_value(value)?;
-        object.metadata.resource_version = Some(digest::version(&object));
-        Ok(object)
     };
     Ok((list, values.into_iter().map(checked).collect::<Result<_, _>>().map_err(flaw)?))
 }

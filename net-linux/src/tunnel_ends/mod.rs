@@ -1,5 +1,5 @@
-//! Whom a tunnel hears: only the ends that are known, as kernel objects for a backend's Driver to embed. Never touches a
-//! packet that is not to a tunnel's port, nor a table other than ours.
+//! Whom a tunnel hears: only the ends that are known, as kernel objects for a backend's Driver to embed. Never touches
+//! a packet that is not to a tunnel's port, nor a table other than ours.
 //!
 //! ```text
 //! table inet cnidarian {
@@ -16,8 +16,8 @@
 //! }
 //! ```
 //!
-//! Pods may not talk to an end at all: behind masquerading, their packets would come from a node. The chain stands after
-//! destination NAT, so that no Service leads there either.
+//! Pods may not talk to an end at all: behind masquerading, their packets would come from a node. The chain stands
+//! after destination NAT, so that no Service leads there either.
 
 mod kernel;
 mod program;
@@ -65,7 +65,8 @@ pub enum Object {
     },
 }
 
-/// The objects that these tunnels need before any peer is known: the guard and our own ends; none without tunnels. Pure.
+/// The objects that these tunnels need before any peer is known: the guard and our own ends; none without tunnels.
+/// Pure.
 #[must_use]
 pub fn objects(tunnels: impl IntoIterator<Item = SocketAddr>) -> Vec<(Key, Object)> {
     let mut tunnels: Vec<SocketAddr> = tunnels.into_iter().collect();

@@ -95,12 +95,16 @@ impl VxlanDriver {
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let mut tables = Vec::new();
+        let (mut tables, mut ends) = (Vec::new(), Vec::new());
         for (index, op) in batch.iter().enumerate() {
             let result = match key_of(op) {
                 Key::Link(name) => self.write_device(name, op),
                 Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) | Key::Socket(_) | Key::Forward(_) => {
                     self.write_local(op)
+                }
+                Key::Ends(_) => {
+                    ends.push((index, op));
+                    continue;
                 }
                 Key::Address(..)
                 | Key::Fdb(..)
@@ -115,6 +119,9 @@ impl VxlanDriver {
                 }
             };
             results.insert(index, result);
+        }
+        if !ends.is_empty() {
+            self.write_ends(&ends, &mut results);
         }
         if !tables.is_empty() {
             self.write_tables(&tables, &mut results);

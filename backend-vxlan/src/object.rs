@@ -6,7 +6,7 @@ use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
 use net_linux::route::Route;
-use net_linux::{masquerade, untracked};
+use net_linux::{masquerade, tunnel_ends, untracked};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub enum Key {
     Masquerade(masquerade::Key),
     /// Outer packets that are not tracked as connections.
     Untracked(untracked::Key),
+    /// Whom the tunnel hears.
+    Ends(tunnel_ends::Key),
     /// The tunnel device.
     Link(InterfaceName),
     /// An address of the tunnel device.
@@ -75,6 +77,8 @@ pub enum Object {
     Masquerade(Box<masquerade::Object>),
     /// See [`Key::Untracked`].
     Untracked(untracked::Object),
+    /// See [`Key::Ends`].
+    Ends(tunnel_ends::Object),
     /// See [`Key::Link`].
     Link(Arc<Device>),
     /// See [`Key::Address`].
@@ -177,18 +181,21 @@ pub enum Target {
 }
 
 impl Key {
-    /// The order of writes: settings of the node and devices, what hangs on a device, next hops, routes. A device holds
-    /// back the items that want it too, such as peers behind a tunnel; local pods and peers that are routed plainly do not.
+    /// The order of writes: who may be heard, settings of the node and devices, what hangs on a device, next hops, routes.
+    /// A device holds back the items that want it too, such as peers behind a tunnel; local pods and peers that are routed
+    /// plainly do not.
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
-            Self::Link(_) => Rank::level(0).gate(Gate::Item),
-            Self::Sysctl(_) | Self::Masquerade(_) | Self::Untracked(_) => Rank::level(0),
-            Self::Socket(_) => Rank::level(1),
-            Self::Address(..) => Rank::level(2),
-            Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(3),
-            Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(4),
-            Self::Route(_) | Self::StrayRoute(..) => Rank::level(5),
+            Self::Ends(tunnel_ends::Key::Guard) => Rank::level(0),
+            Self::Ends(tunnel_ends::Key::End(_)) => Rank::level(1),
+            Self::Link(_) => Rank::level(1).gate(Gate::Item),
+            Self::Sysctl(_) | Self::Masquerade(_) | Self::Untracked(_) => Rank::level(1),
+            Self::Socket(_) => Rank::level(2),
+            Self::Address(..) => Rank::level(3),
+            Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(4),
+            Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(5),
+            Self::Route(_) | Self::StrayRoute(..) => Rank::level(6),
         }
     }
 }
@@ -199,6 +206,7 @@ impl fmt::Display for Key {
             Self::Sysctl(path) => write!(f, "sysctl {path}"),
             Self::Masquerade(key) => key.fmt(f),
             Self::Untracked(key) => key.fmt(f),
+            Self::Ends(key) => key.fmt(f),
             Self::Link(device) => write!(f, "link {device}"),
             Self::Address(device, address) => write!(f, "address {address} dev {device}"),
             Self::Fdb(device, mac) => write!(f, "fdb {mac} dev {device}"),

@@ -10,7 +10,7 @@ use net_linux::netns::NetNs;
 use net_linux::nexthop::NextHop;
 use net_linux::nft::Nft;
 use net_linux::tun::TunOptions;
-use net_linux::{masquerade, untracked};
+use net_linux::{masquerade, tunnel_ends, untracked};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -38,6 +38,7 @@ pub fn probe(config: &Config) -> Capabilities {
     note(Capability::UserTunnel, tun);
     note(Capability::Masquerade, in_nftables(masquerade::probe));
     note(Capability::UntrackedTunnel, in_nftables(untracked::probe));
+    note(Capability::GuardedTunnel, in_nftables(tunnel_ends::probe));
     let survives = match config.mode.tunnel() {
         Tunnel::Udp => Err("mode udp moves packets in the agent's own process".to_owned()),
         Tunnel::None | Tunnel::Vxlan => Ok(()),

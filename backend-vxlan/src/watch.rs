@@ -8,7 +8,7 @@ use net_linux::monitor::{Change, DriftMonitor, Event, Group, Scope, Settings};
 use net_linux::neigh::NeighbourState;
 use net_linux::nft::{NftEvent, NftWatch};
 use net_linux::route::MAIN_TABLE;
-use net_linux::{masquerade, untracked};
+use net_linux::{masquerade, tunnel_ends, untracked};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -161,7 +161,7 @@ async fn table_of_ours_changed(nft: &mut Option<(NftWatch, Option<u32>)>) -> Res
         let concerns = |event: &NftEvent| match event {
             NftEvent::Changed(change) => {
                 // Policy has its chains and sets in the same table.
-                let ours = [masquerade::PREFIX, untracked::PREFIX];
+                let ours = [masquerade::PREFIX, untracked::PREFIX, tunnel_ends::PREFIX];
                 let is_ours = |name: &str| ours.iter().any(|prefix| name.starts_with(prefix));
                 let concerns_us = change.name.as_ref().is_none_or(|name| is_ours(name.as_str()));
                 change.table.name.as_str() == marks::NFT_TABLE && Some(change.port) != *own && concerns_us

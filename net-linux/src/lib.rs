@@ -17,6 +17,7 @@
 //! | [`conntrack`] | tracked connections: read, forget by filter |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`heap`] | what the allocator keeps of freed memory |
+//! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
 //! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
@@ -50,4 +51,5 @@ pub mod route;
 mod sys;
 pub mod sysctl;
 pub mod tun;
+pub mod tunnel_ends;
 pub mod untracked;

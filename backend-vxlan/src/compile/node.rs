@@ -6,7 +6,7 @@ use crate::vtep;
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
 use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
 use ipnet::IpNet;
-use net_linux::{masquerade, untracked};
+use net_linux::{masquerade, tunnel_ends, untracked};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +28,8 @@ pub struct Compiler {
     links: Vec<(InterfaceName, Arc<Device>)>,
     /// Our ends of tunnels whose outer packets are not tracked.
     untracked: Vec<SocketAddr>,
+    /// Our ends of tunnels that hear nodes only.
+    guarded: Vec<SocketAddr>,
     pod_mtu_bytes: u32,
 }
 
@@ -42,15 +44,29 @@ impl Compiler {
         let mac = vtep::mac_of(&node.name);
         let next_hop_objects = capabilities.has(Capability::NextHopObjects);
         let (config, node) = (config.clone(), node.clone());
-        let (links, untracked) = (Vec::new(), Vec::new());
-        let mut compiler = Self { config, node, mac, outer, next_hop_objects, links, untracked, pod_mtu_bytes };
+        let (links, untracked, guarded) = (Vec::new(), Vec::new(), Vec::new());
+        let mut compiler =
+            Self { config, node, mac, outer, next_hop_objects, links, untracked, guarded, pod_mtu_bytes };
         compiler.links = compiler.devices().map(|(outer, name)| (name, Arc::new(compiler.device(outer)))).collect();
         let is_vxlan = compiler.config.mode.tunnel() == Tunnel::Vxlan;
         if is_vxlan && !compiler.config.track_outer && capabilities.has(Capability::UntrackedTunnel) {
-            let ends = compiler.outer.iter().filter_map(|outer| compiler.underlay(*outer));
-            compiler.untracked = ends.map(|end| SocketAddr::new(end, compiler.config.port.get())).collect();
+            compiler.untracked = compiler.ends().collect();
+        }
+        if capabilities.has(Capability::GuardedTunnel) {
+            compiler.guarded = compiler.ends().collect();
         }
         Ok(compiler)
+    }
+
+    /// Our end of the tunnel, in each outer family.
+    fn ends(&self) -> impl Iterator<Item = SocketAddr> {
+        let ends = self.outer.iter().filter_map(|outer| self.underlay(*outer));
+        ends.map(|end| SocketAddr::new(end, self.config.port.get()))
+    }
+
+    /// Whether the tunnel hears nodes only, in an outer family.
+    pub(super) fn guards(&self, outer: Family) -> bool {
+        self.guarded.iter().any(|end| family_of(&end.ip()) == outer)
     }
 
     /// The tunnel device of an outer family.
@@ -175,6 +191,8 @@ impl Compiler {
         objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
         let untracked = untracked::objects(self.untracked.iter().copied()).into_iter();
         objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
+        let guard = tunnel_ends::objects(self.guarded.iter().copied()).into_iter();
+        objects.extend(guard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
         objects
     }
 

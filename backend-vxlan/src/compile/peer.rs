@@ -8,6 +8,7 @@ use crate::vtep::{self, object};
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, MacAddr, Peer, PeerPrefix};
 use ipnet::IpNet;
+use net_linux::tunnel_ends;
 use std::net::{IpAddr, SocketAddr};
 
 /// How packets get to a peer.
@@ -26,7 +27,9 @@ impl Compiler {
     pub fn peer(&self, peer: &Peer) -> Result<Objects> {
         self.check_identity(peer)?;
         let mac = self.check_mac(peer)?;
-        let mut objects = Objects::new();
+        // A peer is heard however we send to it: it may see the way to us otherwise.
+        let heard = addresses(peer).filter(|address| self.guards(family_of(address))).map(tunnel_ends::end);
+        let mut objects: Objects = heard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))).collect();
         for prefix in &peer.prefixes {
             self.check_prefix(&object(peer), "prefixes", &prefix.prefix)?;
             let rivals = peer.prefixes.iter().filter(|other| other.prefix == prefix.prefix);

@@ -8,6 +8,7 @@ use crate::vtep;
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Gate, Result};
 use cni_core::model::{Encapsulation, InterfaceName, LocalBlock, NodeContext, NodeName, Peer, PeerPrefix, Underlay};
 use ipnet::IpNet;
+use net_linux::tunnel_ends;
 use proptest::prelude::*;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,7 +29,10 @@ fn node() -> NodeContext {
 }
 
 fn capable() -> Capabilities {
-    Capabilities::default().with(Capability::NextHopObjects).with(Capability::UntrackedTunnel)
+    Capabilities::default()
+        .with(Capability::NextHopObjects)
+        .with(Capability::UntrackedTunnel)
+        .with(Capability::GuardedTunnel)
 }
 
 fn compiler(section: serde_json::Value) -> Compiler {
@@ -78,13 +82,14 @@ fn refused(result: Result<Objects>) -> Error {
 }
 
 #[test]
-fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
+fn a_peer_is_one_end_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
     let peer = near();
     let mac = vtep::mac_of(&peer.node);
     let device = InterfaceName::new("cnidarian.1").unwrap();
     let hop = Arc::new(Hop { device: device.clone(), gateway: vtep::link_local(mac).into() });
     let link = compiler(json!({})).base().into_iter().find(|(key, _)| matches!(key, Key::Link(_))).unwrap();
     let expected = vec![
+        end("192.0.2.2"),
         link,
         (Key::Fdb(device.clone(), mac), Object::Fdb("192.0.2.2".parse().unwrap())),
         (Key::Neighbour(device, vtep::link_local(mac).into()), Object::Neighbour(mac)),
@@ -93,6 +98,37 @@ fn a_peer_is_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_prefix() {
         (Key::Route("fd00:2::/64".parse().unwrap()), Object::Route(Target::Object(hop))),
     ];
     assert_eq!(compiler(json!({})).peer(&peer).unwrap(), expected);
+}
+
+/// The object of an end that the tunnel hears.
+fn end(address: &str) -> (Key, Object) {
+    let (key, object) = tunnel_ends::end(address.parse().unwrap());
+    (Key::Ends(key), Object::Ends(object))
+}
+
+#[test]
+fn every_peer_and_this_node_are_heard_in_the_families_of_the_tunnel_however_we_send_to_them() {
+    let ends = |objects: Objects| -> Vec<(Key, Object)> {
+        let of_end = |key: &Key| matches!(key, Key::Ends(tunnel_ends::Key::End(_)));
+        objects.into_iter().filter(|(key, _)| of_end(key)).collect()
+    };
+    for (section, own, heard) in [
+        (json!({}), vec!["192.0.2.1"], vec!["192.0.2.2"]),
+        (json!({ "underlay": "ipv6" }), vec!["2001:db8::1"], vec!["2001:db8::2"]),
+        (json!({ "mode": "udp" }), vec!["192.0.2.1"], vec!["192.0.2.2"]),
+        (
+            json!({ "mode": "direct-routing", "underlay": "both" }),
+            vec!["192.0.2.1", "2001:db8::1"],
+            vec!["192.0.2.2", "2001:db8::2"],
+        ),
+        (json!({ "mode": "host-gw" }), vec![], vec![]),
+    ] {
+        let compiler = compiler(section);
+        assert_eq!(ends(compiler.base()), own.into_iter().map(end).collect::<Vec<_>>());
+        assert_eq!(ends(compiler.peer(&near()).unwrap()), heard.into_iter().map(end).collect::<Vec<_>>());
+    }
+    let incapable = Compiler::new(&Config::default(), &node(), &Capabilities::default()).unwrap();
+    assert!(ends(incapable.base()).is_empty() && ends(incapable.peer(&near()).unwrap()).is_empty());
 }
 
 #[test]
@@ -364,6 +400,7 @@ fn devices_are_written_before_what_hangs_on_them_and_routes_last() {
     };
     let (base, peer) = (compiler.base(), compiler.peer(&near()).unwrap());
     let levels = [
+        rank(&base, |key| matches!(key, Key::Ends(tunnel_ends::Key::Guard))),
         rank(&base, |key| matches!(key, Key::Link(_))),
         rank(&base, |key| matches!(key, Key::Address(..))),
         rank(&peer, |key| matches!(key, Key::Neighbour(..))),

@@ -1,17 +1,18 @@
-//! What is not in the kernel's network tables: settings, masquerading, sockets and forwarding of the `udp` mode. Never
+//! What is not in the kernel's network tables: settings, nftables, sockets and forwarding of the `udp` mode. Never
 //! undoes a setting: what it was before is not ours to know.
 
-use super::VxlanDriver;
+use super::{VxlanDriver, key_of};
 use crate::config::Family;
 use crate::object::{Key, Object};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use net_linux::nft::Nft;
-use net_linux::{masquerade, sysctl, untracked};
+use net_linux::{masquerade, sysctl, tunnel_ends, untracked};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 
 impl VxlanDriver {
-    /// Settings that the node wants, as they are now; masquerading; sockets and forwarding of the running pump.
+    /// Settings that the node wants, as they are now; what we have in nftables; sockets and forwarding of the running pump.
     pub(super) fn read_local(&mut self, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let wanted: Vec<Key> = self.compiler.base().into_iter().map(|(key, _)| key).collect();
         found.extend(self.inside(move || wanted.into_iter().filter_map(read_setting).collect::<Vec<_>>())?);
@@ -24,6 +25,10 @@ impl VxlanDriver {
         if let Some(nft) = &mut self.nft {
             let untracked = untracked::observe(nft)?;
             found.extend(untracked.into_iter().map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
+        }
+        if let Some(nft) = &mut self.nft {
+            let ends = tunnel_ends::observe(nft)?;
+            found.extend(ends.into_iter().map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
         }
         let socket = |family| Some((Key::Socket(family), Object::Socket(self.pump.bound(family)?.into())));
         found.extend([Family::Ipv4, Family::Ipv6].into_iter().filter_map(socket));
@@ -78,6 +83,23 @@ impl VxlanDriver {
             _ => None,
         });
         Ok(untracked::apply(self.nft(&untracked::Key)?, &op)?)
+    }
+
+    /// Writes all of them in one transaction: either each of them is in force, or none.
+    pub(super) fn write_ends(&mut self, ops: &[(usize, &Op<Key, Object>)], results: &mut HashMap<usize, Result<()>>) {
+        let own = |object: &Object| match object {
+            Object::Ends(object) => Some(object.clone()),
+            _ => None,
+        };
+        let parts: Vec<_> = ops
+            .iter()
+            .filter_map(|(_, op)| match key_of(op) {
+                Key::Ends(key) => Some(part(op, *key, own)),
+                _ => None,
+            })
+            .collect();
+        let result = self.nft(&"tunnel ends").and_then(|nft| Ok(tunnel_ends::apply(nft, &parts)?));
+        results.extend(ops.iter().map(|(index, _)| (*index, result.clone())));
     }
 
     fn nft(&mut self, wanted_for: &dyn Display) -> Result<&mut Nft> {

@@ -29,6 +29,7 @@ fn failed(error: String) -> Error {
 impl Bed {
     fn new(section: Value, next_hop_objects: bool) -> Self {
         let capabilities = Capabilities::default().with(Capability::Ipv4).with(Capability::Ipv6);
+        let capabilities = capabilities.with(Capability::GuardedTunnel);
         let capabilities = if next_hop_objects {
             capabilities.with(Capability::NextHopObjects)
         } else {
@@ -88,6 +89,11 @@ impl Testbed for Bed {
     }
 }
 
+/// The set that an end of a tunnel is an element of.
+fn ends(address: &str) -> &'static str {
+    if address.contains(':') { "tunnel-ends6" } else { "tunnel-ends4" }
+}
+
 /// The id of a next hop that is shown as `GATEWAY dev DEVICE`.
 fn next_hop_id(gateway: &str, device: &str) -> Option<u64> {
     let all = run_json("ip -j nexthop");
@@ -109,6 +115,9 @@ impl Tamper for Bed {
                 None => return Ok(false),
             },
             ["route", prefix] => format!("ip route delete {prefix} protocol 203"),
+            ["tunnel", "end", address] => {
+                format!("nft delete element inet cnidarian {} {{ {address} }}", ends(address))
+            }
             _ => return Ok(false),
         };
         try_run(&command).map(|_| true).map_err(failed)
@@ -126,6 +135,11 @@ impl Tamper for Bed {
                 format!("ip neigh replace {address} dev {device} lladdr 02:00:00:00:00:99 nud permanent protocol 203")
             }
             ["route", prefix] => format!("ip route replace prohibit {prefix} protocol 203"),
+            ["tunnel", "end", address] => {
+                run(&format!("nft delete element inet cnidarian {} {{ {address} }}", ends(address)));
+                format!("nft add element inet cnidarian {} {{ {address} comment \"x\" }}", ends(address))
+            }
+            ["tunnel", "guard"] => "nft flush chain inet cnidarian tunnel-input".to_owned(),
             ["sysctl", path] => {
                 std::fs::write(format!("/proc/sys/{path}"), "1").map_err(|error| failed(error.to_string()))?;
                 std::fs::write(format!("/proc/sys/{path}"), "0").map_err(|error| failed(error.to_string()))?;

@@ -13,4 +13,5 @@ mod drift;
 mod modes;
 mod pod;
 mod router;
+mod strangers;
 mod untracked;

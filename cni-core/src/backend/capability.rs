@@ -28,6 +28,8 @@ pub enum Capability {
     Policy,
     /// Packets of a tunnel that connection tracking does not see.
     UntrackedTunnel,
+    /// A tunnel that hears nodes only.
+    GuardedTunnel,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

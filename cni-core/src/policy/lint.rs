@@ -3,6 +3,7 @@
 use super::evaluate::Evaluator;
 use super::model::{
     Action, Attribute, Direction, Effect, Peer, Policy, PolicyId, PortRange, Ports, Problem, Rule, Selector, Traffic,
+    WorkloadKind,
 };
 use super::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,9 @@ pub fn lint(world: &World) -> Vec<Problem> {
         if idle.contains(&policy.id) {
             let detail = format!("selects nobody among the objects: {}", policy.subject.selector);
             warn(policy, "spec", detail);
+        }
+        if !policy.subject.kinds.has(WorkloadKind::Pod) {
+            warn(policy, "spec", "is about hosts only: that is evaluated, and no engine enforces it yet".to_owned());
         }
         for direction in [Direction::Ingress, Direction::Egress] {
             let Some(rules) = policy.rules(direction) else { continue };
@@ -209,6 +213,15 @@ mod tests {
                 "spec.ingress[0]: matches nobody among the objects: app == \"a\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_policy_about_hosts_only_is_told_to_have_no_effect_on_a_node() {
+        let object = ObjectKey::cluster(Kind::new("projectcalico.org/v3", "GlobalNetworkPolicy"), "g");
+        let subject = Subject { kinds: Kinds::of(WorkloadKind::HostEndpoint), selector: Selector::Everything };
+        let mut world = World::default();
+        world.apply(ModelChange::PutPolicy(Arc::new(Policy::closed(object, subject))));
+        assert!(lint(&world).iter().any(|problem| problem.detail.contains("no engine enforces it yet")));
     }
 
     #[test]

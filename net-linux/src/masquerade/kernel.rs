@@ -2,7 +2,7 @@
 
 use super::program::{Which, chain, chain_id, prefixes, rules, table};
 use super::{Key, Object, normal};
-use crate::nft::{Batch, Name, Nft, NftError, Rule, Stored, Table, TableId};
+use crate::nft::{Batch, Nft, NftError, Rule, Stored, Table};
 use cni_core::backend::{Op, Support};
 
 /// What is there, whoever made it: none, or one. A part that was removed or changed shows as not intact.
@@ -46,20 +46,10 @@ pub fn apply(nft: &mut Nft, op: &Op<Key, Object>) -> Result<(), NftError> {
 /// Whether this kernel can masquerade: it is asked to take everything in a batch whose last message is refused, so that
 /// nothing comes of it.
 pub fn probe(nft: &mut Nft) -> Support {
-    let nowhere = TableId::new(table().family, Name::known("cnidarian-probe-is-not-there"));
     let mut batch = Batch::new();
     let object = Object { sources: Vec::new(), keep: Vec::new(), intact: true };
     put(&mut batch, &Found::default(), &object);
-    batch.delete_table(&nowhere);
-    match nft.commit(&batch) {
-        Err(NftError::Refused { first, others })
-            if others.is_empty() && first.object == crate::nft::Object::Table(nowhere) =>
-        {
-            Support::Yes
-        }
-        Err(error) => Support::No { reason: error.to_string() },
-        Ok(()) => Support::No { reason: "nftables took a batch that it had to refuse".to_owned() },
-    }
+    nft.would_take(batch, table().family)
 }
 
 /// How a part of ours is in the kernel.

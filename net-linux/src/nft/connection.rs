@@ -1,8 +1,9 @@
 //! The connection to the kernel's nftables: commits batches. Never decides what should be there.
 
 use super::batch::{NLM_F_ACK, NLM_F_REQUEST, SUBSYSTEM};
-use super::{Batch, NftError, Object, Refusal, Verb};
+use super::{Batch, Family, Name, NftError, Object, Refusal, TableId, Verb};
 use crate::nfnetlink::{Header, Malformed, Message, NfSocket, Writer};
+use cni_core::backend::Support;
 use nix::errno::Errno;
 
 const NEW_GEN: u16 = SUBSYSTEM | 15;
@@ -38,6 +39,20 @@ pub struct Nft {
 }
 
 impl Nft {
+    /// Whether this kernel would take a batch of a family: it is asked to, with one message more that it has to refuse, so
+    /// that nothing comes of it.
+    pub fn would_take(&mut self, mut batch: Batch, family: Family) -> Support {
+        let nowhere = TableId::new(family, Name::known("cnidarian-probe-is-not-there"));
+        batch.delete_table(&nowhere);
+        match self.commit(&batch) {
+            Err(NftError::Refused { first, others }) if others.is_empty() && first.object == Object::Table(nowhere) => {
+                Support::Yes
+            }
+            Err(error) => Support::No { reason: error.to_string() },
+            Ok(()) => Support::No { reason: "nftables took a batch that it had to refuse".to_owned() },
+        }
+    }
+
     /// Opens a connection.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::program::{Ends, Which, address_of, element, table, tunnel_of};
 use super::{Key, Object};
-use crate::nft::{Batch, Element, Name, Nft, NftError, Rule, Table, TableId};
+use crate::nft::{Batch, Element, Nft, NftError, Rule, Table};
 use cni_core::backend::{Known, Op, Support};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -72,21 +72,11 @@ where
 /// Whether this kernel can guard a tunnel: it is asked to take everything in a batch whose last message is refused, so
 /// that nothing comes of it.
 pub fn probe(nft: &mut Nft) -> Support {
-    let nowhere = TableId::new(table().family, Name::known("cnidarian-probe-is-not-there"));
     let mut batch = Batch::new();
     let end = IpAddr::from(Ipv4Addr::LOCALHOST);
     put_guard(&mut batch, &Found::default(), &[SocketAddr::new(end, 1)]);
     batch.add_elements(&Ends::V4.set(), [&element(end)]);
-    batch.delete_table(&nowhere);
-    match nft.commit(&batch) {
-        Err(NftError::Refused { first, others })
-            if others.is_empty() && first.object == crate::nft::Object::Table(nowhere) =>
-        {
-            Support::Yes
-        }
-        Err(error) => Support::No { reason: error.to_string() },
-        Ok(()) => Support::No { reason: "nftables took a batch that it had to refuse".to_owned() },
-    }
+    nft.would_take(batch, table().family)
 }
 
 fn key_of(op: &Op<Key, Object>) -> Key {

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cni-core", &[]),
     ("net-linux", &["cni-core"]),
     ("policy-nftables", &["cni-core", "net-linux"]),
+    ("bgp-speaker", &[]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
     ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),

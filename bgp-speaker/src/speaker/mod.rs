@@ -1,0 +1,5 @@
+//! The whole speaker: what comes in, what goes out. Never a clock or a socket.
+
+mod io;
+
+pub use io::{ConnId, ConnectFailure, DownReason, Input, Output, PeerEvent, Resolution, Target, Via};

@@ -13,10 +13,12 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`config`] | what a speaker is told to be |
 //! | [`types`] | plain data that all parts share |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod speaker;
 pub mod types;

@@ -20,7 +20,7 @@ pub struct ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A number outside its range.
-    #[error("is {found}; must be {least} to {most}{unit}")]
+    #[error("is {found}{unit}; must be {least} to {most}{unit}")]
     Range {
         /// What was given.
         found: u64,

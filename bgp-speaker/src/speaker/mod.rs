@@ -1,5 +1,6 @@
 //! The whole speaker: what comes in, what goes out. Never a clock or a socket.
 
+mod deferral;
 mod io;
 
 pub use io::{ConnId, ConnectFailure, DownReason, Input, Output, PeerEvent, Resolution, Target, Via};

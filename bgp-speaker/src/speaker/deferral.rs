@@ -1,0 +1,141 @@
+//! How long a speaker that has restarted waits before it says what it knows. Never what others do while they wait for us.
+//!
+//! RFC 4724, section 4.1: the restarting speaker puts off its choice of routes until it has the End-of-RIB of all its peers,
+//! or a timer ends. Read to the letter, one peer that will never send it holds all routes back until that timer. Here only
+//! those are waited for who owe an End-of-RIB: connected, capable, and not restarting themselves. Who has not connected yet
+//! is waited for as long as our patience.
+
+use crate::types::{Family, Negotiated, PeerId};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Whom a restarted speaker waits for.
+#[derive(Debug)]
+pub(crate) struct Deferral {
+    /// Expected, and not connected yet.
+    absent: BTreeSet<PeerId>,
+    /// Connected, and owing an End-of-RIB.
+    owing: BTreeSet<(PeerId, Family)>,
+    /// The absent are not waited for after this.
+    patience: Instant,
+    /// Nobody is waited for after this.
+    limit: Instant,
+}
+
+impl Deferral {
+    /// Begins to wait for all of `expected`.
+    pub(crate) fn new(now: Instant, expected: BTreeSet<PeerId>, patience: Duration, limit: Duration) -> Self {
+        Self { absent: expected, owing: BTreeSet::new(), patience: now + patience.min(limit), limit: now + limit }
+    }
+
+    /// A session is established.
+    pub(crate) fn up(&mut self, peer: PeerId, negotiated: &Negotiated) {
+        self.absent.remove(&peer);
+        let capable = negotiated.graceful_restart.as_ref().is_some_and(|restart| !restart.restarting);
+        if capable {
+            self.owing.extend(negotiated.families.iter().map(|family| (peer, *family)));
+        }
+    }
+
+    /// A peer has sent the End-of-RIB of a family.
+    pub(crate) fn end_of_rib(&mut self, peer: PeerId, family: Family) {
+        self.owing.remove(&(peer, family));
+    }
+
+    /// A session has ended, or its peer is gone: it owes nothing. It is absent again where it may come back.
+    pub(crate) fn down(&mut self, peer: PeerId, comes_back: bool) {
+        self.owing.retain(|(owing, _)| *owing != peer);
+        if comes_back {
+            self.absent.insert(peer);
+        } else {
+            self.absent.remove(&peer);
+        }
+    }
+
+    /// Whether nobody is left to wait for.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now >= self.limit || (self.owing.is_empty() && (self.absent.is_empty() || now >= self.patience))
+    }
+
+    /// When to ask again though nothing happened.
+    pub(crate) fn deadline(&self) -> Instant {
+        if self.owing.is_empty() { self.patience } else { self.limit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Asn, GracefulRestart, RouterId};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    fn negotiated(restart: Option<bool>) -> Negotiated {
+        Negotiated {
+            peer_asn: Asn::new(64_512).unwrap(),
+            peer_id: RouterId::new([192, 0, 2, 1].into()).unwrap(),
+            hold_time: Duration::from_secs(90),
+            families: [Family::Ipv4].into(),
+            four_octet_asn: true,
+            max_message_bytes: 4096,
+            route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_next_hop: BTreeSet::new(),
+            add_path_in: BTreeSet::new(),
+            add_path_out: BTreeSet::new(),
+            graceful_restart: restart.map(|restarting| GracefulRestart {
+                restarting,
+                notification: true,
+                restart_time_seconds: 120,
+                families: Vec::new(),
+            }),
+            long_lived: Vec::new(),
+            role: None,
+        }
+    }
+
+    fn begin(peers: &[u32]) -> (Instant, Deferral) {
+        let now = Instant::now();
+        (now, Deferral::new(now, peers.iter().copied().map(PeerId).collect(), PATIENCE, LIMIT))
+    }
+
+    #[test]
+    fn it_ends_with_the_last_end_of_rib_and_not_before() {
+        let (now, mut deferral) = begin(&[1, 2]);
+        assert!(!deferral.is_over(now));
+        deferral.up(PeerId(1), &negotiated(Some(false)));
+        deferral.up(PeerId(2), &negotiated(Some(false)));
+        deferral.end_of_rib(PeerId(1), Family::Ipv4);
+        assert!(!deferral.is_over(now + PATIENCE));
+        deferral.end_of_rib(PeerId(2), Family::Ipv4);
+        assert!(deferral.is_over(now));
+    }
+
+    #[test]
+    fn who_is_not_capable_or_restarts_too_is_not_waited_for() {
+        let (now, mut deferral) = begin(&[1, 2]);
+        deferral.up(PeerId(1), &negotiated(None));
+        deferral.up(PeerId(2), &negotiated(Some(true)));
+        assert!(deferral.is_over(now));
+    }
+
+    #[test]
+    fn who_does_not_come_is_waited_for_as_long_as_the_patience_only() {
+        let (now, mut deferral) = begin(&[1, 2]);
+        deferral.up(PeerId(1), &negotiated(None));
+        assert!(!deferral.is_over(now));
+        assert_eq!(deferral.deadline(), now + PATIENCE);
+        assert!(deferral.is_over(now + PATIENCE));
+    }
+
+    #[test]
+    fn who_owes_for_ever_is_waited_for_until_the_limit_only() {
+        let (now, mut deferral) = begin(&[1]);
+        deferral.up(PeerId(1), &negotiated(Some(false)));
+        assert_eq!(deferral.deadline(), now + LIMIT);
+        assert!(deferral.is_over(now + LIMIT));
+        deferral.down(PeerId(1), true);
+        assert!(deferral.is_over(now + PATIENCE));
+    }
+}

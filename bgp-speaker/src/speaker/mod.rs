@@ -2,5 +2,6 @@
 
 mod deferral;
 mod io;
+mod retention;
 
 pub use io::{ConnId, ConnectFailure, DownReason, Input, Output, PeerEvent, Resolution, Target, Via};

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`config`] | what a speaker is told to be |
 //! | [`types`] | plain data that all parts share |
+//! | [`wire`] | bytes to messages and back |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
@@ -22,3 +23,4 @@
 pub mod config;
 pub mod speaker;
 pub mod types;
+pub mod wire;

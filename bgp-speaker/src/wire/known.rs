@@ -41,10 +41,11 @@ impl Known {
     }
 }
 
-/// FNV-1a: the worst that a peer can do by choosing its bytes is to have them read every time.
+/// FNV-1a, whose last bytes reach the high bits by one more multiplication. The worst that a peer can do by choosing its
+/// bytes is to have them read every time.
 fn slot(section: &[u8]) -> usize {
     let hash = section
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    usize::try_from(hash >> 32).unwrap_or(0) % SLOTS
+    usize::try_from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).unwrap_or(0) % SLOTS
 }

@@ -22,6 +22,8 @@ mod open;
 mod options;
 mod path;
 mod refresh;
+#[cfg(test)]
+mod tests;
 mod update;
 mod write;
 

@@ -15,10 +15,14 @@
 //! |---|---|
 //! | [`config`] | what a speaker is told to be |
 //! | [`types`] | plain data that all parts share |
+//! | [`session`] | one peer's state machine |
+//! | [`wire`] | bytes to messages and back |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod session;
 pub mod speaker;
 pub mod types;
+pub mod wire;

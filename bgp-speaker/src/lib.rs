@@ -15,10 +15,14 @@
 //! |---|---|
 //! | [`config`] | what a speaker is told to be |
 //! | [`types`] | plain data that all parts share |
+//! | [`rib`] | routes of all peers, and the choice among them |
+//! | [`policy`] | what may pass, and how it is changed |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod policy;
+pub mod rib;
 pub mod speaker;
 pub mod types;

@@ -17,11 +17,15 @@
 //! | [`types`] | plain data that all parts share |
 //! | [`session`] | one peer's state machine |
 //! | [`wire`] | bytes to messages and back |
+//! | [`rib`] | routes of all peers, and the choice among them |
+//! | [`policy`] | what may pass, and how it is changed |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod policy;
+pub mod rib;
 pub mod session;
 pub mod speaker;
 pub mod types;

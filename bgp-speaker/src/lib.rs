@@ -24,9 +24,12 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod export;
 pub mod policy;
 pub mod rib;
 pub mod session;
 pub mod speaker;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod types;
 pub mod wire;

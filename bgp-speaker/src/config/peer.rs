@@ -1,6 +1,7 @@
 //! One peer: where it is, what it is to us, what may pass. Never its state.
 
 use super::BGP_PORT;
+use crate::policy::Policy;
 use crate::types::{AddPathMode, Asn, Family, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -233,6 +234,10 @@ pub struct PeerConfig {
     pub strict_role: bool,
     /// Several paths of one prefix.
     pub add_path: BTreeMap<Family, AddPath>,
+    /// What its routes pass on their way in; `None`: all pass.
+    pub import: Option<Arc<Policy>>,
+    /// What routes pass on their way to it; `None`: all pass.
+    pub export: Option<Arc<Policy>>,
     /// Limits by family.
     pub max_prefixes: BTreeMap<Family, MaxPrefixes>,
     /// Long-lived graceful restart.
@@ -268,6 +273,8 @@ impl PeerConfig {
             role: None,
             strict_role: false,
             add_path: BTreeMap::new(),
+            import: None,
+            export: None,
             max_prefixes: BTreeMap::new(),
             long_lived: None,
             drain: false,

@@ -94,10 +94,14 @@ impl Rib {
         &self.own
     }
 
-    /// Chooses in another way from now on.
-    pub fn set_selection(&mut self, selection: Selection) {
-        let again = self.own.selection.graceful_shutdown != selection.graceful_shutdown;
-        self.own.selection = selection;
+    /// We are somebody else, or choose in another way, from now on.
+    pub fn set_own(&mut self, own: Own) {
+        let chooses_only = Own {
+            selection: Selection { graceful_shutdown: own.selection.graceful_shutdown, ..self.own.selection.clone() },
+            ..own.clone()
+        };
+        let again = chooses_only != self.own;
+        self.own = own;
         if again {
             for peer in self.peers.keys().copied().collect::<Vec<_>>() {
                 self.reevaluate(peer);

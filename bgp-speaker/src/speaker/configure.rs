@@ -42,6 +42,7 @@ impl Speaker {
             peers: Peers::default(),
             export: Export::new(),
             rib,
+            told: Default::default(),
             deferral: None,
             restarting: *beginning != Beginning::Fresh,
             forwarding_kept: kept,

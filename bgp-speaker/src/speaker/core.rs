@@ -4,15 +4,14 @@
 use super::deferral::Deferral;
 use super::peer::{Ends, Peer};
 use super::peers::Peers;
-use super::retention::Due;
 use super::{ConnId, DownReason, Input, Output, PeerEvent};
-use crate::config::{Config, PeerAddress, PeerName};
-use crate::rib::{Own, PeerFacts, PeerKind, Rib};
+use crate::config::{Config, ListenRange, PeerAddress, PeerName};
+use crate::export::Export;
+use crate::rib::{PeerFacts, PeerKind, Rib, SlotSet};
 use crate::session::{Action, Event, State};
-use crate::types::{CeaseSubcode, Family, Negotiated, Notification, PeerId, Refresh, RefreshKind, Update};
-use std::collections::BTreeMap;
+use crate::types::{CeaseSubcode, Family, Negotiated, Notification, PeerId};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// A speaker.
@@ -21,6 +20,15 @@ pub struct Speaker {
     pub(super) config: Config,
     pub(super) peers: Peers,
     pub(super) rib: Rib,
+    pub(super) export: Export,
+    /// Prefixes that the kernel was told of.
+    pub(super) told: [SlotSet; Family::ALL.len()],
+    /// The kernel was told that what it knows is all.
+    pub(super) in_sync: bool,
+    /// We have restarted, and sessions that begin say so.
+    pub(super) restarting: bool,
+    /// Families whose routes the kernel has kept meanwhile.
+    pub(super) forwarding_kept: BTreeSet<Family>,
     /// As long as we wait for others after a restart.
     pub(super) deferral: Option<Deferral>,
     /// When something was left to be told to peers or kernel.
@@ -117,9 +125,8 @@ impl Speaker {
     /// The peer of an unnumbered interface may be heard by TCP before its router advertisement is.
     fn on_unnumbered(&mut self, ends: &Ends) -> Option<PeerId> {
         let interface = ends.interface.as_ref()?;
-        let is_it = |peer: &&Peer| {
-            peer.address.is_none() && peer.config.address == PeerAddress::Interface(interface.clone())
-        };
+        let is_it =
+            |peer: &&Peer| peer.address.is_none() && peer.config.address == PeerAddress::Interface(interface.clone());
         let id = self.peers.iter().find(is_it)?.id;
         self.peers.get_mut(id)?.address = Some(ends.remote.ip());
         self.peers.moved(id);
@@ -128,7 +135,7 @@ impl Speaker {
 
     fn from_range(&mut self, now: Instant, remote: SocketAddr) -> Option<PeerId> {
         let address = remote.ip().to_canonical();
-        let fits = |(_, listen): &(&PeerName, &crate::config::ListenRange)| listen.range.contains(&address);
+        let fits = |(_, listen): &(&PeerName, &ListenRange)| listen.range.contains(&address);
         let (range, listen) = self.config.ranges.iter().find(fits)?;
         let there = self.peers.iter().filter(|peer| peer.range.as_ref() == Some(range)).count();
         if there >= listen.limit as usize {

@@ -1,7 +1,8 @@
 //! What peers tell: routes, refreshes, and that they are there at all. Never what is told to them.
 
+use super::core::Speaker;
 use super::retention::Due;
-use super::{ConnId, Output, PeerEvent, Speaker};
+use super::{ConnId, Output, PeerEvent};
 use crate::config::PeerAddress;
 use crate::rib::OverLimit;
 use crate::session::{Event, State};

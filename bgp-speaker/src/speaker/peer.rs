@@ -120,6 +120,15 @@ pub(crate) fn hops(peer: &PeerConfig, own: Asn) -> (u8, Option<u8>) {
     }
 }
 
+/// Whether a peer is on our link.
+pub(crate) fn is_direct(peer: &PeerConfig, own: Asn) -> bool {
+    match peer.ttl {
+        TtlSecurity::Usual => !peer.asn.is_internal(own),
+        TtlSecurity::Multihop(_) => false,
+        TtlSecurity::AtMost(hops) => hops == 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,7 +69,11 @@ pub(super) fn compare(old: &Config, new: &Config) -> Plan {
         added: is.difference(&was).cloned().collect(),
         removed: was.difference(&is).cloned().collect(),
         changed: changed.filter_map(effect).collect(),
-        ranges: ranges.into_iter().filter(|name| of_all || old.ranges.get(*name) != new.ranges.get(*name)).cloned().collect(),
+        ranges: ranges
+            .into_iter()
+            .filter(|name| of_all || old.ranges.get(*name) != new.ranges.get(*name))
+            .cloned()
+            .collect(),
         speaker: old.selection != new.selection || old.aggregates != new.aggregates || old.cluster() != new.cluster(),
     }
 }

@@ -1,0 +1,3 @@
+//! Speakers on a network in memory, in virtual time: what BGP users expect of a whole speaker.
+
+mod basics;

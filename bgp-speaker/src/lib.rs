@@ -13,6 +13,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`bfd`] | whether a neighbour still answers: RFC 5880 without a clock or a socket |
 //! | [`config`] | what a speaker is told to be |
 //! | [`types`] | plain data that all parts share |
 //! | [`session`] | one peer's state machine |
@@ -21,6 +22,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod bfd;
 pub mod config;
 pub mod session;
 pub mod speaker;

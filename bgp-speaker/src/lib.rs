@@ -18,6 +18,7 @@
 //! | [`types`] | plain data that all parts share |
 //! | [`session`] | one peer's state machine |
 //! | [`wire`] | bytes to messages and back |
+//! | `transport` | sockets for all of it, with tokio (feature `tokio`) |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
@@ -26,5 +27,7 @@ pub mod bfd;
 pub mod config;
 pub mod session;
 pub mod speaker;
+#[cfg(feature = "tokio")]
+pub mod transport;
 pub mod types;
 pub mod wire;

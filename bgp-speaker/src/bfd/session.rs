@@ -169,7 +169,8 @@ impl Session {
         }
     }
 
-    /// A packet came, whose sender and TTL were checked. RFC 5880, section 6.8.6.
+    /// A packet came, whose sender and TTL were checked. RFC 5880, section 6.8.6. What waits in a socket is given before
+    /// the next [`tick`](Self::tick): the neighbour was not silent because we were busy.
     ///
     /// # Errors
     /// [`Discard`]: the packet changed nothing.
@@ -180,8 +181,6 @@ impl Session {
         if self.state == State::AdminDown {
             return Err(Discard::AdminDown);
         }
-        // A packet that arrives when its time is over does not bring the session back to life.
-        self.tick(now, out);
         self.remote = Remote {
             discriminator: packet.my_discriminator.get(),
             state: packet.state,

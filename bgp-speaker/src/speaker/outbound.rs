@@ -22,7 +22,7 @@ impl Speaker {
     pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
-        let is_direct = super::peer::is_direct(&peer.config, self.config.asn);
+        let is_direct = peer.config.is_direct(self.config.asn);
         let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| is_direct);
         // A session that goes on with other timers is still known to be up.
         let before = peer.bfd;

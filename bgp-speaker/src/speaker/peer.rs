@@ -3,15 +3,12 @@
 use super::peers::place;
 use super::retention::Retention;
 use super::{ConnId, DownReason, Target};
-use crate::config::{PeerAddress, PeerConfig, PeerName, TtlSecurity};
+use crate::config::{PeerAddress, PeerConfig, PeerName};
 use crate::session::Session;
 use crate::types::{Asn, Negotiated, PeerId};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Hops that an internal peer may be away. The kernel's default TTL.
-const INTERNAL_TTL: u8 = 64;
 
 /// Both ends of a connection.
 #[derive(Debug, Clone)]
@@ -97,7 +94,7 @@ impl Peer {
 
     /// How to connect to it; `None` as long as nobody knows where it is.
     pub(crate) fn target(&self, own: Asn) -> Option<Target> {
-        let (ttl, least_ttl) = hops(&self.config, own);
+        let (ttl, least_ttl) = self.config.hops(own);
         Some(Target {
             remote: SocketAddr::new(self.address?, self.config.port),
             local: self.config.local,
@@ -106,47 +103,5 @@ impl Peer {
             least_ttl,
             password: self.config.password.as_ref().map(|secret| secret.reveal().clone()),
         })
-    }
-}
-
-/// The TTL of what is sent to a peer, and the least of what is taken from it.
-pub(crate) fn hops(peer: &PeerConfig, own: Asn) -> (u8, Option<u8>) {
-    match peer.ttl {
-        TtlSecurity::Usual if peer.asn.is_internal(own) => (INTERNAL_TTL, None),
-        TtlSecurity::Usual => (1, None),
-        TtlSecurity::Multihop(hops) => (hops, None),
-        // RFC 5082, section 3: a packet from `hops` away has lost `hops - 1` of its 255.
-        TtlSecurity::AtMost(hops) => (u8::MAX, Some(u8::MAX - hops.saturating_sub(1))),
-    }
-}
-
-/// Whether a peer is on our link.
-pub(crate) fn is_direct(peer: &PeerConfig, own: Asn) -> bool {
-    match peer.ttl {
-        TtlSecurity::Usual => !peer.asn.is_internal(own),
-        TtlSecurity::Multihop(_) => false,
-        TtlSecurity::AtMost(hops) => hops == 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::RemoteAsn;
-
-    /// RFC 5082, section 3.
-    #[test]
-    fn gtsm_sends_255_and_takes_no_less_than_the_distance_allows() {
-        let own = Asn::new(64_512).unwrap();
-        let mut peer = PeerConfig::new(PeerAddress::Ip([192, 0, 2, 1].into()), RemoteAsn::External);
-        assert_eq!(hops(&peer, own), (1, None));
-        peer.ttl = TtlSecurity::AtMost(1);
-        assert_eq!(hops(&peer, own), (255, Some(255)));
-        peer.ttl = TtlSecurity::AtMost(254);
-        assert_eq!(hops(&peer, own), (255, Some(2)));
-        peer.ttl = TtlSecurity::Multihop(7);
-        assert_eq!(hops(&peer, own), (7, None));
-        peer = PeerConfig { ttl: TtlSecurity::Usual, asn: RemoteAsn::Internal, ..peer };
-        assert_eq!(hops(&peer, own), (64, None));
     }
 }

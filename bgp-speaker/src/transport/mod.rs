@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `driver` | the loop |
 //! | `outputs` | what the core wants done |
+//! | `of_speaker` | a speaker as the core |
 //! | `listening` | listeners, their keys, accepted connections |
 //! | `connection`, `tcp`, `poller`, `sockopt` | one connection; its socket; all sockets; what takes `unsafe` |
 //! | `bfd`, `discovery` | neighbours that answer; neighbours on unnumbered links |
@@ -25,6 +26,7 @@ mod connection;
 mod discovery;
 mod driver;
 mod listening;
+mod of_speaker;
 mod outputs;
 mod poller;
 #[allow(unsafe_code)]

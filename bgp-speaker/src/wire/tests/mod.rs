@@ -1,9 +1,12 @@
 //! The codec against bytes made by hand from the RFCs, against itself, and against another implementation.
 
+mod arbitrary;
 mod control;
 mod golden;
+mod laws;
 
 mod mend;
+mod other;
 
 use super::{Decoder, Options};
 use crate::types::{Message, Notification, Update};

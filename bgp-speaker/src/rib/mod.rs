@@ -38,10 +38,11 @@ pub use peer::{NearLimit, OverLimit, PeerFacts, PeerKind};
 pub use slots::SlotSet;
 pub use view::PathView;
 
+pub(crate) use intern::{Id, Interner, NONE};
+
 use crate::config::Selection;
 use crate::speaker::Resolution;
 use crate::types::{Asn, Attributes, Family, PeerId, RouterId};
-use intern::{Interner, NONE};
 use local::Aggregates;
 use next_hops::NextHops;
 use peer::Peer;
@@ -149,6 +150,18 @@ impl Rib {
     /// Next hops to begin and to end to watch, since the last call.
     pub fn take_next_hops(&mut self) -> Vec<NextHopChange> {
         self.next_hops.take_changes()
+    }
+
+    /// Whether [`Self::take_next_hops`] would say anything.
+    #[must_use]
+    pub fn has_next_hop_changes(&self) -> bool {
+        self.next_hops.has_changes()
+    }
+
+    /// Whether [`Self::take_changes`] would say anything.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.tables.iter().any(|table| !table.changed.is_empty())
     }
 
     /// Slots whose paths have changed since the last call, by family. To be given to all that tell others of routes.

@@ -40,7 +40,7 @@ impl Speaker {
         let rib = Rib::new(own(&config));
         let mut speaker = Self {
             peers: Peers::default(),
-            export: Export::new(),
+            export: Export::default(),
             rib,
             told: Default::default(),
             deferral: None,
@@ -49,8 +49,9 @@ impl Speaker {
             pending: Some(now),
             sessions: 0,
             seed,
+            deliveries: Vec::new(),
             actions: Vec::new(),
-            // In sync is said once, after a restart or not.
+            begun: false,
             in_sync: false,
             config: Config { peers: Default::default(), ranges: Default::default(), ..config.clone() },
         };
@@ -94,6 +95,9 @@ impl Speaker {
         if own(&old) != own(&config) {
             self.rib.set_own(own(&config));
         }
+        if (old.next_hop_v4, old.next_hop_v6) != (config.next_hop_v4, config.next_hop_v6) {
+            self.tell_all_anew();
+        }
         if old.aggregates != config.aggregates {
             self.rib.set_aggregates(config.aggregates.clone());
         }
@@ -135,7 +139,7 @@ impl Speaker {
 
     pub(super) fn forget(&mut self, id: PeerId) {
         self.rib.forget(id);
-        self.leave(id);
+        self.export.leave(id);
         if let Some(deferral) = &mut self.deferral {
             deferral.down(id, false);
         }
@@ -170,6 +174,7 @@ impl Speaker {
             resume: None,
             bfd: None,
             queued_bytes: 0,
+            is_full: false,
             since: now,
             last: None,
             counters: Counters::default(),
@@ -194,6 +199,15 @@ impl Speaker {
         self.restarting = false;
         for id in self.peers.ids() {
             self.renew(now, id, out);
+        }
+    }
+
+    fn tell_all_anew(&mut self) {
+        for id in self.peers.ids() {
+            let session = self.peers.get(id).and_then(|peer| peer.session.negotiated().cloned());
+            if let Some(session) = session {
+                self.tell_anew(id, &session);
+            }
         }
     }
 
@@ -241,7 +255,7 @@ impl Speaker {
         if let Some(facts) = self.facts(id, &session) {
             self.rib.peer_up(id, facts, config.import.clone());
         }
-        self.join(id, &session);
+        self.tell_anew(id, &session);
         if old.bfd != config.bfd {
             if had_bfd && config.bfd.is_none() {
                 out.push(Output::StopBfd { peer: id });

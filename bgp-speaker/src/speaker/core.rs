@@ -6,8 +6,8 @@ use super::peer::{Ends, Peer};
 use super::peers::Peers;
 use super::{ConnId, DownReason, Input, Output, PeerEvent};
 use crate::config::{Config, ListenRange, PeerAddress, PeerName};
-use crate::export::Export;
-use crate::rib::{PeerFacts, PeerKind, Rib, SlotSet};
+use crate::export::{Delivery, Export};
+use crate::rib::{PeerFacts, Rib, SlotSet};
 use crate::session::{Action, Event, State};
 use crate::types::{CeaseSubcode, Family, Negotiated, Notification, PeerId};
 use std::collections::BTreeSet;
@@ -23,6 +23,8 @@ pub struct Speaker {
     pub(super) export: Export,
     /// Prefixes that the kernel was told of.
     pub(super) told: [SlotSet; Family::ALL.len()],
+    /// Sessions have begun.
+    pub(super) begun: bool,
     /// The kernel was told that what it knows is all.
     pub(super) in_sync: bool,
     /// We have restarted, and sessions that begin say so.
@@ -37,6 +39,8 @@ pub struct Speaker {
     pub(super) sessions: u32,
     /// For the jitter of timers.
     pub(super) seed: u64,
+    /// Room for what is told to peers.
+    pub(super) deliveries: Vec<Delivery>,
     /// Actions of the session that is being asked.
     pub(super) actions: Vec<Action>,
 }
@@ -235,7 +239,7 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(id) else { return };
         (peer.since, peer.last) = (now, None);
         peer.agreed = Some(session.clone());
-        peer.queued_bytes = 0;
+        (peer.queued_bytes, peer.is_full) = (0, false);
         peer.counters.sessions += 1;
         let lost = peer.retention.up(now, session, stale_time);
         let import = peer.config.import.clone();
@@ -254,11 +258,7 @@ impl Speaker {
     /// A peer as the tables see it.
     pub(super) fn facts(&self, id: PeerId, session: &Negotiated) -> Option<PeerFacts> {
         let peer = self.peers.get(id)?;
-        let kind = match () {
-            () if session.peer_asn != self.config.asn => PeerKind::External,
-            () if peer.config.reflector_client => PeerKind::Client,
-            () => PeerKind::Internal,
-        };
+        let kind = self.kind(&peer.config, session);
         let ends = peer.established();
         Some(PeerFacts {
             name: peer.name.clone(),
@@ -292,7 +292,7 @@ impl Speaker {
             out.push(Output::StopBfd { peer: id });
         }
         self.rib.peer_down(id, &kept);
-        self.leave(id);
+        self.export.leave(id);
         if let Some(deferral) = &mut self.deferral {
             deferral.down(id, comes_back);
         }

@@ -53,7 +53,11 @@ impl Speaker {
     pub(super) fn refresh(&mut self, id: PeerId, refresh: Refresh) {
         let Refresh { family, kind } = refresh;
         match kind {
-            RefreshKind::Request => self.export.refresh(&self.rib, id, family),
+            RefreshKind::Request => {
+                let session = self.peers.get(id).and_then(|peer| peer.session.negotiated());
+                let is_enhanced = session.is_some_and(|session| session.enhanced_route_refresh);
+                self.export.refresh(id, family, is_enhanced);
+            }
             RefreshKind::Begin => self.rib.begin_refresh(id, family),
             RefreshKind::End => self.rib.sweep(id, family),
         }
@@ -96,16 +100,19 @@ impl Speaker {
     /// The kernel took bytes of a connection.
     pub(super) fn sent(&mut self, now: Instant, conn: ConnId, bytes: usize, out: &mut Vec<Output>) {
         let Some(id) = self.peers.of(conn) else { return };
-        if let Some(peer) = self.peers.get_mut(id) {
-            if peer.session.connection() == Some(conn) {
-                peer.queued_bytes = peer.queued_bytes.saturating_sub(bytes);
-            }
+        if self.peers.get(id).and_then(|peer| peer.session.connection()) == Some(conn) {
+            self.relieved(id, bytes);
         }
         self.ask(now, id, Event::Sent { conn, bytes }, out);
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.begun, true) {
+            for id in self.peers.ids() {
+                self.start(now, id, out);
+            }
+        }
         for id in self.peers.due(now) {
             let Some(peer) = self.peers.get_mut(id) else { continue };
             let resumes = peer.resume.take_if(|at| *at <= now).is_some();

@@ -58,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) bfd: Option<bool>,
     /// Bytes handed over on the established connection that the kernel has not taken yet.
     pub(crate) queued_bytes: usize,
+    /// So many that it is told nothing more until some are gone.
+    pub(crate) is_full: bool,
     /// Since when the session is established, or is not.
     pub(crate) since: Instant,
     /// Why the last session or attempt ended.

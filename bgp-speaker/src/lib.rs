@@ -17,11 +17,13 @@
 //! | [`types`] | plain data that all parts share |
 //! | [`rib`] | routes of all peers, and the choice among them |
 //! | [`policy`] | what may pass, and how it is changed |
+//! | [`export`] | what is told to whom |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod export;
 pub mod policy;
 pub mod rib;
 pub mod speaker;

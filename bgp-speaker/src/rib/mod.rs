@@ -38,10 +38,11 @@ pub use peer::{NearLimit, OverLimit, PeerFacts, PeerKind};
 pub use slots::SlotSet;
 pub use view::PathView;
 
+pub(crate) use intern::{Id, Interner, NONE};
+
 use crate::config::Selection;
 use crate::speaker::Resolution;
 use crate::types::{Asn, Attributes, Family, PeerId, RouterId};
-use intern::{Interner, NONE};
 use local::Aggregates;
 use next_hops::NextHops;
 use peer::Peer;

@@ -94,10 +94,6 @@ impl Flags {
         self.0 & Self::LONG_LIVED != 0
     }
 
-    pub(super) const fn is_resolved(self) -> bool {
-        self.0 & Self::RESOLVED != 0
-    }
-
     /// The choice may fall on it.
     pub(super) const fn is_eligible(self) -> bool {
         self.0 & (Self::REASON | Self::RESOLVED) == Self::RESOLVED

@@ -48,6 +48,12 @@ impl Rib {
         self.tables[family.index()].slots()
     }
 
+    /// Whether a slot has a path, usable or not.
+    #[must_use]
+    pub fn has_paths(&self, family: Family, slot: u32) -> bool {
+        !self.tables[family.index()].paths(slot).is_empty()
+    }
+
     /// Prefixes with a path, usable or not.
     #[must_use]
     pub fn prefixes(&self, family: Family) -> usize {

@@ -106,7 +106,7 @@ pub struct Refresh {
 }
 
 /// Where a session's own end is: what "next hop self" means on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SelfNextHop {
     /// For IPv4 routes.
     pub v4: Option<NextHop>,

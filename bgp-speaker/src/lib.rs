@@ -21,6 +21,7 @@
 //! | [`rib`] | routes of all peers, and the choice among them |
 //! | [`policy`] | what may pass, and how it is changed |
 //! | `transport` | sockets for all of it, with tokio (feature `tokio`) |
+//! | [`export`] | what is told to whom |
 //! | [`speaker`] | the whole: what comes in, what goes out |
 
 #![deny(unsafe_code)]

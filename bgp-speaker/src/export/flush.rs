@@ -30,7 +30,6 @@ impl Round<'_> {
         let mut used = self.look(outs, budget, out);
         for _ in 0..outs.cohorts.len() {
             let Some(mut cohort) = outs.cohorts.pop_front() else { break };
-            cohort.is_fresh = false;
             let waiting = split(&mut cohort, |peer| members.get(&peer).is_some_and(|member| member.is_ready));
             if let Some(waiting) = waiting {
                 outs.cohorts.push_back(waiting);
@@ -144,6 +143,7 @@ impl Round<'_> {
         // What the group itself has yet to look at would be told twice, or, to a peer that comes from another group, be
         // withdrawn and announced again.
         let slots = cohort.todo.take(budget, |slot| !outs.dirty.contains(slot));
+        cohort.is_fresh &= slots.is_empty();
         let mut batch = Batch::default();
         for slot in &slots {
             outs.catch_up(cohort, *slot, &mut batch);

@@ -24,7 +24,7 @@ pub(super) struct Cohort {
     pub(super) todo: SlotSet,
     /// What they were never told of, so that there is nothing to withdraw.
     pub(super) unseen: SlotSet,
-    /// They wait for the whole table, and got nothing of it yet.
+    /// They wait for the whole table and got nothing of it yet: who comes may join them.
     pub(super) is_fresh: bool,
 }
 
@@ -109,6 +109,9 @@ impl Outs {
         if has_changed {
             for cohort in &mut self.cohorts {
                 cohort.todo.insert(slot);
+                if cohort.is_fresh {
+                    cohort.unseen.insert(slot);
+                }
             }
         }
     }

@@ -18,15 +18,13 @@ pub(super) enum Pattern {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let parts: Vec<&str> = text.split(':').collect();
-        if let [asn, "*"] = parts[..] {
-            if let Ok(asn) = asn.parse() {
-                return Ok(Self::StandardOf(asn));
-            }
-        }
-        if let [asn, "*", "*"] = parts[..] {
-            if let Ok(asn) = asn.parse() {
-                return Ok(Self::LargeOf(asn));
-            }
+        let all = match parts[..] {
+            [asn, "*"] => asn.parse().ok().map(Self::StandardOf),
+            [asn, "*", "*"] => asn.parse().ok().map(Self::LargeOf),
+            _ => None,
+        };
+        if let Some(all) = all {
+            return Ok(all);
         }
         if text.starts_with("0x") || text.starts_with("rt:") || text.starts_with("soo:") {
             return Ok(Self::Extended(text.parse()?));

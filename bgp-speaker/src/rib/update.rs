@@ -181,10 +181,12 @@ impl Rib {
         let mut cache: HashMap<Id, (Id, Flags)> = HashMap::new();
         for family in Family::ALL {
             for slot in 0..self.tables[family.index()].slots() {
+                let mut is_concerned = false;
                 for at in 0..self.tables[family.index()].paths(slot).len() {
                     let old = self.tables[family.index()].paths(slot)[at];
                     let prefix = self.tables[family.index()].prefix(slot);
                     let (Some(prefix), true) = (prefix, old.is_of(source)) else { continue };
+                    is_concerned = true;
                     let known = cache.get(&old.received).filter(|_| !looks_at_prefix).copied();
                     let (attributes, flags) = known.unwrap_or_else(|| {
                         let received = Arc::clone(self.attributes.get(old.received));
@@ -195,7 +197,6 @@ impl Rib {
                         self.hold(family, slot, &path);
                         self.let_go(&old);
                         self.tables[family.index()].paths_mut(slot).as_mut_slice()[at] = path;
-                        self.tables[family.index()].changed.insert(slot);
                     }
                     if looks_at_prefix {
                         self.attributes.release(attributes);
@@ -203,7 +204,8 @@ impl Rib {
                         cache.insert(old.received, (attributes, flags));
                     }
                 }
-                if self.tables[family.index()].changed.contains(slot) {
+                // Also where no path has become another one: the facts of its peer take part in the choice.
+                if is_concerned {
                     self.choose(family, slot);
                 }
             }

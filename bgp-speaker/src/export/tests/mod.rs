@@ -1,0 +1,6 @@
+//! Laws of what is told.
+
+mod histories;
+mod listeners;
+mod rules;
+mod world;

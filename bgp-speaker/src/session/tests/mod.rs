@@ -1,6 +1,8 @@
 //! Sessions in virtual time. Never a socket.
 
 mod convergence;
+mod open;
+mod scene;
 mod world;
 
 use super::Config;

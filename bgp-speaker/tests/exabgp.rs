@@ -1,6 +1,8 @@
 //! Messages of ExaBGP's own tests and what ExaBGP reads in them. Skipped where they are not there; the project's own cases
 //! stand beside the code.
 
+#![allow(clippy::unwrap_used)]
+
 use bgp_speaker::types::{Attributes, Family, Message, Nlri, Update};
 use bgp_speaker::wire::{Decoder, Options};
 use flate2::read::GzDecoder;

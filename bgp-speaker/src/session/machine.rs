@@ -121,7 +121,7 @@ impl Session {
             self.backoff.forget();
             let notification = Notification::Cease(CeaseSubcode::ConfigurationChange, None);
             self.handle(now, Event::Reset { notification }, out);
-        } else if was_passive != self.config.peer.passive && self.links.is_empty() && self.attempt.is_none() {
+        } else if was_passive != self.config.peer.passive && matches!(self.mode, Mode::Running { .. }) {
             self.wait(now, Blame::Nobody);
         }
     }

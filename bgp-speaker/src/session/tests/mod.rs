@@ -1,6 +1,11 @@
 //! Sessions in virtual time. Never a socket.
 
+mod collision;
 mod convergence;
+mod endings;
+mod open;
+mod scene;
+mod timers;
 mod world;
 
 use super::Config;

@@ -27,8 +27,6 @@ struct End {
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) sides: [Session; 2],
-    /// What each side did besides sending, by time.
-    pub(super) seen: [Vec<Action>; 2],
     /// Nothing arrives, nobody is told.
     pub(super) is_silent: bool,
     queue: BTreeMap<(Instant, u64), (usize, Delivery)>,
@@ -43,7 +41,6 @@ impl World {
         Self {
             now: Instant::now(),
             sides: [Session::new(a, 1, seed), Session::new(b, 2, seed ^ 0xffff)],
-            seen: [Vec::new(), Vec::new()],
             is_silent: false,
             queue: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -81,19 +78,13 @@ impl World {
         self.act(side, actions);
     }
 
-    pub(super) fn reconfigure(&mut self, side: usize, config: Config) {
-        let mut actions = Vec::new();
-        self.sides[side].reconfigure(self.now, config, &mut actions);
-        self.act(side, actions);
-    }
-
     fn act(&mut self, side: usize, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Connect { conn } => self.connect(side, conn),
                 Action::Send { conn, bytes } => self.send(side, conn, bytes),
                 Action::Close { conn } => self.close(side, conn, ConnectFailure::Closed),
-                other => self.seen[side].push(other),
+                _ => {}
             }
         }
     }
@@ -202,10 +193,5 @@ impl World {
     pub(super) fn has_converged(&self) -> bool {
         let [Some(a), Some(b)] = [0, 1].map(|side: usize| self.sides[side].connection()) else { return false };
         self.ends.len() == 2 && self.ends.get(&(0, a)).is_some_and(|end| end.other == b)
-    }
-
-    /// What is not yet told to anybody.
-    pub(super) fn take_seen(&mut self, side: usize) -> Vec<Action> {
-        std::mem::take(&mut self.seen[side])
     }
 }

@@ -71,7 +71,7 @@ impl Link {
         };
         let near = message
             .cmsgs()?
-            .any(|control| matches!(control, ControlMessageOwned::Ipv6HopLimit(hops) if hops == HOP_LIMIT.into()));
+            .any(|control| matches!(control, ControlMessageOwned::Ipv6HopLimit(hops) if hops == i32::from(HOP_LIMIT)));
         let from = message.address.map(|from| from.ip()).filter(|from| near && from.is_unicast_link_local());
         let bytes = message.bytes;
         Ok(Some((from, advert::decode(&buffer[..bytes]))))

@@ -231,10 +231,10 @@ impl Speaker {
             };
         }
         self.peers.moved(id);
-        if old.max_prefixes != config.max_prefixes {
-            if let Some(peer) = self.peers.get_mut(id) {
-                (peer.held, peer.resume) = (false, None);
-            }
+        if old.max_prefixes != config.max_prefixes
+            && let Some(peer) = self.peers.get_mut(id)
+        {
+            (peer.held, peer.resume) = (false, None);
         }
         self.renew(now, id, out);
         match (&old.shutdown, &config.shutdown) {

@@ -118,7 +118,7 @@ impl Speaker {
     fn accept(&mut self, now: Instant, ends: Ends, out: &mut Vec<Output>) {
         let conn = ends.conn;
         let known = self.peers.at(ends.remote, ends.interface.as_ref());
-        let known = known.or_else(|| self.on_unnumbered(&ends)).or_else(|| self.from_range(now, ends.remote));
+        let known = known.or_else(|| self.on_unnumbered(&ends)).or_else(|| self.newcomer(now, ends.remote));
         let Some(id) = known else { return out.push(Output::Close { conn }) };
         self.stands(id, ends);
         // Nothing new to a session that was started.
@@ -137,7 +137,7 @@ impl Speaker {
         Some(id)
     }
 
-    fn from_range(&mut self, now: Instant, remote: SocketAddr) -> Option<PeerId> {
+    fn newcomer(&mut self, now: Instant, remote: SocketAddr) -> Option<PeerId> {
         let address = remote.ip().to_canonical();
         let fits = |(_, listen): &(&PeerName, &ListenRange)| listen.range.contains(&address);
         let (range, listen) = self.config.ranges.iter().find(fits)?;

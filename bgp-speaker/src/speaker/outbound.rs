@@ -78,10 +78,10 @@ impl Speaker {
 
     /// What a peer with a session is to be told has changed.
     pub(super) fn tell_anew(&mut self, id: PeerId, session: &Negotiated) {
-        if let Some(facts) = self.group_facts(id, session) {
-            if !self.export.change(&self.rib, id, facts.clone()) {
-                self.export.join(&self.rib, id, facts, session.families.clone());
-            }
+        if let Some(facts) = self.group_facts(id, session)
+            && !self.export.change(&self.rib, id, facts.clone())
+        {
+            self.export.join(&self.rib, id, facts, session.families.clone());
         }
     }
 

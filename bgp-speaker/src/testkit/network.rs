@@ -189,8 +189,7 @@ impl Network {
             if holds(self) {
                 return Some(self.now - began);
             }
-            let Some(((next, _), _)) = self.queue.first_key_value() else { return None };
-            let moment = *next;
+            let moment = self.queue.first_key_value()?.0.0;
             if moment > until {
                 return None;
             }

@@ -1,7 +1,7 @@
 //! Messages of ExaBGP's own tests and what ExaBGP reads in them. Skipped where they are not there; the project's own cases
 //! stand beside the code.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use bgp_speaker::types::{Attributes, Family, Message, Nlri, Update};
 use bgp_speaker::wire::{Decoder, Options};

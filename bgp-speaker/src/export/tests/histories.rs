@@ -2,6 +2,7 @@
 
 use super::world::{Book, Held, Plain, World, announce, attributes, facts, group, nlri, policy, prefix, withdraw};
 use crate::config::Aggregate;
+use crate::rib::{PathState, PeerKind};
 use crate::types::{Community, Family, PeerId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,6 @@ enum Step {
     Aggregates { which: u8 },
     Ready { peer: u32, is_ready: bool },
     Flush { budget: usize },
-    Reclaim,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,8 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u8..6, any::<bool>()).prop_map(|(prefix, is_there)| Step::Own { prefix, is_there }),
         1 => (0u8..5).prop_map(|which| Step::Aggregates { which }),
         4 => (peer(), any::<bool>()).prop_map(|(peer, is_ready)| Step::Ready { peer, is_ready }),
-        6 => (1usize..6).prop_map(|budget| Step::Flush { budget }),
-        2 => Just(Step::Reclaim),
+        8 => (1usize..6).prop_map(|budget| Step::Flush { budget }),
     ]
 }
 
@@ -148,8 +147,8 @@ fn take(world: &mut World, book: &mut Book, step: &Step) {
         Step::Ready { peer, is_ready } => world.export.set_ready(PeerId(peer), is_ready),
         Step::Flush { budget } => {
             world.flush(budget);
+            world.export.reclaim(&mut world.rib);
         }
-        Step::Reclaim => world.export.reclaim(&mut world.rib),
     }
 }
 
@@ -160,7 +159,7 @@ fn up(world: &mut World, book: &mut Book, peer: u32, add_path: bool) {
     }
     plain.is_up = true;
     let mut out = group(facts(peer).kind);
-    out.long_lived = peer % 2 == 0;
+    out.long_lived = out.kind == PeerKind::Client;
     if add_path {
         out.add_path = [(Family::Ipv4, 2)].into();
     }
@@ -184,7 +183,7 @@ fn check(world: &mut World, book: &Book) {
                 .map(|path| {
                     // The path that another lost to stands elsewhere in another order.
                     let state = match path.state {
-                        crate::rib::PathState::Lost { step, .. } => format!("lost by {step}"),
+                        PathState::Lost { step, .. } => format!("lost by {step}"),
                         other => format!("{other:?}"),
                     };
                     format!("{:?} {:?} {state} {:?} {}", path.source, path.id, path.attributes, path.is_long_lived)

@@ -4,7 +4,7 @@ use super::listeners::{Listeners, Paper, hear};
 use crate::config::{Aggregate, PrivateAsns, Selection};
 use crate::export::{Export, GroupFacts};
 use crate::policy::{Policy, RawPolicy};
-use crate::rib::{Own, PeerFacts, PeerKind, Rib};
+use crate::rib::{NextHopChange, Own, PeerFacts, PeerKind, Rib};
 use crate::speaker::{Resolution, Via};
 use crate::types::{
     Announcement, AsPath, Asn, Attributes, Community, Family, NextHop, Nlri, Origin, PathId, PeerId, RouterId,
@@ -12,7 +12,7 @@ use crate::types::{
 };
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 pub(super) const OWN: u32 = 64_512;
@@ -203,8 +203,17 @@ impl World {
 
     /// Next hops of the test: 203.0.113.1 and .2.
     pub(super) fn resolve(&mut self, last: u8, metric: Option<u32>) {
-        self.rib.take_next_hops();
         self.rib.resolve(Ipv4Addr::new(203, 0, 113, last).into(), ways(metric));
+    }
+
+    /// What the watcher of the kernel does: tells of what it begins to watch.
+    pub(super) fn watch(&mut self, known: &BTreeMap<u8, u32>) {
+        for change in self.rib.take_next_hops() {
+            if let NextHopChange::Track(IpAddr::V4(address)) = change {
+                let last = address.octets()[3];
+                self.resolve(last, known.get(&last).copied());
+            }
+        }
     }
 
     /// From what stands in the book, as if it had come in one go.
@@ -233,9 +242,7 @@ impl World {
             world.rib.originate(prefix(*number), Arc::new(attributes(9, *number)));
         }
         world.rib.set_aggregates(book.aggregates.clone());
-        for (last, metric) in &book.ways {
-            world.resolve(*last, Some(*metric));
-        }
+        world.watch(&book.ways);
         for (peer, plain) in &book.peers {
             if let Some(facts) = &plain.export {
                 world.join(*peer, facts.clone());

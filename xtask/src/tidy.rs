@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),
-    ("sdk-examples", &["cni-core", "net-linux", "cnidarian"]),
+    ("sdk-examples", &["bgp-speaker", "cni-core", "net-linux", "cnidarian"]),
     ("benches", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "cnidarian", "testlab"]),
     ("fuzz-entry", &["cni-core", "net-linux", "bgp-speaker", "backend-vxlan", "cnidarian", "testlab"]),
     ("xtask", &[]),

@@ -173,7 +173,7 @@ fn closing_towards_a_peer_that_never_reads_takes_a_second() {
     node.say([send(out, pattern(32 << 20)), Output::Close { conn: out }]);
     assert_eq!(node.closed(out), ConnectFailure::Closed);
     let took = start.elapsed();
-    assert!((1000..5000).contains(&took.as_millis()), "{took:?}");
+    assert!((1000..60_000).contains(&took.as_millis()), "{took:?}");
 }
 
 #[test]

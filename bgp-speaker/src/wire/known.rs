@@ -9,23 +9,24 @@ const SLOTS: usize = 64;
 /// Longer sections are read every time: what is remembered is bounded by this and [`SLOTS`].
 const MOST_BYTES: usize = 512;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 struct Remembered {
-    section: Box<[u8]>,
-    attributes: Arc<Attributes>,
+    /// Its memory is used again for the section that takes its place.
+    section: Vec<u8>,
+    attributes: Option<Arc<Attributes>>,
 }
 
 /// What was read before. Slots are found by a hash of the bytes; a later section takes an earlier one's place.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    slots: Vec<Option<Remembered>>,
+    slots: Vec<Remembered>,
 }
 
 impl Known {
     /// The attributes of the very same bytes.
     pub(super) fn find(&self, section: &[u8]) -> Option<Arc<Attributes>> {
-        let remembered = self.slots.get(slot(section))?.as_ref()?;
-        (*remembered.section == *section).then(|| Arc::clone(&remembered.attributes))
+        let remembered = self.slots.get(slot(section))?;
+        remembered.attributes.as_ref().filter(|_| remembered.section == section).map(Arc::clone)
     }
 
     /// Remembers what was read of a section.
@@ -34,10 +35,12 @@ impl Known {
             return;
         }
         if self.slots.is_empty() {
-            self.slots.resize(SLOTS, None);
+            self.slots.resize(SLOTS, Remembered::default());
         }
-        let remembered = Remembered { section: section.into(), attributes: Arc::clone(attributes) };
-        self.slots[slot(section)] = Some(remembered);
+        let remembered = &mut self.slots[slot(section)];
+        remembered.section.clear();
+        remembered.section.extend_from_slice(section);
+        remembered.attributes = Some(Arc::clone(attributes));
     }
 }
 

@@ -42,9 +42,16 @@ pub(super) fn read(mut bytes: &[u8], four_octets: bool) -> Result<AsPath, Fault>
     if bytes.is_empty() { Ok(AsPath(segments)) } else { Err(Fault::Overrun) }
 }
 
+/// Bytes that a path takes.
+pub(super) fn bytes<'a>(segments: impl Iterator<Item = &'a Segment>, four_octets: bool) -> usize {
+    let width = if four_octets { 4 } else { 2 };
+    let of = |segment: &Segment| 2 * segment.asns.len().div_ceil(AsPath::MOST_IN_SEGMENT) + segment.asns.len() * width;
+    segments.map(of).sum()
+}
+
 /// Writes a path. Numbers that do not fit in two bytes become AS_TRANS (RFC 6793, section 4.2.2).
-pub(super) fn write(path: &AsPath, four_octets: bool, to: &mut Vec<u8>) {
-    for segment in &path.0 {
+pub(super) fn write<'a>(segments: impl Iterator<Item = &'a Segment>, four_octets: bool, to: &mut Vec<u8>) {
+    for segment in segments {
         for asns in segment.asns.chunks(AsPath::MOST_IN_SEGMENT) {
             to.extend([code(segment.kind), u8::try_from(asns.len()).unwrap_or(u8::MAX)]);
             for asn in asns {

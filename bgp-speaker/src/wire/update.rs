@@ -69,6 +69,12 @@ impl Reader {
             let attributes = self.attributes(None, options, &mut malformed);
             announce(&mut update, Family::Ipv4, attributes, announced);
         }
+        // RFC 7606, section 2: all routes of the message.
+        if malformed.iter().any(|malformed| malformed.withdraw) {
+            for Announcement { family, nlri, .. } in std::mem::take(&mut update.announcements) {
+                withdraw(&mut update, family, nlri);
+            }
+        }
         update.problems = malformed.into_iter().map(Into::into).collect();
         Ok(update)
     }
@@ -148,7 +154,6 @@ impl Reader {
                 self.section.extend(global.octets().into_iter().chain(link_local.octets()).chain([3]));
             }
         }
-        let is_whole = malformed.iter().all(|malformed| !malformed.withdraw);
         let attributes = self.known.find(&self.section).or_else(|| {
             let parsed = attributes::read(&self.section[..attributes_bytes], next_hop, options);
             let is_clean = parsed.malformed.is_empty();
@@ -165,7 +170,7 @@ impl Reader {
             Some(attributes)
         });
         self.section.truncate(attributes_bytes);
-        attributes.filter(|_| is_whole)
+        attributes
     }
 }
 

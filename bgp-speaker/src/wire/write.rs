@@ -5,29 +5,34 @@ use super::options::Options;
 use super::path;
 use crate::types::{Asn, Attributes, NextHop, Origin, RouterId};
 
-/// Writes one attribute.
-pub(super) fn attribute(flags: u8, code: u8, value: &[u8], to: &mut Vec<u8>) {
-    match u8::try_from(value.len()) {
+/// Writes what stands before the value of an attribute.
+fn head(flags: u8, code: u8, bytes: usize, to: &mut Vec<u8>) {
+    match u8::try_from(bytes) {
         Ok(length) => to.extend([flags & !flag::EXTENDED_LENGTH, code, length]),
         Err(_) => {
             to.extend([flags | flag::EXTENDED_LENGTH, code]);
-            to.extend(u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+            to.extend(u16::try_from(bytes).unwrap_or(u16::MAX).to_be_bytes());
         }
     }
+}
+
+/// Writes one attribute.
+fn attribute(flags: u8, code: u8, value: &[u8], to: &mut Vec<u8>) {
+    head(flags, code, value.len(), to);
     to.extend_from_slice(value);
 }
 
 /// All attributes by ascending code, but MP_REACH_NLRI; NEXT_HOP where `with_next_hop`.
 pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: &Options, to: &mut Vec<u8>) {
-    let mut value = Vec::new();
     let origin = match attributes.origin {
         Origin::Igp => 0,
         Origin::Egp => 1,
         Origin::Incomplete => 2,
     };
     attribute(flag::TRANSITIVE, code::ORIGIN, &[origin], to);
-    path::write(&attributes.as_path, options.four_octet_asn, &mut value);
-    attribute(flag::TRANSITIVE, code::AS_PATH, &value, to);
+    let segments = attributes.as_path.0.iter();
+    head(flag::TRANSITIVE, code::AS_PATH, path::bytes(segments.clone(), options.four_octet_asn), to);
+    path::write(segments, options.four_octet_asn, to);
     if let (NextHop::V4(address), true) = (attributes.next_hop, with_next_hop) {
         attribute(flag::TRANSITIVE, code::NEXT_HOP, &address.octets(), to);
     }
@@ -41,14 +46,13 @@ pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: 
         attribute(flag::TRANSITIVE, code::ATOMIC_AGGREGATE, &[], to);
     }
     if let Some(aggregator) = attributes.aggregator {
-        value.clear();
+        head(flag::KIND, code::AGGREGATOR, if options.four_octet_asn { 8 } else { 6 }, to);
         if options.four_octet_asn {
-            value.extend(aggregator.asn.get().to_be_bytes());
+            to.extend(aggregator.asn.get().to_be_bytes());
         } else {
-            value.extend(aggregator.asn.two_bytes().to_be_bytes());
+            to.extend(aggregator.asn.two_bytes().to_be_bytes());
         }
-        value.extend(aggregator.id.octets());
-        attribute(flag::KIND, code::AGGREGATOR, &value, to);
+        to.extend(aggregator.id.octets());
     }
     list(flag::KIND, code::COMMUNITIES, attributes.communities.iter().map(|community| community.0.to_be_bytes()), to);
     if options.internal {
@@ -63,8 +67,11 @@ pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: 
     if !options.four_octet_asn {
         four_octets(attributes, to);
     }
-    let large = attributes.large.iter().flat_map(|community| [community.global, community.local1, community.local2]);
-    list(flag::KIND, code::LARGE_COMMUNITY, large.map(u32::to_be_bytes), to);
+    let large = attributes.large.iter().map(|community| {
+        let parts = [community.global, community.local1, community.local2];
+        <[u8; 12]>::try_from(parts.map(u32::to_be_bytes).as_flattened()).unwrap_or_default()
+    });
+    list(flag::KIND, code::LARGE_COMMUNITY, large, to);
     if let Some(asn) = attributes.only_to_customer {
         attribute(flag::KIND, code::ONLY_TO_CUSTOMER, &asn.get().to_be_bytes(), to);
     }
@@ -77,11 +84,9 @@ pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: 
 fn four_octets(attributes: &Attributes, to: &mut Vec<u8>) {
     let is_long = |asn: Asn| asn.get() > u32::from(u16::MAX);
     if attributes.as_path.asns().any(is_long) {
-        let mut plain = attributes.as_path.clone();
-        plain.0.retain(|segment| !path::is_confederation(segment.kind));
-        let mut value = Vec::new();
-        path::write(&plain, true, &mut value);
-        attribute(flag::KIND, code::AS4_PATH, &value, to);
+        let plain = attributes.as_path.0.iter().filter(|segment| !path::is_confederation(segment.kind));
+        head(flag::KIND, code::AS4_PATH, path::bytes(plain.clone(), true), to);
+        path::write(plain, true, to);
     }
     if let Some(aggregator) = attributes.aggregator.filter(|aggregator| is_long(aggregator.asn)) {
         let [a, b, c, d] = aggregator.asn.get().to_be_bytes();
@@ -91,10 +96,10 @@ fn four_octets(attributes: &Attributes, to: &mut Vec<u8>) {
 }
 
 /// A list attribute, where there is something to list.
-fn list<const N: usize>(flags: u8, code: u8, members: impl Iterator<Item = [u8; N]>, to: &mut Vec<u8>) {
-    let value: Vec<u8> = members.flatten().collect();
-    if !value.is_empty() {
-        attribute(flags, code, &value, to);
+fn list<const N: usize>(flags: u8, code: u8, members: impl ExactSizeIterator<Item = [u8; N]>, to: &mut Vec<u8>) {
+    if members.len() > 0 {
+        head(flags, code, members.len() * N, to);
+        members.for_each(|member| to.extend(member));
     }
 }
 

@@ -1,7 +1,8 @@
 //! Two connections at once, and which one stays. RFC 4271, section 6.8; RFC 6286, section 2.3; RFC 4724, section 4.2.
 
-use super::scene::{Scene, config, open, restarts};
-use crate::session::{Event, State};
+use super::scene::{PEER, Scene, config, open, restarts};
+use super::side;
+use crate::session::{Config, Event, State};
 use crate::speaker::{ConnId, ConnectFailure, DownReason};
 use crate::types::{CeaseSubcode, Notification, Open};
 use crate::wire::Encoder;
@@ -13,16 +14,16 @@ fn collision() -> Option<Notification> {
 }
 
 /// Both connections stand, and both OPENs are out.
-fn both() -> (Scene, ConnId) {
-    let (mut scene, ours) = Scene::connected(config());
+fn both(config: Config) -> (Scene, ConnId) {
+    let (mut scene, ours) = Scene::connected(config);
     scene.tell(Event::Accepted { conn: INCOMING });
     assert_eq!(scene.sent(INCOMING).len(), 1, "an OPEN");
     (scene, ours)
 }
 
 /// Which connection is closed when OPENs of a peer come on `first`, then on the other one.
-fn loser(first: impl Fn(ConnId) -> ConnId, peer: &Open) -> ConnId {
-    let (mut scene, ours) = both();
+fn loser(config: Config, first: impl Fn(ConnId) -> ConnId, peer: &Open) -> ConnId {
+    let (mut scene, ours) = both(config);
     let first = first(ours);
     let second = if first == ours { INCOMING } else { ours };
     scene.hear(first, Encoder::open(peer));
@@ -43,7 +44,7 @@ fn rfc_4271_6_8_the_connection_of_the_higher_identifier_stays() {
     for (peer, ours_stays) in [(1, true), (3, false)] {
         let peer = open(peer, |_| {});
         for incoming_first in [true, false] {
-            let lost = loser(|ours| if incoming_first { INCOMING } else { ours }, &peer);
+            let lost = loser(config(), |ours| if incoming_first { INCOMING } else { ours }, &peer);
             assert_eq!(lost == INCOMING, ours_stays, "{peer:?}");
         }
     }
@@ -51,8 +52,9 @@ fn rfc_4271_6_8_the_connection_of_the_higher_identifier_stays() {
 
 #[test]
 fn rfc_6286_2_3_of_equal_identifiers_the_higher_system_counts() {
-    // 64513 against our 64512.
-    assert!(matches!(loser(|ours| ours, &open(2, |_| {})), ConnId::Out(_)));
+    // 64513 against our 64512, and against our 64514.
+    assert!(matches!(loser(config(), |ours| ours, &open(2, |_| {})), ConnId::Out(_)));
+    assert!(matches!(loser(side(2, 64_514, PEER), |ours| ours, &open(2, |_| {})), ConnId::In(_)));
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn rfc_4724_4_2_a_peer_that_restarted_replaces_its_session_and_its_routes_stay()
 
 #[test]
 fn an_established_session_ends_what_else_was_under_way() {
-    let (mut scene, ours) = both();
+    let (mut scene, ours) = both(config());
     let peer = open(1, |_| {});
     scene.hear(INCOMING, Encoder::open(&peer)).hear(INCOMING, Encoder::keepalive());
     assert!(scene.up().is_some());
@@ -109,7 +111,7 @@ fn a_peer_that_connects_again_has_given_up_the_connection_before() {
 
 #[test]
 fn when_one_of_two_connections_goes_the_other_one_stays() {
-    let (mut scene, ours) = both();
+    let (mut scene, ours) = both(config());
     scene.tell(Event::Closed { conn: ours, why: ConnectFailure::Reset });
     assert_eq!(scene.session.state(), State::OpenSent);
     scene.hear(INCOMING, Encoder::open(&open(1, |_| {}))).hear(INCOMING, Encoder::keepalive());

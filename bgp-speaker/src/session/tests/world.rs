@@ -1,7 +1,7 @@
 //! Two sessions and what lies between them: connections with delays, cuts and losses, in virtual time.
 
 use crate::session::{Action, Config, Event, Session, State};
-use crate::speaker::{ConnId, ConnectFailure};
+use crate::speaker::{ConnId, ConnectFailure, DownReason};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ struct End {
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) sides: [Session; 2],
+    /// Why attempts of each side came to nothing.
+    pub(super) failures: [Vec<DownReason>; 2],
     /// Nothing arrives, nobody is told.
     pub(super) is_silent: bool,
     queue: BTreeMap<(Instant, u64), (usize, Delivery)>,
@@ -41,6 +43,7 @@ impl World {
         Self {
             now: Instant::now(),
             sides: [Session::new(a, 1, seed), Session::new(b, 2, seed ^ 0xffff)],
+            failures: [Vec::new(), Vec::new()],
             is_silent: false,
             queue: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -84,6 +87,7 @@ impl World {
                 Action::Connect { conn } => self.connect(side, conn),
                 Action::Send { conn, bytes } => self.send(side, conn, bytes),
                 Action::Close { conn } => self.close(side, conn, ConnectFailure::Closed),
+                Action::Attempt { reason } => self.failures[side].push(reason),
                 _ => {}
             }
         }

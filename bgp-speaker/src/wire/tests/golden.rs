@@ -264,3 +264,15 @@ fn the_same_attribute_bytes_are_one_set_of_attributes() {
     assert!(std::sync::Arc::ptr_eq(&first, &again));
     assert_eq!(other.next_hop, NextHop::V4([192, 0, 2, 2].into()));
 }
+
+#[test]
+fn other_attribute_bytes_are_never_taken_for_known_ones() {
+    let mut decoder = crate::wire::Decoder::new(external());
+    // More of one length than are remembered, twice.
+    for number in (0..500).chain(0..500) {
+        let attributes = format!("{PLAIN} c00804 {number:08x}");
+        let bytes = update_bytes("", &attributes, "18 0a0101");
+        let Ok(Some(crate::types::Message::Update(update))) = decoder.next(&mut &bytes[..]) else { panic!("{number}") };
+        assert_eq!(update.announcements[0].attributes.communities, [Community(number)]);
+    }
+}

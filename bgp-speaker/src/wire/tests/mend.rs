@@ -192,14 +192,22 @@ fn routes_of_a_family_that_is_not_of_the_session_are_passed_over() {
     assert!(update.announcements.is_empty() && update.withdrawals.is_empty());
 }
 
-/// Section 2: all routes of the message, of both families.
+/// Section 2: all routes of the message, of both families, whatever is wrong: an attribute of both, the one that holds IPv6
+/// routes, the one that only the others need.
 #[test]
 fn an_error_costs_the_routes_of_both_families() {
     let v6 = "800e 1e 0002 01 10 20010db8000000000000000000000001 00 40 20010db800010002";
-    let all = [v6, ORIGIN, AS_PATH, NEXT_HOP, "800403 000001"].concat();
-    let update = decode_update(&update_bytes("", &all, "18 0a0101"), external()).unwrap();
-    assert!(update.announcements.is_empty());
-    let families: Vec<Family> = update.withdrawals.iter().map(|withdrawal| withdrawal.family).collect();
-    assert_eq!(families, [Family::Ipv6, Family::Ipv4]);
-    assert_eq!(update.problems.len(), 1);
+    let flags = v6.replacen("80", "c0", 1);
+    for attributes in [
+        [v6, ORIGIN, AS_PATH, NEXT_HOP, "800403 000001"],
+        [&flags, ORIGIN, AS_PATH, NEXT_HOP, ""],
+        [v6, ORIGIN, AS_PATH, "", ""],
+    ] {
+        let update = decode_update(&update_bytes("", &attributes.concat(), "18 0a0101"), external()).unwrap();
+        assert!(update.announcements.is_empty());
+        let mut families: Vec<Family> = update.withdrawals.iter().map(|withdrawal| withdrawal.family).collect();
+        families.sort();
+        assert_eq!(families, Family::ALL);
+        assert_eq!(update.problems.len(), 1);
+    }
 }

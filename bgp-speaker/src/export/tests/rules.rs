@@ -310,7 +310,7 @@ fn a_peer_that_reads_nothing_holds_nobody_up_and_is_told_the_newest() {
     let is_quiet = |heard: &Listener| heard.announced == 0;
     world.export.set_ready(PeerId(3), false);
     for round in 0..100u8 {
-        world.rib.update(PeerId(2), &announce(nlri(net(), 0), &attributes(2, 0xf0 | round % 2))).unwrap();
+        world.rib.update(PeerId(2), &announce(nlri(net(), 0), &attributes(2, 0xf0 + round % 2))).unwrap();
         world.watch(&[(1, 0)].into());
         while world.flush(10) {}
     }

@@ -29,6 +29,7 @@ pub(crate) const TEST: &[Need] = &[
     need("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference plugins, run by our runtime"),
     need("podman", "podman conmon", "a real container engine that calls our plugin"),
     need("runc", "runc", "runs the containers of that engine"),
+    need("bird", "bird2", "a real BGP and BFD peer"),
     need("busybox", "busybox-static", "what those containers hold"),
 ];
 

@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("testlab", &["cni-core", "net-linux"]),
     ("sdk-examples", &["cni-core", "net-linux", "cnidarian"]),
     ("benches", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "cnidarian", "testlab"]),
-    ("fuzz-entry", &["cni-core", "net-linux", "backend-vxlan", "cnidarian", "testlab"]),
+    ("fuzz-entry", &["cni-core", "net-linux", "bgp-speaker", "backend-vxlan", "cnidarian", "testlab"]),
     ("xtask", &[]),
 ];
 

@@ -16,7 +16,7 @@ pub use peer::{
 use crate::types::{Asn, RouterId};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +80,11 @@ pub struct Config {
     pub router_id: RouterId,
     /// Our cluster as a route reflector. RFC 4456; the BGP identifier by default.
     pub cluster_id: Option<RouterId>,
+    /// Our next hop for IPv4 routes on sessions over IPv6; `None`: the session's own address, where the peer takes it
+    /// (RFC 8950).
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// Our next hop for IPv6 routes on sessions over IPv4; `None`: such sessions carry none of our own.
+    pub next_hop_v6: Option<Ipv6Addr>,
     /// Where peers may connect to. Empty: only we connect.
     pub listen: Vec<SocketAddr>,
     /// The choice of the best path.
@@ -105,6 +110,8 @@ impl Config {
             asn,
             router_id,
             cluster_id: None,
+            next_hop_v4: None,
+            next_hop_v6: None,
             listen: Vec::new(),
             selection: Selection::default(),
             aggregates: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! One peer: where it is, what it is to us, what may pass. Never its state.
 
 use super::BGP_PORT;
+use crate::policy::Policy;
 use crate::types::{AddPathMode, Asn, Family, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -233,6 +234,10 @@ pub struct PeerConfig {
     pub strict_role: bool,
     /// Several paths of one prefix.
     pub add_path: BTreeMap<Family, AddPath>,
+    /// What its routes pass on their way in; `None`: all pass.
+    pub import: Option<Arc<Policy>>,
+    /// What routes pass on their way to it; `None`: all pass.
+    pub export: Option<Arc<Policy>>,
     /// Limits by family.
     pub max_prefixes: BTreeMap<Family, MaxPrefixes>,
     /// Long-lived graceful restart.
@@ -241,7 +246,32 @@ pub struct PeerConfig {
     pub drain: bool,
 }
 
+/// Hops that an internal peer may be away. The kernel's default TTL.
+const INTERNAL_TTL: u8 = 64;
+
 impl PeerConfig {
+    /// The TTL of what is sent to it, and the least of what is taken from it, for a speaker of `own`.
+    #[must_use]
+    pub fn hops(&self, own: Asn) -> (u8, Option<u8>) {
+        match self.ttl {
+            TtlSecurity::Usual if self.asn.is_internal(own) => (INTERNAL_TTL, None),
+            TtlSecurity::Usual => (1, None),
+            TtlSecurity::Multihop(hops) => (hops, None),
+            // RFC 5082, section 3: a packet from `hops` away has lost `hops - 1` of its 255.
+            TtlSecurity::AtMost(hops) => (u8::MAX, Some(u8::MAX - hops.saturating_sub(1))),
+        }
+    }
+
+    /// Whether it is on a link of ours, for a speaker of `own`.
+    #[must_use]
+    pub fn is_direct(&self, own: Asn) -> bool {
+        match self.ttl {
+            TtlSecurity::Usual => !self.asn.is_internal(own),
+            TtlSecurity::Multihop(_) => false,
+            TtlSecurity::AtMost(hops) => hops == 1,
+        }
+    }
+
     /// A peer with everything usual.
     #[must_use]
     pub fn new(address: PeerAddress, asn: RemoteAsn) -> Self {
@@ -268,6 +298,8 @@ impl PeerConfig {
             role: None,
             strict_role: false,
             add_path: BTreeMap::new(),
+            import: None,
+            export: None,
             max_prefixes: BTreeMap::new(),
             long_lived: None,
             drain: false,

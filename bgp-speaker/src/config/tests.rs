@@ -106,3 +106,16 @@ fn a_password_has_one_to_eighty_bytes_and_is_never_printed() {
     let secret = Secret::new(b"hunter2").unwrap();
     assert!(!format!("{secret:?}").contains("hunter2"));
 }
+
+/// RFC 5082, section 3.
+#[test]
+fn gtsm_sends_255_and_takes_no_less_than_the_distance_allows() {
+    let own = asn(64_512);
+    let peer = |ttl| PeerConfig { ttl, ..peer("192.0.2.254") }.hops(own);
+    assert_eq!(peer(TtlSecurity::Usual), (1, None));
+    assert_eq!(peer(TtlSecurity::AtMost(1)), (255, Some(255)));
+    assert_eq!(peer(TtlSecurity::AtMost(254)), (255, Some(2)));
+    assert_eq!(peer(TtlSecurity::Multihop(7)), (7, None));
+    let internal = PeerConfig { asn: RemoteAsn::Internal, ..self::peer("192.0.2.254") };
+    assert_eq!(internal.hops(own), (64, None));
+}

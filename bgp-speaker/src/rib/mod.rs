@@ -95,10 +95,14 @@ impl Rib {
         &self.own
     }
 
-    /// Chooses in another way from now on.
-    pub fn set_selection(&mut self, selection: Selection) {
-        let again = self.own.selection.graceful_shutdown != selection.graceful_shutdown;
-        self.own.selection = selection;
+    /// We are somebody else, or choose in another way, from now on.
+    pub fn set_own(&mut self, own: Own) {
+        let chooses_only = Own {
+            selection: Selection { graceful_shutdown: own.selection.graceful_shutdown, ..self.own.selection.clone() },
+            ..own.clone()
+        };
+        let again = chooses_only != self.own;
+        self.own = own;
         if again {
             for peer in self.peers.keys().copied().collect::<Vec<_>>() {
                 self.reevaluate(peer);
@@ -146,6 +150,18 @@ impl Rib {
     /// Next hops to begin and to end to watch, since the last call.
     pub fn take_next_hops(&mut self) -> Vec<NextHopChange> {
         self.next_hops.take_changes()
+    }
+
+    /// Whether [`Self::take_next_hops`] would say anything.
+    #[must_use]
+    pub fn has_next_hop_changes(&self) -> bool {
+        self.next_hops.has_changes()
+    }
+
+    /// Whether [`Self::take_changes`] would say anything.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.tables.iter().any(|table| !table.changed.is_empty())
     }
 
     /// Slots whose paths have changed since the last call, by family. To be given to all that tell others of routes.

@@ -117,6 +117,11 @@ impl NextHops {
         slots
     }
 
+    /// Whether there is one to begin or to end to watch.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.turned.is_empty()
+    }
+
     /// Next hops to begin and to end to watch, each once.
     pub(super) fn take_changes(&mut self) -> Vec<NextHopChange> {
         let mut changes = Vec::new();

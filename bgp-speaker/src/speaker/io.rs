@@ -1,6 +1,7 @@
 //! What goes into a speaker and what comes out. Never how.
 
-use crate::types::{Notification, PeerId};
+use crate::rib::NearLimit;
+use crate::types::{Notification, PeerId, Problem};
 use bytes::Bytes;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -72,6 +73,15 @@ pub struct Via {
     pub interface: Arc<str>,
     /// The next router; `None`: the address itself is on the link.
     pub gateway: Option<IpAddr>,
+}
+
+/// A next hop of a route for the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hop {
+    /// The router's address. One that is not link-local is being tracked: the ways to it are known.
+    pub address: IpAddr,
+    /// The link of a link-local address.
+    pub interface: Option<Arc<str>>,
 }
 
 /// What comes in.
@@ -204,12 +214,12 @@ pub enum Output {
         /// Which peer.
         peer: PeerId,
     },
-    /// A route for the kernel; an empty set of ways means that it goes.
+    /// A route for the kernel, as it is now: it may be the same as before.
     Route {
         /// The prefix.
         prefix: IpNet,
-        /// Next hops with their ways, sorted; several for ECMP.
-        next_hops: Vec<IpAddr>,
+        /// Where packets go, sorted: several for ECMP, none when the route goes.
+        hops: Vec<Hop>,
     },
     /// The routes of a family are complete (after a restart: now what is left of the old process may be removed).
     InSync {
@@ -233,7 +243,9 @@ pub enum PeerEvent {
     /// The session ended.
     Down(DownReason),
     /// An UPDATE was mended as RFC 7606 says.
-    Mended(String),
+    Mended(Problem),
+    /// It has come near to what it may announce.
+    NearLimit(NearLimit),
 }
 
 /// Why a session ended or did not begin.

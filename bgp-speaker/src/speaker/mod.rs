@@ -1,7 +1,35 @@
 //! The whole speaker: what comes in, what goes out. Never a clock or a socket.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `io` | what comes in and what goes out |
+//! | `core`, `inbound`, `outbound` | how one becomes the other |
+//! | `configure`, `plan`, `local` | what it is told to be and to announce |
+//! | `peer`, `peers` | the peers |
+//! | `retention`, `deferral` | graceful restart: of others, of ourselves |
+//! | `fib` | routes for the kernel |
+//! | `status` | what people ask |
 
+mod configure;
+mod core;
 mod deferral;
+mod fib;
+mod inbound;
 mod io;
+mod local;
+mod outbound;
+mod peer;
+mod peers;
+mod plan;
 mod retention;
+mod status;
+#[cfg(test)]
+mod tests;
 
-pub use io::{ConnId, ConnectFailure, DownReason, Input, Output, PeerEvent, Resolution, Target, Via};
+pub use configure::Beginning;
+pub use core::Speaker;
+pub use io::{ConnId, ConnectFailure, DownReason, Hop, Input, Output, PeerEvent, Resolution, Target, Via};
+pub use local::Origination;
+pub use peer::Counters;
+pub use plan::{Effect, Plan};
+pub use status::{PeerStatus, RouteStatus};

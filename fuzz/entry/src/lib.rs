@@ -33,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     targets::wire::ROUTE_NETLINK,
     targets::wire::NFTABLES,
     targets::wire::UDP_PACKET,
+    targets::bgp::STREAM,
+    targets::bgp::SESSION,
 ];
 
 /// Runs a target once.

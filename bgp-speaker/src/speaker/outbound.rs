@@ -1,0 +1,227 @@
+//! What is told to peers. Never what they told us.
+
+use super::core::Speaker;
+use super::peer::Ends;
+use super::{ConnId, Output};
+use crate::config::Config;
+use crate::export::{Advertisement, Encode, GroupFacts};
+use crate::rib::PeerKind;
+use crate::session::Event;
+use crate::types::{Attributes, Family, Negotiated, NextHop, Nlri, PeerId, Refresh, SelfNextHop};
+use crate::wire::{Encoder, Options};
+use bytes::BytesMut;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes that may wait on a connection before its peer is told nothing more until some are gone.
+const MOST_QUEUED_BYTES: usize = 256 * 1024;
+/// A peer that was full is told more when no more than this waits.
+const FEW_QUEUED_BYTES: usize = 64 * 1024;
+/// Prefixes told in one go, so that sessions get their turn in between.
+const PREFIXES_AT_ONCE: usize = 16_384;
+
+/// The wire, as groups of peers use it.
+#[derive(Debug, Clone, Copy)]
+struct Wire;
+
+impl Wire {
+    fn encoder(to: &GroupFacts) -> Encoder {
+        let add_path = Family::ALL.map(|family| to.add_path.contains_key(&family));
+        Encoder::new(Options {
+            four_octet_asn: to.four_octet_asn,
+            internal: !to.kind.is_external(),
+            max_message_bytes: to.max_message_bytes,
+            families: [true; Family::ALL.len()],
+            add_path_in: [false; Family::ALL.len()],
+            add_path_out: add_path,
+            extended_next_hop: Family::ALL.map(|family| to.extended_next_hop.contains(&family)),
+        })
+    }
+}
+
+impl Encode for Wire {
+    fn announce(&self, to: &GroupFacts, family: Family, attributes: &Attributes, nlri: &[Nlri], out: &mut BytesMut) {
+        if Self::encoder(to).updates(family, attributes, nlri.iter().copied(), out).is_err() {
+            // RFC 4271, section 9.2: a route that no message can hold is not announced. What was told before has to go.
+            self.withdraw(to, family, nlri, out);
+        }
+    }
+
+    fn withdraw(&self, to: &GroupFacts, family: Family, nlri: &[Nlri], out: &mut BytesMut) {
+        Self::encoder(to).withdrawals(family, nlri.iter().copied(), out);
+    }
+
+    fn end_of_rib(&self, to: &GroupFacts, family: Family, out: &mut BytesMut) {
+        Self::encoder(to).end_of_rib(family, out);
+    }
+
+    fn refresh(&self, _: &GroupFacts, refresh: Refresh, out: &mut BytesMut) {
+        out.extend_from_slice(&Encoder::refresh(refresh));
+    }
+}
+
+impl Speaker {
+    /// Whether something is left to be told to somebody who can take it.
+    pub(super) fn has_news(&self) -> bool {
+        self.rib.has_next_hop_changes() || self.deferral.is_none() && (self.rib.has_changes() || self.export.has_work())
+    }
+
+    /// A session is established: its peer is told everything.
+    pub(super) fn join(&mut self, id: PeerId, session: &Negotiated) {
+        if let Some(facts) = self.group_facts(id, session) {
+            self.export.join(&self.rib, id, facts, session.families.clone());
+        }
+    }
+
+    /// What a peer with a session is to be told has changed.
+    pub(super) fn tell_anew(&mut self, id: PeerId, session: &Negotiated) {
+        if let Some(facts) = self.group_facts(id, session)
+            && !self.export.change(&self.rib, id, facts.clone())
+        {
+            self.export.join(&self.rib, id, facts, session.families.clone());
+        }
+    }
+
+    fn group_facts(&self, id: PeerId, session: &Negotiated) -> Option<GroupFacts> {
+        let peer = self.peers.get(id)?;
+        let config = &peer.config;
+        let kind = self.kind(config, session);
+        let sends = config.add_path.iter().filter(|(family, _)| session.add_path_out.contains(family));
+        Some(GroupFacts {
+            kind,
+            next_hop: own_next_hop(&self.config, peer.established()?),
+            link: BTreeSet::new(),
+            next_hop_self: config.next_hop_self,
+            private_asns: config.private_asns,
+            role: session.role,
+            default_originate: config.default_originate.clone(),
+            drain: config.drain,
+            long_lived: !session.long_lived.is_empty(),
+            policy: config.export.clone(),
+            add_path: sends.map(|(family, add_path)| (*family, add_path.send_max)).collect(),
+            four_octet_asn: session.four_octet_asn,
+            extended_next_hop: session.extended_next_hop.clone(),
+            max_message_bytes: session.max_message_bytes,
+        })
+    }
+
+    /// What a peer is to us.
+    pub(super) fn kind(&self, config: &crate::config::PeerConfig, session: &Negotiated) -> PeerKind {
+        match () {
+            () if session.peer_asn != self.config.asn => PeerKind::External,
+            () if config.reflector_client => PeerKind::Client,
+            () => PeerKind::Internal,
+        }
+    }
+
+    pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
+        let is_direct = peer.config.is_direct(self.config.asn);
+        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| is_direct);
+        // A session that goes on with other timers is still known to be up.
+        peer.bfd = peer.bfd.or(Some(false));
+        out.push(Output::StartBfd {
+            peer: id,
+            remote: ends.remote.ip(),
+            local: Some(ends.local.ip()),
+            interface,
+            interval: bfd.interval,
+            multiplier: bfd.multiplier,
+        });
+    }
+
+    /// Bytes of a session go to the transport.
+    pub(super) fn queued(&mut self, id: PeerId, conn: ConnId, bytes: usize) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.counters.bytes_out += bytes as u64;
+        if peer.session.connection() == Some(conn) {
+            peer.queued_bytes += bytes;
+            if peer.queued_bytes > MOST_QUEUED_BYTES && !peer.is_full {
+                peer.is_full = true;
+                self.export.set_ready(id, false);
+            }
+        }
+    }
+
+    /// The transport has got rid of bytes of a peer.
+    pub(super) fn relieved(&mut self, id: PeerId, bytes: usize) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.queued_bytes = peer.queued_bytes.saturating_sub(bytes);
+        if peer.is_full && peer.queued_bytes <= FEW_QUEUED_BYTES {
+            peer.is_full = false;
+            self.export.set_ready(id, true);
+        }
+    }
+
+    /// Tells peers and kernel what has changed, some of it if it is much.
+    pub(super) fn flush(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.pending = None;
+        self.tell_next_hops(out);
+        if self.deferral.as_ref().is_some_and(|deferral| !deferral.is_over(now)) {
+            return;
+        }
+        if self.deferral.take().is_some() {
+            self.restarted(now, out);
+        }
+        let changes = self.rib.take_changes();
+        for family in Family::ALL {
+            self.tell_routes(family, &changes[family.index()], out);
+        }
+        self.export.mark(&changes);
+        if !std::mem::replace(&mut self.in_sync, true) {
+            out.extend(Family::ALL.map(|family| Output::InSync { family }));
+        }
+        self.tell_peers(now, out);
+        self.export.reclaim(&mut self.rib);
+    }
+
+    fn tell_peers(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.export.flush(&self.rib, &Wire, PREFIXES_AT_ONCE, &mut deliveries);
+        for delivery in deliveries.drain(..) {
+            let id = delivery.peer;
+            let Some(conn) = self.peers.get(id).and_then(|peer| peer.session.connection()) else { continue };
+            let bytes = delivery.bytes.len();
+            self.queued(id, conn, bytes);
+            out.push(Output::Send { conn, bytes: delivery.bytes });
+            self.ask(now, id, Event::Queued { bytes }, out);
+        }
+        self.deliveries = deliveries;
+    }
+
+    /// What a peer is told, as far as it could take it.
+    #[must_use]
+    pub fn advertised(&self, peer: PeerId, family: Family) -> Vec<(Nlri, Arc<Attributes>)> {
+        self.export.advertised(&self.rib, peer, family)
+    }
+
+    /// Why a peer is told of a prefix, or not.
+    #[must_use]
+    pub fn explain_to(&self, peer: PeerId, prefix: &IpNet) -> Advertisement {
+        self.export.explain(&self.rib, &Wire, peer, &prefix.trunc())
+    }
+}
+
+/// What "next hop self" means on a session: its own end, and for the other IP version what is configured.
+fn own_next_hop(config: &Config, ends: &Ends) -> SelfNextHop {
+    let configured_v6 = config.next_hop_v6;
+    match ends.local.ip().to_canonical() {
+        IpAddr::V4(local) => SelfNextHop {
+            v4: Some(NextHop::V4(local)),
+            v6: configured_v6.map(|global| NextHop::V6 { global, link_local: None }),
+        },
+        IpAddr::V6(local) => {
+            let own = if local.is_unicast_link_local() {
+                NextHop::V6 { global: configured_v6.unwrap_or(local), link_local: Some(local) }
+            } else {
+                NextHop::V6 { global: local, link_local: None }
+            };
+            // RFC 8950 where the session allows it; else what is configured for IPv4.
+            SelfNextHop { v4: config.next_hop_v4.map(NextHop::V4).or(Some(own)), v6: Some(own) }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Speakers on a network in memory, in virtual time: what BGP users expect of a whole speaker.
+
+mod basics;
+mod bed;
+mod live;
+mod reflection;
+mod restart;

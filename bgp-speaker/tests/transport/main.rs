@@ -1,0 +1,8 @@
+//! The transport on real sockets, in network namespaces of its own. Never on the host's.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
+mod bfd;
+mod discovery;
+mod keys;
+mod stage;
+mod streams;

@@ -28,6 +28,8 @@ impl Round<'_> {
     pub(super) fn run(&self, outs: &mut Outs, members: &mut Members, budget: usize, out: &mut Vec<Delivery>) -> usize {
         self.fall_behind(outs, members);
         let mut used = self.look(outs, budget, out);
+        // Who is behind gets a share though news never end.
+        let limit = budget.max(used + budget / 4);
         for _ in 0..outs.cohorts.len() {
             let Some(mut cohort) = outs.cohorts.pop_front() else { break };
             let waiting = split(&mut cohort, |peer| members.get(&peer).is_some_and(|member| member.is_ready));
@@ -37,8 +39,8 @@ impl Round<'_> {
             if cohort.members.is_empty() {
                 continue;
             }
-            if used < budget {
-                used += self.catch_up(outs, &mut cohort, members, budget - used, out);
+            if used < limit {
+                used += self.catch_up(outs, &mut cohort, members, limit - used, out);
             }
             if cohort.todo.is_empty() && outs.dirty.is_empty() {
                 self.end(&cohort, members, out);

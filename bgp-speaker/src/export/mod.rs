@@ -129,31 +129,34 @@ impl Export {
     pub fn change(&mut self, rib: &Rib, peer: PeerId, facts: GroupFacts) -> bool {
         let Some(member) = self.members.get(&peer) else { return true };
         let old = member.group;
-        let Some(group) = &mut self.groups[old] else { return true };
+        let Some(group) = &self.groups[old] else { return true };
         if *group.facts == facts {
             return true;
         }
         if !group.facts.can_become(&facts) {
             return false;
         }
-        if group.members == 1 && !self.by_facts.contains_key(&facts) {
-            self.by_facts.remove(&group.facts);
-            group.facts = Arc::new(facts);
-            self.by_facts.insert(Arc::clone(&group.facts), old);
-            for family in Family::ALL {
-                let again = all(rib, family);
-                group.outs[family.index()].dirty.union(&again);
-            }
-            return true;
-        }
-        let new = self.group(rib, facts);
+        let facts = Arc::new(facts);
+        let known = self.by_facts.get(&facts).copied();
+        let new = if let Some(known) = known {
+            known
+        } else {
+            let outs = Family::ALL.map(|family| {
+                let mut outs = group.outs[family.index()].fork();
+                outs.dirty.union(&all(rib, family));
+                outs
+            });
+            self.add(Group { facts, outs, members: 0 })
+        };
         // Both are there, and not the same: their facts differ.
         let (Some(mut before), Some(mut after)) = (self.groups[old].take(), self.groups[new].take()) else {
             return true;
         };
         for (before, after) in before.outs.iter_mut().zip(&mut after.outs) {
-            if let Some(was) = before.leave(peer) {
-                after.take_over(before, was);
+            match before.leave(peer) {
+                Some(was) if known.is_some() => after.take_over(before, was),
+                Some(was) => after.come(was),
+                None => {}
             }
         }
         before.members -= 1;
@@ -306,13 +309,16 @@ impl Export {
         if let Some(at) = self.by_facts.get(&facts) {
             return *at;
         }
-        let facts = Arc::new(facts);
+        self.add(Group::new(Arc::new(facts), rib))
+    }
+
+    fn add(&mut self, group: Group) -> usize {
         let at = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
         if at == self.groups.len() {
             self.groups.push(None);
         }
-        self.groups[at] = Some(Group::new(Arc::clone(&facts), rib));
-        self.by_facts.insert(facts, at);
+        self.by_facts.insert(Arc::clone(&group.facts), at);
+        self.groups[at] = Some(group);
         at
     }
 

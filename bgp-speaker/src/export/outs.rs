@@ -57,6 +57,25 @@ impl Outs {
         }
     }
 
+    /// For a group that parts from this one: the same was told, and all of it has to be looked at again.
+    pub(super) fn fork(&self) -> Self {
+        let mut dirty = self.dirty.clone();
+        dirty.union(&self.told().collect());
+        Self {
+            table: self.table.clone(),
+            routes: self.routes.clone(),
+            dirty,
+            pace: Vec::new(),
+            cohorts: VecDeque::new(),
+            ..*self
+        }
+    }
+
+    /// A peer comes that was told the same, as far as `was` says.
+    pub(super) fn come(&mut self, was: Cohort) {
+        self.cohorts.push_back(was);
+    }
+
     /// What was told of a slot.
     pub(super) fn row(&self, slot: u32) -> &[Id] {
         let from = slot as usize * usize::from(self.stride);

@@ -9,7 +9,7 @@ pub(crate) type Id = u32;
 /// No value.
 pub(crate) const NONE: Id = 0;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry<T> {
     /// `None` when its number is free.
     value: Option<T>,
@@ -17,7 +17,7 @@ struct Entry<T> {
 }
 
 /// Values by number. A number is given to another value after its last user has released it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Interner<T> {
     entries: Vec<Entry<T>>,
     free: Vec<Id>,

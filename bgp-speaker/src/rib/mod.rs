@@ -26,7 +26,7 @@ mod slots;
 mod stale;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod update;
 mod view;
 

@@ -91,10 +91,8 @@ impl Peer {
     /// One path more, if it may.
     pub(super) fn count_up(&mut self, family: Family) -> Result<(), OverLimit> {
         let count = &mut self.counts[family.index()];
-        if let Some(max) = self.facts.max_prefixes.get(&family) {
-            if *count >= max.limit {
-                return Err(OverLimit { family, limit: max.limit });
-            }
+        if let Some(max) = self.facts.max_prefixes.get(&family).filter(|max| *count >= max.limit) {
+            return Err(OverLimit { family, limit: max.limit });
         }
         *count += 1;
         Ok(())

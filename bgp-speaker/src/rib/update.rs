@@ -31,11 +31,9 @@ impl Rib {
 
     /// The peer's paths pass another policy from now on, those that are there already too (soft reconfiguration).
     pub fn set_import(&mut self, peer: PeerId, import: Option<Arc<Policy>>) {
-        if let Some(known) = self.peers.get_mut(&peer) {
-            if known.import != import {
-                known.import = import;
-                self.reevaluate(peer);
-            }
+        if let Some(known) = self.peers.get_mut(&peer).filter(|known| known.import != import) {
+            known.import = import;
+            self.reevaluate(peer);
         }
     }
 
@@ -113,10 +111,8 @@ impl Rib {
             self.choose(family, slot);
             return Ok(());
         }
-        if let Source::Peer(peer) = path.source() {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.count_up(family)?;
-            }
+        if let Some(known) = path.source().peer().and_then(|peer| self.peers.get_mut(&peer)) {
+            known.count_up(family)?;
         }
         let Some(slot) = table.slot(&prefix) else { return Ok(()) };
         table.push(slot, path);
@@ -137,10 +133,8 @@ impl Rib {
     pub(super) fn remove_at(&mut self, family: Family, slot: u32, at: usize) {
         let Some(path) = self.tables[family.index()].remove(slot, at) else { return };
         self.let_go(&path);
-        if let Source::Peer(peer) = path.source() {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.count_down(family);
-            }
+        if let Some(known) = path.source().peer().and_then(|peer| self.peers.get_mut(&peer)) {
+            known.count_down(family);
         }
         self.choose(family, slot);
     }

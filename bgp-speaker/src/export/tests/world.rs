@@ -1,56 +1,17 @@
 //! A speaker's tables with peers that come, go, and announce, beside what they have announced in plain maps.
 
 use super::listeners::{Listeners, Paper, hear};
-use crate::config::{Aggregate, PrivateAsns, Selection};
+use crate::config::{Aggregate, PrivateAsns};
 use crate::export::{Export, GroupFacts};
 use crate::policy::{Policy, RawPolicy};
-use crate::rib::{NextHopChange, Own, PeerFacts, PeerKind, Rib};
-use crate::speaker::{Resolution, Via};
-use crate::types::{
-    Announcement, AsPath, Asn, Attributes, Community, Family, NextHop, Nlri, Origin, PathId, PeerId, RouterId,
-    SelfNextHop, Update, Withdrawal,
-};
+use crate::rib::tests::ways;
+pub(super) use crate::rib::tests::{OWN, announce, asn, facts, nlri, own, withdraw};
+use crate::rib::{NextHopChange, PeerKind, Rib};
+use crate::types::{AsPath, Attributes, Community, Family, NextHop, Nlri, Origin, PeerId, SelfNextHop};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-pub(super) const OWN: u32 = 64_512;
-
-pub(super) fn asn(number: u32) -> Asn {
-    Asn::new(number).unwrap()
-}
-
-pub(super) fn id(last: u8) -> RouterId {
-    RouterId::new(Ipv4Addr::new(192, 0, 2, last)).unwrap()
-}
-
-pub(super) fn own() -> Own {
-    Own { asn: asn(OWN), router_id: id(254), cluster_id: id(253), selection: Selection::default() }
-}
-
-/// Peers 0 and 1 are external, 2 and 3 clients, the others internal.
-pub(super) fn facts(peer: u32) -> PeerFacts {
-    let kind = match peer {
-        0 | 1 => PeerKind::External,
-        2 | 3 => PeerKind::Client,
-        _ => PeerKind::Internal,
-    };
-    let last = 1 + u8::try_from(peer).unwrap();
-    PeerFacts {
-        name: format!("peer-{peer}").into(),
-        kind,
-        asn: if kind.is_external() { asn(65_001 + peer) } else { asn(OWN) },
-        router_id: id(last),
-        address: Ipv4Addr::new(192, 0, 2, last).into(),
-        local: None,
-        interface: None,
-        allow_own_asn: 0,
-        skip_first_asn_check: false,
-        role: None,
-        max_prefixes: BTreeMap::new(),
-    }
-}
 
 pub(super) fn group(kind: PeerKind) -> GroupFacts {
     let v6 = NextHop::V6 { global: "2001:db8::fe".parse().unwrap(), link_local: None };
@@ -140,26 +101,6 @@ pub(super) struct World {
     pub(super) export: Export,
     pub(super) paper: Paper,
     pub(super) listeners: Listeners,
-}
-
-pub(super) fn announce(nlri: Nlri, attributes: &Attributes) -> Update {
-    let family = Family::of(&nlri.prefix);
-    let attributes = Arc::new(attributes.clone());
-    Update { announcements: vec![Announcement { family, attributes, nlri: vec![nlri] }], ..Update::default() }
-}
-
-pub(super) fn withdraw(nlri: Nlri) -> Update {
-    let family = Family::of(&nlri.prefix);
-    Update { withdrawals: vec![Withdrawal { family, nlri: vec![nlri] }], ..Update::default() }
-}
-
-pub(super) fn nlri(prefix: IpNet, path: u32) -> Nlri {
-    Nlri { prefix, path: PathId(path) }
-}
-
-pub(super) fn ways(metric: Option<u32>) -> Vec<Resolution> {
-    let via = Via { interface: "eth0".into(), gateway: None };
-    metric.into_iter().map(|metric| Resolution { metric, via: via.clone() }).collect()
 }
 
 impl World {

@@ -8,7 +8,7 @@ use super::poller::{Poller, Ready, Token};
 use super::{Core, Guard, Host, Limits, Setup, SetupError, tcp};
 use crate::speaker::{ConnId, ConnectFailure, Input, Output};
 use crate::types::PeerId;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::time::Instant;
@@ -123,8 +123,9 @@ pub(super) struct Driver<C, H> {
     pub(super) sending: Vec<ConnId>,
     pub(super) reports: VecDeque<Report>,
     pub(super) bfd: Option<Bfd>,
-    /// Peers whose news are wanted: one that was stopped may still be spoken of.
-    pub(super) watched: HashSet<PeerId>,
+    /// Peers whose news are wanted, and since when: of one that was stopped there may still be news on their way.
+    pub(super) watched: HashMap<PeerId, u64>,
+    pub(super) epochs: u64,
     pub(super) discovery: Discovery,
     pub(super) out: Vec<Output>,
     buffer: Box<[u8]>,
@@ -157,7 +158,8 @@ impl<C: Core, H: Host> Transport<C, H> {
             sending: Vec::new(),
             reports: VecDeque::new(),
             bfd: None,
-            watched: HashSet::new(),
+            watched: HashMap::new(),
+            epochs: 0,
             discovery: Discovery::default(),
             out: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
@@ -165,15 +167,18 @@ impl<C: Core, H: Host> Transport<C, H> {
         Ok((Self { driver, commands }, Handle(sender)))
     }
 
-    /// Runs until every [`Handle`] is dropped; gives the core back, its connections are closed then.
+    /// Runs until every [`Handle`] is dropped, and connections that the core has closed have sent what they had to (at
+    /// most [`Limits::close`]). Gives the core back. Other connections just end, as a restart that peers shall bridge
+    /// (RFC 4724) wants it.
     ///
     /// # Errors
     /// The kernel does not say any more which sockets are ready.
     pub async fn run(self) -> io::Result<C> {
         let Self { mut driver, mut commands } = self;
         let mut ready = Vec::new();
+        let mut ending = false;
         driver.feed(Instant::now(), Input::Tick);
-        loop {
+        while !(ending && driver.is_quiet()) {
             let deadline = driver.deadline().map(tokio::time::Instant::from_std);
             tokio::select! {
                 result = driver.poller.wait(&mut ready) => {
@@ -182,15 +187,19 @@ impl<C: Core, H: Host> Transport<C, H> {
                         driver.ready(*ready);
                     }
                 }
-                command = commands.recv() => match command {
+                command = commands.recv(), if !ending => match command {
                     Some(command) => driver.command(Instant::now(), command),
-                    None => return Ok(driver.core),
+                    None => {
+                        ending = true;
+                        driver.listeners.clear();
+                    }
                 },
                 Some(news) = news(&mut driver.bfd) => driver.news(news),
                 () = sleep(deadline) => {}
             }
             driver.turn();
         }
+        Ok(driver.core)
     }
 }
 
@@ -209,6 +218,11 @@ async fn sleep(deadline: Option<tokio::time::Instant>) {
 }
 
 impl<C: Core, H: Host> Driver<C, H> {
+    /// Whether no connection is on its way to its end.
+    fn is_quiet(&self) -> bool {
+        !self.connections.values().any(|connection| matches!(connection.phase, Phase::Flushing | Phase::Ending))
+    }
+
     fn deadline(&self) -> Option<Instant> {
         if !self.sending.is_empty() || !self.reports.is_empty() {
             return Some(Instant::now());
@@ -234,10 +248,11 @@ impl<C: Core, H: Host> Driver<C, H> {
 
     fn news(&mut self, news: News) {
         match news {
-            News::Reachable(peer, up) if self.watched.contains(&peer) => {
-                self.feed(Instant::now(), Input::Bfd { peer, up });
+            News::Reachable { peer, epoch, up } => {
+                if self.watched.get(&peer) == Some(&epoch) {
+                    self.feed(Instant::now(), Input::Bfd { peer, up });
+                }
             }
-            News::Reachable(..) => {}
             News::Trouble(trouble) => self.host.trouble(trouble),
         }
     }

@@ -27,7 +27,7 @@ impl<C: Core, H: Host> Driver<C, H> {
                 Output::Send { conn, bytes } => self.send(now, conn, bytes),
                 Output::Close { conn } => self.close(now, conn),
                 Output::StartBfd { peer, remote, local, interface, interval, multiplier } => {
-                    let wish = Wish { remote, local, interface, config: Config::new(interval, multiplier) };
+                    let config = Config::new(interval, multiplier);
                     if self.bfd.is_none() {
                         match Bfd::spawn() {
                             Ok(bfd) => self.bfd = Some(bfd),
@@ -35,8 +35,9 @@ impl<C: Core, H: Host> Driver<C, H> {
                         }
                     }
                     if let Some(bfd) = &self.bfd {
-                        bfd.start(peer, wish);
-                        self.watched.insert(peer);
+                        self.epochs += 1;
+                        let epoch = *self.watched.entry(peer).or_insert(self.epochs);
+                        bfd.start(peer, Wish { remote, local, interface, config, epoch });
                     }
                 }
                 Output::StopBfd { peer } => {

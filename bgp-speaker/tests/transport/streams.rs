@@ -144,6 +144,21 @@ fn what_was_said_before_closing_arrives_although_the_peer_talks() {
 }
 
 #[test]
+fn the_last_words_are_said_before_the_transport_ends() {
+    let mut nodes = two_nodes();
+    nodes[1].set_up(listening(&["0.0.0.0"])).unwrap();
+    let out = ConnId::Out(1);
+    nodes[0].say([Output::Connect { conn: out, target: target("10.9.0.2") }]);
+    nodes[0].connected(out);
+    let into = nodes[1].accepted();
+    let bytes = pattern(8 << 20);
+    nodes[0].say([send(out, bytes.clone()), Output::Close { conn: out }]);
+    nodes[0].stop();
+    assert!(nodes[1].received(into, bytes.len()) == bytes, "other bytes than were sent");
+    assert_eq!(nodes[1].closed(into), ConnectFailure::Closed);
+}
+
+#[test]
 fn closing_towards_a_peer_that_never_reads_takes_a_second() {
     let ends = cable();
     let lazy = ends[1].run(|| TcpListener::bind(("10.9.0.2", PORT)).unwrap()).unwrap();

@@ -195,8 +195,8 @@ impl Engine {
             for action in actions {
                 match action {
                     Action::Send(packet) => entry.send(&packet, start),
-                    Action::Up => news.push(News::Reachable(peer, true)),
-                    Action::Down(_) => news.push(News::Reachable(peer, false)),
+                    Action::Up => news.push(entry.news(peer, true)),
+                    Action::Down(_) => news.push(entry.news(peer, false)),
                     // The path has not failed: RFC 5882, section 3.2.
                     Action::Unwatched => {}
                 }
@@ -218,6 +218,10 @@ impl Engine {
 }
 
 impl Entry {
+    fn news(&self, peer: PeerId, up: bool) -> News {
+        News::Reachable { peer, epoch: self.wish.epoch, up }
+    }
+
     fn fits(&self, origin: Origin, single: bool) -> bool {
         self.wish.remote == origin.remote
             && self.wish.interface.is_some() == single

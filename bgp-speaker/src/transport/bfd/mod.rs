@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -32,6 +32,8 @@ pub(super) struct Wish {
     /// A single hop over this device; `None`: several hops.
     pub(super) interface: Option<Arc<str>>,
     pub(super) config: Config,
+    /// Comes back with the news, which may still speak of a session that was stopped.
+    pub(super) epoch: u64,
 }
 
 #[derive(Debug)]
@@ -44,16 +46,21 @@ enum Command {
 #[derive(Debug)]
 pub(super) enum News {
     /// Whether a peer is reachable.
-    Reachable(PeerId, bool),
+    Reachable {
+        peer: PeerId,
+        epoch: u64,
+        up: bool,
+    },
     Trouble(Trouble),
 }
 
 /// The transport's end.
 #[derive(Debug)]
 pub(super) struct Bfd {
-    commands: Sender<Command>,
-    waker: UnixStream,
+    /// Closed to end the thread.
+    commands: Option<(Sender<Command>, UnixStream)>,
     news: UnboundedReceiver<News>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Bfd {
@@ -64,8 +71,8 @@ impl Bfd {
         wake.set_nonblocking(true)?;
         let (commands, inbox) = channel();
         let (outbox, news) = unbounded_channel();
-        thread::Builder::new().name("bgp-bfd".to_owned()).spawn(move || serve(&inbox, &wake, &outbox))?;
-        Ok(Self { commands, waker, news })
+        let thread = thread::Builder::new().name("bgp-bfd".to_owned()).spawn(move || serve(&inbox, &wake, &outbox))?;
+        Ok(Self { commands: Some((commands, waker)), news, thread: Some(thread) })
     }
 
     pub(super) fn start(&self, peer: PeerId, wish: Wish) {
@@ -82,10 +89,23 @@ impl Bfd {
     }
 
     fn tell(&self, command: Command) {
-        // The thread ends only with this end of the channel, or with the process.
-        let _ = self.commands.send(command);
-        // A full pipe wakes as well as one byte more.
-        let _ = (&self.waker).write(&[0]);
+        if let Some((commands, waker)) = &self.commands {
+            // The thread ends only with this end of the channel, or with the process.
+            let _ = commands.send(command);
+            // A full pipe wakes as well as one byte more.
+            let _ = (&*waker).write(&[0]);
+        }
+    }
+}
+
+/// Waits until the neighbours have been told; the thread does nothing that takes long.
+impl Drop for Bfd {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // If it has panicked it has said so.
+            let _ = thread.join();
+        }
     }
 }
 

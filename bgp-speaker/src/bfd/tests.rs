@@ -91,6 +91,8 @@ impl Pair {
         for action in out {
             match action {
                 Action::Send(packet) => {
+                    // Section 6.8.3: whoever is not up says that it sends slowly.
+                    assert!(packet.state == State::Up || packet.desired_min_tx_micros >= 1_000_000, "{packet:?}");
                     self.sent.push((self.now, from, packet));
                     if !lost(from) {
                         // What goes over the wire is bytes.
@@ -160,6 +162,34 @@ fn the_slower_of_what_one_sends_and_the_other_can_take_is_agreed() {
     assert_eq!(pair.states(), UP);
     assert_eq!(pair.ends[0].detection_time(), Duration::from_millis(600));
     assert_eq!(pair.ends[1].detection_time(), Duration::from_millis(1000));
+}
+
+#[test]
+fn packets_come_at_75_to_100_per_cent_of_the_agreed_interval_and_at_90_where_one_missed_is_too_many() {
+    for (multiplier, most) in [(3, 200.0), (1, 180.0)] {
+        let configs = [Config::new(Duration::from_millis(50), multiplier), Config::new(Duration::from_millis(200), 3)];
+        let mut pair = Pair::new(configs, Duration::from_millis(1), 9);
+        pair.run(Duration::from_secs(5), |_| false);
+        pair.sent.clear();
+        pair.run(Duration::from_secs(100), |_| false);
+        let sent: Vec<_> = pair.sent.iter().filter(|(_, end, _)| *end == 0).map(|(at, ..)| *at).collect();
+        let gaps = sent.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64() * 1000.0);
+        let (low, high) = gaps.fold((f64::MAX, 0.0_f64), |(low, high), gap| (low.min(gap), high.max(gap)));
+        assert!((149.9..153.0).contains(&low), "{low} ms");
+        assert!((most - 3.0..most + 0.1).contains(&high), "{high} ms");
+    }
+}
+
+#[test]
+fn faster_packets_are_expected_only_once_the_neighbour_knows() {
+    let configs = [Config::new(Duration::from_millis(400), 3), Config::new(Duration::from_millis(50), 3)];
+    let mut pair = Pair::new(configs, Duration::from_millis(1), 4);
+    pair.run(Duration::from_secs(5), |_| false);
+    assert_eq!(pair.ends[0].detection_time(), Duration::from_millis(1200));
+    pair.ends[0].reconfigure(Config::new(Duration::from_millis(50), 3));
+    assert_eq!(pair.ends[0].detection_time(), Duration::from_millis(1200));
+    pair.run(Duration::from_secs(2), |_| false);
+    assert_eq!(pair.ends[0].detection_time(), Duration::from_millis(150));
 }
 
 #[test]

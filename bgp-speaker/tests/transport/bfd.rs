@@ -1,10 +1,13 @@
 //! BFD on the wire, with itself and with BIRD. Never a BGP session.
 
 use crate::stage::{DEVICE, Event, Node, PATIENCE, cable, ip, set_device, show, two_nodes};
+use bgp_speaker::bfd::{self, Packet, State};
 use bgp_speaker::speaker::Output;
 use bgp_speaker::transport::Limits;
 use bgp_speaker::types::PeerId;
 use net_linux::netns::NetNs;
+use std::net::UdpSocket;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -96,6 +99,36 @@ fn a_busy_core_and_a_planned_end_are_not_a_lost_path() {
     again.say([Output::StopBfd { peer: PEER }]);
     again.keep_busy(INTERVAL * 9);
     assert_eq!((again.pending(), nodes[1].pending()), (vec![], vec![]));
+}
+
+/// Reads the next packet of the other end.
+fn next_packet(socket: &UdpSocket) -> Packet {
+    let mut bytes = [0; 64];
+    let count = socket.recv(&mut bytes).unwrap();
+    Packet::decode(&bytes[..count]).unwrap()
+}
+
+#[test]
+fn a_single_hop_packet_from_behind_a_router_is_not_heard() {
+    let ends = cable();
+    let node = Node::start(&ends[0], Limits::default());
+    let bind = |port| ends[1].run(|| UdpSocket::bind(("10.9.0.2", port)).unwrap()).unwrap();
+    let (hears, sends) = (bind(bfd::PORT_SINGLE_HOP), bind(50_000));
+    hears.set_read_timeout(Some(PATIENCE)).unwrap();
+    node.say([watch("10.9.0.2", "10.9.0.1", true)]);
+    let theirs = next_packet(&hears);
+    assert_eq!((theirs.state, theirs.your_discriminator), (State::Down, 0));
+    let ours = Packet { my_discriminator: NonZeroU32::new(77).unwrap(), ..theirs };
+    sends.set_ttl(254).unwrap();
+    sends.send_to(&ours.encode(), ("10.9.0.1", bfd::PORT_SINGLE_HOP)).unwrap();
+    // What was heard would be answered at once.
+    let theirs = next_packet(&hears);
+    assert_eq!((theirs.state, theirs.your_discriminator), (State::Down, 0));
+    sends.set_ttl(255).unwrap();
+    sends.send_to(&ours.encode(), ("10.9.0.1", bfd::PORT_SINGLE_HOP)).unwrap();
+    let theirs = next_packet(&hears);
+    assert_eq!((theirs.state, theirs.your_discriminator), (State::Init, 77));
+    assert_eq!(node.pending(), []);
 }
 
 /// BIRD, ended when the test ends, however.

@@ -1,6 +1,6 @@
 //! Connections: both ways, slow ones, closing, and who may come in. Never with keys, see `keys`.
 
-use crate::stage::{DEVICE, Event, Node, PORT, cable, ip, set_device, target, two_nodes};
+use crate::stage::{DEVICE, Event, Node, PATIENCE, PORT, cable, ip, set_device, target, two_nodes};
 use bgp_speaker::speaker::{ConnId, ConnectFailure, Output, Target};
 use bgp_speaker::transport::{Guard, Limits, Listener, Setup};
 use bytes::Bytes;
@@ -128,7 +128,9 @@ fn a_slow_reader_does_not_stall_another_connection_and_loses_nothing() {
 
 #[test]
 fn what_was_said_before_closing_arrives_although_the_peer_talks() {
-    let nodes = two_nodes();
+    // Nobody waits for the end of time.
+    let limits = Limits { close: PATIENCE * 2, ..Limits::default() };
+    let nodes = cable().each_ref().map(|end| Node::start(end, limits));
     nodes[1].set_up(listening(&["0.0.0.0"])).unwrap();
     let out = ConnId::Out(1);
     nodes[0].say([Output::Connect { conn: out, target: target("10.9.0.2") }]);
@@ -264,7 +266,7 @@ fn gtsm_hears_ttl_255_and_drops_254_on_both_sides() {
         nodes[0].connected(far);
         let into = nodes[1].accepted();
         nodes[0].say([send(far, "far")]);
-        let deadline = Instant::now() + crate::stage::PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         while dropped_for_ttl(&nodes[1]) == before {
             assert!(Instant::now() < deadline, "nothing was dropped");
             std::thread::yield_now();

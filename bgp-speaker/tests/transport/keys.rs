@@ -56,6 +56,9 @@ fn the_right_key_gets_in_and_no_other_does() {
         // And none.
         nodes[1].set_up(guarded(listen, &[(range, None)])).unwrap();
         nodes[0].connected(connect(6, None));
+        // And the same again.
+        nodes[1].set_up(guarded(listen, &[(range, key("fresh"))])).unwrap();
+        assert_eq!(nodes[0].failed(connect(7, None)), ConnectFailure::TimedOut);
     }
 }
 

@@ -126,7 +126,10 @@ impl Node {
             if let Some(found) = pick(&event) {
                 return found;
             }
-            passed.push(format!("{event:?}").chars().take(200).collect::<String>());
+            passed.push(match event {
+                Event::Received { conn, bytes } => format!("{} bytes of {conn:?}", bytes.len()),
+                event => format!("{event:?}"),
+            });
         }
     }
 

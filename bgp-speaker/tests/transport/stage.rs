@@ -10,6 +10,7 @@ use net_linux::netns::NetNs;
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -200,6 +201,16 @@ impl Drop for Node {
         {
             panic!("a transport panicked");
         }
+    }
+}
+
+/// A real daemon, ended when the test ends, however.
+pub(crate) struct Daemon(pub(crate) Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

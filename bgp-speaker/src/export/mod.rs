@@ -142,7 +142,7 @@ impl Export {
             known
         } else {
             let outs = Family::ALL.map(|family| {
-                let mut outs = group.outs[family.index()].fork();
+                let mut outs = group.outs[family.index()].fork(facts.add_path.get(&family).copied());
                 outs.dirty.union(&all(rib, family));
                 outs
             });

@@ -88,9 +88,9 @@ fn the_load_is_shared_by_equal_paths_with_next_hops_of_their_own() {
     assert_eq!(state(&rib, 3), PathState::Shares);
     put(&mut rib, 3, NET, &Attributes { as_path: AsPath::sequence(vec![asn(65_101)]), ..plain(3) });
     assert_eq!(hops(&rib), [2], "another path of the same length is not enough");
-    rib.set_selection(Selection { as_path_relax: true, ..Selection::default() });
+    rib.set_own(super::choosing(Selection { as_path_relax: true, ..Selection::default() }));
     assert_eq!(hops(&rib), [2, 3]);
-    rib.set_selection(Selection { as_path_relax: true, max_paths: 1, ..Selection::default() });
+    rib.set_own(super::choosing(Selection { as_path_relax: true, max_paths: 1, ..Selection::default() }));
     assert_eq!(hops(&rib), [2]);
 }
 
@@ -162,7 +162,7 @@ proptest! {
         let given = [given.0, given.1, given.2, given.3, given.4];
         let selection = Selection { always_compare_med, missing_med_is_worst, ..Selection::default() };
         let mut rib = tables(5);
-        rib.set_selection(selection.clone());
+        rib.set_own(super::choosing(selection.clone()));
         for peer in order {
             let Some(given) = &given[peer as usize] else { continue };
             rib.update(PeerId(peer), &announce(nlri(net(NET), 0), &given.attributes)).unwrap();

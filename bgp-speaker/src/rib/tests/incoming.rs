@@ -119,7 +119,7 @@ fn a_route_of_a_peer_that_is_about_to_go_is_used_last() {
     assert_eq!(path.unwrap().attributes.unwrap().local_pref, Some(0));
     let mut selection = own().selection;
     selection.graceful_shutdown = false;
-    rib.set_selection(selection);
+    rib.set_own(super::choosing(selection));
     assert_eq!(best(&rib, NET), Some(0));
 }
 

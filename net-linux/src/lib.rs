@@ -7,6 +7,7 @@
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`attach`] | pods: the veth and the pod's side |
 //! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
+//! | [`fib`] | routes learned from other routers, and the ways to their next hops |
 //! | [`monitor`] | changes of the tables, as they happen |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
@@ -31,6 +32,7 @@ pub mod conntrack;
 pub mod endpoint;
 pub mod ethtool;
 pub mod fdb;
+pub mod fib;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod heap;

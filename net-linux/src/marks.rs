@@ -9,6 +9,10 @@ use std::ops::Range;
 /// Not in iproute2's `rt_protos`; above the range that the kernel itself uses.
 pub const PROTOCOL: u8 = 0xCB;
 
+/// The routing protocol number of routes and next-hop objects that were learned from other routers (BGP). Apart from
+/// [`PROTOCOL`], so that what a driver compiles and what a routing protocol learns each know their own again.
+pub const LEARNED_PROTOCOL: u8 = 0xCC;
+
 /// What the alias of each of our links begins with (`IFLA_IFALIAS`, at most 255 bytes).
 pub const ALIAS_PREFIX: &str = "cnidarian:";
 
@@ -32,6 +36,13 @@ pub const FRESH_LINK_GROUP: u32 = 0x636e_6966;
 
 /// Next-hop object ids of ours. Other programs (FRR, the kernel's own choice) count upwards from 1.
 pub const NEXTHOP_IDS: Range<u32> = 0xCB00_0000..0xCC00_0000;
+
+/// Next-hop object ids of learned routes.
+pub const LEARNED_NEXTHOP_IDS: Range<u32> = 0xCC00_0000..0xCD00_0000;
+
+/// The metric of learned routes, in both families: worse than a route without a metric (0, for IPv6 1024), so that what an
+/// operator or a driver writes for the same destination wins.
+pub const LEARNED_METRIC: u32 = 2048;
 
 /// Bits of the packet mark that policy chains use among themselves: a rule passed the rest of its tier, and a dry run has
 /// decided. Both are cleared before a packet leaves our chains, and neither is one of kube-proxy's (`0x4000`, `0x8000`).

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 fn node() -> NodeContext {
     NodeContext {
+        labels: Default::default(),
         name: NodeName::new("node-1").unwrap(),
         underlay: Underlay {
             interface: InterfaceName::new("eth0").unwrap(),
@@ -50,6 +51,7 @@ fn near() -> Peer {
         v4: Some(Ipv4Addr::new(192, 0, 2, 2)),
         v6: Some("2001:db8::2".parse().unwrap()),
         prefixes: vec![prefix("10.244.2.0/24"), prefix("fd00:2::/64")],
+        labels: Default::default(),
         attributes: [(vtep::ATTRIBUTE_MAC.into(), vtep::mac_of(&node).to_string().into())].into(),
         node,
     }
@@ -430,6 +432,7 @@ fn any_peer() -> impl Strategy<Value = Peer> {
                 v4: Some(Ipv4Addr::from(v4)),
                 v6: v6.map(Ipv6Addr::from),
                 prefixes: prefixes.collect(),
+                labels: Default::default(),
                 attributes: if published { [(vtep::ATTRIBUTE_MAC.into(), mac.into())].into() } else { [].into() },
             }
         },

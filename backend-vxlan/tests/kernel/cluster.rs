@@ -144,6 +144,7 @@ impl Node {
 
     pub(crate) fn context(&self) -> NodeContext {
         NodeContext {
+            labels: Default::default(),
             name: self.name(),
             underlay: Underlay {
                 interface: InterfaceName::new("eth0").unwrap(),
@@ -227,6 +228,7 @@ impl Node {
                 prefix(format!("10.244.{}.0/24", self.number)),
                 prefix(format!("fd00:{}::/64", self.number)),
             ],
+            labels: Default::default(),
             attributes: self.attributes.clone().into(),
         }
     }

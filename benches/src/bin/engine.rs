@@ -93,6 +93,7 @@ fn peer(number: u32, version: u32) -> NetworkItem {
         v4: Some(Ipv4Addr::from(0xac10_0000 + number + (version << 18))),
         v6: None,
         prefixes: prefixes.collect(),
+        labels: Default::default(),
         attributes: [("vtep-mac".into(), "02:00:00:00:00:01".into())].into(),
     })
 }

@@ -91,6 +91,7 @@ fn measure(section: &Value, count: u16) -> Outcome<Vec<Row>> {
 async fn steps(section: &Value, count: u16) -> Outcome<Vec<Row>> {
     let directory = tempfile::tempdir()?;
     let node = NodeContext {
+        labels: Default::default(),
         name: NodeName::new("node-0")?,
         underlay: Underlay {
             interface: InterfaceName::new("eth0")?,
@@ -157,6 +158,7 @@ fn peer(number: u16) -> Outcome<Peer> {
         v4: Some(Ipv4Addr::new(192, 0, high.wrapping_add(1), low)),
         v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, number)),
         prefixes: vec![prefix(format!("10.{high}.{low}.0/24"))?, prefix(format!("fd00:0:0:{number:x}::/64"))?],
+        labels: Default::default(),
         attributes: [(backend_vxlan::vtep::ATTRIBUTE_MAC.into(), mac.into())].into(),
         node,
     })

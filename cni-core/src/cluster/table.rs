@@ -12,11 +12,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+/// Words that are kept for others to share before it is looked which are still in use.
+const MOST_WORDS: usize = 1024;
+
 /// What a node's object says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Published {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
+    labels: Attributes,
     attributes: Attributes,
     /// Sorted, without duplicates.
     pod_cidrs: Box<[IpNet]>,
@@ -61,6 +65,8 @@ pub struct PeerTable {
     contested: BTreeSet<IpNet>,
     pools: Vec<PoolEntry>,
     words: HashSet<Arc<str>>,
+    /// With more of them, those that nobody has any more go.
+    most_words: usize,
     /// Of our own blocks: the address that is the node's own.
     node_addresses: BTreeMap<IpNet, IpAddr>,
     dirty_nodes: BTreeSet<NodeName>,
@@ -81,6 +87,7 @@ impl PeerTable {
             contested: BTreeSet::new(),
             pools: Vec::new(),
             words: HashSet::new(),
+            most_words: MOST_WORDS,
             node_addresses: BTreeMap::new(),
             dirty_nodes: BTreeSet::new(),
             dirty_blocks: BTreeSet::new(),
@@ -115,7 +122,13 @@ impl PeerTable {
         pod_cidrs.sort_unstable();
         pod_cidrs.dedup();
         let attributes = node.attributes.iter().map(|(key, value)| (self.word(key), value.clone())).collect();
-        let new = Published { v4: node.v4, v6: node.v6, attributes, pod_cidrs: pod_cidrs.into() };
+        // Thousands of nodes have the same few values.
+        let labels = node.labels.iter().map(|(key, value)| (self.word(key), self.word(value))).collect();
+        if self.words.len() > self.most_words {
+            self.words.retain(|word| Arc::strong_count(word) > 1);
+            self.most_words = (2 * self.words.len()).max(MOST_WORDS);
+        }
+        let new = Published { v4: node.v4, v6: node.v6, labels, attributes, pod_cidrs: pod_cidrs.into() };
         self.set_published(&node.name, Some(new));
     }
 
@@ -305,6 +318,7 @@ impl PeerTable {
             v4: published.v4,
             v6: published.v6,
             prefixes: entry.prefixes.iter().filter(usable).map(prefix).collect(),
+            labels: published.labels.clone(),
             attributes: published.attributes.clone(),
         })
     }
@@ -422,12 +436,13 @@ impl PeerTable {
         self.nodes.get_key_value(name).map_or(name, |(known, _)| known).clone()
     }
 
-    fn word(&mut self, word: &Arc<str>) -> Arc<str> {
+    fn word(&mut self, word: &str) -> Arc<str> {
         if let Some(known) = self.words.get(word) {
             return known.clone();
         }
+        let word: Arc<str> = word.into();
         self.words.insert(word.clone());
-        word.clone()
+        word
     }
 
     fn pool(&mut self, name: &str) -> PoolId {

@@ -1,4 +1,5 @@
-//! What a backend says of its node to its like, as a small sorted list. Never read by anybody else.
+//! Texts of a node by name, as a small sorted list: its labels, and what a backend says of it to its like. Never
+//! interpreted here.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;

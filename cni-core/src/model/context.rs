@@ -1,6 +1,6 @@
 //! What a datapath must know of the node it runs on. Never of other nodes.
 
-use super::{InterfaceName, NodeName};
+use super::{Attributes, InterfaceName, NodeName};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct Masquerade {
 pub struct NodeContext {
     /// This node's name.
     pub name: NodeName,
+    /// The labels of its Node, for selectors of configurations.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub labels: Attributes,
     /// The network below.
     pub underlay: Underlay,
     /// Masquerading, `None` when it is off.

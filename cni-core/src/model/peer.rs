@@ -41,6 +41,9 @@ pub struct Peer {
     pub v6: Option<Ipv6Addr>,
     /// Its pod prefixes, sorted.
     pub prefixes: Vec<PeerPrefix>,
+    /// The labels of its Node, for selectors of configurations.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub labels: Attributes,
     /// What the peer's backend published of itself (`vtep-mac`, `asn`, ...), for the same backend here to read.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,

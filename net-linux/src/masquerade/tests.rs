@@ -16,6 +16,7 @@ fn wanted(sources: &[&str], keep: &[&str]) -> Object {
 fn node(sources: &[&str], keep: &[&str]) -> NodeContext {
     let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     NodeContext {
+        labels: Default::default(),
         name: cni_core::model::NodeName::new("node-1").unwrap(),
         underlay: cni_core::model::Underlay {
             interface: cni_core::model::InterfaceName::new("eth0").unwrap(),

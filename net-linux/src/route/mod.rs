@@ -1,10 +1,13 @@
 //! Routes of both families. Never decides who else's routes may go: every route of ours carries our protocol number.
 
 mod lookup;
+mod multipath;
 pub(crate) mod read;
 mod tunnel;
 mod write;
 
+pub use lookup::Found;
+pub use multipath::Way;
 pub use read::RouteFilter;
 pub use tunnel::TunnelKey;
 
@@ -118,7 +121,7 @@ impl Scope {
     }
 }
 
-/// A route with one next hop, a next-hop object, or none. What is written reads back equal.
+/// A route with one next hop, several, a next-hop object, or none. What is written reads back equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// The destination, without host bits.
@@ -149,8 +152,8 @@ pub struct Route {
     pub advertised_mss: Option<u32>,
     /// The tunnel of a packet, for a device that collects metadata.
     pub tunnel: Option<TunnelKey>,
-    /// Has several next hops of its own. Only read; we write groups of next-hop objects.
-    pub multipath: bool,
+    /// Several ways with their weights (1 to 255), in place of device, gateway and tunnel; empty for a single one.
+    pub ways: Vec<(Way, u8)>,
 }
 
 impl fmt::Display for Route {
@@ -182,7 +185,7 @@ impl Route {
             mtu_bytes: None,
             advertised_mss: None,
             tunnel: None,
-            multipath: false,
+            ways: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_PREFSRC,
     RTA_PRIORITY, RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RTMSG_BYTES,
-    RTNH_F_ONLINK, Route, RouteKind, Scope, TunnelKey,
+    RTNH_F_ONLINK, Route, RouteKind, Scope, TunnelKey, multipath,
 };
 use crate::addr::{AF_INET, AF_INET6};
 use crate::marks;
@@ -101,7 +101,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Route> {
             RTA_PREFSRC => route.source = attribute.ip(),
             RTA_TABLE => route.table = attribute.u32()?,
             RTA_NH_ID => route.nexthop_id = attribute.u32(),
-            RTA_MULTIPATH => route.multipath = true,
+            RTA_MULTIPATH => route.ways = multipath::read(attribute.value),
             RTA_METRICS => {
                 route.mtu_bytes = attribute.nested().get(RTAX_MTU).and_then(|mtu| mtu.u32());
                 route.advertised_mss = attribute.nested().get(RTAX_ADVMSS).and_then(|mss| mss.u32());
@@ -112,7 +112,8 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Route> {
     route.tunnel = attributes.get(RTA_ENCAP).and_then(|nest| TunnelKey::read(encapsulation, nest));
     if route.nexthop_id.is_some() {
         // The kernel also shows what the object says (`nexthop_compat_mode`).
-        (route.index, route.via, route.onlink, route.tunnel, route.multipath) = (None, None, false, None, false);
+        (route.index, route.via, route.onlink, route.tunnel) = (None, None, false, None);
+        route.ways.clear();
     }
     if !matches!(route.kind, RouteKind::Unicast | RouteKind::Local) {
         // IPv6 shows the loopback device for routes that send nowhere.

@@ -1,12 +1,11 @@
 //! Requests that write routes. Never reads.
 
 use super::{
-    RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_GATEWAY, RTA_METRICS, RTA_NH_ID, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY,
-    RTA_TABLE, RTA_VIA, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE, RTMSG_BYTES, RTNH_F_ONLINK, Route,
+    RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_METRICS, RTA_NH_ID, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE,
+    RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE, RTMSG_BYTES, RTNH_F_ONLINK, Route, multipath,
 };
-use crate::addr::{AF_INET6, family};
+use crate::addr::family;
 use crate::netlink::{Batch, Message, wire};
-use std::net::IpAddr;
 
 impl Route {
     /// Adds a request that creates it; the kernel answers `EEXIST` when its place is taken, whoever's the route there is.
@@ -25,18 +24,11 @@ impl Route {
             if let Some(index) = self.index {
                 message.u32(RTA_OIF, index);
             }
-            match (self.via, self.destination.addr()) {
-                (Some(IpAddr::V6(via)), IpAddr::V4(_)) => {
-                    // struct rtvia: family, then address.
-                    let mut value = [0; 18];
-                    value[..2].copy_from_slice(&u16::from(AF_INET6).to_ne_bytes());
-                    value[2..].copy_from_slice(&via.octets());
-                    message.attr(RTA_VIA, &value);
-                }
-                (Some(via), _) => {
-                    message.ip(RTA_GATEWAY, via);
-                }
-                (None, _) => {}
+            if let Some(via) = self.via {
+                multipath::write_gateway(message, via, self.destination.addr().is_ipv4());
+            }
+            if !self.ways.is_empty() {
+                multipath::write(message, &self.ways, self.destination.addr().is_ipv4());
             }
             if let Some(source) = self.source {
                 message.ip(RTA_PREFSRC, source);

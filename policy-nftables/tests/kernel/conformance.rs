@@ -41,7 +41,12 @@ impl Testbed for Bed {
     fn contexts(&self) -> Vec<NodeContext> {
         let underlay =
             Underlay { interface: InterfaceName::new("eth0").unwrap(), index: 2, mtu_bytes: 1500, v4: None, v6: None };
-        vec![NodeContext { name: NodeName::new("node-1").unwrap(), underlay, masquerade: None }]
+        vec![NodeContext {
+            name: NodeName::new("node-1").unwrap(),
+            labels: Default::default(),
+            underlay,
+            masquerade: None,
+        }]
     }
 
     fn unsupported(&self) -> Vec<PolicyItem> {

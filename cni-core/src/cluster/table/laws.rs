@@ -27,6 +27,7 @@ fn node(text: &str, v4: Option<Ipv4Addr>, pod_cidrs: &[IpNet]) -> Node {
     let mut object = Object::new(ObjectKey::cluster(Kind::NODE, text));
     let attributes = v4.map(|v4| ("vtep-mac".into(), format!("mac of {v4}").into())).into_iter().collect();
     Node::publish(&mut object, v4, None, "vxlan", &attributes);
+    object.metadata.labels.insert("zone".to_owned(), format!("zone of {v4:?}"));
     object.set("spec", &json!({"podCIDRs": pod_cidrs})).unwrap();
     Node::try_from(&object).unwrap()
 }
@@ -153,6 +154,7 @@ impl InForce {
                 v4: node.v4,
                 v6: None,
                 prefixes: own.map(prefix).collect(),
+                labels: node.labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect(),
                 attributes: node.attributes.clone().into(),
             }));
         }

@@ -145,7 +145,9 @@ impl Cluster {
             keep.dedup();
             Masquerade { sources, keep }
         });
-        NodeContext { name: self.config.name.clone(), underlay: lock(&self.underlay).clone(), masquerade }
+        let own = lock(&self.view).own_node().map(|node| node.labels.clone()).unwrap_or_default();
+        let labels = own.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
+        NodeContext { name: self.config.name.clone(), labels, underlay: lock(&self.underlay).clone(), masquerade }
     }
 
     /// What the store says of a pod. A pod that the store does not know wishes nothing.

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[must_use]
 pub fn node() -> NodeContext {
     NodeContext {
+        labels: Default::default(),
         name: node_name("node-0"),
         underlay: Underlay {
             interface: interface("eth0"),
@@ -98,6 +99,7 @@ fn peer(number: u8, prefixes: &[&str]) -> Peer {
         v4: Some(Ipv4Addr::new(192, 0, 2, 10 + number)),
         v6: Some(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10 + u16::from(number))),
         prefixes: prefixes.collect(),
+        labels: [("number".into(), number.to_string().into())].into(),
         attributes: [("mac".into(), mac.to_string().into())].into(),
     }
 }

@@ -1,0 +1,261 @@
+//! Laws of the translation, worked on one node at 192.0.2.1/24 and 2001:db8::1/64.
+
+use super::Compiler;
+use super::node::Objects;
+use super::peer::session_name;
+use crate::config::Config;
+use crate::object::{FarEnd, Key, Object};
+use crate::tunnel;
+use bgp_speaker::config::{PeerAddress, PeerConfig, RemoteAsn, TtlSecurity};
+use bgp_speaker::types::{Asn, Community, Family};
+use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Result};
+use cni_core::model::{
+    Attributes, Encapsulation, Endpoint, EndpointId, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext,
+    NodeName, Peer, PeerPrefix, Underlay,
+};
+use net_linux::tunnel_ends;
+use serde_json::json;
+use std::net::IpAddr;
+
+fn labels(texts: &[(&str, &str)]) -> Attributes {
+    texts.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+}
+
+fn node(own: &[(&str, &str)]) -> NodeContext {
+    NodeContext {
+        labels: labels(own),
+        name: NodeName::new("node-1").unwrap(),
+        underlay: Underlay {
+            interface: InterfaceName::new("eth0").unwrap(),
+            index: 2,
+            mtu_bytes: 1500,
+            v4: Some("192.0.2.1/24".parse().unwrap()),
+            v6: Some("2001:db8::1/64".parse().unwrap()),
+        },
+        masquerade: None,
+    }
+}
+
+fn compiler_on(node: &NodeContext, section: serde_json::Value) -> Compiler {
+    let capabilities = Capabilities::default().with(Capability::GuardedTunnel).with(Capability::UntrackedTunnel);
+    Compiler::new(&Config::from_json(&section).unwrap(), node, &capabilities).unwrap()
+}
+
+fn compiler(section: serde_json::Value) -> Compiler {
+    compiler_on(&node(&[]), section)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A peer on our segment.
+fn peer(own: &[(&str, &str)]) -> Peer {
+    let prefix = |text: &str| PeerPrefix { prefix: text.parse().unwrap(), encapsulation: None };
+    Peer {
+        node: NodeName::new("node-2").unwrap(),
+        v4: Some("192.0.2.2".parse().unwrap()),
+        v6: Some("2001:db8::2".parse().unwrap()),
+        prefixes: vec![prefix("10.244.2.0/24"), prefix("fd00:2::/64")],
+        labels: labels(own),
+        attributes: Attributes::default(),
+    }
+}
+
+fn session(objects: &Objects) -> Option<PeerConfig> {
+    let key = Key::Session(session_name(&NodeName::new("node-2").unwrap()));
+    objects.iter().find(|(found, _)| *found == key).map(|(_, object)| match object {
+        Object::Session(session) => session.config.clone(),
+        other => panic!("{other:?}"),
+    })
+}
+
+fn refused(result: Result<Objects>) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    error
+}
+
+#[test]
+fn without_a_tunnel_a_peer_is_its_session_and_nothing_in_the_kernel() {
+    let objects = compiler(json!({})).peer(&peer(&[])).unwrap();
+    assert_eq!(objects.len(), 1, "{objects:?}");
+    let session = session(&objects).unwrap();
+    assert_eq!(session.address, PeerAddress::Ip(ip("192.0.2.2")));
+    assert_eq!(session.local, Some(ip("192.0.2.1")));
+    assert_eq!(session.asn, RemoteAsn::Exactly(Asn::new(64_512).unwrap()));
+    assert!(!session.reflector_client);
+}
+
+#[test]
+fn with_a_tunnel_a_peer_is_also_its_far_end_whom_we_hear_and_how_its_next_hops_are_reached() {
+    let compiler = compiler(json!({ "encapsulation": "CrossSubnet" }));
+    let objects = compiler.peer(&peer(&[])).unwrap();
+    let device = InterfaceName::new("cnidarian.bgp").unwrap();
+    let mac = tunnel::mac_of(&peer(&[]).node);
+    let far = FarEnd { outer: ip("192.0.2.2"), neighbour: tunnel::link_local(mac) };
+    let (end, object) = tunnel_ends::end(ip("192.0.2.2"));
+    for expected in [
+        (Key::Neighbour(device, tunnel::link_local(mac).into()), Object::Neighbour(mac)),
+        (Key::Ends(end), Object::Ends(object)),
+        (Key::Node(ip("192.0.2.2")), Object::Node(far)),
+        (Key::Node(ip("2001:db8::2")), Object::Node(far)),
+    ] {
+        assert!(objects.contains(&expected), "{expected:?} is not in {objects:?}");
+    }
+    // The far end is what that node makes of itself.
+    let mut there = node(&[]);
+    there.name = peer(&[]).node;
+    let theirs = compiler_on(&there, json!({ "encapsulation": "Always" })).base();
+    let link =
+        theirs.iter().find_map(|(_, object)| if let Object::Link(device) = object { Some(device) } else { None });
+    assert_eq!(link.unwrap().mac, mac);
+    assert_eq!((compiler.pod_mtu_bytes(), self::compiler(json!({})).pod_mtu_bytes()), (1450, 1500));
+}
+
+#[test]
+fn a_pool_that_says_otherwise_is_carried_otherwise_and_without_a_tunnel_refused() {
+    let mut peer = peer(&[]);
+    peer.prefixes[0].encapsulation = Some(Encapsulation::Always);
+    peer.prefixes[1].encapsulation = Some(Encapsulation::CrossSubnet);
+    let objects = compiler(json!({ "encapsulation": "CrossSubnet" })).peer(&peer).unwrap();
+    let carriage: Vec<_> = objects.iter().filter(|(key, _)| matches!(key, Key::Carriage(_))).collect();
+    assert_eq!(carriage, [&(Key::Carriage("10.244.2.0/24".parse().unwrap()), Object::Carriage(Encapsulation::Always))]);
+    assert_eq!(refused(compiler(json!({})).peer(&peer)).field, Some("encapsulation"));
+}
+
+#[test]
+fn reflectors_are_met_by_all_and_the_others_by_nobody() {
+    let section = json!({ "mode": "reflectors", "reflectors": { "selector": "has(rr)", "clusterId": "10.0.0.1" } });
+    for (ours, theirs, wanted, client) in [
+        (&[][..], &[][..], false, false),
+        (&[("rr", "")][..], &[][..], true, true),
+        (&[][..], &[("rr", "")][..], true, false),
+        (&[("rr", "")][..], &[("rr", "")][..], true, false),
+    ] {
+        let found = session(&compiler_on(&node(ours), section.clone()).peer(&peer(theirs)).unwrap());
+        assert_eq!(found.is_some(), wanted, "{ours:?} {theirs:?}");
+        assert_eq!(found.is_some_and(|session| session.reflector_client), client, "{ours:?} {theirs:?}");
+    }
+    assert!(session(&compiler(json!({ "mode": "none" })).peer(&peer(&[])).unwrap()).is_none());
+}
+
+#[test]
+fn a_rule_about_nodes_holds_on_both_ends() {
+    let section = json!({ "mode": "none", "peers": [{
+        "name": "racks", "nodeSelector": "role == 'edge'", "peerSelector": { "matchLabels": { "role": "core" } },
+        "session": { "bfd": {} }
+    }] });
+    let with = |ours: &str, theirs: &str| {
+        session(&compiler_on(&node(&[("role", ours)]), section.clone()).peer(&peer(&[("role", theirs)])).unwrap())
+    };
+    assert!(with("edge", "core").is_some_and(|session| session.bfd.is_some()));
+    assert!(with("core", "edge").is_some());
+    assert!(with("core", "core").is_none() && with("edge", "edge").is_none());
+}
+
+#[test]
+fn the_system_of_a_node_is_what_it_says_then_what_its_labels_say() {
+    let section = json!({ "nodes": [{ "selector": "rack == '7'", "asn": 65_007, "drain": true }] });
+    let asn = |objects: Objects| session(&objects).unwrap().asn;
+    let near = compiler(section.clone()).peer(&peer(&[("rack", "7")])).unwrap();
+    assert_eq!(session(&near).unwrap().ttl, TtlSecurity::Usual);
+    assert_eq!(asn(near), RemoteAsn::Exactly(Asn::new(65_007).unwrap()));
+    let mut saying = peer(&[("rack", "7")]);
+    saying.attributes = labels(&[("bgp-asn", "65009"), ("bgp-port", "1179")]);
+    saying.v4 = Some("198.51.100.2".parse().unwrap());
+    let far = session(&compiler(section.clone()).peer(&saying).unwrap()).unwrap();
+    assert_eq!(far.asn, RemoteAsn::Exactly(Asn::new(65_009).unwrap()));
+    // An external node behind a router.
+    assert_eq!((far.ttl, far.port), (TtlSecurity::Multihop(255), 1179));
+    let drained = compiler_on(&node(&[("rack", "7")]), section).peer(&peer(&[])).unwrap();
+    assert!(session(&drained).unwrap().drain);
+    saying.attributes = labels(&[("bgp-asn", "0")]);
+    assert_eq!(refused(compiler(json!({})).peer(&saying)).field, Some("bgp-asn"));
+}
+
+#[test]
+fn peers_and_ranges_are_only_on_the_nodes_that_they_are_for() {
+    let section = json!({
+        "peers": [{ "name": "tor", "nodeSelector": "rack == '7'", "address": "192.0.2.254", "asn": "external",
+                    "session": { "gtsm": 1 } }],
+        "listenRanges": [{ "name": "pods", "nodeSelector": "rack == '7'", "range": "10.244.0.0/16", "asn": 65003 }]
+    });
+    let count = |own: &[(&str, &str)]| {
+        let base = compiler_on(&node(own), section.clone()).base();
+        base.iter().filter(|(key, _)| matches!(key, Key::Session(_) | Key::Range(_))).count()
+    };
+    assert_eq!((count(&[("rack", "7")]), count(&[("rack", "8")]), count(&[])), (2, 0, 0));
+}
+
+#[test]
+fn a_block_is_unreachable_where_no_pod_is_and_announced_with_its_pools_communities() {
+    let compiler = compiler(json!({ "communities": { "blue": ["65001:7", "1:2:3"] } }));
+    let block = |pool: &str| LocalBlock {
+        prefix: "10.244.1.0/26".parse().unwrap(),
+        pool: Some(pool.to_owned()),
+        encapsulation: None,
+        node_address: Some(ip("10.244.1.0")),
+    };
+    let objects = compiler.block(&block("blue")).unwrap();
+    assert_eq!(objects[1], (Key::Route("10.244.1.0/26".parse().unwrap()), Object::Unreachable));
+    let Object::Announcement(what) = &objects[0].1 else { panic!("{objects:?}") };
+    assert_eq!(what.communities, ["65001:7".parse::<Community>().unwrap()]);
+    assert_eq!(what.large.len(), 1);
+    assert_eq!(objects.len(), 2);
+    let other = compiler.block(&block("green")).unwrap();
+    assert!(matches!(&other[0].1, Object::Announcement(what) if what.communities.is_empty()));
+    let wrong = LocalBlock { prefix: "192.0.2.64/26".parse().unwrap(), ..block("blue") };
+    assert_eq!(refused(compiler.block(&wrong)).field, Some("prefix"));
+}
+
+#[test]
+fn a_pod_is_its_route_its_neighbour_and_its_address_for_the_speaker() {
+    let endpoint = Endpoint {
+        id: EndpointId::of("c1", "eth0").unwrap(),
+        pod: None,
+        host_interface: InterfaceName::new("cnic1").unwrap(),
+        host_mac: MacAddr([2; 6]),
+        pod_mac: MacAddr([4; 6]),
+        addresses: vec![ip("10.244.1.5")],
+    };
+    let objects = compiler(json!({})).compile(&NetworkItem::Endpoint(endpoint)).unwrap();
+    let own = (Key::PodAddress("10.244.1.5/32".parse().unwrap()), Object::PodAddress);
+    assert!(objects.contains(&own) && objects.len() == 3, "{objects:?}");
+}
+
+#[test]
+fn a_peer_that_cannot_be_is_refused_by_field() {
+    let compiler = compiler(json!({ "encapsulation": "Always" }));
+    let mut own = peer(&[]);
+    own.v4 = Some("192.0.2.1".parse().unwrap());
+    assert_eq!(refused(compiler.peer(&own)).field, Some("v4"));
+    let mut lost = peer(&[]);
+    (lost.v4, lost.v6) = (None, None);
+    assert_eq!(refused(compiler.peer(&lost)).field, Some("v4"));
+    let mut other = peer(&[]);
+    other.attributes = labels(&[("bgp-tunnel", "7/4789")]);
+    assert_eq!(refused(compiler.peer(&other)).field, Some("bgp-tunnel"));
+    let mut only_v6 = peer(&[]);
+    only_v6.v4 = None;
+    assert_eq!(refused(compiler.peer(&only_v6)).field, Some("v4"));
+}
+
+#[test]
+fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_by_its_ipv4_address() {
+    let mut bare = node(&[]);
+    bare.underlay.v6 = None;
+    let base = compiler_on(&bare, json!({ "encapsulation": "Always" })).base();
+    let ground =
+        base.iter().find_map(|(_, object)| if let Object::Speaker(ground) = object { Some(ground) } else { None });
+    let speaker = &ground.unwrap().speaker;
+    assert_eq!(speaker.next_hop_v6, Some("::ffff:192.0.2.1".parse().unwrap()));
+    assert_eq!(speaker.listen, ["192.0.2.1:179".parse().unwrap()]);
+    let mut there = peer(&[]);
+    there.v6 = None;
+    let objects = compiler_on(&bare, json!({ "encapsulation": "Always" })).peer(&there).unwrap();
+    let far = |key: &Key| objects.iter().find(|(found, _)| found == key).map(|(_, object)| object.clone());
+    let mapped = far(&Key::Node(ip("::ffff:192.0.2.2")));
+    assert!(mapped.is_some() && mapped == far(&Key::Node(ip("192.0.2.2"))));
+    assert_eq!(session(&objects).unwrap().families, [Family::Ipv4, Family::Ipv6].into());
+}

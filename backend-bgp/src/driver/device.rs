@@ -1,0 +1,133 @@
+//! The tunnel device: found by its alias, made, changed in place, made anew where the kernel can't change it. Never
+//! touches one without our alias.
+
+use super::{BgpDriver, not_for};
+use crate::object::{Device, Key, Object};
+use cni_core::backend::{Error, ErrorKind, Op, Result};
+use cni_core::model::InterfaceName;
+use net_linux::link::{Link, LinkChange, LinkFilter, LinkId, LinkKind, NewLink, NewLinkKind, Vxlan};
+use net_linux::marks;
+use net_linux::netlink::Batch;
+use net_linux::sysctl;
+use std::sync::Arc;
+
+/// What the alias of the tunnel device says.
+const ALIAS_ID: &str = "bgp-backend";
+/// The kernel's name of this kind of link.
+const KIND: &str = "vxlan";
+
+/// One with our alias, or one that a predecessor made and was killed before it gave it the alias.
+pub(super) fn is_ours(link: &Link) -> bool {
+    link.our_id() == Some(ALIAS_ID) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
+}
+
+/// The device as the kernel is asked for it. Outer packets over IPv6 have no UDP checksum, as over IPv4 (RFC 6935): both
+/// ends have to take it so.
+fn as_vxlan(port: u16) -> Vxlan {
+    Vxlan { collect_metadata: true, zero_checksum6: true, ..Vxlan::new(0, port) }
+}
+
+impl BgpDriver {
+    /// The tunnel device of ours. Of several, which only a change of its name leaves, the wanted one comes last.
+    pub(super) fn device(&mut self) -> Result<Option<(InterfaceName, Link)>> {
+        let filter = LinkFilter { kind: Some(KIND), ..LinkFilter::default() };
+        let mut ours: Vec<Link> = Link::dump(&mut self.socket, &filter)?.into_iter().filter(is_ours).collect();
+        let wanted = self.compiler.config().tunnel.as_ref().map(|tunnel| tunnel.device.as_str().to_owned());
+        ours.sort_by_key(|link| Some(&link.name) == wanted.as_ref());
+        Ok(ours.into_iter().next().and_then(|link| Some((InterfaceName::new(&link.name).ok()?, link))))
+    }
+
+    /// What a device of ours is.
+    pub(super) fn read_device(&self, name: &InterfaceName, link: &Link) -> Result<Object> {
+        let LinkKind::Vxlan(vxlan) = &link.kind else { return Ok(Object::Strange) };
+        let Some(mac) = link.mac.filter(|_| *vxlan == as_vxlan(vxlan.port)) else { return Ok(Object::Strange) };
+        let read = |(setting, _)| Some((setting, sysctl::read(&Device::setting_path(setting, name)).ok()?));
+        let settings = self.inside(|| Device::SETTINGS.into_iter().filter_map(read).collect())?;
+        Ok(Object::Link(Arc::new(Device { port: vxlan.port, mac, mtu_bytes: link.mtu_bytes, up: link.up, settings })))
+    }
+
+    /// Whether the device will not be made anew: what hangs on one that goes counts as gone.
+    pub(super) fn lasts(&self, name: &InterfaceName, link: &Link) -> bool {
+        match &self.compiler.config().tunnel {
+            Some(tunnel) if tunnel.device == *name => {
+                matches!(&link.kind, LinkKind::Vxlan(vxlan) if *vxlan == as_vxlan(tunnel.port.get()))
+            }
+            // An orphan: what hangs on it is taken away first, as it was put there.
+            _ => true,
+        }
+    }
+
+    pub(super) fn write_device(&mut self, name: &InterfaceName, op: &Op<Key, Object>) -> Result<()> {
+        let present = Link::get(&mut self.socket, &LinkId::Name(name.as_str()))?;
+        self.watched.set_obstacle(None);
+        if let Some(link) = present.as_ref().filter(|link| !is_ours(link)) {
+            return match op {
+                // Ours is gone already.
+                Op::Delete { .. } => Ok(()),
+                Op::Put { .. } => {
+                    self.watched.set_obstacle(Some(link.index));
+                    Err(foreign(name, link))
+                }
+            };
+        }
+        match (op, present) {
+            (Op::Delete { .. }, None) => Ok(()),
+            (Op::Delete { .. }, Some(link)) => self.run(|batch| LinkId::Index(link.index).delete(batch)),
+            (Op::Put { object: Object::Link(wanted), .. }, Some(link)) if matches!(&link.kind, LinkKind::Vxlan(vxlan) if *vxlan == as_vxlan(wanted.port)) => {
+                self.finish_device(name, link.index, wanted)
+            }
+            (Op::Put { object: Object::Link(wanted), .. }, present) => {
+                if let Some(link) = present {
+                    self.run(|batch| LinkId::Index(link.index).delete(batch))?;
+                }
+                let kind = NewLinkKind::Vxlan(as_vxlan(wanted.port));
+                let new = NewLink {
+                    mac: Some(wanted.mac),
+                    group: marks::FRESH_LINK_GROUP,
+                    ..NewLink::new(name.as_str(), kind)
+                };
+                let index = new.create(&mut self.socket)?;
+                self.finish_device(name, index, wanted)
+            }
+            (Op::Put { key, object, .. }, _) => Err(not_for(key, object)),
+        }
+    }
+
+    /// Mark and settings, then up: an address of the kernel's own making would come before them.
+    fn finish_device(&mut self, name: &InterfaceName, index: u32, wanted: &Device) -> Result<()> {
+        self.watched.set_device(Some(index));
+        let (id, alias) = (LinkId::Index(index), marks::alias(ALIAS_ID));
+        let change = LinkChange {
+            alias: Some(&alias),
+            group: Some(0),
+            mtu_bytes: Some(wanted.mtu_bytes),
+            mac: Some(wanted.mac),
+            no_ipv6_autoconf: true,
+            ..LinkChange::default()
+        };
+        self.run(|batch| change.add(batch, &id))?;
+        self.inside(|| {
+            let mut settings = wanted.settings.iter();
+            settings.try_for_each(|(setting, value)| sysctl::write(&Device::setting_path(setting, name), value))
+        })??;
+        let up = LinkChange { up: Some(wanted.up), ..LinkChange::default() };
+        self.run(|batch| up.add(batch, &id))
+    }
+
+    /// Runs a batch whose requests belong together: the first failure counts.
+    pub(super) fn run(&mut self, fill: impl FnOnce(&mut Batch)) -> Result<()> {
+        let mut batch = Batch::new();
+        fill(&mut batch);
+        Ok(self.socket.run_all(&mut batch)?)
+    }
+}
+
+fn foreign(name: &InterfaceName, link: &Link) -> Error {
+    let alias = link.alias.as_deref().map(|alias| format!(", alias {alias:?}")).unwrap_or_default();
+    let detail = format!(
+        "device {name} exists and is not ours ({:?}{alias}); refusing to take it over: delete it or set \
+         `vxlan.deviceName`",
+        link.kind
+    );
+    Error::new(ErrorKind::Foreign, "create", Key::Link(name.clone()), detail)
+}

@@ -1,0 +1,182 @@
+//! The driver: what [`crate::compile`] wants, in the kernel and in the speaker's table. Never diffs, orders or retries: the
+//! engine does. Never writes a learned route: the speaker's task does.
+//!
+//! | objects | where they live | how ours are known |
+//! |---|---|---|
+//! | the tunnel device | `driver/device.rs` | alias |
+//! | its neighbours and addresses | `driver/tables.rs` | by the device |
+//! | routes | `driver/tables.rs` | protocol number |
+//! | settings, nftables | `driver/local.rs` | only those wanted are looked at; nftables table |
+//! | the speaker, its peers, announcements | [`Table`] | all of them |
+
+mod device;
+mod local;
+mod tables;
+
+use crate::compile::Compiler;
+use crate::config::Config;
+use crate::object::{Key, Object};
+use crate::table::Table;
+use crate::watch::Watched;
+use async_trait::async_trait;
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::model::{NetworkItem, NodeContext};
+use net_linux::netlink::Socket;
+use net_linux::netns::NetNs;
+use net_linux::nft::Nft;
+use std::collections::HashMap;
+
+/// The driver of one node, bound to the network namespace that it was opened in.
+pub struct BgpDriver {
+    compiler: Compiler,
+    capabilities: Capabilities,
+    netns: NetNs,
+    socket: Socket,
+    /// `None` where the kernel has no nftables; the capability says why.
+    nft: Option<Nft>,
+    table: Table,
+    watched: Watched,
+}
+
+impl BgpDriver {
+    /// A driver in the network namespace of the calling thread, for a speaker with this table. Reads and writes nothing
+    /// yet.
+    ///
+    /// # Errors
+    /// The node cannot carry this configuration, or no netlink socket can be had.
+    pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, table: Table) -> Result<Self> {
+        let compiler = Compiler::new(config, node, &capabilities)?;
+        let netns = NetNs::current()
+            .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
+        let socket = Socket::route()?;
+        Ok(Self { compiler, capabilities, netns, socket, nft: Nft::open().ok(), table, watched: Watched::default() })
+    }
+
+    /// The node's part of the translation.
+    #[must_use]
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// The netlink ports that our own changes carry.
+    pub(crate) fn ports(&self) -> (u32, Option<u32>) {
+        (self.socket.port(), self.nft.as_ref().map(Nft::port))
+    }
+
+    /// Reads what there is. Not async: the kernel answers at once.
+    fn read(&mut self) -> Result<Vec<(Key, Object)>> {
+        let mut found = self.table.objects();
+        let device = self.device()?;
+        self.watched.set_device(device.as_ref().map(|(_, link)| link.index));
+        self.read_tables(device.as_ref(), &mut found)?;
+        if let Some((name, link)) = &device {
+            found.push((Key::Link(name.clone()), self.read_device(name, link)?));
+        }
+        self.read_local(&mut found)?;
+        Ok(found)
+    }
+
+    fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
+        let (mut tables, mut ends) = (Vec::new(), Vec::new());
+        let mut told = false;
+        for (index, op) in batch.iter().enumerate() {
+            let result = match key_of(op) {
+                key if key.is_of_speaker() => {
+                    told = true;
+                    self.write_table(op)
+                }
+                Key::Link(name) => self.write_device(name, op),
+                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) => self.write_local(op),
+                Key::Ends(_) => {
+                    ends.push((index, op));
+                    continue;
+                }
+                _ => {
+                    tables.push((index, op));
+                    continue;
+                }
+            };
+            results.insert(index, result);
+        }
+        if told {
+            self.table.announce_change();
+        }
+        if !ends.is_empty() {
+            self.write_ends(&ends, &mut results);
+        }
+        if !tables.is_empty() {
+            self.write_tables(&tables, &mut results);
+        }
+        let unanswered = |op| Err(Error::new(ErrorKind::Kernel, "write", key_of(op), "the write was not answered"));
+        batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
+    }
+
+    fn write_table(&self, op: &Op<Key, Object>) -> Result<()> {
+        match op {
+            Op::Put { key, object, .. } if !self.table.put(key, object) => Err(not_for(key, object)),
+            Op::Put { .. } => Ok(()),
+            Op::Delete { key, .. } => {
+                self.table.delete(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs something that depends on the thread's network namespace.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        self.netns
+            .run(work)
+            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))
+    }
+}
+
+fn key_of(op: &Op<Key, Object>) -> &Key {
+    match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } => key,
+    }
+}
+
+fn not_for(key: &Key, object: &Object) -> Error {
+    Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}"))
+}
+
+#[async_trait]
+impl Driver for BgpDriver {
+    type Item = NetworkItem;
+    type Key = Key;
+    type Object = Object;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn adopt(&mut self, node: &NodeContext) -> Result<()> {
+        self.compiler = Compiler::new(self.compiler.config(), node, &self.capabilities)?;
+        Ok(())
+    }
+
+    fn base(&self) -> Result<Vec<(Key, Object)>> {
+        Ok(self.compiler.base())
+    }
+
+    fn compile(&self, item: &NetworkItem) -> Result<Vec<(Key, Object)>> {
+        self.compiler.compile(item)
+    }
+
+    fn rank(&self, key: &Key) -> Rank {
+        key.rank()
+    }
+
+    async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
+        self.read()
+    }
+
+    async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        self.write(batch)
+    }
+}

@@ -1,0 +1,193 @@
+//! Addresses and neighbours of the tunnel device, and routes. Never a route without our protocol number.
+
+use super::{BgpDriver, key_of, not_for};
+use crate::object::{Key, Object};
+use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
+use cni_core::model::{InterfaceName, MacAddr};
+use net_linux::addr::Address;
+use net_linux::endpoint::{self, EndpointKey, EndpointObject, Interfaces};
+use net_linux::link::Link;
+use net_linux::neigh::{Neighbour, NeighbourState};
+use net_linux::netlink::Batch;
+use net_linux::objects::{self, Write};
+use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// Collects objects; what comes twice under one key is none that we wrote.
+#[derive(Default)]
+struct Found(HashMap<Key, Object>);
+
+impl Found {
+    fn add(&mut self, key: Key, object: Object) {
+        match self.0.entry(key) {
+            Entry::Occupied(mut twice) => *twice.get_mut() = Object::Strange,
+            Entry::Vacant(free) => {
+                free.insert(object);
+            }
+        }
+    }
+}
+
+impl BgpDriver {
+    pub(super) fn read_tables(
+        &mut self,
+        device: Option<&(InterfaceName, Link)>,
+        objects: &mut Vec<(Key, Object)>,
+    ) -> Result<()> {
+        let mut found = Found::default();
+        let neighbours = Neighbour::dump(&mut self.socket, None)?;
+        if let Some((name, link)) = device.filter(|(name, link)| self.lasts(name, link)) {
+            for address in Address::dump(&mut self.socket, Some(link.index))? {
+                let object = if address.tentative { Object::Strange } else { Object::Address };
+                found.add(Key::Address(name.clone(), address.address), object);
+            }
+            let on_it = neighbours.iter().filter(|neighbour| neighbour.index == link.index);
+            for neighbour in on_it.filter(|neighbour| neighbour.state == NeighbourState::Permanent) {
+                let object = match neighbour.mac {
+                    Some(mac) if neighbour.is_ours() => Object::Neighbour(mac),
+                    _ => Object::Strange,
+                };
+                found.add(Key::Neighbour(name.clone(), neighbour.address), object);
+            }
+        }
+        let pods = Interfaces::observe(&mut self.socket)?;
+        let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
+        for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
+            found.add(key.into(), Object::Pod(object.into()));
+        }
+        let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
+        for route in routes.iter().filter(|route| !of_pod(route)) {
+            let place = Route::refusing(route.destination, RouteKind::Unreachable);
+            if route.metric != place.metric {
+                found.add(Key::StrayRoute(route.destination, route.metric), Object::Strange);
+            } else {
+                let object = if *route == place { Object::Unreachable } else { Object::Strange };
+                found.add(Key::Route(route.destination), object);
+            }
+        }
+        objects.extend(found.0);
+        Ok(())
+    }
+
+    /// Writes objects of the kernel's tables in one batch.
+    pub(super) fn write_tables(&mut self, ops: &[(usize, &Op<Key, Object>)], results: &mut HashMap<usize, Result<()>>) {
+        let device = match self.device() {
+            Ok(device) => device,
+            Err(error) => {
+                results.extend(ops.iter().map(|(index, _)| (*index, Err(error.clone()))));
+                return;
+            }
+        };
+        let (mut writes, mut written) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        let (mut pods, mut of_pods) = (Vec::new(), Vec::new());
+        for (index, op) in ops {
+            if let Some(op) = pod_op(op) {
+                pods.push(op);
+                of_pods.push(*index);
+                continue;
+            }
+            if let Key::Address(name, address) = key_of(op) {
+                let on = device.as_ref().filter(|(known, _)| known == name).map(|(_, link)| link.index);
+                let address = on.map(|on| Address::new(on, *address));
+                results.insert(*index, self.write_address(op, name, address.as_ref()));
+                continue;
+            }
+            match table_write(device.as_ref(), op) {
+                Ok(Some(write)) => {
+                    writes.push(write);
+                    written.push(*index);
+                }
+                Ok(None) => {
+                    results.insert(*index, Ok(()));
+                }
+                Err(error) => {
+                    results.insert(*index, Err(error));
+                }
+            }
+        }
+        let answers = objects::write(&mut self.socket, &writes).into_iter().map(|result| result.map_err(Into::into));
+        results.extend(written.into_iter().zip(answers));
+        results.extend(of_pods.into_iter().zip(endpoint::apply(&mut self.socket, &pods)));
+    }
+
+    fn write_address(&mut self, op: &Op<Key, Object>, device: &InterfaceName, address: Option<&Address>) -> Result<()> {
+        let mut batch = Batch::new();
+        match (op, address) {
+            (Op::Delete { .. }, None) => return Ok(()),
+            (Op::Put { key, .. }, None) => return Err(no_device(key, device)),
+            (Op::Put { .. }, Some(address)) => address.replace(&mut batch),
+            (Op::Delete { .. }, Some(address)) => address.delete(&mut batch),
+        }
+        match self.socket.run_all(&mut batch) {
+            Err(error) if matches!(op, Op::Delete { .. }) && error.is_gone() => Ok(()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// The kernel's write for an op; `None` when there is nothing to write any more.
+fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> Result<Option<Write>> {
+    let index = |name: &InterfaceName| device.filter(|(known, _)| known == name).map(|(_, link)| link.index);
+    let neighbour = |index, address, mac| objects::Object::Neighbour(Neighbour::permanent(index, address, mac));
+    // Type 0 matches a route of any type.
+    let any = |destination| Route::refusing(destination, RouteKind::Other(0));
+    Ok(match op {
+        Op::Put { key, present, object } => Some(match (key, object) {
+            (Key::Neighbour(name, address), Object::Neighbour(mac)) => {
+                let index = index(name).ok_or_else(|| no_device(key, name))?;
+                // A device of ours has no foreign entries: whatever is there is replaced.
+                Write::Replace(neighbour(index, *address, *mac))
+            }
+            (Key::Route(destination), Object::Unreachable) => {
+                let route = Route::refusing(*destination, RouteKind::Unreachable);
+                Write::put(present, objects::Object::Route(route))
+            }
+            _ => return Err(not_for(key, object)),
+        }),
+        Op::Delete { key: Key::Neighbour(name, address), present } => {
+            let mac = match present {
+                Known::Present(Object::Neighbour(mac)) => *mac,
+                _ => MacAddr([0; 6]),
+            };
+            index(name).map(|index| Write::Delete(neighbour(index, *address, mac)))
+        }
+        Op::Delete { key: Key::Route(destination), .. } => {
+            Some(Write::Delete(objects::Object::Route(any(*destination))))
+        }
+        Op::Delete { key: Key::StrayRoute(destination, metric), .. } => {
+            Some(Write::Delete(objects::Object::Route(Route { metric: *metric, ..any(*destination) })))
+        }
+        Op::Delete { .. } => None,
+    })
+}
+
+/// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
+fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
+    let known = |present: &Known<Object>| match present {
+        Known::Absent => Known::Absent,
+        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
+        Known::Present(_) | Known::Unknown => Known::Unknown,
+    };
+    match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
+            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
+        }
+        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
+            let metric = Route::new(*destination).metric;
+            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
+            Some(Op::Put { key, present: known(present), object: (**object).clone() })
+        }
+        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
+            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
+            Some(Op::Delete { key, present: known(present) })
+        }
+        _ => None,
+    }
+}
+
+/// The error for an object on a device that is not there.
+fn no_device(key: &Key, device: &InterfaceName) -> Error {
+    Error::new(ErrorKind::Missing, "write", key, format_args!("device {device} is not there"))
+}

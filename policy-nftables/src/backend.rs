@@ -16,11 +16,11 @@ impl PolicyBackend for Nftables {
     }
 
     fn check(&self, config: &Value) -> Result<()> {
-        section(config).map(drop)
+        Config::from_json(config).map(drop)
     }
 
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
-        let (engine, drift) = crate::open_watched(&section(config)?)?;
+        let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
         Ok(parts)
@@ -29,8 +29,4 @@ impl PolicyBackend for Nftables {
     fn clear(&self) -> Result<()> {
         crate::clear()
     }
-}
-
-fn section(config: &Value) -> Result<Config> {
-    if config.is_null() { Ok(Config::default()) } else { Config::from_json(config) }
 }

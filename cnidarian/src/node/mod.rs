@@ -24,6 +24,7 @@ mod open;
 mod policy;
 mod record;
 mod records;
+mod reload;
 mod status;
 mod tidy;
 mod tombstones;
@@ -62,6 +63,8 @@ struct Inner {
     attributes: std::collections::BTreeMap<Arc<str>, Arc<str>>,
     notices: Vec<String>,
     inspect: Option<Arc<dyn Inspect>>,
+    /// Sections that are in force: those of `config` at first.
+    sections: tokio::sync::Mutex<reload::Sections>,
     state_dir: PathBuf,
     ipam: Arc<Source>,
     leases: Arc<dyn LeaseStore>,

@@ -14,6 +14,7 @@ use super::kernel::Kernel;
 use super::locks::Locks;
 use super::policy::{self, Policy};
 use super::records::Records;
+use super::reload::Sections;
 use super::{Inner, Node, underlay};
 use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
 use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
@@ -146,6 +147,7 @@ impl Node {
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
         let inner = Arc::new(Inner {
+            sections: tokio::sync::Mutex::new(Sections::of(&config)),
             config,
             pod_mtu_bytes,
             attributes,

@@ -46,7 +46,7 @@ impl Items {
                 is_new
             }
             Change::Remove(key) => self.0.remove(&key).is_some(),
-            Change::Node(_) | Change::InSync => false,
+            Change::Node(_) | Change::Config(_) | Change::InSync => false,
         }
     }
 

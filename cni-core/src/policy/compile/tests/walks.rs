@@ -52,7 +52,7 @@ fn phase(change: &PolicyChange) -> u8 {
         Change::Remove(PolicyKey::Endpoint(_)) => 4,
         Change::Remove(PolicyKey::Chain(_)) => 5,
         Change::Remove(PolicyKey::Member(..)) => 6,
-        Change::Remove(PolicyKey::Set(_)) | Change::Node(_) | Change::InSync => 7,
+        Change::Remove(PolicyKey::Set(_)) | Change::Node(_) | Change::Config(_) | Change::InSync => 7,
     }
 }
 

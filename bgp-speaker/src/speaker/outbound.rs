@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::export::{Advertisement, Encode, GroupFacts};
 use crate::rib::PeerKind;
 use crate::session::Event;
-use crate::types::{Attributes, Family, Negotiated, NextHop, Nlri, PeerId, Refresh, SelfNextHop};
+use crate::types::{
+    Attributes, CeaseSubcode, Family, Negotiated, NextHop, Nlri, Notification, PeerId, Refresh, SelfNextHop,
+};
 use crate::wire::{Encoder, Options};
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -177,6 +179,10 @@ impl Speaker {
         }
         self.tell_peers(now, out);
         self.export.reclaim(&mut self.rib);
+        for id in self.export.hoarders(&self.rib) {
+            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
+            self.ask(now, id, Event::Reset { notification }, out);
+        }
     }
 
     fn tell_peers(&mut self, now: Instant, out: &mut Vec<Output>) {

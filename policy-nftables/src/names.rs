@@ -48,6 +48,10 @@ pub(crate) const EGRESS: &str = "pol-egress";
 pub(crate) const INGRESS: &str = "pol-ingress";
 /// Base chain: from pods, to the node.
 pub(crate) const INPUT: &str = "pol-input";
+/// Chain: from pods, related to a connection.
+pub(crate) const RELATED_FROM: &str = "pol-related-out";
+/// Chain: related to a connection, from where it may come from.
+pub(crate) const RELATED: &str = "pol-related";
 /// Map: interface that a packet came from to the endpoint's egress chain.
 pub(crate) const FROM: &str = "pol-from";
 /// Map: interface that a packet goes to to the endpoint's ingress chain.

@@ -83,18 +83,19 @@ impl Front {
         }
     }
 
-    /// What is wrong with objects and what they compiled to, but for mere warnings.
+    /// What is wrong with objects and what they compiled to. Of mere warnings only addresses of two pods.
     fn problems(&self) -> Vec<PolicyProblem> {
         let compiled = self.compiler.problems();
         let all = self.intake.problems().cloned().chain(compiled);
-        all.filter(|problem| problem.effect != Effect::Warning).collect()
+        let serious = all.filter(|problem| problem.effect != Effect::Warning);
+        serious.chain(self.intake.shared_addresses().cloned()).collect()
     }
 
     /// Says in the log what is wrong since the last call.
     fn tell(&mut self) {
         let problems: BTreeSet<String> = self.problems().iter().map(ToString::to_string).collect();
         for problem in problems.difference(&self.told) {
-            tracing::warn!(%problem, "a policy cannot be enforced as it is written; it fails closed");
+            tracing::warn!(%problem, "an object does not count as it is written; policies fail closed");
         }
         self.told = problems;
     }
@@ -309,7 +310,8 @@ impl Policy {
                 state: match problem.effect {
                     Effect::SubjectClosed => "closed",
                     Effect::RuleClosed => "rule closed",
-                    Effect::LeftOut | Effect::Warning => "left out",
+                    Effect::LeftOut => "left out",
+                    Effect::Warning => "counts as both",
                 }
                 .to_owned(),
             }

@@ -117,6 +117,11 @@ impl Intake {
         self.problems.iter()
     }
 
+    /// Pods that claim an address of another pod.
+    pub fn shared_addresses(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.of(Cause::Address)
+    }
+
     /// An object is there, or is this now. Objects of other kinds change nothing.
     pub fn put(&mut self, object: &Object) -> Vec<ModelChange> {
         let (key, mut out) = (&object.key, Vec::new());
@@ -359,7 +364,8 @@ impl Intake {
             let addresses = own(self.workloads.get(&key).map(|pod| &**pod));
             let problem = |address: IpAddr| {
                 let other = self.others(address, &key).next()?;
-                let detail = format!("{address} is also an address of {other}; it counts as both, until one is gone");
+                let detail =
+                    format!("{address} is also an address of {other}; it counts as both but on the nodes of the two");
                 let (object, path) = (key.clone(), "status.podIPs".to_owned());
                 Some(Problem { object, path, detail, effect: Effect::Warning })
             };

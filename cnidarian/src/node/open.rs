@@ -38,6 +38,8 @@ const REAP_PAUSE: Duration = Duration::from_millis(100);
 /// write all the time there is always such a file, so this is not waited for without end.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
+/// Between two tries of a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often leaks are looked for, and the underlay is read again.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -184,6 +186,8 @@ impl Node {
         tasks.extend(enforcing);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(remember_pods(inner.clone())));
+        // Other nodes read a directory; memory is ours alone.
+        tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -253,6 +257,18 @@ async fn remember_pods(inner: Arc<Inner>) {
                 tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
             }
         }
+    }
+}
+
+/// Tells other nodes which addresses our pods have: who wrote a pod's manifest does not know them.
+async fn tell_of_pods(inner: Arc<Inner>) {
+    loop {
+        if let Err(error) = inner.cluster.publish_endpoints(&inner.records.pods()).await {
+            tracing::warn!(%error, "the addresses of our pods cannot be written to the store; trying again");
+            sleep(RETRY).await;
+            continue;
+        }
+        inner.records.changed().await;
     }
 }
 

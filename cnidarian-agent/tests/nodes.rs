@@ -81,6 +81,16 @@ fn problems(lab: &Lab, node: usize) -> Vec<Value> {
     status["problems"].as_array().unwrap().clone()
 }
 
+fn counters(lab: &Lab, node: usize) -> Vec<Value> {
+    let ask = |more: &[&str]| {
+        let mut ask = Command::new(&lab.programs().cnidarian);
+        ask.args(["policy", "counters", "--socket"]).arg(&lab.nodes[node].socket).args(more).output().unwrap()
+    };
+    let table = String::from_utf8(ask(&[]).stdout).unwrap();
+    assert!(table.starts_with(" TIER") && table.contains("NetworkPolicy default/server"), "{table}");
+    serde_json::from_slice(&ask(&["--json"]).stdout).unwrap()
+}
+
 #[test]
 fn policies_of_one_node_know_the_pods_of_another_whose_addresses_nobody_wrote() {
     let mut lab = lab();
@@ -94,6 +104,15 @@ fn policies_of_one_node_know_the_pods_of_another_whose_addresses_nobody_wrote() 
     let from = json!([{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}]);
     lab.manifests.put("allow", &policy("NetworkPolicy", &json!({"podSelector": subject, "ingress": from}))).unwrap();
     until("only the friend reaches it", || is_cut_off(other, server) && reaches(friend, server));
+    // What decided was counted, and is called as people call it.
+    let counted = |what: &str| counters(&lab, 1).into_iter().filter(|one| one["rule"] == what).collect::<Vec<_>>();
+    let allowed = counted("spec.ingress[0]");
+    assert_eq!(allowed.len(), 1, "{allowed:?}");
+    let names = [&allowed[0]["tier"], &allowed[0]["policy"], &allowed[0]["direction"], &allowed[0]["action"]];
+    assert_eq!(names, ["default", "NetworkPolicy default/server", "ingress", "allow"]);
+    assert!(allowed[0]["packets"].as_u64() > Some(0) && allowed[0]["staged"] == false, "{allowed:?}");
+    let denied = counted("end of tier");
+    assert!(denied.len() == 1 && denied[0]["action"] == "deny" && denied[0]["pod"] == "default/server", "{denied:?}");
     // A rule that denies by label misses nobody either.
     let deny = json!([{"action": "Deny", "from": [{"pods": {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "friend"}}}}]}]);
     let pods = json!({"pods": {"namespaceSelector": {}, "podSelector": subject}});

@@ -56,6 +56,8 @@ pub enum Call {
     Plan,
     /// Read the kernel back and repair it.
     Resync,
+    /// How often rules of policies were met.
+    PolicyCounters,
 }
 
 /// Attach a namespace.

@@ -170,6 +170,7 @@ async fn call(node: &Node, call: Call, netns: Option<OwnedFd>) -> Result<Value, 
                 "written": drift.repair.written, "complete": drift.repair.is_complete(),
             })
         })),
+        Call::PolicyCounters => said(node.policy_counters().await),
         _ => Err(Failure::new(ErrorCode::Decode, "unknown call", "this agent is older than its client")),
     }
 }

@@ -236,9 +236,9 @@ async fn open_policy(
     if wanted == PolicyConfig::NONE {
         return Ok(None);
     }
-    let PolicyParts { engine, drift, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let PolicyParts { engine, drift, counters, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
-    Ok(Some((Policy::new(config.name.clone(), store, engine), running)))
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters), running)))
 }
 
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {

@@ -18,6 +18,7 @@ use cni_core::backend::{Change, CommitReport};
 use cni_core::model::{EndpointId, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
+use cni_core::policy::counters::RuleCounters;
 use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
@@ -47,6 +48,7 @@ pub(super) struct Policy {
     store: Arc<dyn Store>,
     front: Mutex<Front>,
     engine: EngineHandle<PolicyItem>,
+    counters: Option<Arc<dyn RuleCounters>>,
     /// The store may have told of a pod that it did not know at its ADD.
     told_of_pods: Notify,
 }
@@ -158,7 +160,12 @@ fn stranger(pod: &PodRef, addresses: &[IpAddr], node: &NodeName) -> Object {
 }
 
 impl Policy {
-    pub(super) fn new(node: NodeName, store: Arc<dyn Store>, engine: EngineHandle<PolicyItem>) -> Self {
+    pub(super) fn new(
+        node: NodeName,
+        store: Arc<dyn Store>,
+        engine: EngineHandle<PolicyItem>,
+        counters: Option<Arc<dyn RuleCounters>>,
+    ) -> Self {
         let compiler = Compiler::new(node.as_str());
         let front = Front {
             intake: Intake::new(),
@@ -167,11 +174,15 @@ impl Policy {
             told: BTreeSet::new(),
             attached: BTreeMap::new(),
         };
-        Self { node, store, front: Mutex::new(front), engine, told_of_pods: Notify::new() }
+        Self { node, store, front: Mutex::new(front), engine, counters, told_of_pods: Notify::new() }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
         &self.engine
+    }
+
+    pub(super) fn counters(&self) -> Option<Arc<dyn RuleCounters>> {
+        self.counters.clone()
     }
 
     /// Begins to watch. Each stream begins with the whole state.

@@ -7,6 +7,7 @@
 mod bed;
 mod conformance;
 mod connections;
+mod counters;
 mod errors;
 mod items;
 mod node;

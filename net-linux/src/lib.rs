@@ -11,6 +11,7 @@
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
+//! | [`nflog`] | packets that rules log, read by group |
 //! | [`sysctl`] | kernel parameters |
 //! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
@@ -42,6 +43,7 @@ pub mod neigh;
 pub mod netlink;
 pub mod netns;
 pub mod nexthop;
+pub mod nflog;
 mod nfnetlink;
 pub mod nft;
 pub mod objects;

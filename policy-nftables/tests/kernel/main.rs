@@ -10,6 +10,7 @@ mod connections;
 mod counters;
 mod errors;
 mod items;
+mod joined;
 mod log;
 mod node;
 mod packets;

@@ -2,6 +2,7 @@
 
 use super::connection::{answer, authorise, read_request};
 use cni_core::cni::ErrorCode;
+use cni_core::model::PodRef;
 use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
 use cnidarian::{AttachRequest, CheckRequest, NetNs, Node, NodeError};
 use serde::Serialize;
@@ -106,7 +107,8 @@ async fn serve_one(mut stream: UnixStream, node: &Node) {
         Err(refused) => Err(refused),
     };
     let response = match asked {
-        Ok((request, netns)) => {
+        Ok(None) => return,
+        Ok(Some((request, netns))) => {
             let outcome = call(node, request.call, netns).await;
             outcome.map_or_else(Response::Failed, Response::Done)
         }
@@ -199,5 +201,8 @@ fn namespace(netns: Option<OwnedFd>, path: &str) -> Result<NetNs, Failure> {
 fn attach_request(call: AddCall, netns: Option<OwnedFd>) -> Result<AttachRequest, Failure> {
     let AddCall { endpoint, network, netns: path, pod, requested, assigned, mac, mtu_bytes } = call;
     let netns = namespace(netns, &path)?;
+    if let Some(Err(error)) = pod.as_ref().map(PodRef::check) {
+        return Err(Failure::new(ErrorCode::InvalidEnvironment, format!("pod: {error}"), error.rule));
+    }
     Ok(AttachRequest { network, pod, requested, assigned, mac, mtu_bytes, ..AttachRequest::new(endpoint, netns) })
 }

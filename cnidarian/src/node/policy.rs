@@ -53,6 +53,9 @@ pub(super) struct Policy {
     told_of_pods: Notify,
 }
 
+/// The most events that are taken in at once, so that an ADD that waits for the same lock does not wait for long.
+const MOST_EVENTS: usize = 1024;
+
 type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
 
 /// Watches of all kinds that say something of policy.
@@ -235,30 +238,32 @@ impl Policy {
         self.front.lock().await.is_known(&pod_key(pod))
     }
 
-    /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following) {
-        while let Some((kind, event)) = following.events.next().await {
-            match event {
-                Ok(event) => {
-                    if let Err(error) = self.take(&kind, &event).await {
-                        tracing::warn!(%error, "a change of policy could not be passed on");
+    /// Passes changes on for as long as the store lives. What came while the engine was at work is one commit: each may have to
+    /// look at all open connections.
+    pub(super) async fn run(&self, following: Following) {
+        let mut events = following.events.ready_chunks(MOST_EVENTS);
+        while let Some(several) = events.next().await {
+            let mut good = Vec::with_capacity(several.len());
+            for (kind, event) in several {
+                match event {
+                    Ok(event) => good.push((kind, event)),
+                    Err(error) => {
+                        tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
-                }
+            }
+            if let Err(error) = self.take_in(self.front.lock().await, &good).await {
+                tracing::warn!(%error, "a change of policy could not be passed on");
             }
         }
     }
 
-    async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        self.take_in(self.front.lock().await, kind, event).await
-    }
-
-    async fn take_in(&self, mut front: MutexGuard<'_, Front>, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        front.take(kind, event);
-        if *kind == Kind::POD {
-            self.told_of_pods.notify_one();
+    async fn take_in(&self, mut front: MutexGuard<'_, Front>, events: &[(Kind, Event)]) -> Result<(), NodeError> {
+        for (kind, event) in events {
+            front.take(kind, event);
+            if *kind == Kind::POD {
+                self.told_of_pods.notify_one();
+            }
         }
         let changes = front.compiler.drain();
         front.tell();
@@ -276,7 +281,7 @@ impl Policy {
             // Locked before it is read: a newer event that was taken in meanwhile would be undone by an older list, for good.
             let front = self.front.lock().await;
             let list = self.store.list(&Query::kind(kind.clone())).await?;
-            self.take_in(front, &kind, &Event::Resynced(list)).await?;
+            self.take_in(front, &[(kind, Event::Resynced(list))]).await?;
         }
         Ok(())
     }

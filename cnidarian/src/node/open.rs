@@ -38,6 +38,8 @@ const REAP_PAUSE: Duration = Duration::from_millis(100);
 /// write all the time there is always such a file, so this is not waited for without end.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
+/// Changes of pods wait this long for others before other nodes are told.
+const TELL_PAUSE: Duration = Duration::from_millis(20);
 /// Between two tries of a write that failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often leaks are looked for, and the underlay is read again.
@@ -269,6 +271,8 @@ async fn tell_of_pods(inner: Arc<Inner>) {
             continue;
         }
         inner.records.changed().await;
+        // Others come soon after, and the ADD itself still reads the store, which waits for a write.
+        sleep(TELL_PAUSE).await;
     }
 }
 

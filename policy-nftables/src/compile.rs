@@ -6,10 +6,12 @@
 //! | `clause` | conditions to expressions |
 //! | `rules` | a policy's rules, for the walk that decides and for the dry run |
 //! | `endpoint` | an endpoint's chains and elements |
+//! | `errors` | which ICMP errors are believed |
 
 mod base;
 mod clause;
 mod endpoint;
+mod errors;
 mod rules;
 
 use crate::config::{Config, LogWhat};

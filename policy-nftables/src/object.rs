@@ -74,6 +74,7 @@ impl Key {
             Self::Chain(_) if begins(&["pol-tier-"]) => Rank::level(6).gate(Gate::Item),
             Self::Chain(_) if begins(&["pol-sh-"]) => Rank::level(7).gate(Gate::Item),
             Self::Chain(_) if begins(&["pol-ep-"]) => Rank::level(8).gate(Gate::Item),
+            Self::Chain(_) if begins(&["pol-related"]) => Rank::level(1).gate(Gate::All),
             Self::Chain(_) => Rank::level(2).gate(Gate::All),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Datapath, Error, ErrorKind, Result};
 use crate::model::NodeContext;
+use crate::policy::counters::RuleCounters;
 use crate::policy::program::PolicyEngine;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -139,13 +140,15 @@ pub struct PolicyParts {
     pub engine: Box<dyn PolicyEngine>,
     /// Events that ask for a resync, where the engine can tell.
     pub drift: Option<Box<dyn DriftWatch>>,
+    /// What its rules count, where it can tell.
+    pub counters: Option<Arc<dyn RuleCounters>>,
 }
 
 impl PolicyParts {
-    /// An engine that cannot tell of drift.
+    /// An engine that cannot tell of drift, and does not count.
     #[must_use]
     pub fn new(engine: Box<dyn PolicyEngine>) -> Self {
-        Self { engine, drift: None }
+        Self { engine, drift: None, counters: None }
     }
 }
 

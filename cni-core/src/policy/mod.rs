@@ -15,6 +15,7 @@
 
 pub mod cases;
 pub mod compile;
+pub mod counters;
 pub mod dialect;
 pub mod evaluate;
 pub mod intake;

@@ -191,6 +191,27 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     Ok(ReadConfig { node, socket, metrics, log: raw.log })
 }
 
+/// Why no node can have this address on its underlay; `None` when one can. RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.
+fn no_hosts(net: IpNet) -> Option<&'static str> {
+    let address = net.addr();
+    let whole = net.prefix_len() < net.max_prefix_len() - 1;
+    let special = match net {
+        IpNet::V4(v4) if whole && v4.addr() == v4.network() => Some("is the network's own address"),
+        IpNet::V4(v4) if whole && v4.addr() == v4.broadcast() => Some("is the network's broadcast address"),
+        IpNet::V4(v4) if v4.addr().octets()[0] == 0 || v4.addr().is_broadcast() => Some("is no host's address"),
+        // The anycast address of the network's routers.
+        IpNet::V6(v6) if whole && v6.addr() == v6.network() => Some("is the network's own address"),
+        IpNet::V6(v6) if v6.addr().is_unicast_link_local() => Some("is link-local"),
+        _ => None,
+    };
+    let general = [
+        (address.is_unspecified(), "is no host's address"),
+        (address.is_loopback(), "is a loopback address"),
+        (address.is_multicast(), "is a multicast address"),
+    ];
+    general.into_iter().find_map(|(is, why)| is.then_some(why)).or(special)
+}
+
 fn underlay(raw: RawUnderlay) -> Result<UnderlayConfig, ConfigError> {
     let interface = raw.interface.as_deref().map(str::parse).transpose();
     let v4 = raw.v4.as_deref().map(|text| {
@@ -203,11 +224,13 @@ fn underlay(raw: RawUnderlay) -> Result<UnderlayConfig, ConfigError> {
             wrong("underlay.v6", format_args!("{text:?} is no IPv6 address with prefix length, as in 2001:db8::7/64"))
         })
     });
-    Ok(UnderlayConfig {
-        interface: interface.map_err(|error| wrong("underlay.interface", error))?,
-        v4: v4.transpose()?,
-        v6: v6.transpose()?,
-    })
+    let (v4, v6) = (v4.transpose()?, v6.transpose()?);
+    for (field, net) in [("underlay.v4", v4.map(IpNet::V4)), ("underlay.v6", v6.map(IpNet::V6))] {
+        if let Some((net, why)) = net.and_then(|net| Some((net, no_hosts(net)?))) {
+            return Err(wrong(field, format_args!("{net}: {} {why}; write the node's own address", net.addr())));
+        }
+    }
+    Ok(UnderlayConfig { interface: interface.map_err(|error| wrong("underlay.interface", error))?, v4, v6 })
 }
 
 fn ipam(raw: RawIpam) -> Result<IpamConfig, ConfigError> {
@@ -459,6 +482,20 @@ mod tests {
         assert!(with("nodeName", json!("Node_1")).starts_with("nodeName: "));
         assert!(with("underlay", json!({"interface": "a/b"})).starts_with("underlay.interface: "));
         assert!(with("underlay", json!({"v4": "192.0.2.7"})).starts_with("underlay.v4: "));
+        for wrong in ["192.0.2.0/24", "192.0.2.255/24", "127.0.0.1/8", "0.0.0.0/0", "224.0.0.5/24", "0.1.2.3/8"] {
+            let told = with("underlay", json!({"v4": wrong}));
+            assert!(told.starts_with(&format!("underlay.v4: {wrong}: ")), "{told}");
+        }
+        for wrong in ["::1/128", "fe80::7/64", "ff02::1/64", "2001:db8::/64", "::/0"] {
+            let told = with("underlay", json!({"v6": wrong}));
+            assert!(told.starts_with(&format!("underlay.v6: {wrong}: ")), "{told}");
+        }
+        for right in [json!({"v4": "192.0.2.7/24"}), json!({"v4": "192.0.2.6/31"}), json!({"v4": "192.0.2.0/32"})] {
+            assert!(read(json!({"backend": "vxlan", "underlay": right})).is_ok(), "{right}");
+        }
+        for right in ["2001:db8::7/64", "2001:db8::/127", "2001:db8::/128"] {
+            assert!(read(json!({"backend": "vxlan", "underlay": {"v6": right}})).is_ok(), "{right}");
+        }
         assert!(read(json!({})).unwrap_err().starts_with("backend: is missing"));
         assert!(read(json!("vxlan")).unwrap_err().contains("must be a map"));
         let both = json!({"backend": "vxlan", "vxlan": {}, "backendConfig": {}});

@@ -39,6 +39,10 @@ const REAP_PAUSE: Duration = Duration::from_millis(100);
 /// write all the time there is always such a file, so this is not waited for without end.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
+/// Changes of pods wait this long for others before other nodes are told.
+const TELL_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries of a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often leaks are looked for, and the underlay is read again.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -187,6 +191,8 @@ impl Node {
         tasks.extend(enforcing);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(remember_pods(inner.clone())));
+        // Other nodes read a directory; memory is ours alone.
+        tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -235,9 +241,9 @@ async fn open_policy(
     if wanted == PolicyConfig::NONE {
         return Ok(None);
     }
-    let PolicyParts { engine, drift, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let PolicyParts { engine, drift, counters, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
-    Ok(Some((Policy::new(config.name.clone(), store, engine), running)))
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters), running)))
 }
 
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
@@ -256,6 +262,20 @@ async fn remember_pods(inner: Arc<Inner>) {
                 tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
             }
         }
+    }
+}
+
+/// Tells other nodes which addresses our pods have: who wrote a pod's manifest does not know them.
+async fn tell_of_pods(inner: Arc<Inner>) {
+    loop {
+        if let Err(error) = inner.cluster.publish_endpoints(&inner.records.pods()).await {
+            tracing::warn!(%error, "the addresses of our pods cannot be written to the store; trying again");
+            sleep(RETRY).await;
+            continue;
+        }
+        inner.records.changed().await;
+        // Others come soon after, and the ADD itself still reads the store, which waits for a write.
+        sleep(TELL_PAUSE).await;
     }
 }
 

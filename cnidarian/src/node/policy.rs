@@ -18,6 +18,7 @@ use cni_core::backend::{Change, CommitReport};
 use cni_core::model::{EndpointId, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
+use cni_core::policy::counters::RuleCounters;
 use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
@@ -47,9 +48,13 @@ pub(super) struct Policy {
     store: Arc<dyn Store>,
     front: Mutex<Front>,
     engine: EngineHandle<PolicyItem>,
+    counters: Option<Arc<dyn RuleCounters>>,
     /// The store may have told of a pod that it did not know at its ADD.
     told_of_pods: Notify,
 }
+
+/// The most events that are taken in at once, so that an ADD that waits for the same lock does not wait for long.
+const MOST_EVENTS: usize = 1024;
 
 type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
 
@@ -83,18 +88,19 @@ impl Front {
         }
     }
 
-    /// What is wrong with objects and what they compiled to, but for mere warnings.
+    /// What is wrong with objects and what they compiled to. Of mere warnings only addresses of two pods.
     fn problems(&self) -> Vec<PolicyProblem> {
         let compiled = self.compiler.problems();
         let all = self.intake.problems().cloned().chain(compiled);
-        all.filter(|problem| problem.effect != Effect::Warning).collect()
+        let serious = all.filter(|problem| problem.effect != Effect::Warning);
+        serious.chain(self.intake.shared_addresses().cloned()).collect()
     }
 
     /// Says in the log what is wrong since the last call.
     fn tell(&mut self) {
         let problems: BTreeSet<String> = self.problems().iter().map(ToString::to_string).collect();
         for problem in problems.difference(&self.told) {
-            tracing::warn!(%problem, "a policy cannot be enforced as it is written; it fails closed");
+            tracing::warn!(%problem, "an object does not count as it is written; policies fail closed");
         }
         self.told = problems;
     }
@@ -157,7 +163,12 @@ fn stranger(pod: &PodRef, addresses: &[IpAddr], node: &NodeName) -> Object {
 }
 
 impl Policy {
-    pub(super) fn new(node: NodeName, store: Arc<dyn Store>, engine: EngineHandle<PolicyItem>) -> Self {
+    pub(super) fn new(
+        node: NodeName,
+        store: Arc<dyn Store>,
+        engine: EngineHandle<PolicyItem>,
+        counters: Option<Arc<dyn RuleCounters>>,
+    ) -> Self {
         let compiler = Compiler::new(node.as_str());
         let front = Front {
             intake: Intake::new(),
@@ -166,11 +177,15 @@ impl Policy {
             told: BTreeSet::new(),
             attached: BTreeMap::new(),
         };
-        Self { node, store, front: Mutex::new(front), engine, told_of_pods: Notify::new() }
+        Self { node, store, front: Mutex::new(front), engine, counters, told_of_pods: Notify::new() }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
         &self.engine
+    }
+
+    pub(super) fn counters(&self) -> Option<Arc<dyn RuleCounters>> {
+        self.counters.clone()
     }
 
     /// Begins to watch. Each stream begins with the whole state.
@@ -223,30 +238,32 @@ impl Policy {
         self.front.lock().await.is_known(&pod_key(pod))
     }
 
-    /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following) {
-        while let Some((kind, event)) = following.events.next().await {
-            match event {
-                Ok(event) => {
-                    if let Err(error) = self.take(&kind, &event).await {
-                        tracing::warn!(%error, "a change of policy could not be passed on");
+    /// Passes changes on for as long as the store lives. What came while the engine was at work is one commit: each may have to
+    /// look at all open connections.
+    pub(super) async fn run(&self, following: Following) {
+        let mut events = following.events.ready_chunks(MOST_EVENTS);
+        while let Some(several) = events.next().await {
+            let mut good = Vec::with_capacity(several.len());
+            for (kind, event) in several {
+                match event {
+                    Ok(event) => good.push((kind, event)),
+                    Err(error) => {
+                        tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
-                }
+            }
+            if let Err(error) = self.take_in(self.front.lock().await, &good).await {
+                tracing::warn!(%error, "a change of policy could not be passed on");
             }
         }
     }
 
-    async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        self.take_in(self.front.lock().await, kind, event).await
-    }
-
-    async fn take_in(&self, mut front: MutexGuard<'_, Front>, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        front.take(kind, event);
-        if *kind == Kind::POD {
-            self.told_of_pods.notify_one();
+    async fn take_in(&self, mut front: MutexGuard<'_, Front>, events: &[(Kind, Event)]) -> Result<(), NodeError> {
+        for (kind, event) in events {
+            front.take(kind, event);
+            if *kind == Kind::POD {
+                self.told_of_pods.notify_one();
+            }
         }
         let changes = front.compiler.drain();
         front.tell();
@@ -264,7 +281,7 @@ impl Policy {
             // Locked before it is read: a newer event that was taken in meanwhile would be undone by an older list, for good.
             let front = self.front.lock().await;
             let list = self.store.list(&Query::kind(kind.clone())).await?;
-            self.take_in(front, &kind, &Event::Resynced(list)).await?;
+            self.take_in(front, &[(kind, Event::Resynced(list))]).await?;
         }
         Ok(())
     }
@@ -309,7 +326,8 @@ impl Policy {
                 state: match problem.effect {
                     Effect::SubjectClosed => "closed",
                     Effect::RuleClosed => "rule closed",
-                    Effect::LeftOut | Effect::Warning => "left out",
+                    Effect::LeftOut => "left out",
+                    Effect::Warning => "counts as both",
                 }
                 .to_owned(),
             }

@@ -13,7 +13,8 @@ pub struct Problem {
     pub object: String,
     /// What is wrong.
     pub error: String,
-    /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`.
+    /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`; of an
+    /// address of two pods `counts as both`.
     pub state: String,
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Two chains at one hook, because what the first accepts must still be seen by the second.
 
-use super::{Compiler, Objects, rule};
+use super::{Compiler, Objects, errors, rule};
 use crate::names::{self, Walk, name};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Action, Family, Protocol};
@@ -31,6 +31,7 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
         let elements = protocols.iter().map(|protocol| nft::Key::One(vec![protocol.0]));
         objects.extend(elements.map(|key| (Key::Element(name(set), key), Object::Element(None))));
     }
+    objects.extend(errors::objects(compiler));
     let (from, to) = (MetaKey::IifName, MetaKey::OifName);
     let mut egress = others(from, MetaKey::IifKind).to_vec();
     egress.extend(spoofed(compiler));
@@ -85,17 +86,16 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
     })
 }
 
-fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 4] {
+fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 5] {
+    let related = if map == names::FROM { names::RELATED_FROM } else { names::RELATED };
     let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
     let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
     // An interface without a program is a pod that is not ready, or no longer there.
     let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
     [
         rule(cut, "denied since it was opened"),
-        rule(
-            Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED)).verdict(Verdict::Accept),
-            "established or related",
-        ),
+        rule(Program::new().ct_state(CtState::ESTABLISHED).verdict(Verdict::Accept), "established"),
+        rule(errors::dispatch(related), "related"),
         rule(Program::new().meta_vmap(interface, name(map)), "endpoints"),
         rule(unknown, "unknown interface"),
     ]

@@ -82,7 +82,7 @@ fn direction_objects(
     if !rules.is_empty() {
         rules.push(forget(BOTH));
     }
-    let tag = names::shortened(&format!("no tier decides {direction} {interface}"), 112);
+    let tag = names::undecided_tag(direction, interface.as_str());
     rules.push(rule(compiler.decide(Program::new(), Action::Allow, Walk::Enforced, &tag), &tag));
     objects.push((Key::Chain(chain.clone()), Object::Chain { base: None, rules }));
     chain

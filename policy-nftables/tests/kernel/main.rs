@@ -7,7 +7,11 @@
 mod bed;
 mod conformance;
 mod connections;
+mod counters;
+mod errors;
 mod items;
+mod joined;
+mod log;
 mod node;
 mod packets;
 mod random;

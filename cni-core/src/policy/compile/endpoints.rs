@@ -58,6 +58,7 @@ pub(super) struct Endpoints {
     by_id: HashMap<EndpointId, Slot>,
     /// Endpoints by their pod, whether it is known or not.
     by_pod: HashMap<WorkloadId, BTreeSet<Slot>>,
+    by_address: HashMap<IpAddr, Slot>,
     /// What engines were told.
     told: HashMap<EndpointId, EndpointProgram>,
     /// Endpoints whose program may have changed since.
@@ -78,10 +79,11 @@ impl Endpoints {
 
     /// Adds an endpoint that is not there.
     pub(super) fn insert(&mut self, endpoint: LocalEndpoint) -> Slot {
-        let (id, pod) = (endpoint.id.clone(), endpoint.workload());
+        let (id, pod, addresses) = (endpoint.id.clone(), endpoint.workload(), endpoint.addresses.clone());
         let slot = self.known.insert(Attached { endpoint, identity: None, policies: BTreeSet::new() });
         self.stirred.insert(id.clone());
         self.by_id.insert(id, slot);
+        self.by_address.extend(addresses.into_iter().map(|address| (address, slot)));
         if let Some(pod) = pod {
             self.by_pod.entry(pod).or_default().insert(slot);
         }
@@ -100,7 +102,17 @@ impl Endpoints {
             }
         }
         self.by_id.remove(&attached.endpoint.id);
+        for address in &attached.endpoint.addresses {
+            if self.by_address.get(address) == Some(&slot) {
+                self.by_address.remove(address);
+            }
+        }
         self.stirred.insert(attached.endpoint.id);
+    }
+
+    /// The endpoint that has an address.
+    pub(super) fn at(&self, address: IpAddr) -> Option<&LocalEndpoint> {
+        self.by_address.get(&address).map(|slot| &self.known[*slot].endpoint)
     }
 
     /// The endpoints of a pod.

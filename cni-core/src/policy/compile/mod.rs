@@ -15,10 +15,12 @@
 //!   set, as do prefixes with their exceptions: the usual rule of many peers is one lookup per family.
 //! - Addresses of a local endpoint count as its pod's before the cluster tells of them, so that no rule about the pod
 //!   comes late at this node.
+//! - An address of a local endpoint is its pod's alone, whoever else claims it: this node gave it.
 //! - Ports that ingress rules name are looked up among local endpoints only; those of egress rules among the pods of the
 //!   rule's own peer, in the same lookup as their addresses.
 //! - A pod that the cluster places on another node is not the one attached here; its endpoint is closed until they agree.
 
+mod claims;
 mod condition;
 mod endpoints;
 mod groups;
@@ -47,6 +49,7 @@ use identities::Identities;
 use policies::Policies;
 use slab::Slot;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use workloads::{Placed, Workloads};
 
@@ -115,23 +118,26 @@ impl Compiler {
             }
             self.remove_endpoint(&endpoint.id);
         }
-        let pod = endpoint.workload();
+        let (pod, addresses) = (endpoint.workload(), endpoint.addresses.clone());
         let slot = self.endpoints.insert(endpoint);
-        match pod {
-            Some(pod) => self.follow_endpoints(&pod),
+        match &pod {
+            Some(pod) => self.follow_endpoints(pod),
             None => self.bind(slot),
         }
+        self.settle(&addresses);
     }
 
     /// There is no such attachment.
     pub fn remove_endpoint(&mut self, id: &EndpointId) {
         let Some(slot) = self.endpoints.find(id) else { return };
+        let LocalEndpoint { addresses, .. } = self.endpoints.known[slot].endpoint.clone();
         let pod = self.endpoints.known[slot].endpoint.workload();
         self.bind_to(slot, None);
         self.endpoints.forget(slot);
         if let Some(pod) = pod {
             self.follow_endpoints(&pod);
         }
+        self.settle(&addresses);
     }
 
     /// What changed since the last call: each item once, sets before what uses them, and what uses them before they go.
@@ -152,10 +158,11 @@ impl Compiler {
         changes
     }
 
-    /// Rules that were closed because they are too large, of the policies that are about a local endpoint.
+    /// Rules that were closed because they are too large, of the policies that are about a local endpoint; and addresses of
+    /// local endpoints that others claim.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.policies.problems().cloned().collect()
+        self.policies.problems().cloned().chain(claims::problems(&self.workloads, &self.endpoints)).collect()
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
@@ -180,6 +187,18 @@ impl Compiler {
         }
     }
 
+    /// Addresses came to a local endpoint or left it: others that claim them lose them, or get them.
+    fn settle(&mut self, addresses: &[IpAddr]) {
+        let claiming: BTreeSet<Slot> = addresses.iter().flat_map(|address| self.workloads.claiming(*address)).collect();
+        for slot in claiming {
+            let placed = &self.workloads.known[slot];
+            if claims::lost(&placed.workload, &self.endpoints) != placed.lost {
+                let workload = placed.workload.clone();
+                self.place(Some(slot), Some(workload));
+            }
+        }
+    }
+
     /// Whether a workload is the one that is attached here.
     fn is_ours(&self, workload: &Workload) -> bool {
         !workload.host_network && workload.node.as_ref().is_none_or(|node| *node == self.node)
@@ -197,7 +216,8 @@ impl Compiler {
                 let addresses = endpoints.iter().flat_map(|slot| &self.endpoints.known[*slot].endpoint.addresses);
                 addresses.copied().collect()
             });
-            Placed { workload, identity, local }
+            let lost = claims::lost(&workload, &self.endpoints);
+            Placed { workload, identity, local, lost }
         });
         for placed in before.iter().chain(&after) {
             self.groups.touch(placed, &self.workloads, &self.identities);

@@ -167,6 +167,12 @@ fn isolation_leaves_the_way_to_the_own_node_open_and_a_rule_closes_it() {
     let isolated = egress(vec![]);
     assert!(reaches(&isolated, "192.0.2.1") && !reaches(&isolated, "192.0.2.2") && !reaches(&isolated, "a"));
     assert!(!reaches(&egress(vec![Rule::new("r", Action::Deny)]), "192.0.2.1"));
+    // Also one of a later tier: what isolates does not hide it.
+    let mut both = egress(vec![]);
+    let rules = Some(Rules { rules: vec![Rule::new("r", Action::Deny)], isolates: false });
+    let later = Policy { ingress: None, egress: rules, ..policy("q", Tier::BASELINE, 1, vec![]) };
+    both.apply(ModelChange::PutPolicy(Arc::new(later)));
+    assert!(!reaches(&both, "192.0.2.1"));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::policy::model::{Action, Direction, Mode, TierEnd};
 enum Walked {
     Decided(Verdict, Decision),
     NextTier,
+    /// The tier's end would deny, but does not hold for this connection: the next tier.
+    Exempt(Exemption),
 }
 
 impl Evaluator<'_> {
@@ -22,13 +24,15 @@ impl Evaluator<'_> {
         mode: Mode,
         mut steps: Option<&mut Vec<Step>>,
     ) -> (Verdict, Decision) {
+        let mut last = Decision::Default;
         for tier in chain {
-            let walked = self.walk_tier(tier, connection, ends, direction, mode, steps.as_deref_mut());
-            if let Walked::Decided(verdict, decision) = walked {
-                return (verdict, decision);
+            match self.walk_tier(tier, connection, ends, direction, mode, steps.as_deref_mut()) {
+                Walked::Decided(verdict, decision) => return (verdict, decision),
+                Walked::NextTier => {}
+                Walked::Exempt(exemption) => last = Decision::Exempt(exemption),
             }
         }
-        (Verdict::Allow, Decision::Default)
+        (Verdict::Allow, last)
     }
 
     fn walk_tier(
@@ -82,8 +86,9 @@ impl Evaluator<'_> {
         if policies.is_empty() || tier.tier.end == TierEnd::Pass {
             return Walked::NextTier;
         }
+        // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
         if direction == Direction::Egress && ends.other_is_own_node(direction) {
-            return Walked::Decided(Verdict::Allow, Decision::Exempt(Exemption::OwnNode));
+            return Walked::Exempt(Exemption::OwnNode);
         }
         Walked::Decided(Verdict::Deny, Decision::Isolated { tier: name.clone(), policies })
     }

@@ -20,6 +20,8 @@ pub(super) struct Facts {
     pub(super) node: Option<Arc<str>>,
     pub(super) ports: Vec<NamedPort>,
     pub(super) host_network: bool,
+    /// A pod that runs in a network of its own, and nobody wrote its addresses.
+    pub(super) bare: bool,
 }
 
 /// Reads an object of a role that makes workloads; `None` where it makes none, with a problem unless that is as it
@@ -34,7 +36,8 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role, interner: &mut Interner)
         Role::NetworkSet => Ok(group(reader, WorkloadKind::NetworkSet, "nets", interner)),
         Role::CidrGroup => Ok(group(reader, WorkloadKind::CidrGroup, "externalCIDRs", interner)),
         Role::HostEndpoint => Ok(host_endpoint(reader, interner)),
-        Role::Namespace | Role::ServiceAccount | Role::EndpointSlice | Role::Other => return None,
+        Role::Namespace | Role::ServiceAccount | Role::EndpointSlice => return None,
+        Role::NodeEndpoints | Role::Block | Role::Other => return None,
     };
     facts.map_err(|InvalidObject { field, detail, .. }| reader.problem(Effect::LeftOut, field, detail)).ok()
 }
@@ -51,6 +54,7 @@ impl Facts {
             node: None,
             ports: Vec::new(),
             host_network: false,
+            bare: false,
         }
     }
 }
@@ -58,6 +62,7 @@ impl Facts {
 fn pod(reader: &mut Reader<'_>, interner: &mut Interner) -> Result<Facts, InvalidObject> {
     let object = reader.object;
     let pod = resources::Pod::try_from(object)?;
+    let bare = !pod.finished && !pod.host_network && pod.addresses.is_empty();
     let mut addresses = if pod.finished { Vec::new() } else { pod.addresses };
     dedup(&mut addresses);
     let spec = object.fields.get("spec").unwrap_or(&Value::Null);
@@ -67,6 +72,7 @@ fn pod(reader: &mut Reader<'_>, interner: &mut Interner) -> Result<Facts, Invali
         node: pod.node_name.map(|name| interner.text(&name)),
         ports: named_ports(reader, spec, "spec", interner),
         host_network: pod.host_network,
+        bare,
         ..Facts::of(object, WorkloadKind::Pod, interner)
     })
 }

@@ -100,10 +100,9 @@ impl Items {
                 Some(Action::Allow) => return Verdict::Allow,
                 Some(Action::Deny) => return Verdict::Deny,
                 Some(Action::Pass) => {}
-                // Isolation alone does not keep a pod from its own node.
+                // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
                 None | Some(Action::Log) => match (tier.end, direction, packet.own_node) {
-                    (TierEnd::Pass, _, _) => {}
-                    (TierEnd::Deny, Direction::Egress, true) => return Verdict::Allow,
+                    (TierEnd::Pass, _, _) | (TierEnd::Deny, Direction::Egress, true) => {}
                     (TierEnd::Deny, _, _) => return Verdict::Deny,
                 },
             }

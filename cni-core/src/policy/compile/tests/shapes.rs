@@ -3,7 +3,7 @@
 use super::{app, endpoint, networks, pod, policy, put};
 use crate::backend::Change;
 use crate::model::EndpointId;
-use crate::policy::compile::Compiler;
+use crate::policy::compile::{Compiler, LocalEndpoint};
 use crate::policy::model::*;
 use crate::policy::program::{Chain, Clause, EndpointProgram, Member, PolicyItem, PolicyKey, SetKind};
 use crate::policy::world::ModelChange;
@@ -220,6 +220,42 @@ fn the_addresses_of_an_attachment_count_before_the_cluster_tells_of_them() {
     assert!(compiler.drain().is_empty());
     compiler.remove_endpoint(&EndpointId::of("early", "eth0").unwrap());
     assert_eq!(compiler.drain().len(), 1, "its program goes; its address is still the pod's");
+}
+
+#[test]
+fn an_address_of_an_attachment_is_its_pods_alone_whoever_claims_it() {
+    let members = |compiler: &mut Compiler| {
+        let told = compiler.drain().into_iter().filter_map(|change| match change {
+            Change::Put(PolicyItem::Member(_, member)) => Some(format!("+ {member}")),
+            Change::Remove(PolicyKey::Member(_, member)) => Some(format!("- {member}")),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let (mut compiler, ..) = compiled(Direction::Ingress, from(Peer::pods(app("a"))));
+    compiler.apply(put(pod("liar", "a", "10.0.0.9", "there")));
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.9"], "nobody here has it");
+    compiler.apply(put(pod("honest", "b", "10.0.0.9", "here")));
+    assert!(members(&mut compiler).is_empty() && compiler.problems().is_empty());
+    compiler.put_endpoint(endpoint("honest", "10.0.0.9"));
+    assert_eq!(members(&mut compiler), ["- 10.0.0.9"]);
+    let problems: Vec<String> = compiler.problems().iter().map(ToString::to_string).collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("Pod ns/liar") && problems[0].contains("ns/honest"),
+        "{problems:?}"
+    );
+    // In any order; and only this address.
+    compiler.apply(ModelChange::RemoveWorkload(WorkloadId::pod("ns", "liar")));
+    let mut liar = pod("liar", "a", "10.0.0.9", "there");
+    liar.addresses.push("10.0.0.8".parse().unwrap());
+    compiler.apply(put(liar));
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.8"]);
+    compiler.remove_endpoint(&EndpointId::of("honest", "eth0").unwrap());
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.9"]);
+    assert!(compiler.problems().is_empty());
+    // Likewise when it is a container that is no pod.
+    compiler.put_endpoint(LocalEndpoint { pod: None, ..endpoint("plain", "10.0.0.9") });
+    assert_eq!(members(&mut compiler), ["- 10.0.0.9"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::testkit::dice::Dice;
 use crate::testkit::policy::{Items, Scene};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a compiler that never knew anything else makes of it.
@@ -56,11 +57,11 @@ fn phase(change: &PolicyChange) -> u8 {
     }
 }
 
-fn stranger(id: &str, pod: Option<(&str, &str)>) -> LocalEndpoint {
+fn stranger(id: &str, address: IpAddr, pod: Option<(&str, &str)>) -> LocalEndpoint {
     LocalEndpoint {
         id: EndpointId::of(id, "eth0").unwrap(),
         host_interface: InterfaceName::new(id).unwrap(),
-        addresses: vec!["10.0.0.250".parse().unwrap()],
+        addresses: vec![address],
         pod: pod.map(|(namespace, name)| (namespace.into(), name.into())),
     }
 }
@@ -92,11 +93,16 @@ fn step(
     if dice.once_in(2) {
         let mut wanted = scene.endpoints.clone();
         if dice.once_in(3) {
-            let one = stranger("plain", None);
+            // Perhaps one that a pod of another node claims.
+            let elsewhere: Vec<IpAddr> = scene.world.workloads.values().flat_map(|pod| pod.addresses.clone()).collect();
+            let local = |address: &IpAddr| wanted.values().any(|one| one.addresses.contains(address));
+            let address = *dice.pick(&elsewhere);
+            let address = if local(&address) { "10.0.0.251".parse().unwrap() } else { address };
+            let one = stranger("plain", address, None);
             wanted.insert(one.id.clone(), one);
         }
         if dice.once_in(3) {
-            let one = stranger("early", Some(("red", "pod-3")));
+            let one = stranger("early", "10.0.0.250".parse().unwrap(), Some(("red", "pod-3")));
             wanted.insert(one.id.clone(), one);
         }
         for endpoint in wanted.values() {

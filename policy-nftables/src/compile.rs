@@ -6,10 +6,12 @@
 //! | `clause` | conditions to expressions |
 //! | `rules` | a policy's rules, for the walk that decides and for the dry run |
 //! | `endpoint` | an endpoint's chains and elements |
+//! | `host` | the node's own chains |
 
 mod base;
 mod clause;
 mod endpoint;
+mod host;
 mod rules;
 
 use crate::config::{Config, LogWhat};
@@ -60,6 +62,7 @@ impl Compiler {
             }
             PolicyItem::Chain(chain) => rules::objects(self, chain),
             PolicyItem::Endpoint(program) => endpoint::objects(self, program),
+            PolicyItem::Host(program) => Ok(host::objects(self, program)),
         }
     }
 

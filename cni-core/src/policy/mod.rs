@@ -17,6 +17,7 @@ pub mod cases;
 pub mod compile;
 pub mod dialect;
 pub mod evaluate;
+pub mod failsafe;
 pub mod intake;
 pub mod lint;
 #[cfg(feature = "files")]

@@ -7,6 +7,7 @@
 mod bed;
 mod conformance;
 mod connections;
+mod host;
 mod items;
 mod node;
 mod packets;

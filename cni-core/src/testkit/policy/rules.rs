@@ -3,7 +3,7 @@
 use super::random::{family, network, selector};
 use crate::policy::model::{
     Action, DnsPattern, Icmp, Kinds, Layer7, Mode, Order, Peer, Policy, PolicyId, PortRange, Ports, Protocol, Rule,
-    Rules, Selector, Subject, Tier, TierEnd, Traffic, WorkloadKind,
+    Rules, Selector, Stage, Subject, Tier, TierEnd, Traffic, WorkloadKind,
 };
 use crate::store::{Kind, ObjectKey};
 use crate::testkit::dice::Dice;
@@ -33,7 +33,12 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
     let id = PolicyId { object, part: u16::try_from(dice.below(2)).unwrap_or(0) };
     let built_in = [Tier::ADMIN, Tier::DEFAULT, Tier::DEFAULT, Tier::BASELINE];
     let tier = if dice.once_in(2) { Arc::from(*dice.pick(&built_in)) } else { dice.pick(tiers).clone() };
-    let kinds = if dice.once_in(4) { Kinds::CALICO } else { Kinds::PODS };
+    let kinds = match dice.below(8) {
+        0 => Kinds::NODES,
+        1 => Kinds::of(WorkloadKind::HostEndpoint),
+        2 => Kinds::CALICO,
+        _ => Kinds::PODS,
+    };
     let direction = |dice: &mut Dice, there: bool| {
         there.then(|| Rules {
             rules: (0..dice.below(5)).map(|index| rule(dice, index)).collect(),
@@ -49,6 +54,8 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
         ingress: direction(dice, which != 0),
         egress: direction(dice, which != 1),
         mode: if dice.once_in(6) { Mode::Staged } else { Mode::Enforced },
+        stage: Stage::Tracked,
+        on_forward: dice.once_in(4),
     }
 }
 

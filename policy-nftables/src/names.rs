@@ -11,8 +11,8 @@
 //! | `pol-p-in-NAMESPACE/NAME-HASH` | a policy's rules; `pol-q-...`: the same for a dry run |
 //! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
 //! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
-//! | `pol-host-in`, `pol-host-out` | base chains of the node itself |
-//! | `pol-hep-local-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
+//! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it |
+//! | `pol-hep-PART-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
 
 use cni_core::policy::model::{Direction, Family};
 use cni_core::policy::program::{ChainId, HostInterface, Set, SetKind};
@@ -134,6 +134,8 @@ pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) 
 pub(crate) enum HostPart {
     /// To and from the node itself.
     Local,
+    /// What passes through it.
+    Forwarded,
 }
 
 /// The chain of the node's own program at some interfaces.
@@ -141,6 +143,7 @@ pub(crate) fn host_chain(interface: &HostInterface, part: HostPart, direction: D
     let word = if walk == Walk::Shadow { "sh-host" } else { "hep" };
     let part = match part {
         HostPart::Local => "local",
+        HostPart::Forwarded => "fwd",
     };
     let place = match interface {
         HostInterface::Named(interface) => {

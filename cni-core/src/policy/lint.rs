@@ -27,11 +27,15 @@ pub fn lint(world: &World) -> Vec<Problem> {
         for (not_enforced, path, what) in [
             (policy.stage == Stage::Untracked, "spec.doNotTrack", "before connections are tracked"),
             (policy.stage == Stage::BeforeNat, "spec.preDNAT", "before destinations are translated"),
-            (policy.on_forward, "spec.applyOnForward", "of what is forwarded"),
         ] {
             if not_enforced && policy.subject.kinds.has(WorkloadKind::HostEndpoint) {
                 warn(policy, path, format!("is read, and no engine decides {what} yet"));
             }
+        }
+        if policy.on_forward && policy.subject.kinds.has(WorkloadKind::HostEndpoint) {
+            let detail =
+                "nodes enforce it for what passes through them, and here only what goes to or from a host is evaluated";
+            warn(policy, "spec.applyOnForward", detail.to_owned());
         }
         for direction in [Direction::Ingress, Direction::Egress] {
             let Some(rules) = policy.rules(direction) else { continue };

@@ -61,13 +61,18 @@ pub struct HostStatus {
     pub name: String,
     /// `interface NAME`, `other interfaces` or `its own pods`.
     pub interface: String,
-    /// What policies decide about there: `in`, `out`. Empty: everything is allowed.
+    /// What policies decide about there: `in`, `out`, `through-in`, `through-out`. Empty: everything is allowed.
     pub enforced: Vec<String>,
 }
 
 impl From<&HostEndpointProgram> for HostStatus {
     fn from(program: &HostEndpointProgram) -> Self {
-        let parts = [("in", &program.local.ingress), ("out", &program.local.egress)];
+        let parts = [
+            ("in", &program.local.ingress),
+            ("out", &program.local.egress),
+            ("through-in", &program.forwarded.ingress),
+            ("through-out", &program.forwarded.egress),
+        ];
         let enforced = parts.into_iter().filter(|(_, direction)| !direction.enforced.is_empty());
         Self {
             name: program.name.to_string(),

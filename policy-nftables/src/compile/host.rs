@@ -1,11 +1,13 @@
 //! The node's own chains: what may come to it and go from it, by interface. Never a policy's rules, and never a pod's chains.
 //!
 //! ```text
-//! input  -1  pol-host-in    loopback, established, neighbour discovery: accept
-//!                           interface of a host endpoint ─> pol-hep-local-in-if-NAME
-//!                           a pod's                      ─> pol-hep-local-in-pods
-//!                           any other                    ─> pol-hep-local-in-others
-//! output -1  pol-host-out   the same by the interface that a packet goes to
+//! input   -1  pol-host-in       loopback, established, neighbour discovery: accept
+//!                               interface of a host endpoint ─> pol-hep-local-in-if-NAME
+//!                               a pod's                      ─> pol-hep-local-in-pods
+//!                               any other                    ─> pol-hep-local-in-others
+//! output  -1  pol-host-out      the same by the interface that a packet goes to
+//! forward -4  pol-host-fwd-in   what passes through, by the interface that it comes from; pods' chains follow
+//! forward -3  pol-host-fwd-out  by the interface that it goes to
 //! ```
 //!
 //! The base chains are there only while the node has a program, and are made last and removed first: a node without policies
@@ -34,7 +36,7 @@ struct Place {
     direction: Direction,
 }
 
-const PLACES: [Place; 2] = [
+const PLACES: [Place; 4] = [
     Place {
         chain: "pol-host-in",
         hook: Hook::Input,
@@ -47,6 +49,20 @@ const PLACES: [Place; 2] = [
         hook: Hook::Output,
         priority: priority::FILTER - 1,
         part: HostPart::Local,
+        direction: Direction::Egress,
+    },
+    Place {
+        chain: "pol-host-fwd-in",
+        hook: Hook::Forward,
+        priority: priority::FILTER - 4,
+        part: HostPart::Forwarded,
+        direction: Direction::Ingress,
+    },
+    Place {
+        chain: "pol-host-fwd-out",
+        hook: Hook::Forward,
+        priority: priority::FILTER - 3,
+        part: HostPart::Forwarded,
         direction: Direction::Egress,
     },
 ];
@@ -66,6 +82,7 @@ impl Place {
     fn of<'p>(&self, endpoint: &'p HostEndpointProgram) -> &'p DirectionProgram {
         let both = match self.part {
             HostPart::Local => &endpoint.local,
+            HostPart::Forwarded => &endpoint.forwarded,
         };
         match self.direction {
             Direction::Ingress => &both.ingress,
@@ -126,7 +143,11 @@ impl Place {
     /// The chain of an endpoint.
     fn endpoint(&self, compiler: &Compiler, endpoint: &HostEndpointProgram, objects: &mut Objects) -> Name {
         let (program, direction) = (self.of(endpoint), self.direction);
-        let walker = Walker { compiler, label: &endpoint.name, direction, of_a_pod: false };
+        let label = match self.part {
+            HostPart::Local => endpoint.name.to_string(),
+            HostPart::Forwarded => format!("through {}", endpoint.name),
+        };
+        let walker = Walker { compiler, label: &label, direction, of_a_pod: false };
         let of = |walk| names::host_chain(&endpoint.interface, self.part, direction, walk);
         let mut rules = Vec::new();
         if let Some(staged) = &program.staged {
@@ -137,7 +158,7 @@ impl Place {
         }
         rules.extend(walker.walk(Walk::Enforced, &program.enforced, objects));
         rules.push(forget_all());
-        let tag = names::shortened(&format!("no tier decides {direction} {}", endpoint.name), 112);
+        let tag = names::shortened(&format!("no tier decides {direction} {label}"), 112);
         rules.push(rule(compiler.decide(Program::new(), Action::Allow, Walk::Enforced, &tag), &tag));
         let chain = of(Walk::Enforced);
         objects.push((Key::Chain(chain.clone()), Object::Chain { base: None, rules }));

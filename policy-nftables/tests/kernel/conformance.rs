@@ -156,8 +156,8 @@ fn host_endpoint(
     HostEndpointProgram {
         name: name.into(),
         interface: interface.map_or(HostInterface::Others, named),
-        local: BothWays { ingress, egress },
-        forwarded: BothWays::default(),
+        local: BothWays { ingress: ingress.clone(), egress: egress.clone() },
+        forwarded: BothWays { ingress, egress },
         untracked: BothWays::default(),
         before_nat: DirectionProgram::default(),
     }

@@ -209,11 +209,16 @@ impl Hosts {
                     keep_open(program, Stage::Tracked, direction);
                 }
             }
+            // What passes through is neither closed for want of a profile nor kept open; what pods send is their own policies'.
+            let forwarded = match interface {
+                HostInterface::Pods => BothWays::default(),
+                _ => part(&|policy| policy.stage == Stage::Tracked && policy.on_forward),
+            };
             Some(HostEndpointProgram {
                 name: host.id.to_string().into(),
                 interface,
                 local,
-                forwarded: BothWays::default(),
+                forwarded,
                 untracked: BothWays::default(),
                 before_nat: DirectionProgram::default(),
             })

@@ -125,3 +125,55 @@ fn a_restart_writes_nothing_and_clearing_leaves_nothing() {
     assert!(!again.node.nft("list table inet cnidarian").contains("pol-"));
     assert!(all_pass(&again.node.outside, &again.node.node));
 }
+
+#[test]
+fn what_passes_through_is_decided_by_policies_that_say_so_and_by_the_pods_own() {
+    let mut cluster = Cluster::new();
+    cluster.put(host_endpoint("hep", named(), false, &[]));
+    let addresses = |host: &Host| Peer::Networks(host.addresses.iter().map(|address| (*address).into()).collect());
+    let to = |peer: Peer| Rule { destination: peer, ..Rule::new("spec.rules[0]", Action::Allow) };
+    let rules = |rule| Some(Rules { rules: vec![rule], isolates: true });
+    let (a, b) = (addresses(&cluster.node.a), addresses(&cluster.node.b));
+    let plain = policy("plain", HOSTS, rules(to(Peer::Nothing)), None);
+    cluster.put_policy(plain);
+    cluster.commit();
+    assert!(all_pass(&cluster.node.outside, &cluster.node.a), "not without applyOnForward, nor for want of a profile");
+    let through = policy("through", HOSTS, rules(to(a)), None);
+    cluster.put_policy(Policy { on_forward: true, ..through });
+    cluster.commit();
+    let node = &cluster.node;
+    assert!(
+        all_pass(&node.outside, &node.a)
+            && !all_pass(&node.outside, &node.b)
+            && !node.outside.tcp(node.b.addresses[0], 81)
+    );
+    assert!(
+        all_pass(&node.b, &node.outside) && all_pass(&node.a, &node.b),
+        "answers pass, and pods are no host's interface"
+    );
+    assert!(node.counted("end of tier default ingress through host endpoint hep") >= 6);
+    // Pods' own policies decide beside it.
+    cluster.put_policy(policy("pods", Kinds::PODS, rules(to(b.clone())), None));
+    cluster.commit();
+    assert!(!all_pass(&cluster.node.outside, &cluster.node.a));
+    // Out through the interface.
+    cluster.remove_policies();
+    let from_b = Rule { source: b, ..Rule::new("spec.rules[0]", Action::Allow) };
+    let out = policy("out", HOSTS, None, rules(from_b));
+    cluster.put_policy(Policy { on_forward: true, ..out });
+    cluster.commit();
+    let node = &cluster.node;
+    assert!(all_pass(&node.b, &node.outside) && !all_pass(&node.a, &node.outside) && all_pass(&node.outside, &node.a));
+}
+
+#[test]
+fn the_host_endpoint_of_all_interfaces_has_a_say_in_what_passes_through_but_not_between_pods() {
+    let mut cluster = Cluster::new();
+    cluster.put(host_endpoint("all", HostInterfaces::All, true, &[]));
+    let through = policy("through", HOSTS, allow_from(Peer::Nothing), None);
+    cluster.put_policy(Policy { on_forward: true, ..through });
+    cluster.commit();
+    let node = &cluster.node;
+    assert!(!all_pass(&node.outside, &node.a) && !all_pass(&node.outside, &node.node));
+    assert!(all_pass(&node.a, &node.b) && all_pass(&node.a, &node.outside) && all_pass(&node.a, &node.node));
+}

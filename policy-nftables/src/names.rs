@@ -12,6 +12,7 @@
 //! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
 //! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
 //! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it |
+//! | `pol-host-raw-in`, `-out`, `pol-host-pre-in` | the same before tracking, and before translation |
 //! | `pol-hep-PART-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
 
 use cni_core::policy::model::{Direction, Family};
@@ -136,6 +137,10 @@ pub(crate) enum HostPart {
     Local,
     /// What passes through it.
     Forwarded,
+    /// Both, before connections are tracked.
+    Untracked,
+    /// Both, before destinations are translated.
+    BeforeNat,
 }
 
 /// The chain of the node's own program at some interfaces.
@@ -144,6 +149,8 @@ pub(crate) fn host_chain(interface: &HostInterface, part: HostPart, direction: D
     let part = match part {
         HostPart::Local => "local",
         HostPart::Forwarded => "fwd",
+        HostPart::Untracked => "raw",
+        HostPart::BeforeNat => "pre",
     };
     let place = match interface {
         HostInterface::Named(interface) => {

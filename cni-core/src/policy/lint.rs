@@ -3,7 +3,7 @@
 use super::evaluate::Evaluator;
 use super::model::{
     Action, Attribute, Direction, Effect, HostInterfaces, Peer, Policy, PolicyId, PortRange, Ports, Problem, Rule,
-    Selector, Stage, Traffic, Workload, WorkloadKind,
+    Selector, Traffic, Workload, WorkloadKind,
 };
 use super::world::World;
 use crate::store::{Kind, ObjectKey};
@@ -23,14 +23,6 @@ pub fn lint(world: &World) -> Vec<Problem> {
         if idle.contains(&policy.id) {
             let detail = format!("selects nobody among the objects: {}", policy.subject.selector);
             warn(policy, "spec", detail);
-        }
-        for (not_enforced, path, what) in [
-            (policy.stage == Stage::Untracked, "spec.doNotTrack", "before connections are tracked"),
-            (policy.stage == Stage::BeforeNat, "spec.preDNAT", "before destinations are translated"),
-        ] {
-            if not_enforced && policy.subject.kinds.has(WorkloadKind::HostEndpoint) {
-                warn(policy, path, format!("is read, and no engine decides {what} yet"));
-            }
         }
         if policy.on_forward && policy.subject.kinds.has(WorkloadKind::HostEndpoint) {
             let detail =
@@ -238,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn what_no_engine_enforces_and_an_endpoint_of_unknown_addresses_are_told() {
+    fn what_is_enforced_and_not_evaluated_is_told() {
         let object = ObjectKey::cluster(Kind::new("projectcalico.org/v3", "GlobalNetworkPolicy"), "g");
         let subject = Subject { kinds: Kinds::of(WorkloadKind::HostEndpoint), selector: Selector::Everything };
-        let told = |stage, interfaces| {
+        let told = |on_forward, interfaces| {
             let mut world = World::default();
             let closed = Policy::closed(object.clone(), subject.clone());
-            world.apply(ModelChange::PutPolicy(Arc::new(Policy { stage, ..closed })));
+            world.apply(ModelChange::PutPolicy(Arc::new(Policy { on_forward, ..closed })));
             world.apply(ModelChange::PutWorkload(Arc::new(Workload {
                 id: WorkloadId { kind: WorkloadKind::HostEndpoint, namespace: None, name: "h".into() },
                 identity: Arc::new(Identity::new(WorkloadKind::HostEndpoint)),
@@ -257,9 +249,9 @@ mod tests {
             })));
             lint(&world).into_iter().map(|problem| problem.path).collect::<Vec<_>>()
         };
-        assert_eq!(told(Stage::Tracked, HostInterfaces::All), Vec::<String>::new());
+        assert_eq!(told(false, HostInterfaces::All), Vec::<String>::new());
         let named = HostInterfaces::Named("eth0".into());
-        assert_eq!(told(Stage::Untracked, named), ["spec.doNotTrack", "spec.expectedIPs"]);
+        assert_eq!(told(true, named), ["spec.applyOnForward", "spec.expectedIPs"]);
     }
 
     #[test]

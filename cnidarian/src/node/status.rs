@@ -61,7 +61,8 @@ pub struct HostStatus {
     pub name: String,
     /// `interface NAME`, `other interfaces` or `its own pods`.
     pub interface: String,
-    /// What policies decide about there: `in`, `out`, `through-in`, `through-out`. Empty: everything is allowed.
+    /// What policies decide about there: `in`, `out`, `through-in`, `through-out`, `untracked-in`,
+    /// `untracked-out`, `before-nat`. Empty: everything is allowed.
     pub enforced: Vec<String>,
 }
 
@@ -72,6 +73,9 @@ impl From<&HostEndpointProgram> for HostStatus {
             ("out", &program.local.egress),
             ("through-in", &program.forwarded.ingress),
             ("through-out", &program.forwarded.egress),
+            ("untracked-in", &program.untracked.ingress),
+            ("untracked-out", &program.untracked.egress),
+            ("before-nat", &program.before_nat),
         ];
         let enforced = parts.into_iter().filter(|(_, direction)| !direction.enforced.is_empty());
         Self {

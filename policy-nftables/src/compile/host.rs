@@ -8,6 +8,9 @@
 //! output  -1  pol-host-out      the same by the interface that a packet goes to
 //! forward -4  pol-host-fwd-in   what passes through, by the interface that it comes from; pods' chains follow
 //! forward -3  pol-host-fwd-out  by the interface that it goes to
+//!
+//! prerouting raw - 1, output raw - 1   pol-host-raw-in, -out   before tracking: what is allowed there is not tracked
+//! prerouting dstnat - 10               pol-host-pre-in         before translation
 //! ```
 //!
 //! The base chains are there only while the node has a program, and are made last and removed first: a node without policies
@@ -19,6 +22,7 @@ use crate::names::{self, HostPart, Walk, name};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{DirectionProgram, HostEndpointProgram, HostInterface, HostProgram};
+use net_linux::marks;
 use net_linux::nft::{
     BaseChain, ChainType, Cmp, CtState, Hook, MetaKey, Name, Payload, Policy, Program, Verdict, priority,
 };
@@ -36,7 +40,7 @@ struct Place {
     direction: Direction,
 }
 
-const PLACES: [Place; 4] = [
+const PLACES: [Place; 7] = [
     Place {
         chain: "pol-host-in",
         hook: Hook::Input,
@@ -65,13 +69,38 @@ const PLACES: [Place; 4] = [
         part: HostPart::Forwarded,
         direction: Direction::Egress,
     },
+    Place {
+        chain: "pol-host-raw-in",
+        hook: Hook::Prerouting,
+        priority: priority::RAW - 1,
+        part: HostPart::Untracked,
+        direction: Direction::Ingress,
+    },
+    Place {
+        chain: "pol-host-raw-out",
+        hook: Hook::Output,
+        priority: priority::RAW - 1,
+        part: HostPart::Untracked,
+        direction: Direction::Egress,
+    },
+    Place {
+        chain: "pol-host-pre-in",
+        hook: Hook::Prerouting,
+        priority: priority::DSTNAT - 10,
+        part: HostPart::BeforeNat,
+        direction: Direction::Ingress,
+    },
 ];
 
 pub(super) fn objects(compiler: &Compiler, program: &HostProgram) -> Objects {
     let mut objects = Vec::new();
+    let is_needed =
+        |place: &Place| program.endpoints.iter().any(|endpoint| *place.of(endpoint) != DirectionProgram::default());
+    // What early stages allow carries a mark that the filters clear.
+    let early = PLACES.iter().filter(|place| place.is_early()).any(is_needed);
     for place in &PLACES {
-        if program.endpoints.iter().any(|endpoint| *place.of(endpoint) != DirectionProgram::default()) {
-            place.objects(compiler, program, &mut objects);
+        if is_needed(place) || early && !place.is_early() {
+            place.objects(compiler, program, early, &mut objects);
         }
     }
     objects
@@ -83,11 +112,17 @@ impl Place {
         let both = match self.part {
             HostPart::Local => &endpoint.local,
             HostPart::Forwarded => &endpoint.forwarded,
+            HostPart::Untracked => &endpoint.untracked,
+            HostPart::BeforeNat => return &endpoint.before_nat,
         };
         match self.direction {
             Direction::Ingress => &both.ingress,
             Direction::Egress => &both.egress,
         }
+    }
+
+    fn is_early(&self) -> bool {
+        matches!(self.part, HostPart::Untracked | HostPart::BeforeNat)
     }
 
     /// The interface that says whose a packet is.
@@ -98,8 +133,8 @@ impl Place {
         }
     }
 
-    fn objects(&self, compiler: &Compiler, program: &HostProgram, objects: &mut Objects) {
-        let mut rules = self.beside_the_program();
+    fn objects(&self, compiler: &Compiler, program: &HostProgram, early: bool, objects: &mut Objects) {
+        let mut rules = self.beside_the_program(early);
         let mut go = |endpoint: Option<&HostEndpointProgram>, from: Program| {
             let with_program = endpoint.filter(|endpoint| *self.of(endpoint) != DirectionProgram::default());
             match with_program {
@@ -125,14 +160,22 @@ impl Place {
     }
 
     /// What passes whatever policies say.
-    fn beside_the_program(&self) -> Vec<RuleObject> {
-        let mut rules = vec![
-            rule(Program::new().interface(self.interface(), Cmp::Eq, "lo").verdict(Verdict::Accept), "loopback"),
-            rule(
-                Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED)).verdict(Verdict::Accept),
-                "established or related",
-            ),
-        ];
+    fn beside_the_program(&self, early: bool) -> Vec<RuleObject> {
+        let mut rules = Vec::new();
+        if early && self.part != HostPart::Untracked {
+            let allowed = marks::POLICY_ALLOWED_EARLY;
+            let program = Program::new().mark_any(allowed);
+            // The last of ours on each way clears it.
+            let last = self.part == HostPart::Local || self.chain == "pol-host-fwd-out";
+            let program = if last { program.set_mark(0, allowed) } else { program };
+            rules.push(rule(program.verdict(Verdict::Accept), "allowed early"));
+        }
+        let loopback = Program::new().interface(self.interface(), Cmp::Eq, "lo");
+        rules.push(rule(loopback.verdict(Verdict::Accept), "loopback"));
+        if self.part != HostPart::Untracked {
+            let open = Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED));
+            rules.push(rule(open.verdict(Verdict::Accept), "established or related"));
+        }
         rules.extend(OF_THE_LINK.map(|kind| {
             let message = Program::new().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
             rule(message.verdict(Verdict::Accept), "neighbour discovery")
@@ -146,6 +189,8 @@ impl Place {
         let label = match self.part {
             HostPart::Local => endpoint.name.to_string(),
             HostPart::Forwarded => format!("through {}", endpoint.name),
+            HostPart::Untracked => format!("untracked, {}", endpoint.name),
+            HostPart::BeforeNat => format!("before NAT, {}", endpoint.name),
         };
         let walker = Walker { compiler, label: &label, direction, of_a_pod: false };
         let of = |walk| names::host_chain(&endpoint.interface, self.part, direction, walk);
@@ -158,6 +203,12 @@ impl Place {
         }
         rules.extend(walker.walk(Walk::Enforced, &program.enforced, objects));
         rules.push(forget_all());
+        if self.is_early() {
+            // What is not decided here goes on.
+            let chain = of(Walk::Enforced);
+            objects.push((Key::Chain(chain.clone()), Object::Chain { base: None, rules }));
+            return chain;
+        }
         let tag = names::shortened(&format!("no tier decides {direction} {label}"), 112);
         rules.push(rule(compiler.decide(Program::new(), Action::Allow, Walk::Enforced, &tag), &tag));
         let chain = of(Walk::Enforced);

@@ -157,9 +157,9 @@ fn host_endpoint(
         name: name.into(),
         interface: interface.map_or(HostInterface::Others, named),
         local: BothWays { ingress: ingress.clone(), egress: egress.clone() },
-        forwarded: BothWays { ingress, egress },
-        untracked: BothWays::default(),
-        before_nat: DirectionProgram::default(),
+        forwarded: BothWays { ingress: ingress.clone(), egress: egress.clone() },
+        untracked: BothWays { ingress: ingress.clone(), egress },
+        before_nat: ingress,
     }
 }
 

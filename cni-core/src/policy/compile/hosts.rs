@@ -214,14 +214,16 @@ impl Hosts {
                 HostInterface::Pods => BothWays::default(),
                 _ => part(&|policy| policy.stage == Stage::Tracked && policy.on_forward),
             };
-            Some(HostEndpointProgram {
-                name: host.id.to_string().into(),
-                interface,
-                local,
-                forwarded,
-                untracked: BothWays::default(),
-                before_nat: DirectionProgram::default(),
-            })
+            let (mut untracked, mut before_nat) = (BothWays::default(), DirectionProgram::default());
+            if interface != HostInterface::Pods {
+                untracked = part(&|policy| policy.stage == Stage::Untracked);
+                before_nat = part(&|policy| policy.stage == Stage::BeforeNat).ingress;
+                keep_open(&mut untracked.ingress, Stage::Untracked, Direction::Ingress);
+                keep_open(&mut untracked.egress, Stage::Untracked, Direction::Egress);
+                keep_open(&mut before_nat, Stage::BeforeNat, Direction::Ingress);
+            }
+            let name = host.id.to_string().into();
+            Some(HostEndpointProgram { name, interface, local, forwarded, untracked, before_nat })
         };
         let endpoints: Vec<HostEndpointProgram> = placed.into_iter().filter_map(endpoint).collect();
         (!endpoints.iter().all(HostEndpointProgram::is_open)).then_some(HostProgram { endpoints })

@@ -245,6 +245,11 @@ impl<'w> Evaluator<'w> {
         {
             return Trace::exempt(Exemption::Failsafe);
         }
+        let opposite = if direction == Direction::Ingress { Direction::Egress } else { Direction::Ingress };
+        // Where connections are not tracked, answers of failsafe ports are left to the later stages.
+        let answers = self.world.failsafe.has(opposite, connection.protocol, connection.source_port);
+        let is_asked = |tier: &&AppliedTier<'w>| !(answers && tier.stage == Stage::Untracked);
+        let chain: Vec<&AppliedTier<'w>> = chain.iter().filter(is_asked).collect();
         let mut steps = with_steps.then(Vec::new);
         let at_the_end = |(verdict, decision)| match decision {
             Decision::Default if closed => (Verdict::Deny, Decision::NoProfile),

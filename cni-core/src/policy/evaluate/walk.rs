@@ -15,7 +15,7 @@ impl Evaluator<'_> {
     /// Walks all tiers; `mode` says whether staged policies count.
     pub(super) fn walk(
         &self,
-        chain: &[AppliedTier<'_>],
+        chain: &[&AppliedTier<'_>],
         connection: &Connection,
         ends: &Ends<'_>,
         direction: Direction,

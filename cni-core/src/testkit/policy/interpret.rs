@@ -4,6 +4,7 @@
 use crate::backend::{Change, Item};
 use crate::model::EndpointId;
 use crate::policy::evaluate::Verdict;
+use crate::policy::failsafe::Failsafe;
 use crate::policy::model::{Action, Direction, Family, Icmp, PortRange, Protocol, TierEnd};
 use crate::policy::program::{
     BothWays, Clause, DirectionProgram, EndpointProgram, HostEndpointProgram, HostInterface, Member, PolicyChange,
@@ -118,9 +119,17 @@ impl Items {
                 Some(staged) if with_staged => staged.clone(),
                 _ => part.enforced.clone(),
             };
-            parts.iter().find_map(|part| self.walk(&tiers(part), direction, &packet)).unwrap_or(Verdict::Allow)
+            let early = |part: &&DirectionProgram| !self.is_failsafe(&tiers(part), &packet);
+            let decided = parts[..2].iter().filter(early).find_map(|part| self.walk(&tiers(part), direction, &packet));
+            decided.or_else(|| self.walk(&tiers(&parts[2]), direction, &packet)).unwrap_or(Verdict::Allow)
         };
         (walk(false), parts.iter().any(|part| part.staged.is_some()).then(|| walk(true)))
+    }
+
+    /// What a failsafe keeps open in an early stage is not decided there.
+    fn is_failsafe(&self, tiers: &[TierProgram], packet: &Packet) -> bool {
+        let first = tiers.first().filter(|tier| *tier.tier == *Failsafe::TIER);
+        first.is_some_and(|tier| self.first_match(tier, packet).is_some())
     }
 
     /// `None`: nothing decides.

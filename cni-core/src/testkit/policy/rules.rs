@@ -39,6 +39,8 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
         2 => Kinds::CALICO,
         _ => Kinds::PODS,
     };
+    let early = kinds == Kinds::of(WorkloadKind::HostEndpoint) && dice.once_in(2);
+    let stage = if early { *dice.pick(&[Stage::Untracked, Stage::BeforeNat]) } else { Stage::Tracked };
     let direction = |dice: &mut Dice, there: bool| {
         there.then(|| Rules {
             rules: (0..dice.below(5)).map(|index| rule(dice, index)).collect(),
@@ -52,9 +54,9 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
         order: *dice.pick(&[Order::FIRST, Order::at(1), Order::at(1), Order::at(2), Order::LAST]),
         subject: Subject { kinds, selector: selector(dice, 1) },
         ingress: direction(dice, which != 0),
-        egress: direction(dice, which != 1),
+        egress: direction(dice, which != 1 && stage != Stage::BeforeNat),
         mode: if dice.once_in(6) { Mode::Staged } else { Mode::Enforced },
-        stage: Stage::Tracked,
+        stage,
         on_forward: dice.once_in(4),
     }
 }

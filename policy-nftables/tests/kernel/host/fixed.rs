@@ -4,10 +4,10 @@ use super::{Cluster, host_endpoint, policy};
 use crate::node::Host;
 use cni_core::policy::model::{Action, HostInterfaces, Kinds, Mode, Peer, Policy, Rule, Rules, WorkloadKind};
 
-const HOSTS: Kinds = Kinds::of(WorkloadKind::HostEndpoint);
+pub(super) const HOSTS: Kinds = Kinds::of(WorkloadKind::HostEndpoint);
 
 /// What arrives on port 80, over both protocols and families, and ICMP: all or nothing.
-fn all_pass(from: &Host, to: &Host) -> bool {
+pub(super) fn all_pass(from: &Host, to: &Host) -> bool {
     let each = to.addresses.map(|address| [from.tcp(address, 80), from.udp(address, 80), from.ping(address)]);
     let all = each.concat();
     assert!(all.iter().all(|one| *one == all[0]), "TCP, UDP, ICMP over IPv4, then IPv6: {all:?}");
@@ -18,7 +18,7 @@ fn failsafe_passes(from: &Host, to: &Host) -> bool {
     to.addresses.iter().all(|address| from.tcp(*address, 81) && !from.udp(*address, 81))
 }
 
-fn named() -> HostInterfaces {
+pub(super) fn named() -> HostInterfaces {
     HostInterfaces::Named("eth0".into())
 }
 

@@ -1,5 +1,6 @@
 //! The node's own program on real packets. Never a pod's program but where the two meet.
 
+mod early;
 mod fixed;
 mod oracle;
 

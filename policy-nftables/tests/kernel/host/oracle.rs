@@ -5,7 +5,7 @@ use crate::node::Host;
 use cni_core::policy::evaluate::{Connection, Evaluator, Party};
 use cni_core::policy::model::{
     Action, Attribute, HostInterfaces, Kinds, Order, Peer, Policy, PortRange, Ports, Protocol, Rule, Rules, Selector,
-    Traffic, WorkloadKind,
+    Stage, Traffic, WorkloadKind,
 };
 use cni_core::testkit::dice::Dice;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -51,7 +51,9 @@ fn random(dice: &mut Dice, number: usize) -> Policy {
     let kinds = *dice.pick(&[hosts, hosts, hosts.and(WorkloadKind::Pod), Kinds::NODES, Kinds::PODS]);
     let (ingress, egress) = (rules(dice), rules(dice));
     let order = Order::at(i32::try_from(dice.below(3)).unwrap());
-    Policy { order, ..policy(&format!("p{number}"), kinds, ingress, egress) }
+    let before_nat = kinds == hosts && dice.once_in(3);
+    let (stage, egress) = if before_nat { (Stage::BeforeNat, None) } else { (Stage::Tracked, egress) };
+    Policy { order, stage, ..policy(&format!("p{number}"), kinds, ingress, egress) }
 }
 
 /// Whether a datagram comes back: of one that should, on a busy machine, perhaps the next.

@@ -328,3 +328,24 @@ fn a_host_endpoint_by_address_waits_for_its_interface_and_gives_way_to_one_that_
     }));
     assert_eq!(host_tiers(&mut compiler), [], "it is another node's now");
 }
+
+#[test]
+fn early_stages_are_parts_of_their_own_and_leave_what_they_do_not_decide_to_the_next() {
+    let mut compiler = Compiler::new("here");
+    compiler.apply(put(host_endpoint("all", HostInterfaces::All, true)));
+    for (name, stage) in [("raw", Stage::Untracked), ("pre", Stage::BeforeNat)] {
+        let subject = Subject { kinds: Kinds::of(WorkloadKind::HostEndpoint), selector: Selector::Everything };
+        let early = Policy { subject, stage, on_forward: true, ..policy(name, Direction::Ingress, vec![]) };
+        compiler.apply(ModelChange::PutPolicy(Arc::new(early)));
+    }
+    compiler.drain();
+    let [endpoint] = &compiler.host().unwrap().endpoints[..] else { panic!("one interface has a program") };
+    assert!(endpoint.local.is_open() && endpoint.forwarded.is_open());
+    let ends = |program: &crate::policy::program::DirectionProgram| {
+        program.enforced.iter().map(|tier| (tier.tier.to_string(), tier.end)).collect::<Vec<_>>()
+    };
+    let expected = [("failsafe".to_owned(), TierEnd::Pass), (Tier::DEFAULT.to_owned(), TierEnd::Pass)];
+    assert_eq!(ends(&endpoint.untracked.ingress), expected);
+    assert_eq!(ends(&endpoint.before_nat), expected);
+    assert!(endpoint.untracked.egress.enforced.is_empty());
+}

@@ -11,9 +11,12 @@
 //! | `pol-p-in-NAMESPACE/NAME-HASH` | a policy's rules; `pol-q-...`: the same for a dry run |
 //! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
 //! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
+//! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it |
+//! | `pol-host-raw-in`, `-out`, `pol-host-pre-in` | the same before tracking, and before translation |
+//! | `pol-hep-PART-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
 
 use cni_core::policy::model::{Direction, Family};
-use cni_core::policy::program::{ChainId, Set, SetKind};
+use cni_core::policy::program::{ChainId, HostInterface, Set, SetKind};
 use net_linux::marks;
 use net_linux::nft::{self, Comment, Field, Name, TableId};
 use std::fmt::Write as _;
@@ -129,6 +132,43 @@ pub(crate) fn tier_chain(tier: &str, direction: Direction, chains: &[Name]) -> N
 pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) -> Name {
     let word = if walk == Walk::Shadow { "sh" } else { "ep" };
     name(&format!("{PREFIX}{word}-{}-{interface}", short(direction)))
+}
+
+/// Which part of the node's own program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostPart {
+    /// To and from the node itself.
+    Local,
+    /// What passes through it.
+    Forwarded,
+    /// Both, before connections are tracked.
+    Untracked,
+    /// Both, before destinations are translated.
+    BeforeNat,
+}
+
+/// The chain of the node's own program at some interfaces.
+pub(crate) fn host_chain(interface: &HostInterface, part: HostPart, direction: Direction, walk: Walk) -> Name {
+    let word = if walk == Walk::Shadow { "sh-host" } else { "hep" };
+    let part = match part {
+        HostPart::Local => "local",
+        HostPart::Forwarded => "fwd",
+        HostPart::Untracked => "raw",
+        HostPart::BeforeNat => "pre",
+    };
+    let place = match interface {
+        HostInterface::Named(interface) => {
+            let shown = plain(interface.as_str());
+            if shown == interface.as_str() {
+                format!("if-{shown}")
+            } else {
+                format!("ifx-{shown}-{:08x}", hash(interface.as_str().as_bytes()) >> 32)
+            }
+        }
+        HostInterface::Pods => "pods".to_owned(),
+        HostInterface::Others => "others".to_owned(),
+    };
+    name(&format!("{PREFIX}{word}-{part}-{}-{place}", short(direction)))
 }
 
 /// Whether a chain is for dry runs only.

@@ -3,6 +3,7 @@
 use super::{Datapath, Error, ErrorKind, Result};
 use crate::model::NodeContext;
 use crate::policy::counters::RuleCounters;
+use crate::policy::failsafe::ProtocolPort;
 use crate::policy::program::PolicyEngine;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -78,13 +79,24 @@ pub struct Parts {
     pub notices: Vec<String>,
     /// Questions that this backend answers.
     pub inspect: Option<Arc<dyn Inspect>>,
+    /// Ports at which nodes need each other for the pod network (a tunnel's). Policies about hosts never close them, so the
+    /// backend itself keeps everybody else out.
+    pub node_ports: Vec<ProtocolPort>,
 }
 
 impl Parts {
     /// Parts with a datapath and nothing else.
     #[must_use]
     pub fn new(datapath: Box<dyn Datapath>, pod_mtu_bytes: u32) -> Self {
-        Self { datapath, attributes: BTreeMap::new(), pod_mtu_bytes, drift: None, notices: Vec::new(), inspect: None }
+        Self {
+            datapath,
+            attributes: BTreeMap::new(),
+            pod_mtu_bytes,
+            drift: None,
+            notices: Vec::new(),
+            inspect: None,
+            node_ports: Vec::new(),
+        }
     }
 }
 

@@ -1,10 +1,7 @@
 //! From the configuration as it is written to the one that was checked. Never touches the system.
 
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
-use super::{
-    IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PolicyConfig, PoolConfig, StateConfig, StoreConfig,
-    UnderlayConfig,
-};
+use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
 use cni_core::backend::Registry;
 use cni_core::ipam::IpamError;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
@@ -53,45 +50,12 @@ pub struct ReadConfig {
     pub log: Option<String>,
 }
 
-fn wrong(path: impl Display, problem: impl Display) -> ConfigError {
+pub(super) fn wrong(path: impl Display, problem: impl Display) -> ConfigError {
     ConfigError::Key(StrictError { path: path.to_string(), problem: problem.to_string() })
 }
 
-fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
+pub(super) fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
     ConfigError::Backend { backend: backend.to_owned(), source: Box::new(source) }
-}
-
-/// `policy: nftables`, `policy: none`, or a map of the engine's own keys with `engine` among them.
-fn policy(written: Option<Value>, registry: &Registry) -> Result<PolicyConfig, ConfigError> {
-    let (engine, config) = match written {
-        None => (None, Value::Null),
-        Some(Value::String(engine)) => (Some(engine), Value::Null),
-        Some(Value::Object(mut keys)) => {
-            let engine = match keys.remove("engine") {
-                None => None,
-                Some(Value::String(engine)) => Some(engine),
-                Some(_) => return Err(wrong("policy.engine", "is no text; write nftables or none")),
-            };
-            (engine, Value::Object(keys))
-        }
-        Some(_) => return Err(wrong("policy", "is neither a name nor a map; write nftables or none")),
-    };
-    let engine = engine.unwrap_or_else(|| PolicyConfig::DEFAULT.to_owned());
-    if engine == PolicyConfig::NONE {
-        let empty = config.as_object().is_none_or(serde_json::Map::is_empty);
-        return if empty {
-            Ok(PolicyConfig::none())
-        } else {
-            Err(wrong("policy", "none takes no other keys; remove them"))
-        };
-    }
-    let chosen = registry.policy(&engine).map_err(|_| {
-        let names: Vec<&str> = registry.policies().map(|one| one.name()).chain([PolicyConfig::NONE]).collect();
-        let hint = nearest(&engine, &names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-        wrong("policy", format_args!("this build has no policy engine {engine:?}, it has: {}{hint}", names.join(", ")))
-    })?;
-    chosen.check(&config).map_err(|source| refused("policy", source))?;
-    Ok(PolicyConfig { engine, config })
 }
 
 /// Checks a whole document.
@@ -143,7 +107,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     };
     chosen.check(&backend_config).map_err(|source| refused(&raw.backend, source))?;
 
-    let policy = policy(raw.policy, registry)?;
+    let policy = super::policy::read(raw.policy, registry)?;
 
     let name = raw.node_name.as_deref().unwrap_or(host_name);
     let node = NodeConfig {
@@ -330,8 +294,10 @@ fn seconds(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PolicyConfig;
     use async_trait::async_trait;
     use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts};
+    use cni_core::policy::failsafe::Failsafe;
     use serde_json::json;
 
     struct Named(&'static str);
@@ -390,6 +356,10 @@ mod tests {
         let log = json!({"log": {"group": 7}});
         let with_log = PolicyConfig { config: log.clone(), ..PolicyConfig::default() };
         assert_eq!(policy(log), Ok(with_log));
+        let failsafe = |written| policy(json!({"failsafe": written})).map(|policy| policy.failsafe);
+        assert_eq!(failsafe(json!("none")), Ok(Failsafe::none()));
+        let ssh = Failsafe { ingress: vec!["2222/TCP".parse().unwrap()], ..Failsafe::default() };
+        assert_eq!(failsafe(json!({"ingress": ["2222/TCP"]})), Ok(ssh));
         for (written, words) in [
             (
                 json!("nftable"),
@@ -397,6 +367,12 @@ mod tests {
             ),
             (json!(true), "policy: is neither a name nor a map; write nftables or none"),
             (json!({"engine": "none", "log": {}}), "policy: none takes no other keys; remove them"),
+            (
+                json!({"failsafe": {"ingress": ["ssh"]}}),
+                "policy.failsafe.ingress[0]: \"ssh\" is no port of a protocol; write one as in 22/TCP",
+            ),
+            (json!({"failsafe": "all"}), "policy.failsafe: is \"all\"; write none, or a map of ingress and egress"),
+            (json!({"failsafe": {"in": []}}), "policy.failsafe.in: no such key; there are: ingress, egress"),
         ] {
             assert_eq!(policy(written), Err(words.to_owned()));
         }

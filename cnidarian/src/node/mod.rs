@@ -33,7 +33,7 @@ mod underlay;
 pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
-pub use status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
+pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
 
 use crate::config::NodeConfig;
@@ -366,6 +366,7 @@ impl Inner {
                     attached_unix_ms: record.attached_unix_ms,
                 })
                 .collect(),
+            hosts: self.policy.iter().flat_map(Policy::hosts).collect(),
             problems,
             drifted: state.drifted,
             resyncs: state.resyncs,

@@ -20,6 +20,7 @@ use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
 use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
+use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
 use net_linux::{heap, marks};
@@ -130,7 +131,7 @@ impl Node {
         make(&backend_dir)?;
         let request =
             OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, .. } =
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, node_ports, .. } =
             registry.get(&config.backend)?.open(request).await?;
         for notice in &notices {
             tracing::warn!(backend = %config.backend, "{notice}");
@@ -146,7 +147,7 @@ impl Node {
         if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
             refuse_broken(files).await?;
         }
-        let (policy, enforcing) = open_policy(&config, registry, store, &observer).await?.unzip();
+        let (policy, enforcing) = open_policy(&config, registry, store, &observer, node_ports).await?.unzip();
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
@@ -174,7 +175,8 @@ impl Node {
             None => None,
             Some(policy) => {
                 let mut following = policy.follow().await?;
-                policy.first_sync(&mut following, &inner.records.all()).await?;
+                let interfaces = inner.kernel.interfaces().await?;
+                policy.first_sync(&mut following, &inner.records.all(), interfaces).await?;
                 Some(following)
             }
         };
@@ -212,6 +214,20 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Some host endpoints are known by the addresses of their interface.
+    async fn look_at_interfaces(&self) {
+        let Some(policy) = &self.policy else { return };
+        let told = match self.kernel.interfaces().await {
+            Ok(interfaces) => policy.set_interfaces(interfaces).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "addresses of interfaces could not be passed on to policy");
+        }
+    }
+}
+
 /// Nobody knows which policies stand in a file that cannot be read. A running agent goes on with what it knew of it; one that
 /// starts knows nothing, and would open what those policies close. So it does not start, and what the kernel has stays.
 async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
@@ -233,6 +249,7 @@ async fn open_policy(
     registry: &Registry,
     store: Arc<dyn Store>,
     observer: &Arc<dyn Observer>,
+    node_ports: Vec<ProtocolPort>,
 ) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
     let wanted = config.policy.engine.as_str();
     for other in registry.policies().filter(|other| other.name() != wanted) {
@@ -243,7 +260,11 @@ async fn open_policy(
     }
     let PolicyParts { engine, drift, counters, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
-    Ok(Some((Policy::new(config.name.clone(), store, engine, counters), running)))
+    let mut failsafe = config.policy.failsafe.clone();
+    for ports in [&mut failsafe.ingress, &mut failsafe.egress] {
+        ports.extend(&node_ports);
+    }
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, failsafe), running)))
 }
 
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
@@ -326,6 +347,7 @@ async fn look(inner: Arc<Inner>) {
             // Peers send to the old address until they are told.
             () = addresses.changed() => {}
         }
+        inner.look_at_interfaces().await;
         let config = inner.config.underlay.clone();
         match inner.kernel.underlay(config).await {
             Ok(found) => {

@@ -13,12 +13,13 @@
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::record::Record;
-use super::status::Problem;
+use super::status::{HostStatus, Problem};
 use cni_core::backend::{Change, CommitReport};
-use cni_core::model::{EndpointId, NodeName, PodRef};
+use cni_core::model::{EndpointId, InterfaceName, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
 use cni_core::policy::counters::RuleCounters;
+use cni_core::policy::failsafe::Failsafe;
 use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
@@ -55,6 +56,8 @@ pub(super) struct Policy {
 
 /// The most events that are taken in at once, so that an ADD that waits for the same lock does not wait for long.
 const MOST_EVENTS: usize = 1024;
+/// The addresses of each interface of the node.
+pub(super) type Interfaces = BTreeMap<InterfaceName, BTreeSet<IpAddr>>;
 
 type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
 
@@ -168,8 +171,9 @@ impl Policy {
         store: Arc<dyn Store>,
         engine: EngineHandle<PolicyItem>,
         counters: Option<Arc<dyn RuleCounters>>,
+        failsafe: Failsafe,
     ) -> Self {
-        let compiler = Compiler::new(node.as_str());
+        let compiler = Compiler::with_failsafe(node.as_str(), failsafe);
         let front = Front {
             intake: Intake::new(),
             compiler,
@@ -199,8 +203,14 @@ impl Policy {
     }
 
     /// Takes the whole first state in, with what a predecessor attached, and hands it to the engine as one.
-    pub(super) async fn first_sync(&self, following: &mut Following, records: &[Arc<Record>]) -> Result<(), NodeError> {
+    pub(super) async fn first_sync(
+        &self,
+        following: &mut Following,
+        records: &[Arc<Record>],
+        interfaces: Interfaces,
+    ) -> Result<(), NodeError> {
         let mut front = self.front.lock().await;
+        front.compiler.set_interfaces(interfaces);
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
             let event = match event {
@@ -224,6 +234,24 @@ impl Policy {
         let submitted = self.engine.submit(changes, None).await?;
         drop(front);
         self.told_of_pods.notify_one();
+        Ok(submitted.done().await?)
+    }
+
+    /// The node's own interfaces have these addresses now.
+    pub(super) async fn set_interfaces(&self, interfaces: Interfaces) -> Result<(), NodeError> {
+        let mut front = self.front.lock().await;
+        front.compiler.set_interfaces(interfaces);
+        self.pass_on(front).await
+    }
+
+    /// Hands what changed to the engine, and waits for it.
+    async fn pass_on(&self, mut front: MutexGuard<'_, Front>) -> Result<(), NodeError> {
+        let changes = front.compiler.drain();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.engine.submit(changes, None).await?;
+        drop(front);
         Ok(submitted.done().await?)
     }
 
@@ -265,14 +293,8 @@ impl Policy {
                 self.told_of_pods.notify_one();
             }
         }
-        let changes = front.compiler.drain();
         front.tell();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let submitted = self.engine.submit(changes, None).await?;
-        drop(front);
-        Ok(submitted.done().await?)
+        self.pass_on(front).await
     }
 
     /// Reads the store whole, so that what was written to it before this call is in force after it.
@@ -313,12 +335,24 @@ impl Policy {
         Ok(submitted.done().await?)
     }
 
+    /// What is enforced at the node's own interfaces. Empty also while a change is being taken in.
+    pub(super) fn hosts(&self) -> Vec<HostStatus> {
+        let Ok(front) = self.front.try_lock() else { return Vec::new() };
+        let program = front.compiler.host();
+        program.iter().flat_map(|program| &program.endpoints).map(HostStatus::from).collect()
+    }
+
     /// What is wrong with policies and with what they became in the kernel.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let report: CommitReport = self.engine.state().last_commit;
         let mut problems = Problem::of_commit(&report);
         // A status page does not wait for a change that is being taken in; the next one has it.
         let Ok(front) = self.front.try_lock() else { return problems };
+        problems.extend(front.compiler.idle_host_endpoints().into_iter().map(|idle| Problem {
+            object: format!("HostEndpoint {}", idle.name),
+            error: idle.reason.to_string(),
+            state: "left out".to_owned(),
+        }));
         problems.extend(front.problems().into_iter().map(|problem| {
             Problem {
                 object: problem.object.to_string(),

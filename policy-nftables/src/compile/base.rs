@@ -11,7 +11,7 @@
 use super::{Compiler, Objects, errors, rule};
 use crate::names::{self, Walk, name};
 use crate::object::{Key, Object, RuleObject};
-use cni_core::policy::model::{Action, Family, Protocol};
+use cni_core::policy::model::{Action, Direction, Family, Protocol};
 use net_linux::marks;
 use net_linux::nft::{
     self, BaseChain, ChainType, Cmp, CtState, Expr, Hook, MetaKey, Payload, Policy, Program, Reg, SetUse, Verdict,
@@ -59,6 +59,16 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
         objects.push((Key::Chain(name(chain)), Object::Chain { base: Some(base), rules }));
     }
     objects
+}
+
+/// What comes from or goes to a pod.
+pub(super) fn a_pods(direction: Direction) -> Program {
+    let (name, kind) = match direction {
+        Direction::Ingress => (MetaKey::IifName, MetaKey::IifKind),
+        Direction::Egress => (MetaKey::OifName, MetaKey::OifKind),
+    };
+    let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
+    Program::new().interface(name, Cmp::Eq, &pods).meta(kind, Cmp::Eq, interface_bytes("veth"))
 }
 
 /// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.

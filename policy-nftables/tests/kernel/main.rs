@@ -9,6 +9,7 @@ mod conformance;
 mod connections;
 mod counters;
 mod errors;
+mod host;
 mod items;
 mod joined;
 mod log;

@@ -24,6 +24,7 @@ mod claims;
 mod condition;
 mod endpoints;
 mod groups;
+mod hosts;
 mod identities;
 mod members;
 mod peer;
@@ -34,17 +35,22 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod walk;
 mod workloads;
 
 pub use endpoints::LocalEndpoint;
+pub use hosts::{Idle, IdleReason};
 
+use super::failsafe::Failsafe;
 use super::model::{Identity, Policy, PolicyId, Problem, Tier, Workload, WorkloadId, WorkloadKind};
+use super::program::HostProgram;
 use super::program::{PolicyChange, PolicyItem, PolicyKey};
 use super::world::{ModelChange, World};
 use crate::backend::Change;
-use crate::model::EndpointId;
-use endpoints::Endpoints;
+use crate::model::{EndpointId, InterfaceName};
+use endpoints::{Endpoints, What};
 use groups::Groups;
+use hosts::HostMember;
 use identities::Identities;
 use policies::Policies;
 use slab::Slot;
@@ -74,6 +80,14 @@ impl Compiler {
     /// A compiler for the node of this name. The built-in tiers are there.
     #[must_use]
     pub fn new(node: &str) -> Self {
+        Self::with_failsafe(node, Failsafe::default())
+    }
+
+    /// The same with other failsafe ports.
+    #[must_use]
+    pub fn with_failsafe(node: &str, failsafe: Failsafe) -> Self {
+        let mut endpoints = Endpoints::default();
+        endpoints.hosts.failsafe = failsafe;
         Self {
             node: node.into(),
             nobody: Arc::new(Identity::new(WorkloadKind::Pod)),
@@ -82,7 +96,7 @@ impl Compiler {
             workloads: Workloads::default(),
             groups: Groups::default(),
             policies: Policies::default(),
-            endpoints: Endpoints::default(),
+            endpoints,
         }
     }
 
@@ -113,13 +127,13 @@ impl Compiler {
     /// no labels, and only policies that are about such are about it.
     pub fn put_endpoint(&mut self, endpoint: LocalEndpoint) {
         if let Some(slot) = self.endpoints.find(&endpoint.id) {
-            if self.endpoints.known[slot].endpoint == endpoint {
+            if self.endpoints.known[slot].what == What::Endpoint(endpoint.clone()) {
                 return;
             }
             self.remove_endpoint(&endpoint.id);
         }
         let (pod, addresses) = (endpoint.workload(), endpoint.addresses.clone());
-        let slot = self.endpoints.insert(endpoint);
+        let slot = self.endpoints.insert(What::Endpoint(endpoint));
         match &pod {
             Some(pod) => self.follow_endpoints(pod),
             None => self.bind(slot),
@@ -130,8 +144,8 @@ impl Compiler {
     /// There is no such attachment.
     pub fn remove_endpoint(&mut self, id: &EndpointId) {
         let Some(slot) = self.endpoints.find(id) else { return };
-        let LocalEndpoint { addresses, .. } = self.endpoints.known[slot].endpoint.clone();
-        let pod = self.endpoints.known[slot].endpoint.workload();
+        let what = &self.endpoints.known[slot].what;
+        let (addresses, pod) = (what.addresses().to_vec(), what.workload());
         self.bind_to(slot, None);
         self.endpoints.forget(slot);
         if let Some(pod) = pod {
@@ -144,13 +158,18 @@ impl Compiler {
     pub fn drain(&mut self) -> Vec<PolicyChange> {
         let chains = self.policies.news();
         let endpoints = self.endpoints.news(&self.policies, &self.tiers);
+        let host = self.endpoints.host_news(&self.policies, &self.tiers);
         let sets = self.groups.news(&self.workloads, &mut self.identities);
         let mut changes: Vec<PolicyChange> = Vec::with_capacity(sets.joined.len() + sets.left.len());
         changes.extend(sets.new.into_iter().map(|set| Change::Put(PolicyItem::Set(set))));
         changes.extend(sets.joined.into_iter().map(|(set, member)| Change::Put(PolicyItem::Member(set, member))));
         changes.extend(chains.put.into_iter().map(|chain| Change::Put(PolicyItem::Chain(Arc::unwrap_or_clone(chain)))));
+        changes.extend(host.chains.into_iter().map(|chain| Change::Put(PolicyItem::Chain(chain))));
         changes.extend(endpoints.put.into_iter().map(|program| Change::Put(PolicyItem::Endpoint(program))));
+        changes.extend(host.put.map(|program| Change::Put(PolicyItem::Host(program))));
+        changes.extend(host.gone.then_some(Change::Remove(PolicyKey::Host)));
         changes.extend(endpoints.gone.into_iter().map(|id| Change::Remove(PolicyKey::Endpoint(id))));
+        changes.extend(host.chains_gone.into_iter().map(|id| Change::Remove(PolicyKey::Chain(id))));
         changes.extend(chains.gone.into_iter().map(|id| Change::Remove(PolicyKey::Chain(id))));
         let left = sets.left.into_iter().map(|(set, member)| PolicyKey::Member(set.id, member));
         changes.extend(left.map(Change::Remove));
@@ -165,15 +184,51 @@ impl Compiler {
         self.policies.problems().cloned().chain(claims::problems(&self.workloads, &self.endpoints)).collect()
     }
 
+    /// The node's own interfaces have these addresses: some host endpoints are known by them alone.
+    pub fn set_interfaces(&mut self, interfaces: BTreeMap<InterfaceName, BTreeSet<IpAddr>>) {
+        self.endpoints.hosts.set_interfaces(interfaces);
+    }
+
+    /// The node's own program, as last drained; `None` while everything is allowed.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostProgram> {
+        self.endpoints.hosts.told()
+    }
+
+    /// Host endpoints of this node that are not enforced, and why.
+    #[must_use]
+    pub fn idle_host_endpoints(&self) -> Vec<Idle> {
+        self.endpoints.idle()
+    }
+
     fn put_workload(&mut self, workload: Arc<Workload>) {
         let old = self.workloads.find(&workload.id);
         if old.is_some_and(|slot| self.workloads.known[slot].workload == workload) {
             return;
         }
+        self.set_member(&workload.id, HostMember::of(&workload, &self.node));
         self.place(old, Some(workload));
     }
 
+    /// The node or a host endpoint is this part of the node now, or none.
+    fn set_member(&mut self, id: &WorkloadId, new: Option<HostMember>) {
+        let new = new.map(What::Host);
+        for slot in self.endpoints.of(id) {
+            let old = &self.endpoints.known[slot].what;
+            if matches!(old, What::Host(_)) && Some(old) != new.as_ref() {
+                self.bind_to(slot, None);
+                self.endpoints.forget(slot);
+            }
+        }
+        if let Some(member) = new
+            && self.endpoints.of(id).is_empty()
+        {
+            self.endpoints.insert(member);
+        }
+    }
+
     fn remove_workload(&mut self, id: &WorkloadId) {
+        self.set_member(id, None);
         if let Some(slot) = self.workloads.find(id) {
             self.place(Some(slot), None);
         }
@@ -213,7 +268,7 @@ impl Compiler {
         let after = new.map(|workload| {
             let identity = (!workload.host_network).then(|| self.intern(&workload.identity));
             let local = (!endpoints.is_empty() && self.is_ours(&workload)).then(|| {
-                let addresses = endpoints.iter().flat_map(|slot| &self.endpoints.known[*slot].endpoint.addresses);
+                let addresses = endpoints.iter().flat_map(|slot| self.endpoints.known[*slot].what.addresses());
                 addresses.copied().collect()
             });
             let lost = claims::lost(&workload, &self.endpoints);
@@ -263,7 +318,7 @@ impl Compiler {
 
     /// Gives an endpoint the identity that it has now, and the policies that are about that.
     fn bind(&mut self, slot: Slot) {
-        let identity = match self.endpoints.known[slot].endpoint.workload() {
+        let identity = match self.endpoints.known[slot].what.workload() {
             None => Some(self.intern(&self.nobody.clone())),
             Some(pod) => {
                 let placed = self.workloads.find(&pod).map(|workload| &self.workloads.known[workload]);

@@ -26,6 +26,7 @@ fn workload(id: WorkloadId, identity: Identity, address: &str, node: &str) -> Mo
         node: Some(node.into()),
         ports: vec![NamedPort { name: "web".into(), protocol: Protocol::TCP, port: 8080 }],
         host_network: false,
+        host: None,
     }))
 }
 
@@ -48,6 +49,8 @@ fn policy(name: &str, tier: &str, order: i32, rules: Vec<Rule>) -> Policy {
         ingress: Some(Rules { rules, isolates: true }),
         egress: None,
         mode: Mode::Enforced,
+        stage: Stage::Tracked,
+        on_forward: false,
     }
 }
 

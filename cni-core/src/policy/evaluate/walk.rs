@@ -3,7 +3,7 @@
 use super::end::Ends;
 use super::outcome::{Decision, Exemption, Step, Verdict};
 use super::{Applied, AppliedTier, Connection, Evaluator};
-use crate::policy::model::{Action, Direction, Mode, TierEnd};
+use crate::policy::model::{Action, Direction, Mode, Stage, TierEnd};
 
 /// What came of a tier.
 enum Walked {
@@ -17,7 +17,7 @@ impl Evaluator<'_> {
     /// Walks all tiers; `mode` says whether staged policies count.
     pub(super) fn walk(
         &self,
-        chain: &[AppliedTier<'_>],
+        chain: &[&AppliedTier<'_>],
         connection: &Connection,
         ends: &Ends<'_>,
         direction: Direction,
@@ -83,7 +83,8 @@ impl Evaluator<'_> {
         }
         let isolating = tier.policies.iter().filter(counts).filter(|applied| applied.rules.isolates);
         let policies: Vec<_> = isolating.map(|applied| applied.policy.id.clone()).collect();
-        if policies.is_empty() || tier.tier.end == TierEnd::Pass {
+        // What an early stage does not decide, a later one does.
+        if policies.is_empty() || tier.tier.end == TierEnd::Pass || tier.stage != Stage::Tracked {
             return Walked::NextTier;
         }
         // Isolation alone does not keep a pod from its own node; a rule of a later tier may.

@@ -259,7 +259,8 @@ impl Intake {
 
     /// A workload with its identity as of now.
     fn workload(&mut self, facts: Facts) -> Arc<Workload> {
-        let Facts { id, labels, service_account, addresses, networks, node, ports, host_network, bare: _ } = facts;
+        let Facts { id, labels, service_account, addresses, networks, node, ports, host_network, bare: _, host } =
+            facts;
         let identity = Identity {
             kind: id.kind,
             labels,
@@ -270,7 +271,7 @@ impl Intake {
             name: (id.kind != WorkloadKind::Pod).then(|| id.name.clone()),
         };
         let identity = self.identity(identity);
-        Arc::new(Workload { id, identity, addresses, networks, node, ports, host_network })
+        Arc::new(Workload { id, identity, addresses, networks, node, ports, host_network, host })
     }
 
     /// The identity with the labels that its namespace and service account have now.

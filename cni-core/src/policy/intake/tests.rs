@@ -1,8 +1,8 @@
 //! The laws of the intake, with a dialect of its own: an object `test/v1 Policy` or `Tier` says what it is.
 
 use super::*;
+use crate::policy::model::{HostInterfaces, Selector, Stage, Subject, WorkloadId};
 use crate::policy::model::{Mode, NamedPort, Order, Policy, PolicyId, Protocol, Rules, TierEnd};
-use crate::policy::model::{Selector, Subject, WorkloadId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ fn fake(object: &Object) -> Option<Reading> {
             ingress: Some(Rules::default()),
             egress: None,
             mode: Mode::Enforced,
+            stage: Stage::Tracked,
+            on_forward: false,
         }),
         _ => return None,
     }
@@ -525,5 +527,29 @@ proptest! {
         prop_assert_eq!(both.problems().len(), 0);
         prop_assert!(both.intake.attached.is_empty() && both.intake.bare.is_empty());
         prop_assert!(both.intake.holders.is_empty() && both.intake.runs_as.is_empty() && both.intake.rivals.is_empty());
+    }
+}
+
+#[test]
+fn a_host_endpoint_says_which_interfaces_it_is_and_whether_a_profile_opens_it() {
+    let read = |spec: serde_json::Value| {
+        let value = json!({"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "metadata": {"name": "h"}, "spec": spec});
+        let (world, problems) = World::read(&[Object::from_value(value).unwrap()]);
+        let host = world.workloads.values().next().unwrap().host.clone().unwrap();
+        (host.interfaces, host.open, problems.into_iter().map(|problem| problem.path).collect::<Vec<_>>())
+    };
+    let named = HostInterfaces::Named("eth0".into());
+    let none = Vec::<String>::new;
+    assert_eq!(read(json!({"node": "n", "interfaceName": "eth0"})), (named.clone(), false, none()));
+    let open = json!({"node": "n", "interfaceName": "*", "profiles": ["projectcalico-default-allow"]});
+    assert_eq!(read(open), (HostInterfaces::All, true, none()));
+    let by_address = json!({"node": "n", "expectedIPs": ["192.0.2.1"], "profiles": ["kns.shop"]});
+    assert_eq!(read(by_address), (HostInterfaces::ByAddress, false, vec!["spec.profiles[0]".to_owned()]));
+    for (wrong, paths) in [
+        (json!({"node": "n", "interfaceName": "eth*"}), vec!["spec.interfaceName", "spec.interfaceName"]),
+        (json!({"node": "n"}), vec!["spec.interfaceName"]),
+        (json!({"interfaceName": "*"}), vec!["spec.node"]),
+    ] {
+        assert_eq!(read(wrong).2, paths);
     }
 }

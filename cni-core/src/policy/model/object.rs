@@ -122,6 +122,18 @@ pub enum Mode {
     Staged,
 }
 
+/// Where on a packet's way through a host a policy about it decides. Pods know [`Stage::Tracked`] only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// Before connections are tracked: each packet is asked for, answers too, and what is allowed is never tracked.
+    Untracked,
+    /// Before destinations are translated, of what comes in.
+    BeforeNat,
+    /// Where connections and their real ends are known.
+    #[default]
+    Tracked,
+}
+
 /// Whom a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
@@ -172,6 +184,10 @@ pub struct Policy {
     pub egress: Option<Rules>,
     /// Whether it decides.
     pub mode: Mode,
+    /// Where it decides at hosts. What an early stage allows or denies, no later one is asked; what it does not decide goes on.
+    pub stage: Stage,
+    /// At hosts: whether it decides of what is forwarded as well. Early stages always do.
+    pub on_forward: bool,
 }
 
 impl Policy {
@@ -187,6 +203,8 @@ impl Policy {
             ingress: closed.clone(),
             egress: closed,
             mode: Mode::Enforced,
+            stage: Stage::Tracked,
+            on_forward: false,
         }
     }
 

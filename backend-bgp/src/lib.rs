@@ -36,6 +36,7 @@ pub mod driver;
 pub mod object;
 pub mod probe;
 pub mod table;
+mod task;
 pub mod tunnel;
 mod watch;
 

@@ -8,6 +8,7 @@ use cni_core::model::Encapsulation;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -18,6 +19,7 @@ pub struct Table(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     wanted: Mutex<Wanted>,
+    in_sync: AtomicBool,
     changed: Notify,
 }
 
@@ -107,6 +109,19 @@ impl Table {
             Key::Carriage(prefix) => drop(wanted.carriage.remove(prefix)),
             _ => {}
         }
+    }
+
+    /// The first whole state is in the table.
+    pub fn set_in_sync(&self) {
+        self.0.in_sync.store(true, Ordering::Release);
+        self.announce_change();
+    }
+
+    /// Whether the first whole state is in the table: before that, a speaker would tell its peers of a part only, and
+    /// they would drop the rest.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        self.0.in_sync.load(Ordering::Acquire)
     }
 
     /// Tells the task that a batch of changes is complete.

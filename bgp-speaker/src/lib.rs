@@ -11,6 +11,28 @@
 //!                                                                     (groups of peers, packed UPDATEs)
 //! ```
 //!
+//! A speaker of system 64512 with one peer, as an embedder begins it; the transport gives it sockets, and the example
+//! `embed-bgp` is a whole program:
+//!
+//! ```
+//! use bgp_speaker::config::{Config, PeerAddress, PeerConfig, RemoteAsn};
+//! use bgp_speaker::speaker::{Beginning, Input, Origination, Output, Speaker};
+//! use bgp_speaker::types::{Asn, RouterId};
+//! use std::time::Instant;
+//!
+//! let asn = Asn::new(64_512).ok_or("not a system")?;
+//! let mut config = Config::new(asn, RouterId::new([192, 0, 2, 1].into()).ok_or("not an id")?);
+//! let router = PeerAddress::Ip([192, 0, 2, 254].into());
+//! config.peers.insert("router".into(), PeerConfig::new(router, RemoteAsn::External));
+//! let mut speaker = Speaker::new(Instant::now(), config, &Beginning::Fresh, 7)?;
+//! speaker.announce(Instant::now(), "10.0.0.0/26".parse()?, &Origination::default());
+//!
+//! let mut out = Vec::new();
+//! speaker.handle(Instant::now(), Input::Tick, &mut out);
+//! assert!(out.iter().any(|output| matches!(output, Output::Connect { target, .. } if target.remote.port() == 179)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | module | what it holds |
 //! |---|---|
 //! | [`bfd`] | whether a neighbour still answers: RFC 5880 without a clock or a socket |

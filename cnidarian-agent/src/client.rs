@@ -30,6 +30,9 @@ pub(crate) enum AskError {
         /// What went wrong.
         source: WireError,
     },
+    /// The configuration that the question is about.
+    #[error(transparent)]
+    Config(#[from] crate::agent::AgentError),
     /// The agent said no.
     #[error("{0}")]
     Refused(#[from] Failure),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod bgp;
 mod client;
 mod lab;
 mod policy;
@@ -45,6 +46,9 @@ enum Command {
     Plan(Ask),
     /// Read the kernel back and repair it.
     Resync(Ask),
+    /// What this node's BGP speaker knows and says.
+    #[command(subcommand)]
+    Bgp(bgp::Bgp),
     /// Multi-node networks in namespaces on this machine.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Status(ask) => client::ask(&ask.socket, Call::Show).and_then(|value| show::status(value, ask.json)),
+        Command::Bgp(command) => bgp::main(command),
         Command::Plan(ask) => client::ask(&ask.socket, Call::Plan).and_then(|value| show::plan(value, ask.json)),
         Command::Resync(ask) => client::ask(&ask.socket, Call::Resync).and_then(|value| show::resync(value, ask.json)),
         Command::Ipam { command: Ipam::Show(ask) } => {

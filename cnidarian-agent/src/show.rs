@@ -6,7 +6,7 @@ use crate::client::AskError;
 use cnidarian::{IpamFindings, NodeStatus, PoolStatus};
 use comfy_table::{Table, presets};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt::Display;
 
 fn table(head: &[&str]) -> Table {
@@ -235,4 +235,38 @@ pub(crate) fn resync(value: Value, as_json: bool) -> Result<bool, AskError> {
         if done.complete { "" } else { "; some failed, see `cnidarian status`" }
     );
     Ok(done.complete)
+}
+
+/// An answer that only the backend understands: a list of flat objects as a table, everything else as it is.
+pub(crate) fn answer(value: Value, as_json: bool) -> Result<bool, AskError> {
+    let rows: Option<Vec<&Map<String, Value>>> =
+        value.as_array().map(|rows| rows.iter().filter_map(Value::as_object).collect());
+    match rows {
+        Some(rows) if !as_json => {
+            let mut columns: Vec<&String> = Vec::new();
+            for column in rows.iter().flat_map(|row| row.keys()) {
+                if !columns.contains(&column) {
+                    columns.push(column);
+                }
+            }
+            let head: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+            let mut shown = table(&head.iter().map(String::as_str).collect::<Vec<_>>());
+            for row in &rows {
+                shown.add_row(columns.iter().map(|column| cell(row.get(*column))));
+            }
+            println!("{shown}");
+        }
+        _ => json(&value)?,
+    }
+    Ok(true)
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => join(items.iter().map(|item| cell(Some(item)))),
+        Some(other) => other.to_string(),
+    }
 }

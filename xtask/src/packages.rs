@@ -30,6 +30,7 @@ pub(crate) const TEST: &[Need] = &[
     need("podman", "podman conmon", "a real container engine that calls our plugin"),
     need("runc", "runc", "runs the containers of that engine"),
     need("bird", "bird2", "a real BGP and BFD peer"),
+    need("/usr/lib/frr/bfdd", "frr", "another, which also finds its neighbours by advertisements"),
     need("busybox", "busybox-static", "what those containers hold"),
 ];
 

@@ -47,7 +47,7 @@ impl GroupFacts {
     #[must_use]
     pub fn can_become(&self, other: &Self) -> bool {
         self.kind.is_external() == other.kind.is_external()
-            && self.add_path == other.add_path
+            && self.add_path.keys().eq(other.add_path.keys())
             && self.four_octet_asn == other.four_octet_asn
             && self.extended_next_hop == other.extended_next_hop
             && self.max_message_bytes == other.max_message_bytes

@@ -99,7 +99,7 @@ impl Round<'_> {
             return;
         }
         if outs.has_ids {
-            for path in self.rib.ranked(self.family, slot, outs.stride.into()) {
+            for path in self.rib.ranked(self.family, slot, outs.most.into()) {
                 wanted.extend(self.number(outs, prefix, &path, path.id, cache));
             }
         } else if let Some(path) = self.rib.best(self.family, slot) {

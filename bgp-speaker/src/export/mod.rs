@@ -30,6 +30,9 @@ use outs::Outs;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+/// Slots of prefixes that are gone which may wait, of a family, until slow peers are told.
+pub const MOST_HELD: usize = 1 << 18;
+
 /// Messages that a peer waits for besides UPDATEs with routes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Owes {
@@ -142,7 +145,7 @@ impl Export {
             known
         } else {
             let outs = Family::ALL.map(|family| {
-                let mut outs = group.outs[family.index()].fork();
+                let mut outs = group.outs[family.index()].fork(facts.add_path.get(&family).copied());
                 outs.dirty.union(&all(rib, family));
                 outs
             });
@@ -242,6 +245,23 @@ impl Export {
             rib.reclaim(family, |slot| groups.iter().flatten().all(|group| group.outs[family.index()].is_clear(slot)));
             self.held[family.index()] = rib.unreclaimed(family);
         }
+    }
+
+    /// Peers that are to be let go because they take nothing while others announce ever new prefixes: what they have yet to be
+    /// told is gone cannot be freed. Nobody as long as that is no more than the prefixes there are and [`MOST_HELD`].
+    #[must_use]
+    pub fn hoarders(&self, rib: &Rib) -> Vec<PeerId> {
+        let is_held = |family| rib.unreclaimed(family) > rib.prefixes(family) + MOST_HELD;
+        let held = Family::ALL.into_iter().filter(|family| is_held(*family));
+        let outs = held.flat_map(|family| self.groups.iter().flatten().map(move |group| &group.outs[family.index()]));
+        let behind = outs.flat_map(|outs| &outs.cohorts).filter(|cohort| !cohort.todo.is_empty());
+        let is_full = |peer: &PeerId| self.members.get(peer).is_some_and(|member| !member.is_ready);
+        behind
+            .flat_map(|cohort| cohort.members.iter().copied())
+            .filter(is_full)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     /// Nobody is behind.

@@ -32,7 +32,9 @@ pub(super) struct Cohort {
 #[derive(Debug)]
 pub(super) struct Outs {
     /// Paths told of a prefix at most.
-    pub(super) stride: u16,
+    pub(super) most: u16,
+    /// Places for paths of a prefix: as many, and more where more were told before.
+    stride: u16,
     pub(super) has_ids: bool,
     /// `stride` numbers for each slot.
     table: Vec<Id>,
@@ -44,10 +46,16 @@ pub(super) struct Outs {
     pub(super) cohorts: VecDeque<Cohort>,
 }
 
+fn most(add_path: Option<u8>) -> u16 {
+    add_path.map_or(1, |most| u16::from(most.max(1)))
+}
+
 impl Outs {
     pub(super) fn new(add_path: Option<u8>) -> Self {
+        let most = most(add_path);
         Self {
-            stride: add_path.map_or(1, |most| u16::from(most.max(1))),
+            most,
+            stride: most,
             has_ids: add_path.is_some(),
             table: Vec::new(),
             routes: Interner::default(),
@@ -58,17 +66,34 @@ impl Outs {
     }
 
     /// For a group that parts from this one: the same was told, and all of it has to be looked at again.
-    pub(super) fn fork(&self) -> Self {
+    pub(super) fn fork(&self, add_path: Option<u8>) -> Self {
         let mut dirty = self.dirty.clone();
         dirty.union(&self.told().collect());
-        Self {
+        let mut fork = Self {
+            most: most(add_path),
             table: self.table.clone(),
             routes: self.routes.clone(),
             dirty,
             pace: Vec::new(),
             cohorts: VecDeque::new(),
             ..*self
+        };
+        fork.widen(fork.most);
+        fork
+    }
+
+    /// Makes places for so many paths.
+    fn widen(&mut self, stride: u16) {
+        if stride <= self.stride {
+            return;
         }
+        let (old, new) = (usize::from(self.stride), usize::from(stride));
+        let mut table = vec![NONE; self.table.len() / old * new];
+        for (from, to) in self.table.chunks_exact(old).zip(table.chunks_exact_mut(new)) {
+            to[..old].copy_from_slice(from);
+        }
+        self.table = table;
+        self.stride = stride;
     }
 
     /// A peer comes that was told the same, as far as `was` says.
@@ -221,15 +246,15 @@ impl Outs {
 
     /// A peer comes that was told something else before, as `before` says and `was` how far it was.
     pub(super) fn take_over(&mut self, before: &Self, mut was: Cohort) {
-        let slots = self.table.len().max(before.table.len()) / usize::from(self.stride);
-        for slot in 0..slots as u32 {
-            let told = |outs: &Self| {
-                let row = outs.row(slot).iter().map(|id| (*id != NONE).then(|| outs.routes.get(*id).clone()));
-                row.collect::<Vec<_>>()
+        // Places that only the other group had must be withdrawn too.
+        self.widen(before.stride);
+        let slots = |outs: &Self| outs.table.len() / usize::from(outs.stride);
+        for slot in 0..slots(self).max(slots(before)) as u32 {
+            let told = |outs: &Self, at: usize| {
+                let id = outs.row(slot).get(at).copied().filter(|id| *id != NONE)?;
+                Some(outs.routes.get(id).clone())
             };
-            let (old, new) = (told(before), told(self));
-            let is_empty = |row: &[Option<OutRoute>]| row.iter().all(Option::is_none);
-            if !(is_empty(&old) && is_empty(&new)) && old != new {
+            if (0..usize::from(self.stride)).any(|at| told(before, at) != told(self, at)) {
                 was.todo.insert(slot);
             }
         }

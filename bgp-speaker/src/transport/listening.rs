@@ -110,41 +110,72 @@ impl<C: Core, H: Host> Driver<C, H> {
     pub(super) fn apply(&mut self, now: Instant, setup: Setup) -> Result<(), SetupError> {
         let keys: Vec<Keys> =
             setup.listeners.iter().map(|wish| keys_of(wish, &setup.guards)).collect::<Result<_, _>>()?;
-        // What can be refused comes first: new listeners, and then keys of those that stay.
-        let mut fresh = Vec::new();
+        // What can be refused comes first: keys of the listeners that stay, and then new listeners.
+        let mut before: Vec<(Listener, Keys)> = Vec::new();
+        let mut result = Ok(());
         for (wish, keys) in setup.listeners.iter().zip(&keys) {
-            if !self.listeners.iter().chain(&fresh).any(|open| open.wish == *wish) {
-                self.next_listener += 1;
-                fresh.push(Open::new(wish, self.next_listener, keys.clone())?);
+            if let Some(open) = self.listeners.iter_mut().find(|open| open.wish == *wish).filter(|_| result.is_ok()) {
+                before.push((wish.clone(), open.keys.clone()));
+                result = open.set_keys(keys.clone());
             }
         }
-        let mut restore: Vec<(usize, Keys)> = Vec::new();
-        for at in 0..self.listeners.len() {
-            let Some(wanted) = setup.listeners.iter().position(|wish| *wish == self.listeners[at].wish) else {
-                continue;
-            };
-            let before = self.listeners[at].keys.clone();
-            if let Err(error) = self.listeners[at].set_keys(keys[wanted].clone()) {
-                for (at, before) in restore {
-                    let _ = self.listeners[at].set_keys(before);
+        match result.and_then(|()| self.open_new(&setup, &keys)) {
+            Ok(mut fresh) => {
+                self.listeners.retain(|open| setup.listeners.contains(&open.wish));
+                self.listeners.append(&mut fresh);
+            }
+            Err(error) => {
+                for (wish, keys) in before {
+                    if let Some(open) = self.listeners.iter_mut().find(|open| open.wish == wish) {
+                        // The kernel took them before, and the first error is the one that matters.
+                        let _ = open.set_keys(keys);
+                    }
                 }
                 return Err(error);
             }
-            restore.push((at, before));
         }
-        let interest = if self.accepting { Interest::READ } else { Interest::NONE };
-        for open in &fresh {
-            self.poller.add(&open.socket, Token::Listener(open.id), interest).map_err(|source| SetupError::Listen {
-                address: open.wish.address,
-                interface: open.wish.interface.clone(),
-                source,
-            })?;
-        }
-        self.listeners.retain(|open| setup.listeners.contains(&open.wish));
-        self.listeners.append(&mut fresh);
         self.discovery.watch(now, &setup.discover);
         self.guards = setup.guards;
         Ok(())
+    }
+
+    /// Opens the listeners that are not there yet. One that goes may be in the way, as a wildcard is in that of an address:
+    /// then it goes first, and is there again if the new one can't be.
+    fn open_new(&mut self, setup: &Setup, keys: &[Keys]) -> Result<Vec<Open>, SetupError> {
+        let wanted: Vec<(Listener, Keys)> = setup.listeners.iter().cloned().zip(keys.iter().cloned()).collect();
+        let goes = |open: &Open| !setup.listeners.contains(&open.wish);
+        let result = self.open_all(&wanted);
+        let in_the_way =
+            matches!(&result, Err(SetupError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse);
+        if !in_the_way || !self.listeners.iter().any(goes) {
+            return result;
+        }
+        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.listeners).into_iter().partition(goes);
+        self.listeners = stay;
+        let old: Vec<(Listener, Keys)> = gone.into_iter().map(|open| (open.wish, open.keys)).collect();
+        let result = self.open_all(&wanted);
+        if result.is_err()
+            && let Ok(mut again) = self.open_all(&old)
+        {
+            self.listeners.append(&mut again);
+        }
+        result
+    }
+
+    fn open_all(&mut self, wanted: &[(Listener, Keys)]) -> Result<Vec<Open>, SetupError> {
+        let interest = if self.accepting { Interest::READ } else { Interest::NONE };
+        let mut fresh: Vec<Open> = Vec::new();
+        for (wish, keys) in wanted {
+            if !self.listeners.iter().chain(&fresh).any(|open| open.wish == *wish) {
+                self.next_listener += 1;
+                let open = Open::new(wish, self.next_listener, keys.clone())?;
+                self.poller.add(&open.socket, Token::Listener(open.id), interest).map_err(|source| {
+                    SetupError::Listen { address: wish.address, interface: wish.interface.clone(), source }
+                })?;
+                fresh.push(open);
+            }
+        }
+        Ok(fresh)
     }
 
     /// Accepts what waits on a listener.

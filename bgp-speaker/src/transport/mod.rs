@@ -1,16 +1,16 @@
 //! Sockets for a speaker: TCP, BFD, router advertisements. Never knows what the bytes mean, and never a route.
 //!
 //! ```text
-//!   listeners --+                                          +--> TCP: connect, queue, close
-//!   connections +--> epoll --> driver --Input--> Core --Output--+--> BFD thread
-//!   RA sockets -+               (one task, no lock)        +--> Host: next hops, routes, events
-//!   BFD thread ------news------^
+//!   listeners ----+                                              +--> TCP: connect, queue, close
+//!   connections --+--> epoll --> driver --Input--> Core --Output-+--> BFD thread
+//!   RA sockets ---+           (one task, no lock)                +--> Host: next hops, routes, events
+//!   BFD thread ------- news ------^
 //! ```
 //!
 //! One task does everything, so nothing is locked: it asks which sockets are ready, gives what they have to the core, and
 //! carries out what the core answers. All sockets stand behind one epoll descriptor. What one connection may read or send
 //! before the next has its turn is bounded, so a fast one does not starve others and a slow one holds up nobody. Only BFD
-//! has a thread of its own ([`bfd`]).
+//! has a thread of its own.
 //!
 //! | file | what it holds |
 //! |---|---|

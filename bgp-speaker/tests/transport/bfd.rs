@@ -1,6 +1,6 @@
 //! BFD on the wire, with itself and with BIRD. Never a BGP session.
 
-use crate::stage::{DEVICE, Event, Node, PATIENCE, cable, ip, set_device, show, two_nodes};
+use crate::stage::{DEVICE, Daemon, Event, Node, PATIENCE, cable, ip, set_device, show, two_nodes};
 use bgp_speaker::bfd::{self, Packet, State};
 use bgp_speaker::speaker::Output;
 use bgp_speaker::transport::Limits;
@@ -9,16 +9,16 @@ use net_linux::netns::NetNs;
 use std::net::UdpSocket;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What a thread may be late on a busy machine.
 const LATE: Duration = Duration::from_millis(250);
-const PEER: PeerId = PeerId(5);
+pub(crate) const PEER: PeerId = PeerId(5);
 
-fn watch(remote: &str, local: &str, single_hop: bool) -> Output {
+pub(crate) fn watch(remote: &str, local: &str, single_hop: bool) -> Output {
     Output::StartBfd {
         peer: PEER,
         remote: ip(remote),
@@ -29,7 +29,7 @@ fn watch(remote: &str, local: &str, single_hop: bool) -> Output {
     }
 }
 
-fn told(node: &Node, wanted: bool) -> Instant {
+pub(crate) fn told(node: &Node, wanted: bool) -> Instant {
     node.wait("word of BFD", |event| match event {
         Event::Bfd { peer: PEER, up, at } => {
             assert_eq!(*up, wanted);
@@ -41,7 +41,7 @@ fn told(node: &Node, wanted: bool) -> Instant {
 }
 
 /// Both see it within the detection time. When a packet has just left, almost all of it is left too.
-fn cut_and_measure(near: &NetNs, watcher: &Node) {
+pub(crate) fn cut_and_measure(near: &NetNs, watcher: &Node) {
     let cut = Instant::now();
     set_device(near, false);
     let down = told(watcher, false).duration_since(cut);
@@ -131,25 +131,14 @@ fn a_single_hop_packet_from_behind_a_router_is_not_heard() {
     assert_eq!(node.pending(), []);
 }
 
-/// BIRD, ended when the test ends, however.
-struct Bird(Child);
-
-impl Bird {
-    fn start(namespace: &NetNs, directory: &Path, bfd: &str) -> Self {
-        let (config, control) = (directory.join("bird.conf"), directory.join("bird.ctl"));
-        let text = format!("router id 10.9.0.2;\nprotocol device {{ scan time 1; }}\nprotocol bfd {{ {bfd} }}\n");
-        std::fs::write(&config, text).unwrap();
-        let mut command = Command::new("bird");
-        command.arg("-f").arg("-c").arg(config).arg("-s").arg(control).stdout(Stdio::null());
-        Self(namespace.spawn(&mut command).unwrap())
-    }
-}
-
-impl Drop for Bird {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// BIRD with a `protocol bfd` of this content.
+fn bird(namespace: &NetNs, directory: &Path, bfd: &str) -> Daemon {
+    let (config, control) = (directory.join("bird.conf"), directory.join("bird.ctl"));
+    let text = format!("router id 10.9.0.2;\nprotocol device {{ scan time 1; }}\nprotocol bfd {{ {bfd} }}\n");
+    std::fs::write(&config, text).unwrap();
+    let mut command = Command::new("bird");
+    command.arg("-f").arg("-c").arg(config).arg("-s").arg(control).stdout(Stdio::null());
+    Daemon(namespace.spawn(&mut command).unwrap())
 }
 
 #[test]
@@ -161,7 +150,7 @@ fn bird_agrees_and_is_missed_when_the_link_is_cut() {
         let ends = cable();
         let directory = tempfile::tempdir().unwrap();
         let node = Node::start(&ends[0], Limits::default());
-        let _bird = Bird::start(&ends[1], directory.path(), &bfd);
+        let _bird = bird(&ends[1], directory.path(), &bfd);
         node.say([watch("10.9.0.2", "10.9.0.1", single_hop)]);
         told(&node, true);
         assert_eq!(bird_says(&ends[1], directory.path()), "Up");

@@ -56,6 +56,9 @@ fn the_right_key_gets_in_and_no_other_does() {
         // And none.
         nodes[1].set_up(guarded(listen, &[(range, None)])).unwrap();
         nodes[0].connected(connect(6, None));
+        // And the same again.
+        nodes[1].set_up(guarded(listen, &[(range, key("fresh"))])).unwrap();
+        assert_eq!(nodes[0].failed(connect(7, None)), ConnectFailure::TimedOut);
     }
 }
 
@@ -109,4 +112,26 @@ fn a_listener_that_is_taken_away_lets_nobody_in_and_keeps_who_is_there() {
     assert_eq!(nodes[0].failed(late), ConnectFailure::Refused);
     exchange(&nodes, conn, into, "on");
     assert!(!nodes[1].pending().iter().any(|event| matches!(event, Event::Closed { .. })));
+}
+
+#[test]
+fn a_wildcard_gives_way_to_an_address_and_comes_back_where_that_can_not_be() {
+    let nodes = nodes();
+    let connect = |id| {
+        let conn = ConnId::Out(id);
+        nodes[0].say([Output::Connect { conn, target: target("10.9.0.2") }]);
+        nodes[0].connected(conn);
+        nodes[1].accepted()
+    };
+    nodes[1].set_up(guarded("0.0.0.0", &[])).unwrap();
+    let first = connect(1);
+    nodes[1].set_up(guarded("10.9.0.2", &[])).unwrap();
+    exchange(&nodes, ConnId::Out(1), first, "still here");
+    connect(2);
+    nodes[1].set_up(guarded("0.0.0.0", &[])).unwrap();
+    connect(3);
+    let mut impossible = guarded("10.9.0.2", &[]);
+    impossible.listeners.push(Listener { address: SocketAddr::new(ip("10.9.0.99"), PORT), interface: None });
+    assert!(nodes[1].set_up(impossible).is_err());
+    connect(4);
 }

@@ -3,6 +3,7 @@
 
 mod bfd;
 mod discovery;
+mod frr;
 mod keys;
 mod stage;
 mod streams;

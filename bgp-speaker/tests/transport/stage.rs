@@ -10,6 +10,7 @@ use net_linux::netns::NetNs;
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -126,7 +127,10 @@ impl Node {
             if let Some(found) = pick(&event) {
                 return found;
             }
-            passed.push(format!("{event:?}").chars().take(200).collect::<String>());
+            passed.push(match event {
+                Event::Received { conn, bytes } => format!("{} bytes of {conn:?}", bytes.len()),
+                event => format!("{event:?}"),
+            });
         }
     }
 
@@ -197,6 +201,16 @@ impl Drop for Node {
         {
             panic!("a transport panicked");
         }
+    }
+}
+
+/// A real daemon, ended when the test ends, however.
+pub(crate) struct Daemon(pub(crate) Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

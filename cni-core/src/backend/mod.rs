@@ -22,5 +22,5 @@ pub use driver::{Driver, Gate, Known, Op, Rank};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use reconciler::Reconciler;
-pub use registry::{Backend, DriftWatch, OpenRequest, Parts, PolicyBackend, PolicyParts, Registry};
+pub use registry::{Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, Registry};
 pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

@@ -31,6 +31,37 @@ pub trait DriftWatch: Send {
     async fn changed(&mut self) -> Result<()>;
 }
 
+/// Answers questions that only one backend can answer, such as what a routing protocol knows. For people: nothing of a node
+/// depends on an answer.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// The questions it answers, each with a line about it; sorted.
+    fn questions(&self) -> &'static [(&'static str, &'static str)];
+
+    /// Answers one of them. A list of flat objects is shown as a table, everything else as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for another question, [`ErrorKind::Invalid`] for an argument that is none,
+    /// [`ErrorKind::Missing`] for something that there is not.
+    async fn ask(&self, question: &str, arguments: &[String]) -> Result<serde_json::Value>;
+
+    /// What monitors shall see, as numbers: name, labels with their values, value. Names begin with the backend's.
+    async fn gauges(&self) -> Vec<Gauge>;
+}
+
+/// A number for monitors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gauge {
+    /// Its name: lower case, with `_` between words and its unit at the end.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// Labels and their values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The number.
+    pub value: f64,
+}
+
 /// An opened backend, taken apart so that parts of different backends can be combined.
 #[non_exhaustive]
 pub struct Parts {
@@ -44,13 +75,15 @@ pub struct Parts {
     pub drift: Option<Box<dyn DriftWatch>>,
     /// What the backend wants the operator to know (an offload turned off, a fallback taken).
     pub notices: Vec<String>,
+    /// Questions that this backend answers.
+    pub inspect: Option<Arc<dyn Inspect>>,
 }
 
 impl Parts {
     /// Parts with a datapath and nothing else.
     #[must_use]
     pub fn new(datapath: Box<dyn Datapath>, pod_mtu_bytes: u32) -> Self {
-        Self { datapath, attributes: BTreeMap::new(), pod_mtu_bytes, drift: None, notices: Vec::new() }
+        Self { datapath, attributes: BTreeMap::new(), pod_mtu_bytes, drift: None, notices: Vec::new(), inspect: None }
     }
 }
 

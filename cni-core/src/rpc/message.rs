@@ -56,6 +56,14 @@ pub enum Call {
     Plan,
     /// Read the kernel back and repair it.
     Resync,
+    /// Something that only the backend of the datapath can answer.
+    Inspect {
+        /// The question, such as `bgp peers`.
+        question: String,
+        /// What it asks about.
+        #[serde(default)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Attach a namespace.

@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +48,12 @@ enum Kind {
 struct ByKind {
     kind: Kind,
 }
+
+/// The end of a text of OpenMetrics.
+const END: &str = "# EOF\n";
+
+/// Gauges of one name, by labels that only their backend knows.
+type ByAnything = Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>;
 
 /// 0.25 ms to about 4 s.
 fn latency() -> Histogram {
@@ -171,11 +179,37 @@ impl Observer for Metrics {
     }
 }
 
+/// Puts what the backend has for monitors before the end of a text.
+fn with_backend(text: String, gauges: Vec<cni_core::backend::Gauge>) -> String {
+    if gauges.is_empty() {
+        return text;
+    }
+    let mut registry = Registry::with_prefix("cnidarian");
+    let mut families: BTreeMap<&'static str, ByAnything> = BTreeMap::new();
+    for gauge in gauges {
+        let family = families.entry(gauge.name).or_insert_with(|| {
+            let family = Family::default();
+            registry.register(gauge.name, gauge.help, family.clone());
+            family
+        });
+        let labels = gauge.labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        family.get_or_create(&labels).set(gauge.value);
+    }
+    let mut more = String::new();
+    match encode(&mut more, &registry) {
+        Ok(()) => text.trim_end_matches(END).to_owned() + &more,
+        Err(_) => text,
+    }
+}
+
 /// `/metrics` and `/healthz`.
 pub(super) fn router(metrics: Arc<Metrics>, node: Arc<Node>) -> Router {
     let scrape = move || {
-        let text = metrics.text(&node);
-        async move { ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
+        let (metrics, node) = (metrics.clone(), node.clone());
+        async move {
+            let text = with_backend(metrics.text(&node), node.gauges().await);
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+        }
     };
     Router::new().route("/metrics", get(scrape)).route("/healthz", get(|| async { "ok\n" }))
 }

@@ -160,6 +160,7 @@ async fn call(node: &Node, call: Call, netns: Option<OwnedFd>) -> Result<Value, 
         })),
         Call::IpamCheck => said(node.ipam_check().await),
         Call::IpamRelease { address } => said(node.ipam_release(address).await),
+        Call::Inspect { question, arguments } => said(node.inspect(&question, &arguments).await),
         Call::Plan => said(node.plan().await.map(|plan| {
             let blocked: Vec<_> = plan.blocked.iter().map(|one| (one.item.clone(), one.error.to_string())).collect();
             serde_json::json!({ "steps": plan.steps, "waitingForSync": plan.waiting_for_sync, "blocked": blocked })

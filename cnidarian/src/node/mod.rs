@@ -37,7 +37,7 @@ pub use tidy::IpamFindings;
 
 use crate::config::NodeConfig;
 use cluster::Cluster;
-use cni_core::backend::{Drift, Plan, Registry, Support};
+use cni_core::backend::{Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry, Support};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
 use cni_core::model::{EndpointId, NetworkItem, NetworkName};
 use cni_core::rpc::Attachment;
@@ -61,6 +61,7 @@ struct Inner {
     pod_mtu_bytes: u32,
     attributes: std::collections::BTreeMap<Arc<str>, Arc<str>>,
     notices: Vec<String>,
+    inspect: Option<Arc<dyn Inspect>>,
     state_dir: PathBuf,
     ipam: Arc<Source>,
     leases: Arc<dyn LeaseStore>,
@@ -226,6 +227,27 @@ impl Node {
             plan = plan.and(policy.engine().plan().await?);
         }
         Ok(plan)
+    }
+
+    /// Asks the backend something that only it can answer, see [`Inspect`].
+    ///
+    /// # Errors
+    /// [`NodeError::Backend`]: what is wrong with the question, or the questions that there are.
+    pub async fn inspect(&self, question: &str, arguments: &[String]) -> Result<serde_json::Value, NodeError> {
+        let backend = &self.inner.config.backend;
+        let Some(inspect) = &self.inner.inspect else {
+            let detail = format!("backend {backend} answers no questions of its own");
+            return Err(Error::new(ErrorKind::Unsupported, "ask", question, detail).into());
+        };
+        Ok(inspect.ask(question, arguments).await?)
+    }
+
+    /// What the backend has for monitors beside what every node has.
+    pub async fn gauges(&self) -> Vec<Gauge> {
+        match &self.inner.inspect {
+            Some(inspect) => inspect.gauges().await,
+            None => Vec::new(),
+        }
     }
 
     /// Reads the store's policies whole and the kernel back, and repairs it. What was written to the store before this call

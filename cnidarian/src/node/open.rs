@@ -125,7 +125,7 @@ impl Node {
         make(&backend_dir)?;
         let request =
             OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, .. } =
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, .. } =
             registry.get(&config.backend)?.open(request).await?;
         for notice in &notices {
             tracing::warn!(backend = %config.backend, "{notice}");
@@ -150,6 +150,7 @@ impl Node {
             pod_mtu_bytes,
             attributes,
             notices,
+            inspect,
             state_dir,
             ipam,
             leases,

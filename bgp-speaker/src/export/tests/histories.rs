@@ -18,7 +18,7 @@ enum Step {
     Sweep { peer: u32 },
     LongLived { peer: u32 },
     Import { peer: u32, policy: u8 },
-    Export { peer: u32, policy: u8, drain: bool, default: bool },
+    Export { peer: u32, policy: u8, drain: bool, default: bool, most: u8 },
     Refresh { peer: u32, enhanced: bool },
     Resolve { last: u8, metric: Option<u32> },
     Own { prefix: u8, is_there: bool },
@@ -39,8 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => peer().prop_map(|peer| Step::Sweep { peer }),
         1 => peer().prop_map(|peer| Step::LongLived { peer }),
         2 => (peer(), 0u8..4).prop_map(|(peer, policy)| Step::Import { peer, policy }),
-        3 => (peer(), 0u8..4, any::<bool>(), any::<bool>())
-            .prop_map(|(peer, policy, drain, default)| Step::Export { peer, policy, drain, default }),
+        3 => (peer(), 0u8..4, any::<bool>(), any::<bool>(), 1u8..4)
+            .prop_map(|(peer, policy, drain, default, most)| Step::Export { peer, policy, drain, default, most }),
         1 => (peer(), any::<bool>()).prop_map(|(peer, enhanced)| Step::Refresh { peer, enhanced }),
         3 => (1u8..3, proptest::option::of(0u32..2)).prop_map(|(last, metric)| Step::Resolve { last, metric }),
         2 => (0u8..6, any::<bool>()).prop_map(|(prefix, is_there)| Step::Own { prefix, is_there }),
@@ -115,12 +115,13 @@ fn take(world: &mut World, book: &mut Book, step: &Step) {
             world.rib.set_import(PeerId(peer), policy(number, false));
             plain.import = number;
         }
-        Step::Export { peer, policy: number, drain, default } => {
+        Step::Export { peer, policy: number, drain, default, most } => {
             let Some(plain) = book.peers.get_mut(&peer) else { return };
             let Some(facts) = &mut plain.export else { return };
             facts.policy = policy(number, true);
             facts.drain = drain;
             facts.default_originate = if default { [Family::Ipv4].into() } else { BTreeSet::new() };
+            facts.add_path.values_mut().for_each(|paths| *paths = most);
             assert!(world.export.change(&world.rib, PeerId(peer), facts.clone()));
         }
         Step::Refresh { peer, enhanced } => world.export.refresh(PeerId(peer), Family::Ipv4, enhanced),

@@ -95,9 +95,15 @@ pub(super) fn text(attributes: &Attributes) -> Written {
 
 impl Listener {
     fn hear(&mut self, paper: &Paper, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            self.hear_one(paper, &mut bytes);
+        }
+    }
+
+    fn hear_one(&mut self, paper: &Paper, bytes: &mut &[u8]) {
         let mut take = |count: usize| {
             let (taken, rest) = bytes.split_at(count);
-            bytes = rest;
+            *bytes = rest;
             taken.iter().fold(0u128, |value, byte| value << 8 | u128::from(*byte))
         };
         let (kind, attributes, count) = (take(1) as u8, take(4) as usize, take(1));
@@ -130,9 +136,6 @@ impl Listener {
                 }
             }
             _ => {}
-        }
-        if !bytes.is_empty() {
-            self.hear(paper, bytes);
         }
     }
 

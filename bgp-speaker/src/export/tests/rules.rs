@@ -3,7 +3,7 @@
 use super::listeners::{Listener, text};
 use super::world::{OWN, World, announce, asn, attributes, facts, group, nlri, policy, withdraw};
 use crate::config::PrivateAsns;
-use crate::export::{Advertisement, GroupFacts, Withheld};
+use crate::export::{Advertisement, GroupFacts, MOST_HELD, Withheld};
 use crate::rib::PeerKind;
 use crate::types::{
     AsPath, Attributes, Community, ExtendedCommunity, Family, NextHop, Nlri, PathId, PeerId, Role, RouterId,
@@ -334,4 +334,37 @@ fn our_own_routes_go_out_with_our_next_hop_and_our_med() {
         (heard(&world, 0).med, Some(heard(&world, 4).next_hop)),
         (Some(3), group(PeerKind::External).next_hop.v4)
     );
+}
+
+/// A peer that reads nothing, another that announces and withdraws ever new prefixes: memory has a bound.
+#[test]
+fn who_reads_nothing_while_prefixes_come_and_go_for_ever_is_named() {
+    let mut world = World::new();
+    for peer in [0, 1, 2] {
+        world.rib.peer_up(PeerId(peer), facts(peer), None);
+        world.join(peer, group(facts(peer).kind));
+    }
+    world.settle();
+    world.export.set_ready(PeerId(1), false);
+    let family = Family::Ipv4;
+    let mut next = 0u32;
+    while world.export.hoarders(&world.rib).is_empty() {
+        let nets = (0..8192).map(|at| ipnet::Ipv4Net::new((0x0a00_0000 + ((next + at) << 4)).into(), 28).unwrap());
+        let nlri: Vec<Nlri> = nets.map(|net| Nlri { prefix: net.into(), path: PathId(0) }).collect();
+        next += 8192;
+        let attributes = Arc::new(attributes(0, 0xf0));
+        let announcements = vec![crate::types::Announcement { family, attributes, nlri: nlri.clone() }];
+        world.rib.update(PeerId(0), &crate::types::Update { announcements, ..Default::default() }).unwrap();
+        world.watch(&[(1, 0)].into());
+        while world.flush(10_000) {}
+        let withdrawals = vec![crate::types::Withdrawal { family, nlri }];
+        world.rib.update(PeerId(0), &crate::types::Update { withdrawals, ..Default::default() }).unwrap();
+        while world.flush(10_000) {}
+        world.export.reclaim(&mut world.rib);
+        assert!(world.rib.unreclaimed(family) < MOST_HELD + 10_000);
+    }
+    assert_eq!(world.export.hoarders(&world.rib), [PeerId(1)]);
+    world.leave(1);
+    world.settle();
+    assert_eq!((world.rib.unreclaimed(family), world.export.hoarders(&world.rib)), (0, Vec::new()));
 }

@@ -2,7 +2,7 @@
 
 use super::{NET, announce, asn, facts, net, nlri, plain, put, resolve_all, tables, ways};
 use crate::config::Selection;
-use crate::rib::{Own, PathState, PeerKind, Rib, Step};
+use crate::rib::{PathState, PeerKind, Rib, Step};
 use crate::types::{AsPath, Attributes, Family, NextHop, Origin, PeerId, RouterId};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -88,12 +88,9 @@ fn the_load_is_shared_by_equal_paths_with_next_hops_of_their_own() {
     assert_eq!(state(&rib, 3), PathState::Shares);
     put(&mut rib, 3, NET, &Attributes { as_path: AsPath::sequence(vec![asn(65_101)]), ..plain(3) });
     assert_eq!(hops(&rib), [2], "another path of the same length is not enough");
-    let own = Own { selection: Selection { as_path_relax: true, ..Selection::default() }, ..rib.own().clone() };
-    rib.set_own(own);
+    rib.set_own(super::choosing(Selection { as_path_relax: true, ..Selection::default() }));
     assert_eq!(hops(&rib), [2, 3]);
-    let own =
-        Own { selection: Selection { as_path_relax: true, max_paths: 1, ..Selection::default() }, ..rib.own().clone() };
-    rib.set_own(own);
+    rib.set_own(super::choosing(Selection { as_path_relax: true, max_paths: 1, ..Selection::default() }));
     assert_eq!(hops(&rib), [2]);
 }
 
@@ -165,8 +162,7 @@ proptest! {
         let given = [given.0, given.1, given.2, given.3, given.4];
         let selection = Selection { always_compare_med, missing_med_is_worst, ..Selection::default() };
         let mut rib = tables(5);
-        let own = Own { selection: selection.clone(), ..rib.own().clone() };
-    rib.set_own(own);
+        rib.set_own(super::choosing(selection.clone()));
         for peer in order {
             let Some(given) = &given[peer as usize] else { continue };
             rib.update(PeerId(peer), &announce(nlri(net(NET), 0), &given.attributes)).unwrap();

@@ -3,7 +3,7 @@
 use super::{NET, OWN, announce, asn, best, facts, net, nlri, own, plain, put, resolve_all, tables, ways, withdraw};
 use crate::config::MaxPrefixes;
 use crate::policy::{Policy, RawPolicy};
-use crate::rib::{NearLimit, NextHopChange, OverLimit, Own, PathState, Refused, Rib};
+use crate::rib::{NearLimit, NextHopChange, OverLimit, PathState, Refused, Rib};
 use crate::types::{AsPath, Attributes, Community, Family, NextHop, PeerId, Role};
 use std::sync::Arc;
 
@@ -119,8 +119,7 @@ fn a_route_of_a_peer_that_is_about_to_go_is_used_last() {
     assert_eq!(path.unwrap().attributes.unwrap().local_pref, Some(0));
     let mut selection = own().selection;
     selection.graceful_shutdown = false;
-    let own = Own { selection: selection, ..rib.own().clone() };
-    rib.set_own(own);
+    rib.set_own(super::choosing(selection));
     assert_eq!(best(&rib, NET), Some(0));
 }
 

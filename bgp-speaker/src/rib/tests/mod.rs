@@ -116,3 +116,8 @@ pub(crate) fn best(rib: &Rib, prefix: &str) -> Option<u32> {
     let prefix = net(prefix);
     rib.best(Family::of(&prefix), rib.slot(&prefix)?)?.source.peer().map(|peer| peer.0)
 }
+
+/// Ourselves, choosing in another way.
+pub(crate) fn choosing(selection: Selection) -> Own {
+    Own { selection, ..own() }
+}

@@ -2,16 +2,18 @@
 
 use crate::config::{Config, refused};
 use crate::driver::BgpDriver;
+use crate::inspect::{Inspector, Known};
 use crate::probe::{needed, probe};
 use crate::table::Table;
 use crate::task::Task;
 use crate::watch::BgpWatch;
 use async_trait::async_trait;
 use cni_core::backend::{
-    Backend, Capabilities, Change, CommitReport, Drift, Engine, NetworkChange, OpenRequest, Parts, Plan, Reconciler,
-    Result,
+    Backend, Capabilities, Change, CommitReport, Drift, Driver, Engine, NetworkChange, OpenRequest, Parts, Plan,
+    Reconciler, Result,
 };
-use cni_core::model::NetworkItem;
+use cni_core::model::{NetworkItem, NetworkKey};
+use std::sync::Arc;
 
 /// The `bgp` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,10 +39,14 @@ impl Backend for Bgp {
         let interface = request.node.underlay.interface.clone();
         let watch = BgpWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
-        let mut parts =
-            Parts::new(Box::new(Datapath { engine: Reconciler::new(driver)?, table, staged: false }), pod_mtu_bytes);
+        let known = Known::new(request.node);
+        let capabilities = driver.capabilities().clone();
+        let inspector = Inspector { table: table.clone(), known: known.clone(), capabilities };
+        let datapath = Datapath { engine: Reconciler::new(driver)?, table, known, staged: false };
+        let mut parts = Parts::new(Box::new(datapath), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
+        parts.inspect = Some(Arc::new(inspector));
         Ok(parts)
     }
 }
@@ -49,6 +55,7 @@ impl Backend for Bgp {
 struct Datapath {
     engine: Reconciler<BgpDriver>,
     table: Table,
+    known: Known,
     /// In sync is staged; the next commit makes it so.
     staged: bool,
 }
@@ -60,7 +67,13 @@ impl Engine<NetworkItem> for Datapath {
     }
 
     fn stage(&mut self, change: NetworkChange) -> Result<()> {
-        self.staged |= matches!(change, Change::InSync);
+        match &change {
+            Change::Put(NetworkItem::Peer(peer)) => drop(self.known.lock().1.insert(peer.node.clone(), peer.clone())),
+            Change::Remove(NetworkKey::Peer(node)) => drop(self.known.lock().1.remove(node)),
+            Change::Node(node) => self.known.lock().0 = node.clone(),
+            Change::InSync => self.staged = true,
+            _ => {}
+        }
         self.engine.stage(change)
     }
 

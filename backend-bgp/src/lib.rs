@@ -33,6 +33,7 @@ mod backend;
 pub mod compile;
 pub mod config;
 pub mod driver;
+mod inspect;
 pub mod object;
 pub mod probe;
 pub mod table;

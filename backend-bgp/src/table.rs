@@ -3,7 +3,8 @@
 
 use crate::object::{FarEnd, Ground, Key, Object, Secured};
 use bgp_speaker::config::{ListenRange, PeerConfig, PeerName};
-use bgp_speaker::speaker::Origination;
+use bgp_speaker::speaker::{Origination, Speaker};
+use bgp_speaker::transport::Handle;
 use cni_core::model::Encapsulation;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ struct Inner {
     wanted: Mutex<Wanted>,
     in_sync: AtomicBool,
     changed: Notify,
+    speaker: Mutex<Option<Handle<Speaker>>>,
 }
 
 /// All that the speaker shall be.
@@ -122,6 +124,16 @@ impl Table {
     #[must_use]
     pub fn is_in_sync(&self) -> bool {
         self.0.in_sync.load(Ordering::Acquire)
+    }
+
+    /// The speaker that heeds this table now, for questions.
+    #[must_use]
+    pub fn speaker(&self) -> Option<Handle<Speaker>> {
+        self.0.speaker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_speaker(&self, speaker: Option<Handle<Speaker>>) {
+        *self.0.speaker.lock().unwrap_or_else(PoisonError::into_inner) = speaker;
     }
 
     /// Tells the task that a batch of changes is complete.

@@ -128,13 +128,15 @@ impl<'a> Control<'a> {
             unfinished: !problems.is_empty(),
         };
         control.read_links()?;
-        tokio::select! {
+        table.set_speaker(Some(control.handle.clone()));
+        let ended = tokio::select! {
             ended = transport.run() => {
-                ended?;
-                Err(Failed::Ended)
+                Err(ended.map_or_else(Failed::from, |_| Failed::Ended))
             }
             ended = control.serve(&mut monitor) => ended,
-        }
+        };
+        table.set_speaker(None);
+        ended
     }
 
     async fn serve(&mut self, monitor: &mut Monitor) -> Result<(), Failed> {

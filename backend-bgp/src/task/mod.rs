@@ -13,7 +13,7 @@
 mod carry;
 mod control;
 mod mail;
-mod setup;
+pub(crate) mod setup;
 
 use crate::table::Table;
 use cni_core::backend::{Error, ErrorKind, Result};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A password that cannot be used. Its peer is left out: it would refuse the session without.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PasswordProblem {
+pub(crate) enum PasswordProblem {
     /// The file can't be read.
     #[error("password file {file}: {why}")]
     Unreadable {
@@ -26,7 +26,7 @@ pub(super) enum PasswordProblem {
 }
 
 /// The configuration, and what had to be left out.
-pub(super) fn config(wanted: &Wanted) -> Option<(Config, Vec<(String, PasswordProblem)>)> {
+pub(crate) fn config(wanted: &Wanted) -> Option<(Config, Vec<(String, PasswordProblem)>)> {
     let mut config = wanted.ground.as_ref()?.speaker.clone();
     let mut problems = Vec::new();
     for (name, session) in &wanted.sessions {

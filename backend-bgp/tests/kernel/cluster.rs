@@ -7,7 +7,7 @@
 
 use crate::bed::{block_on, ip_batch, run};
 use backend_bgp::Bgp;
-use cni_core::backend::{Backend, Change, CommitReport, NetworkChange, OpenRequest};
+use cni_core::backend::{Backend, Change, CommitReport, Inspect, NetworkChange, OpenRequest, Result};
 use cni_core::model::{
     Attributes, Endpoint, EndpointId, InterfaceName, LocalBlock, NetworkItem, NodeContext, NodeName, Peer, PeerPrefix,
     Underlay,
@@ -94,6 +94,7 @@ pub(crate) struct Node {
     pub(crate) labels: Attributes,
     /// The pod's endpoint, once it is attached.
     attached: Option<Endpoint>,
+    inspect: Option<Arc<dyn Inspect>>,
     commands: Option<mpsc::UnboundedSender<Command>>,
     agent: Option<JoinHandle<()>>,
     state_dir: tempfile::TempDir,
@@ -125,6 +126,7 @@ impl Node {
             attributes: BTreeMap::new(),
             labels,
             attached: None,
+            inspect: None,
             commands: None,
             agent: None,
             state_dir: tempfile::tempdir().unwrap(),
@@ -168,7 +170,7 @@ impl Node {
             block_on(async move {
                 let mut parts = Bgp.open(request).await.unwrap();
                 let mut drift = parts.drift.take().unwrap();
-                opened.send((parts.pod_mtu_bytes, parts.attributes)).unwrap();
+                opened.send((parts.pod_mtu_bytes, parts.attributes, parts.inspect.take())).unwrap();
                 loop {
                     tokio::select! {
                         command = inbox.recv() => match command {
@@ -189,7 +191,7 @@ impl Node {
                 }
             });
         });
-        (self.pod_mtu_bytes, self.attributes) = open.recv().expect("the backend did not open");
+        (self.pod_mtu_bytes, self.attributes, self.inspect) = open.recv().expect("the backend did not open");
         (self.commands, self.agent) = (Some(commands), Some(agent));
     }
 
@@ -261,6 +263,17 @@ impl Node {
         self.attached = Some(endpoint.clone());
         self.stage_all(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
         Pod::new(netns, addresses)
+    }
+
+    /// What the backend answers.
+    pub(crate) fn ask(&self, question: &str, arguments: &[&str]) -> Result<Value> {
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        block_on(self.inspect.as_ref().unwrap().ask(question, &arguments))
+    }
+
+    /// Numbers for monitors.
+    pub(crate) fn gauges(&self) -> Vec<cni_core::backend::Gauge> {
+        block_on(self.inspect.as_ref().unwrap().gauges())
     }
 
     /// The pod's endpoint with one more address.

@@ -143,3 +143,35 @@ fn a_learned_route_that_somebody_deletes_comes_back() {
     cluster.wait_learned(0, "10.244.2.0/24", true);
     cluster.wait_learned(0, "fd00:2::/64", true);
 }
+
+#[test]
+fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do() {
+    let cluster = Cluster::new(&[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }), &[]);
+    cluster.all_pairs_talk();
+    let node = &cluster.nodes[0];
+    let peers = node.ask("bgp peers", &[]).unwrap();
+    assert_eq!((&peers[0]["peer"], &peers[0]["state"]), (&json!("node/node-2"), &json!("Established")), "{peers}");
+    let prefixes = |answer: serde_json::Value| -> Vec<String> {
+        let mut found: Vec<String> =
+            answer.as_array().unwrap().iter().map(|row| row["prefix"].as_str().unwrap().to_owned()).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(prefixes(node.ask("bgp received", &["node-2"]).unwrap()), ["10.244.2.0/24", "fd00:2::/64"]);
+    assert_eq!(prefixes(node.ask("bgp advertised", &["node/node-2"]).unwrap()), ["10.244.1.0/24", "fd00:1::/64"]);
+    assert_eq!(node.ask("bgp routes", &[]).unwrap().as_array().unwrap().len(), 4);
+    let why = node.ask("bgp explain", &["10.244.2.0/24"]).unwrap();
+    assert_eq!((&why[0]["from"], &why[0]["verdict"]), (&json!("node/node-2"), &json!("best")), "{why}");
+    let told = node.ask("bgp explain", &["10.244.1.0/24", "node-2"]).unwrap();
+    assert_eq!(told["verdict"], "told");
+    let plan = |section: serde_json::Value| node.ask("bgp plan", &[&section.to_string()]).unwrap();
+    assert_eq!(plan(json!({ "mode": "none" })), json!([{ "peer": "node/node-2", "effect": "goes, with its routes" }]));
+    assert_eq!(plan(json!({})), json!([]));
+    let live = plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } }));
+    assert_eq!(live, json!([{ "peer": "node/node-2", "effect": "applied live" }]));
+    assert!(node.ask("bgp plan", &["{\"asn\": 0}"]).is_err());
+    assert!(node.ask("bgp received", &["nobody"]).is_err());
+    assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
+    let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
+    assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}

@@ -137,6 +137,14 @@ fn reflectors_are_met_by_all_and_the_others_by_nobody() {
         assert_eq!(found.is_some(), wanted, "{ours:?} {theirs:?}");
         assert_eq!(found.is_some_and(|session| session.reflector_client), client, "{ours:?} {theirs:?}");
     }
+    let cluster = |own| {
+        let base = compiler_on(&node(own), section.clone()).base();
+        base.into_iter().find_map(|(_, object)| match object {
+            Object::Speaker(ground) => Some(ground.speaker.cluster_id),
+            _ => None,
+        })
+    };
+    assert_eq!((cluster(&[]), cluster(&[("rr", "")]).flatten().is_some()), (Some(None), true));
     assert!(session(&compiler(json!({ "mode": "none" })).peer(&peer(&[])).unwrap()).is_none());
 }
 

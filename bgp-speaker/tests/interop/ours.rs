@@ -248,6 +248,13 @@ impl Ours {
         self.with(move |speaker, _, _| speaker.explain(&prefix)).map_or(0, |all| all.paths.len())
     }
 
+    /// What became of the paths of a prefix, the best first.
+    pub(crate) fn explain(&self, prefix: &str) -> Vec<String> {
+        let prefix: IpNet = prefix.parse().unwrap();
+        let all = self.with(move |speaker, _, _| speaker.explain(&prefix));
+        all.into_iter().flat_map(|all| all.paths).map(|path| format!("{:?}", path.state)).collect()
+    }
+
     fn attributes(&self, prefix: &str) -> Option<Arc<Attributes>> {
         let prefix: IpNet = prefix.parse().unwrap();
         self.with(move |speaker, _, _| speaker.explain(&prefix))?.paths.first()?.attributes.clone()

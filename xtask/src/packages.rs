@@ -35,8 +35,6 @@ pub(crate) const TEST: &[Need] = &[
     need("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference plugins, run by our runtime"),
     need("podman", "podman conmon", "a real container engine that calls our plugin"),
     need("runc", "runc", "runs the containers of that engine"),
-    need("bird", "bird2", "a real BGP and BFD peer"),
-    need("/usr/lib/frr/bfdd", "frr", "another, which also finds its neighbours by advertisements"),
     need("busybox", "busybox-static", "what those containers hold"),
     daemon("/usr/sbin/bird", "bird2", "a BGP peer, and a second opinion on ours"),
     daemon("/usr/lib/frr/bgpd", "frr", "a BGP and BFD peer"),

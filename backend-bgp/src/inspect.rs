@@ -168,8 +168,9 @@ fn carried(attributes: &Attributes) -> Value {
     let standard = attributes.communities.iter().map(ToString::to_string);
     let extended = attributes.extended.iter().map(ToString::to_string);
     let large = attributes.large.iter().map(ToString::to_string);
+    let next_hop = attributes.next_hop.address();
     json!({
-        "next hop": attributes.next_hop.address().to_string(),
+        "next hop": if next_hop.is_unspecified() { "this node".to_owned() } else { next_hop.to_string() },
         "path": attributes.as_path.to_string(),
         "local pref": attributes.local_pref,
         "med": attributes.med,

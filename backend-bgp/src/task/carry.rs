@@ -4,7 +4,7 @@ use crate::table::Wanted;
 use bgp_speaker::speaker::Hop;
 use cni_core::model::Encapsulation;
 use ipnet::IpNet;
-use net_linux::fib::{Target, Tracker};
+use net_linux::fib::{Fib, Target, Tracker};
 use net_linux::route::{TunnelKey, Way};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,8 +29,21 @@ pub(super) struct Carrier<'a> {
 }
 
 impl Carrier<'_> {
+    /// Sets a route as it has to be now. One whose next hops were not looked at yet stays as it is until they are.
+    pub(super) fn set(&self, fib: &mut Fib, prefix: IpNet, hops: &[Hop]) {
+        let address = |hop: &Hop| underlay_address(hop.address);
+        let is_open = |hop: &&Hop| hop.interface.is_none() && self.tracker.resolution(&address(hop).into()).is_none();
+        if hops.iter().any(|hop| is_open(&hop)) {
+            return;
+        }
+        match self.target(prefix, hops) {
+            Some(target) => fib.set(prefix, &target),
+            None => fib.remove(prefix),
+        }
+    }
+
     /// The target; `None` where the route must not be, or cannot be written.
-    pub(super) fn target(&self, prefix: IpNet, hops: &[Hop]) -> Option<Target> {
+    fn target(&self, prefix: IpNet, hops: &[Hop]) -> Option<Target> {
         let ground = self.wanted.ground.as_ref()?;
         if ground.segments.iter().any(|segment| segment.contains(&prefix)) {
             // Part of the underlay: it would lead sessions and tunnels astray.

@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// ... and takes at most one part in so many of the time.
 const LOOK_SHARE: u32 = 10;
 
+/// So often the speaker is let choose at once, before others have their turn.
+const MOST_ROUNDS: u32 = 10_000;
+
 /// Runs until it is dropped, or the kernel can no longer be talked to.
 pub(super) async fn run(table: &Table) {
     while !table.is_in_sync() || table.wanted().ground.is_none() {
@@ -73,6 +76,8 @@ struct Control<'a> {
     /// All learned routes as the speaker has them.
     routes: HashMap<IpNet, Vec<Hop>>,
     in_sync: BTreeSet<Family>,
+    /// Everything is there; what is left of a predecessor may go soon.
+    settling: bool,
     /// What the speaker was told last.
     config: Config,
     announced: BTreeMap<IpNet, Origination>,
@@ -119,6 +124,7 @@ impl<'a> Control<'a> {
             links: HashMap::new(),
             routes: HashMap::new(),
             in_sync: BTreeSet::new(),
+            settling: false,
             config,
             announced,
             retry_at: None,
@@ -201,10 +207,38 @@ impl<'a> Control<'a> {
                 self.take_table().await?;
             }
         }
-        if self.fib.pending() > 0 || self.is_complete() {
+        let settled = self.settling && self.settle().await?;
+        if self.fib.pending() > 0 || settled {
             self.write()?;
         }
         Ok(())
+    }
+
+    /// Ends the time after a restart in which nothing of the predecessor's is removed, once the speaker has chosen with
+    /// the ways to all next hops known: before, a route whose next hop is not known yet is missing among its words.
+    async fn settle(&mut self) -> Result<bool, Failed> {
+        if self.tracker.deadline().is_some() {
+            return Ok(false);
+        }
+        let choose = |core: &mut Speaker, now: Instant, out: &mut Vec<_>| {
+            core.handle(now, Input::Tick, out);
+            let mut rounds = 0;
+            while rounds < MOST_ROUNDS && core.deadline().is_some_and(|due| due <= now) {
+                core.handle(now, Input::Tick, out);
+                rounds += 1;
+            }
+        };
+        self.handle.with(choose).await?;
+        // What that said has been carried out when the next work is done.
+        self.handle.with(|_, _, _| ()).await?;
+        let letters = self.mail.take();
+        self.take_mail(letters);
+        if self.tracker.deadline().is_some() {
+            return Ok(false);
+        }
+        self.settling = false;
+        self.fib.in_sync();
+        Ok(true)
     }
 
     fn is_complete(&self) -> bool {
@@ -230,7 +264,9 @@ impl<'a> Control<'a> {
 
     fn take_mail(&mut self, letters: Letters) {
         let now = Instant::now();
-        for (address, begins) in letters.tracked {
+        // Of each the last word counts: one that is wanted again stays known.
+        let tracked: BTreeMap<IpAddr, bool> = letters.tracked.into_iter().collect();
+        for (address, begins) in tracked {
             let key = NextHopKey::from(underlay_address(address));
             if begins {
                 self.tracker.watch(now, key);
@@ -241,10 +277,7 @@ impl<'a> Control<'a> {
         }
         let carrier = Carrier { wanted: &self.wanted, tracker: &self.tracker, links: &self.links };
         for (prefix, hops) in letters.routes {
-            match carrier.target(prefix, &hops) {
-                Some(target) => self.fib.set(prefix, &target),
-                None => self.fib.remove(prefix),
-            }
+            carrier.set(&mut self.fib, prefix, &hops);
             if hops.is_empty() {
                 self.routes.remove(&prefix);
             } else {
@@ -253,9 +286,7 @@ impl<'a> Control<'a> {
         }
         if !letters.in_sync.is_empty() {
             self.in_sync.extend(letters.in_sync);
-            if self.is_complete() {
-                self.fib.in_sync();
-            }
+            self.settling = self.is_complete();
         }
     }
 
@@ -263,10 +294,7 @@ impl<'a> Control<'a> {
     fn carry_all(&mut self) {
         let carrier = Carrier { wanted: &self.wanted, tracker: &self.tracker, links: &self.links };
         for (prefix, hops) in &self.routes {
-            match carrier.target(*prefix, hops) {
-                Some(target) => self.fib.set(*prefix, &target),
-                None => self.fib.remove(*prefix),
-            }
+            carrier.set(&mut self.fib, *prefix, hops);
         }
     }
 
@@ -287,10 +315,7 @@ impl<'a> Control<'a> {
         let carrier = Carrier { wanted: &self.wanted, tracker: &self.tracker, links: &self.links };
         let touched = |hops: &[Hop]| hops.iter().any(|hop| moved.contains(&underlay_address(hop.address)));
         for (prefix, hops) in self.routes.iter().filter(|(_, hops)| touched(hops)) {
-            match carrier.target(*prefix, hops) {
-                Some(target) => self.fib.set(*prefix, &target),
-                None => self.fib.remove(*prefix),
-            }
+            carrier.set(&mut self.fib, *prefix, hops);
         }
         Ok(())
     }

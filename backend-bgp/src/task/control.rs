@@ -3,8 +3,9 @@
 use super::carry::{Carrier, underlay_address};
 use super::mail::{Letters, Mail};
 use super::setup;
+use crate::compile::SESSION_PREFIX;
 use crate::table::{Table, Wanted};
-use bgp_speaker::config::Config;
+use bgp_speaker::config::{Config, PeerAddress, PeerName};
 use bgp_speaker::speaker::{Beginning, Hop, Input, Origination, Resolution, Speaker, Via};
 use bgp_speaker::transport::{Handle, Limits, Setup, Transport};
 use bgp_speaker::types::Family;
@@ -28,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// ... and takes at most one part in so many of the time.
 const LOOK_SHARE: u32 = 10;
 
+/// So long the session with a node stays that the configuration wants no more, as long as the node is there: meanwhile the
+/// reflectors that take its place tell what it told.
+const LINGER: Duration = Duration::from_secs(5);
 /// So often the speaker is let choose at once, before others have their turn.
 const MOST_ROUNDS: u32 = 10_000;
 
@@ -78,6 +82,8 @@ struct Control<'a> {
     in_sync: BTreeSet<Family>,
     /// Everything is there; what is left of a predecessor may go soon.
     settling: bool,
+    /// Sessions that stay for a while, and until when.
+    lingering: BTreeMap<PeerName, Instant>,
     /// What the speaker was told last.
     config: Config,
     announced: BTreeMap<IpNet, Origination>,
@@ -125,6 +131,7 @@ impl<'a> Control<'a> {
             routes: HashMap::new(),
             in_sync: BTreeSet::new(),
             settling: false,
+            lingering: BTreeMap::new(),
             config,
             announced,
             retry_at: None,
@@ -200,10 +207,8 @@ impl<'a> Control<'a> {
         }
         if is_due(self.retry_at) {
             self.retry_at = None;
-            if self.read_links()? {
-                self.carry_all();
-            }
-            if self.unfinished {
+            self.read_links()?;
+            if self.unfinished || !self.lingering.is_empty() {
                 self.take_table().await?;
             }
         }
@@ -337,19 +342,22 @@ impl<'a> Control<'a> {
         let _ = self.handle.post(resolved);
     }
 
-    /// Names and indices of devices. Whether any changed.
-    fn read_links(&mut self) -> Result<bool, Failed> {
+    /// Names and indices of devices. When any changed, every route is looked at again.
+    fn read_links(&mut self) -> Result<(), Failed> {
         let links = Link::dump(&mut self.socket, &LinkFilter::default())?;
         let links: HashMap<Arc<str>, u32> = links.into_iter().map(|link| (link.name.into(), link.index)).collect();
-        let changed = links != self.links;
-        self.links = links;
-        Ok(changed)
+        if links != self.links {
+            self.links = links;
+            self.carry_all();
+        }
+        Ok(())
     }
 
     /// Takes in what the table says now. Sessions end only where BGP cannot do without.
     async fn take_table(&mut self) -> Result<(), Failed> {
         let wanted = self.table.wanted();
-        let Some((config, problems)) = setup::config(&wanted) else { return Ok(()) };
+        let Some((mut config, problems)) = setup::config(&wanted) else { return Ok(()) };
+        self.linger(&wanted, &mut config);
         if !self.unfinished {
             warn(&problems);
         }
@@ -402,6 +410,29 @@ impl<'a> Control<'a> {
             self.retry_at.get_or_insert(Instant::now() + RETRY);
         }
         Ok(())
+    }
+
+    /// Keeps sessions with nodes that are still there for a while.
+    fn linger(&mut self, wanted: &Wanted, config: &mut Config) {
+        let now = Instant::now();
+        let mut lingering = BTreeMap::new();
+        for (name, peer) in &self.config.peers {
+            let is_node = matches!(&peer.address, PeerAddress::Ip(address) if wanted.nodes.contains_key(address));
+            if config.peers.contains_key(name) || !is_node || !name.starts_with(SESSION_PREFIX) {
+                continue;
+            }
+            let until = self.lingering.get(name).copied().unwrap_or(now + LINGER);
+            // Another session with that node may have taken its place.
+            let is_free = config.peers.values().all(|other| other.address != peer.address);
+            if until > now && is_free {
+                config.peers.insert(name.clone(), peer.clone());
+                lingering.insert(name.clone(), until);
+            }
+        }
+        if let Some(next) = lingering.values().min() {
+            self.retry_at = Some(self.retry_at.map_or(*next, |at| at.min(*next)));
+        }
+        self.lingering = lingering;
     }
 
     async fn open_sockets(&mut self) {

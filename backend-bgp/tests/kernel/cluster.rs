@@ -359,6 +359,19 @@ impl Cluster {
         self.nodes.iter().map(node).collect()
     }
 
+    /// Waits until a node has so many sessions.
+    pub(crate) fn wait_sessions(&self, at: usize, wanted: usize) {
+        let sessions = || {
+            let peers = self.nodes[at].ask("bgp peers", &[]).unwrap();
+            peers.as_array().unwrap().iter().filter(|peer| peer["state"] == "Established").count()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while sessions() != wanted {
+            assert!(Instant::now() < deadline, "node {at} has not {wanted} sessions: {}", self.survey());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Whether a node has learned a route for a prefix.
     pub(crate) fn learned(&self, at: usize, prefix: &str) -> bool {
         let family = if prefix.contains(':') { "-6" } else { "-4" };

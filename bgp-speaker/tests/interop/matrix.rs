@@ -76,7 +76,9 @@ matrix! {
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not tested"];
     unnumbered: "Unnumbered: the peer on an interface", with [bird frr],
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not offered"];
-    bfd: "BFD: a frozen peer is gone at once", with [bird frr],
+    bfd: "BFD: they freeze, we see it at once", with [bird frr],
+        not [gobgp: "not offered", openbgpd: "not offered", exabgp: "not offered"];
+    bfd_of_us: "BFD: we freeze, they see it at once", with [bird frr],
         not [gobgp: "not offered", openbgpd: "not offered", exabgp: "not offered"];
     they_announce_too_much: "Maximum of prefixes: ours", with [bird frr gobgp openbgpd exabgp];
     we_announce_too_much: "Maximum of prefixes: theirs", with [bird frr gobgp openbgpd],

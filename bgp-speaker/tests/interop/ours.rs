@@ -2,7 +2,7 @@
 //! kernel. Never a route of the kernel's.
 
 use crate::told::HOLD_SECONDS;
-use bgp_speaker::config::{AddPath, Config, Hold, PeerAddress, PeerConfig, PeerName, RemoteAsn};
+use bgp_speaker::config::{AddPath, Bfd, Config, Hold, PeerAddress, PeerConfig, PeerName, RemoteAsn};
 use bgp_speaker::session::State;
 use bgp_speaker::speaker::{
     Beginning, DownReason, Input, Origination, Output, PeerEvent, PeerStatus, Resolution, Speaker, Via,
@@ -37,6 +37,11 @@ pub(crate) fn config<const N: usize>(number: u32, id: &str, peers: [(&str, PeerC
         .into();
     config.peers = peers.into_iter().map(|(name, peer)| (PeerName::from(name), peer)).collect();
     config
+}
+
+/// A peer that is silent for 150 ms is gone.
+pub(crate) fn bfd() -> Bfd {
+    Bfd { interval: Duration::from_millis(50), multiplier: 3 }
 }
 
 /// Several paths of IPv4 prefixes, both ways.
@@ -120,7 +125,6 @@ struct Running {
 
 /// Our speaker.
 pub(crate) struct Ours {
-    namespace: NetNs,
     config: Config,
     running: Option<Running>,
     record: Arc<Mutex<Record>>,
@@ -128,24 +132,14 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn start(namespace: &NetNs, config: Config) -> Self {
+        Self::begin(namespace, config, &Beginning::Fresh, &[])
+    }
+
+    /// With routes of its own from the first moment on.
+    pub(crate) fn begin(namespace: &NetNs, config: Config, beginning: &Beginning, own: &[&str]) -> Self {
         let record = Arc::default();
-        let running = run(namespace, &config, &Beginning::Fresh, &record, &[]);
-        Self { namespace: namespace.clone(), config, running: Some(running), record }
-    }
-
-    /// Ends it as kill -9 would: the sockets close, and nothing is said.
-    pub(crate) fn kill(&mut self) {
-        if let Some(Running { thread, kill, .. }) = self.running.take() {
-            let _ = kill.send(());
-            thread.join().unwrap();
-        }
-    }
-
-    /// Begins again on a kernel that has kept its routes, with these routes of its own.
-    pub(crate) fn restart(&mut self, own: &[&str]) {
-        *self.record.lock().unwrap() = Record::default();
-        let beginning = Beginning::Restarted(Family::ALL.into());
-        self.running = Some(run(&self.namespace, &self.config, &beginning, &self.record, own));
+        let running = run(namespace, &config, beginning, &record, own);
+        Self { config, running: Some(running), record }
     }
 
     fn with<T: Send + 'static>(
@@ -287,7 +281,10 @@ impl Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(Running { thread, kill, .. }) = self.running.take() {
+            let _ = kill.send(());
+            thread.join().unwrap();
+        }
     }
 }
 

@@ -72,8 +72,8 @@ matrix! {
     we_reflect: "Reflection: we are the reflector", with [bird frr gobgp openbgpd exabgp];
     they_reflect: "Reflection: they are the reflector", with [bird frr gobgp openbgpd],
         not [exabgp: "passes no routes on"];
-    extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr],
-        not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not tested"];
+    extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr gobgp exabgp],
+        not [openbgpd: "not offered"];
     unnumbered: "Unnumbered: the peer on an interface", with [bird frr],
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not offered"];
     bfd: "BFD: they freeze, we see it at once", with [bird frr],

@@ -9,7 +9,7 @@ use bgp_speaker::speaker::{
 };
 use bgp_speaker::transport::{Handle, Host, Limits, Setup, Transport, Trouble};
 use bgp_speaker::types::{AddPathMode, Asn, Attributes, Family, PeerId, RouterId};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use net_linux::netns::NetNs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -197,6 +197,17 @@ impl Ours {
         for prefix in prefixes {
             self.originate_with(prefix, &[], &[], &[]);
         }
+    }
+
+    /// From 100.0.1.0/24 on.
+    pub(crate) fn originate_many(&self, count: u16) {
+        self.with(move |speaker, now, _| {
+            for number in 1..=count {
+                let [high, low] = number.to_be_bytes();
+                let prefix = Ipv4Net::new_assert(Ipv4Addr::new(100, high, low, 0), 24);
+                speaker.announce(now, prefix.into(), &Origination::default());
+            }
+        });
     }
 
     pub(crate) fn originate_with(&self, prefix: &str, standard: &[&str], extended: &[&str], large: &[&str]) {

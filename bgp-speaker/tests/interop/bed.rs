@@ -58,6 +58,13 @@ impl Link {
 }
 
 impl Link {
+    /// Lets nothing pass between the peer and some addresses, or again.
+    pub(crate) fn hide(&self, addresses: &[IpAddr], hidden: bool) {
+        let verb = if hidden { "add" } else { "del" };
+        let line = |address: &IpAddr| format!("route {verb} blackhole {address}");
+        settle(&self.theirs, &addresses.iter().map(line).collect::<Vec<_>>());
+    }
+
     /// From the other end: for a daemon in our own place.
     pub(crate) fn reversed(&self, ours: &NetNs) -> Self {
         Self { theirs: ours.clone(), ..*self }

@@ -102,7 +102,7 @@ fn session(text: &mut String, at: usize, asn: u32, neighbour: &Neighbour) {
     let _ = writeln!(
         text,
         "protocol bgp peer{at} {{\n  local {local} as {asn};\n  neighbor {address} as {remote};\n  direct;\n  \
-         connect delay time 1;\n  connect retry time 1;\n  error wait time 1, 2;\n  hold time {HOLD_SECONDS};"
+         enable extended messages;\n  connect delay time 1;\n  connect retry time 1;\n  error wait time 1, 2;\n  hold time {HOLD_SECONDS};"
     );
     let mut line = |when: bool, line: &str| {
         if when {

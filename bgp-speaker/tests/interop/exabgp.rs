@@ -137,6 +137,8 @@ fn own(route: &Announce, neighbour: &Neighbour) -> String {
     } else {
         "fd00:1::2"
     };
+    let local = neighbour.local.to_string();
+    let hop = if neighbour.extended_next_hop { &local } else { hop };
     let mut line = format!("  route {} next-hop {hop}", route.prefix);
     let mut set = |what: &str, values: Vec<String>| {
         if !values.is_empty() {

@@ -16,30 +16,18 @@ const API: &str = "127.0.0.1:50051";
 pub(crate) struct Gobgp {
     link: Link,
     folder: TempDir,
-    announce: Vec<Announce>,
     process: Process,
 }
 
 impl Gobgp {
     pub(crate) fn start(link: &Link, told: &Told) -> Self {
         let folder = folder();
-        write(&folder, told);
-        let process = run(link, &folder, &[]);
-        let gobgp = Self { link: link.clone(), folder, announce: told.announce.clone(), process };
-        gobgp.begin();
-        gobgp
-    }
-
-    /// Its own routes live in memory only.
-    fn begin(&self) {
-        wait_for("gobgpd answers", SOON, || self.process.log(), || self.ask("global").contains("AS:"));
-        for route in &self.announce {
-            self.ask(&own(route));
-        }
+        let process = begin(link, &folder, told, &[]);
+        Self { link: link.clone(), folder, process }
     }
 
     fn ask(&self, line: &str) -> String {
-        ask(&self.link.theirs, "/usr/bin/gobgp", &line.split(' ').collect::<Vec<_>>())
+        say(&self.link, line)
     }
 
     fn json(&self, line: &str) -> Value {
@@ -47,8 +35,22 @@ impl Gobgp {
     }
 }
 
-fn write(folder: &TempDir, told: &Told) {
+fn say(link: &Link, line: &str) -> String {
+    ask(&link.theirs, "/usr/bin/gobgp", &line.split(' ').collect::<Vec<_>>())
+}
+
+/// Its own routes are not part of the configuration. It must have them before it can say that it has said all.
+fn begin(link: &Link, folder: &TempDir, told: &Told, more: &[&str]) -> Process {
     fs::write(folder.path().join("conf"), configuration(told)).unwrap();
+    let neighbours: Vec<IpAddr> = told.neighbours.iter().map(|neighbour| neighbour.address).collect();
+    link.hide(&neighbours, true);
+    let process = run(link, folder, more);
+    wait_for("gobgpd answers", SOON, || process.log(), || say(link, "global").contains("AS:"));
+    for route in &told.announce {
+        say(link, &own(route));
+    }
+    link.hide(&neighbours, false);
+    process
 }
 
 fn run(link: &Link, folder: &TempDir, more: &[&str]) -> Process {
@@ -209,10 +211,7 @@ impl Daemon for Gobgp {
     }
 
     fn restart(&mut self, told: &Told) {
-        write(&self.folder, told);
-        self.announce = told.announce.clone();
-        self.process = run(&self.link, &self.folder, &["-r"]);
-        self.begin();
+        self.process = begin(&self.link, &self.folder, told, &["-r"]);
     }
 
     fn state(&self) -> String {

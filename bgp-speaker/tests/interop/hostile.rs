@@ -1,7 +1,7 @@
 //! Peers that mean harm, over real sockets: our memory stays bounded, other peers notice nothing, and the status says what
 //! happened. Never a daemon but the good peer's, which is BIRD.
 
-use crate::apart::{ASN, Apart, OWN, Peer};
+use crate::apart::{ASN, Apart, Peer, Plan};
 use crate::bed::{Bed, SOON, wait_for};
 use crate::bird::Bird;
 use crate::raw::{KEEPALIVE, Raw, many, message, open, update};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const EVIL_ASN: u16 = 65_066;
 const BUSY_ASN: u16 = 65_077;
 const GOOD_ASN: u32 = 65_002;
+/// A route of ours.
+const OWN: &str = "203.0.113.0/24";
 const GOOD: &str = "198.51.100.0/24";
 /// Prefixes of a peer that announces too many, so that a small machine is done in seconds; `BGP_INTEROP_ROUTES` says more.
 const TOO_MANY: u32 = 200_000;
@@ -38,11 +40,11 @@ impl Scene {
         let bed = Bed::new(3);
         let good = &bed.links[1];
         let peers = [
-            Peer { address: bed.link().their4(), asn: EVIL_ASN.into(), limit },
-            Peer { address: bed.links[2].their4(), asn: BUSY_ASN.into(), limit: None },
-            Peer { address: good.their4(), asn: GOOD_ASN, limit: None },
+            Peer { limit, ..Peer::new(bed.link().their4(), EVIL_ASN.into()) },
+            Peer::new(bed.links[2].their4(), BUSY_ASN.into()),
+            Peer::new(good.their4(), GOOD_ASN),
         ];
-        let ours = Apart::start(&bed.ours, &peers);
+        let ours = Apart::start(&bed.ours, &Plan { peers: &peers, own: &[OWN], next_hop_v6: None, restarted: false });
         let told = Told {
             asn: GOOD_ASN,
             id: "10.255.0.2".parse().unwrap(),

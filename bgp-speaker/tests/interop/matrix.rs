@@ -62,6 +62,8 @@ matrix! {
     drain: "Graceful shutdown (RFC 8326), begun and ended without a reset", with [bird frr gobgp openbgpd exabgp];
     communities: "Communities, both ways: standard, extended, large", with [bird frr gobgp openbgpd exabgp];
     refresh: "Route refresh: they ask us", with [bird frr openbgpd exabgp], not [gobgp: "never asks"];
+    extended_messages: "Messages of more than 4096 bytes (RFC 8654)", with [bird frr exabgp],
+        not [gobgp: "not offered", openbgpd: "not offered"];
     they_restart: "Graceful restart: they are killed, we keep their routes", with [bird frr gobgp],
         not [openbgpd: "does not ask to have its routes kept", exabgp: "does not say that it kept routes"];
     we_restart: "Graceful restart: we are killed, they keep our routes", with [bird frr gobgp openbgpd],
@@ -72,11 +74,13 @@ matrix! {
     we_reflect: "Reflection: we are the reflector", with [bird frr gobgp openbgpd exabgp];
     they_reflect: "Reflection: they are the reflector", with [bird frr gobgp openbgpd],
         not [exabgp: "passes no routes on"];
-    extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr],
-        not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not tested"];
+    extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr gobgp exabgp],
+        not [openbgpd: "not offered"];
     unnumbered: "Unnumbered: the peer on an interface", with [bird frr],
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not offered"];
-    bfd: "BFD: a frozen peer is gone at once", with [bird frr],
+    bfd: "BFD: they freeze, we see it at once", with [bird frr],
+        not [gobgp: "not offered", openbgpd: "not offered", exabgp: "not offered"];
+    bfd_of_us: "BFD: we freeze, they see it at once", with [bird frr],
         not [gobgp: "not offered", openbgpd: "not offered", exabgp: "not offered"];
     they_announce_too_much: "Maximum of prefixes: ours", with [bird frr gobgp openbgpd exabgp];
     we_announce_too_much: "Maximum of prefixes: theirs", with [bird frr gobgp openbgpd],

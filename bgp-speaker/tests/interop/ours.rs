@@ -2,14 +2,14 @@
 //! kernel. Never a route of the kernel's.
 
 use crate::told::HOLD_SECONDS;
-use bgp_speaker::config::{AddPath, Config, Hold, PeerAddress, PeerConfig, PeerName, RemoteAsn};
+use bgp_speaker::config::{AddPath, Bfd, Config, Hold, PeerAddress, PeerConfig, PeerName, RemoteAsn};
 use bgp_speaker::session::State;
 use bgp_speaker::speaker::{
     Beginning, DownReason, Input, Origination, Output, PeerEvent, PeerStatus, Resolution, Speaker, Via,
 };
 use bgp_speaker::transport::{Handle, Host, Limits, Setup, Transport, Trouble};
 use bgp_speaker::types::{AddPathMode, Asn, Attributes, Family, PeerId, RouterId};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use net_linux::netns::NetNs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,6 +37,11 @@ pub(crate) fn config<const N: usize>(number: u32, id: &str, peers: [(&str, PeerC
         .into();
     config.peers = peers.into_iter().map(|(name, peer)| (PeerName::from(name), peer)).collect();
     config
+}
+
+/// A peer that is silent for 150 ms is gone.
+pub(crate) fn bfd() -> Bfd {
+    Bfd { interval: Duration::from_millis(50), multiplier: 3 }
 }
 
 /// Several paths of IPv4 prefixes, both ways.
@@ -120,7 +125,6 @@ struct Running {
 
 /// Our speaker.
 pub(crate) struct Ours {
-    namespace: NetNs,
     config: Config,
     running: Option<Running>,
     record: Arc<Mutex<Record>>,
@@ -128,24 +132,14 @@ pub(crate) struct Ours {
 
 impl Ours {
     pub(crate) fn start(namespace: &NetNs, config: Config) -> Self {
+        Self::begin(namespace, config, &Beginning::Fresh, &[])
+    }
+
+    /// With routes of its own from the first moment on.
+    pub(crate) fn begin(namespace: &NetNs, config: Config, beginning: &Beginning, own: &[&str]) -> Self {
         let record = Arc::default();
-        let running = run(namespace, &config, &Beginning::Fresh, &record, &[]);
-        Self { namespace: namespace.clone(), config, running: Some(running), record }
-    }
-
-    /// Ends it as kill -9 would: the sockets close, and nothing is said.
-    pub(crate) fn kill(&mut self) {
-        if let Some(Running { thread, kill, .. }) = self.running.take() {
-            let _ = kill.send(());
-            thread.join().unwrap();
-        }
-    }
-
-    /// Begins again on a kernel that has kept its routes, with these routes of its own.
-    pub(crate) fn restart(&mut self, own: &[&str]) {
-        *self.record.lock().unwrap() = Record::default();
-        let beginning = Beginning::Restarted(Family::ALL.into());
-        self.running = Some(run(&self.namespace, &self.config, &beginning, &self.record, own));
+        let running = run(namespace, &config, beginning, &record, own);
+        Self { config, running: Some(running), record }
     }
 
     fn with<T: Send + 'static>(
@@ -203,6 +197,17 @@ impl Ours {
         for prefix in prefixes {
             self.originate_with(prefix, &[], &[], &[]);
         }
+    }
+
+    /// From 100.0.1.0/24 on.
+    pub(crate) fn originate_many(&self, count: u16) {
+        self.with(move |speaker, now, _| {
+            for number in 1..=count {
+                let [high, low] = number.to_be_bytes();
+                let prefix = Ipv4Net::new_assert(Ipv4Addr::new(100, high, low, 0), 24);
+                speaker.announce(now, prefix.into(), &Origination::default());
+            }
+        });
     }
 
     pub(crate) fn originate_with(&self, prefix: &str, standard: &[&str], extended: &[&str], large: &[&str]) {
@@ -287,7 +292,10 @@ impl Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        self.kill();
+        if let Some(Running { thread, kill, .. }) = self.running.take() {
+            let _ = kill.send(());
+            thread.join().unwrap();
+        }
     }
 }
 

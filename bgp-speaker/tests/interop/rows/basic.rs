@@ -7,6 +7,8 @@ use bgp_speaker::config::RemoteAsn;
 use bgp_speaker::types::Family;
 use std::time::{Duration, Instant};
 
+const LONG_PREFIXES: u16 = 4000;
+
 pub(crate) fn ipv4(kind: Kind) {
     let scene = Scene::new(kind, Over::V4, |plan| {
         plan.us().ipv6 = false;
@@ -102,6 +104,20 @@ pub(crate) fn communities(kind: Kind) {
         let all = scene.theirs.paths(OURS4).pop().map(|path| path.communities).unwrap_or_default();
         all.iter().map(String::as_str).eq(["4200000000:4:5", "65001:1", "65001:2", "rt:65001:3"])
     });
+}
+
+/// RFC 8654: all of these prefixes fit into one message, and would need four of the usual ones.
+pub(crate) fn extended_messages(kind: Kind) {
+    let scene = Scene::new(kind, Over::V4, |_| ());
+    scene.ours.originate_many(LONG_PREFIXES);
+    scene.up();
+    let session = scene.ours.peer(THEIRS).session.unwrap();
+    assert_eq!(session.max_message_bytes, u16::MAX, "{}", scene.state());
+    scene.wait("the first and the last", || {
+        let last = format!("100.{}.{}.0/24", LONG_PREFIXES >> 8, LONG_PREFIXES & 0xff);
+        scene.theirs.has("100.0.1.0/24") && scene.theirs.has(&last)
+    });
+    assert!(scene.ours.is_up(THEIRS), "{}", scene.state());
 }
 
 /// RFC 2918: they ask for all our routes once more. We never have to: what a peer told is kept.

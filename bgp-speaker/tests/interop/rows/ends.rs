@@ -1,8 +1,10 @@
 //! Rows about how sessions end, and what is said about it.
 
-use super::{OURS4, Over, Scene, THEIRS, THEIRS4};
+use super::{OURS4, Over, Scene, THEIR_ASN, THEIRS, THEIRS4, told};
+use crate::apart::{Apart, Peer, Plan};
+use crate::bed::{Bed, SOON, wait_for};
 use crate::told::{Announce, Kind};
-use bgp_speaker::config::{Bfd, MaxPrefixes};
+use bgp_speaker::config::MaxPrefixes;
 use bgp_speaker::speaker::DownReason;
 use bgp_speaker::types::{CeaseSubcode, Family, Notification};
 use std::time::{Duration, Instant};
@@ -14,10 +16,28 @@ fn real(notification: &Notification) -> &Notification {
 
 const TEXT: &str = "back at nine, see ticket 4711";
 
+/// The other way round: they see that we are frozen.
+pub(crate) fn bfd_of_us(kind: Kind) {
+    let bed = Bed::new(1);
+    let link = bed.link();
+    let peers = [Peer { bfd: true, ..Peer::new(link.their4(), THEIR_ASN) }];
+    let ours = Apart::start(&bed.ours, &Plan { peers: &peers, own: &[OURS4], next_hop_v6: None, restarted: false });
+    let mut told = told(link, Over::V4);
+    told.neighbours[0].bfd = true;
+    let theirs = kind.start(link, &told);
+    let state = || theirs.state();
+    wait_for("BFD is up", SOON, state, || theirs.has(OURS4) && ours.peer(link.their4())["bfd"] == true);
+    ours.freeze();
+    let since = Instant::now();
+    wait_for("gone", SOON, state, || !theirs.is_up(link.our4()));
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}\n{}", state());
+}
+
 /// A frozen peer still acknowledges TCP: without BFD only the hold time would end the session.
 pub(crate) fn bfd(kind: Kind) {
     let scene = Scene::new(kind, Over::V4, |plan| {
-        plan.peer.bfd = Some(Bfd { interval: Duration::from_millis(50), multiplier: 3 });
+        plan.peer.bfd = Some(crate::ours::bfd());
         plan.us().bfd = true;
     });
     scene.up();

@@ -8,9 +8,9 @@ mod next_hops;
 mod restart;
 mod several;
 
-pub(crate) use basic::{both_families, collision, communities, four_byte_asn, ipv4, ipv6, refresh};
+pub(crate) use basic::{both_families, collision, communities, extended_messages, four_byte_asn, ipv4, ipv6, refresh};
 pub(crate) use config::{drain, range, roles};
-pub(crate) use ends::{bfd, they_announce_too_much, they_shut, we_announce_too_much, we_shut};
+pub(crate) use ends::{bfd, bfd_of_us, they_announce_too_much, they_shut, we_announce_too_much, we_shut};
 pub(crate) use keys::{md5, ttl_security};
 pub(crate) use next_hops::{extended_next_hop, unnumbered};
 pub(crate) use restart::{they_restart, we_restart};

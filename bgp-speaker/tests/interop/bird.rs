@@ -125,6 +125,9 @@ fn session(text: &mut String, at: usize, asn: u32, neighbour: &Neighbour) {
         Some(seconds) => line(true, &format!("graceful restart on; graceful restart time {seconds};")),
         None => line(true, "graceful restart off;"),
     }
+    if let Some(seconds) = neighbour.long_lived_seconds {
+        line(true, &format!("long lived graceful restart on; long lived stale time {seconds};"));
+    }
     for (version, offered) in [(4, neighbour.ipv4), (6, neighbour.ipv6)] {
         let extended = if version == 4 && neighbour.extended_next_hop { "extended next hop;" } else { "" };
         let paths = if neighbour.add_path { "add paths;" } else { "" };

@@ -142,6 +142,9 @@ fn configuration(told: &Told) -> String {
             " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart restart-time {seconds}"
         );
     }
+    if let Some(seconds) = told.neighbours.iter().find_map(|neighbour| neighbour.long_lived_seconds) {
+        let _ = writeln!(text, " bgp long-lived-graceful-restart stale-time {seconds}");
+    }
     for neighbour in &told.neighbours {
         session(&mut text, neighbour);
     }

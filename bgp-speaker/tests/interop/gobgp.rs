@@ -100,7 +100,10 @@ fn session(text: &mut String, neighbour: &Neighbour, id: &str) {
     if let Some(seconds) = neighbour.restart_seconds {
         part(
             "[neighbors.graceful-restart.config]",
-            &[format!("enabled = true\nrestart-time = {seconds}\ndeferral-time = 5\nnotification-enabled = true")],
+            &[format!(
+                "enabled = true\nrestart-time = {seconds}\ndeferral-time = 5\nnotification-enabled = true\nlong-lived-enabled = {}",
+                neighbour.long_lived_seconds.is_some()
+            )],
         );
     }
     for (name, offered) in [("ipv4-unicast", neighbour.ipv4), ("ipv6-unicast", neighbour.ipv6)] {
@@ -111,6 +114,12 @@ fn session(text: &mut String, neighbour: &Neighbour, id: &str) {
         part("[neighbors.afi-safis.config]", &[format!("afi-safi-name = \"{name}\"")]);
         if neighbour.restart_seconds.is_some() {
             part("[neighbors.afi-safis.mp-graceful-restart.config]", &["enabled = true".to_owned()]);
+        }
+        if let Some(seconds) = neighbour.long_lived_seconds {
+            part(
+                "[neighbors.afi-safis.long-lived-graceful-restart.config]",
+                &[format!("enabled = true\nrestart-time = {seconds}")],
+            );
         }
         if neighbour.add_path {
             part("[neighbors.afi-safis.add-paths.config]", &["receive = true\nsend-max = 8".to_owned()]);

@@ -66,6 +66,8 @@ matrix! {
         not [gobgp: "not offered", openbgpd: "not offered"];
     they_restart: "Graceful restart: they are killed, we keep their routes", with [bird frr gobgp],
         not [openbgpd: "does not ask to have its routes kept", exabgp: "does not say that it kept routes"];
+    they_stay_away: "Long-lived graceful restart (RFC 9494): we keep their routes", with [bird frr gobgp],
+        not [openbgpd: "not offered", exabgp: "not offered"];
     we_restart: "Graceful restart: we are killed, they keep our routes", with [bird frr gobgp openbgpd],
         not [exabgp: "keeps no routes"];
     add_path_out: "Add-path: we send two paths", with [bird frr gobgp openbgpd exabgp];

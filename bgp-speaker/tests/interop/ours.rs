@@ -253,6 +253,13 @@ impl Ours {
         self.with(move |speaker, _, _| speaker.explain(&prefix)).map_or(0, |all| all.paths.len())
     }
 
+    /// Whether the best path of a prefix is kept by long-lived graceful restart.
+    pub(crate) fn is_long_lived(&self, prefix: &str) -> bool {
+        let prefix: IpNet = prefix.parse().unwrap();
+        let all = self.with(move |speaker, _, _| speaker.explain(&prefix));
+        all.is_some_and(|all| all.paths.first().is_some_and(|path| path.is_long_lived))
+    }
+
     /// What became of the paths of a prefix, the best first.
     pub(crate) fn explain(&self, prefix: &str) -> Vec<String> {
         let prefix: IpNet = prefix.parse().unwrap();

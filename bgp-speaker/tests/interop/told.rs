@@ -35,6 +35,8 @@ pub(crate) struct Neighbour {
     pub(crate) password: Option<&'static str>,
     /// Graceful restart, with this restart time.
     pub(crate) restart_seconds: Option<u16>,
+    /// Long-lived graceful restart behind it, with this stale time.
+    pub(crate) long_lived_seconds: Option<u32>,
     /// Several paths, both ways.
     pub(crate) add_path: bool,
     /// The neighbour is a client, the daemon is a route reflector.
@@ -62,6 +64,7 @@ impl Neighbour {
             passive: false,
             password: None,
             restart_seconds: None,
+            long_lived_seconds: None,
             add_path: false,
             client: false,
             extended_next_hop: false,

@@ -13,7 +13,7 @@ pub(crate) use config::{drain, range, roles};
 pub(crate) use ends::{bfd, bfd_of_us, they_announce_too_much, they_shut, we_announce_too_much, we_shut};
 pub(crate) use keys::{md5, ttl_security};
 pub(crate) use next_hops::{extended_next_hop, unnumbered};
-pub(crate) use restart::{they_restart, we_restart};
+pub(crate) use restart::{they_restart, they_stay_away, we_restart};
 pub(crate) use several::{add_path_in, add_path_out, they_reflect, we_reflect};
 
 use crate::bed::{Bed, Link, SOON, wait_for};

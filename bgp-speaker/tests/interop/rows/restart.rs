@@ -4,6 +4,7 @@ use super::{OURS4, OURS6, Over, Scene, THEIR_ASN, THEIRS, THEIRS4, THEIRS6, told
 use crate::apart::{Apart, Peer, Plan};
 use crate::bed::{Bed, SOON, wait_for};
 use crate::told::Kind;
+use bgp_speaker::config::LongLived;
 
 const RESTART_SECONDS: u16 = 30;
 
@@ -23,6 +24,26 @@ pub(crate) fn they_restart(kind: Kind) {
     scene.wait("nothing is stale", || scene.ours.is_fresh(THEIRS));
     assert!(scene.ours.has(THEIRS4) && !scene.ours.ever_lost(THEIRS4), "{}", scene.state());
     scene.wait("what it has not said again is gone", || !scene.ours.has(THEIRS6));
+}
+
+/// RFC 9494: away for longer than the restart time, and their routes are used last, not lost.
+pub(crate) fn they_stay_away(kind: Kind) {
+    let mut scene = Scene::new(kind, Over::V4, |plan| {
+        plan.us().restart_seconds = Some(1);
+        plan.us().long_lived_seconds = Some(600);
+        plan.peer.long_lived = Some(LongLived { stale_time_seconds: 600 });
+    });
+    scene.up();
+    scene.exchanged(OURS4, THEIRS4);
+    let ups = scene.ours.ups(THEIRS);
+    scene.theirs.kill();
+    scene.wait("their route is long-lived", || scene.ours.is_long_lived(THEIRS4));
+    assert!(scene.ours.has(THEIRS4), "{}", scene.state());
+    let told = scene.told.clone();
+    scene.theirs.restart(&told);
+    scene.wait("up again", || scene.ours.is_up(THEIRS) && scene.ours.ups(THEIRS) > ups);
+    scene.wait("nothing is stale", || scene.ours.is_fresh(THEIRS) && !scene.ours.is_long_lived(THEIRS4));
+    assert!(scene.ours.has(THEIRS4) && !scene.ours.ever_lost(THEIRS4), "{}", scene.state());
 }
 
 pub(crate) fn we_restart(kind: Kind) {

@@ -13,6 +13,8 @@ use cni_core::backend::{
     Reconciler, Result,
 };
 use cni_core::model::{NetworkItem, NetworkKey};
+use cni_core::policy::failsafe::ProtocolPort;
+use cni_core::policy::model::Protocol;
 use std::sync::Arc;
 
 /// The `bgp` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
@@ -47,8 +49,16 @@ impl Backend for Bgp {
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
         parts.inspect = Some(Arc::new(inspector));
+        parts.node_ports = node_ports(&config);
         Ok(parts)
     }
+}
+
+/// The port of sessions among nodes, and the tunnel's.
+fn node_ports(config: &Config) -> Vec<ProtocolPort> {
+    let session = ProtocolPort { protocol: Protocol::TCP, port: config.port.get() };
+    let tunnel = config.tunnel.iter().map(|tunnel| ProtocolPort { protocol: Protocol::UDP, port: tunnel.port.get() });
+    std::iter::once(session).chain(tunnel).collect()
 }
 
 /// The engine, which tells the speaker when the first whole state is there: before that it must not speak.

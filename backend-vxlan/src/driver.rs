@@ -14,8 +14,9 @@ mod table;
 
 use crate::checksum::{Decision, Tester};
 use crate::compile::Compiler;
-use crate::config::Config;
+use crate::config::{Config, refused};
 use crate::object::{Key, Object};
+use crate::probe::needed;
 use crate::udp::Pump;
 use crate::watch::Watched;
 use async_trait::async_trait;
@@ -186,6 +187,12 @@ fn key_of(op: &Op<Key, Object>) -> &Key {
     }
 }
 
+/// The error for a field that pods, peers or tasks of the backend were given when it was opened.
+fn opened_anew(field: &'static str) -> Error {
+    let detail = "takes effect when the agent is started again";
+    Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend vxlan", detail) }
+}
+
 /// The error for an object on a device that is not there.
 fn no_device(key: &Key, device: &InterfaceName) -> Error {
     Error::new(ErrorKind::Missing, "write", key, format_args!("device {device} is not there"))
@@ -203,6 +210,26 @@ impl Driver for VxlanDriver {
 
     fn adopt(&mut self, node: &NodeContext) -> Result<()> {
         self.compiler = Compiler::new(self.compiler.config(), node, &self.capabilities)?;
+        Ok(())
+    }
+
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        let (config, former) = (Config::from_json(section).map_err(refused)?, self.compiler.config());
+        self.capabilities.require(&needed(&config, self.compiler.node().masquerade.is_some()))?;
+        if config.mode.tunnel() != former.mode.tunnel() {
+            return Err(opened_anew("mode"));
+        }
+        if (config.checksum, config.checksum_interval) != (former.checksum, former.checksum_interval) {
+            return Err(opened_anew("checksumOffload"));
+        }
+        let compiler = Compiler::new(&config, self.compiler.node(), &self.capabilities)?;
+        if compiler.pod_mtu_bytes() != self.compiler.pod_mtu_bytes() {
+            return Err(opened_anew("mtu"));
+        }
+        if compiler.attributes() != self.compiler.attributes() {
+            return Err(opened_anew("underlay"));
+        }
+        self.compiler = compiler;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod policy;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
+use client::AskError;
 use cni_core::rpc::{Call, DEFAULT_SOCKET};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -43,7 +44,15 @@ enum Command {
         command: Ipam,
     },
     /// Show what the next commit would write to the kernel.
-    Plan(Ask),
+    Plan {
+        /// Show what this configuration of the agent would write instead, YAML.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Let the agent read its configuration again. What needs a new start is refused, with its key.
+    Reload(Ask),
     /// Read the kernel back and repair it.
     Resync(Ask),
     /// What this node's BGP speaker knows and says.
@@ -88,7 +97,7 @@ struct Ask {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Agent { config, check } => return run_agent(&config, check),
+        Command::Agent { config, check } => return run_agent(config, check),
         Command::Lab(lab) => return lab::main(lab),
         Command::Policy(command) => {
             return match policy::main(command) {
@@ -106,7 +115,16 @@ fn main() -> ExitCode {
         }
         Command::Status(ask) => client::ask(&ask.socket, Call::Show).and_then(|value| show::status(value, ask.json)),
         Command::Bgp(command) => bgp::main(command),
-        Command::Plan(ask) => client::ask(&ask.socket, Call::Plan).and_then(|value| show::plan(value, ask.json)),
+        Command::Plan { config, ask } => {
+            let call = config.map_or(Ok(Call::Plan), |config| agent::plan_for(&config));
+            call.map_err(AskError::from)
+                .and_then(|call| client::ask(&ask.socket, call))
+                .and_then(|value| show::plan(value, ask.json))
+        }
+        Command::Reload(ask) => client::ask(&ask.socket, Call::Reload).map(|_| {
+            println!("the configuration is in force");
+            true
+        }),
         Command::Resync(ask) => client::ask(&ask.socket, Call::Resync).and_then(|value| show::resync(value, ask.json)),
         Command::Ipam { command: Ipam::Show(ask) } => {
             client::ask(&ask.socket, Call::IpamShow).and_then(|value| show::ipam(value, ask.json))
@@ -131,10 +149,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
+fn run_agent(file: PathBuf, check: bool) -> ExitCode {
     cnidarian::heap::keep_little();
     let registry = cnidarian::built_in();
-    let config = match agent::load(file, &registry) {
+    let config = match agent::load(&file, &registry) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("cnidarian: {error}");
@@ -161,7 +179,7 @@ fn run_agent(file: &std::path::Path, check: bool) -> ExitCode {
         }
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    match agent::run(config, &registry) {
+    match agent::run(file, config, &registry) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %with_causes(&error), "the agent ends");

@@ -19,7 +19,7 @@ pub use cni_core::rpc::Attachment;
 pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
 pub use node::{
-    AttachRequest, CheckRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer,
-    PoolStatus, Problem, Silent,
+    AttachRequest, CheckRequest, EndpointStatus, Event, HostStatus, IpamFindings, Node, NodeError, NodeStatus,
+    Observer, PoolStatus, Problem, Silent,
 };
 pub use registry::built_in;

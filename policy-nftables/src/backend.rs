@@ -1,9 +1,11 @@
 //! The engine in a registry. Never more than the way in.
 
 use crate::config::Config;
+use crate::counters::Counters;
 use async_trait::async_trait;
 use cni_core::backend::{PolicyBackend, PolicyParts, Result};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Policy on nftables, for [`cni_core::backend::Registry::with_policy`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,21 +18,18 @@ impl PolicyBackend for Nftables {
     }
 
     fn check(&self, config: &Value) -> Result<()> {
-        section(config).map(drop)
+        Config::from_json(config).map(drop)
     }
 
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
-        let (engine, drift) = crate::open_watched(&section(config)?)?;
+        let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
+        parts.counters = Some(Arc::new(Counters::open()?));
         Ok(parts)
     }
 
     fn clear(&self) -> Result<()> {
         crate::clear()
     }
-}
-
-fn section(config: &Value) -> Result<Config> {
-    if config.is_null() { Ok(Config::default()) } else { Config::from_json(config) }
 }

@@ -51,6 +51,9 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Invalid`] with the path of the key at fault.
     pub fn from_json(section: &serde_json::Value) -> Result<Self> {
+        if section.is_null() {
+            return Ok(Self::default());
+        }
         from_value(section.clone(), SECTION).map_err(|error| {
             Error::new(ErrorKind::Invalid, "check", "configuration of policy on nftables", &error).because(error)
         })

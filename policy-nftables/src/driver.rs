@@ -61,6 +61,11 @@ impl Driver for PolicyDriver {
         Ok(())
     }
 
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        self.compiler = Compiler::new(Config::from_json(section)?);
+        Ok(())
+    }
+
     fn base(&self) -> Result<Vec<(Key, Object)>> {
         Ok(self.compiler.base())
     }

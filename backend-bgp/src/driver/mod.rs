@@ -14,12 +14,15 @@ mod local;
 mod tables;
 
 use crate::compile::Compiler;
-use crate::config::Config;
+use crate::config::{Config, refused};
 use crate::object::{Key, Object};
+use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
 use crate::watch::Watched;
 use async_trait::async_trait;
+use bgp_speaker::config::PeerConfig;
+use bgp_speaker::speaker::Effect;
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
 use net_linux::netlink::Socket;
@@ -139,6 +142,16 @@ impl BgpDriver {
         batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
     }
 
+    /// What a change of a peer does to its session, for people.
+    fn effect(&self, was: &PeerConfig, is: &PeerConfig) -> String {
+        let speakers = self.compiler.base().into_iter().filter_map(|(_, object)| match object {
+            Object::Speaker(ground) => Some(ground.speaker),
+            _ => None,
+        });
+        let effects = speakers.map(|speaker| Effect::of(&speaker, was, is).to_string());
+        effects.last().unwrap_or_default()
+    }
+
     fn write_table(&self, op: &Op<Key, Object>) -> Result<()> {
         match op {
             Op::Put { key, object, .. } if !self.table.put(key, object) => Err(not_for(key, object)),
@@ -164,6 +177,12 @@ fn key_of(op: &Op<Key, Object>) -> &Key {
     }
 }
 
+/// The error for a field that pods or other nodes were told of when the backend was opened.
+fn opened_anew(field: &'static str) -> Error {
+    let detail = "takes effect when the agent is started again";
+    Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend bgp", detail) }
+}
+
 fn not_for(key: &Key, object: &Object) -> Error {
     Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}"))
 }
@@ -183,6 +202,20 @@ impl Driver for BgpDriver {
         Ok(())
     }
 
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        let config = Config::from_json(section).map_err(refused)?;
+        self.capabilities.require(&needed(&config, self.compiler.node().masquerade.is_some()))?;
+        let compiler = Compiler::new(&config, self.compiler.node(), &self.capabilities)?;
+        if compiler.pod_mtu_bytes() != self.compiler.pod_mtu_bytes() {
+            return Err(opened_anew("encapsulation"));
+        }
+        if compiler.attributes() != self.compiler.attributes() {
+            return Err(opened_anew("asn"));
+        }
+        self.compiler = compiler;
+        Ok(())
+    }
+
     fn base(&self) -> Result<Vec<(Key, Object)>> {
         Ok(self.compiler.base())
     }
@@ -193,6 +226,17 @@ impl Driver for BgpDriver {
 
     fn rank(&self, key: &Key) -> Rank {
         key.rank()
+    }
+
+    fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
+        match (from, to) {
+            (Some(Object::Session(was)), Some(Object::Session(is))) => self.effect(&was.config, &is.config),
+            (None, Some(Object::Session(is))) => format!("a session with {} begins", is.config.address),
+            (Some(Object::Session(was)), None) => format!("the session with {} ends", was.config.address),
+            (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
+            (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
+            (None, None) => "unknown".to_owned(),
+        }
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {

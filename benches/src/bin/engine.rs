@@ -56,6 +56,9 @@ impl Driver for Nowhere {
     fn adopt(&mut self, _: &NodeContext) -> Result<()> {
         Ok(())
     }
+    fn configure(&mut self, _: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
     fn base(&self) -> Result<Vec<(Key, Object)>> {
         Ok(Vec::new())
     }

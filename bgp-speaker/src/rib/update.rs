@@ -139,7 +139,7 @@ impl Rib {
         self.choose(family, slot);
     }
 
-    /// A path in a slot uses its attributes and next hop.
+    /// A path that is in its slot already uses its attributes and next hop.
     fn hold(&mut self, family: Family, slot: u32, path: &Path) {
         self.attributes.acquire(path.received);
         self.attributes.acquire(path.attributes);
@@ -188,9 +188,9 @@ impl Rib {
                     });
                     let path = Path::new(source, old.id, old.received, attributes, flags.with_age_of(old.flags));
                     if path != old {
+                        self.tables[family.index()].paths_mut(slot).as_mut_slice()[at] = path;
                         self.hold(family, slot, &path);
                         self.let_go(&old);
-                        self.tables[family.index()].paths_mut(slot).as_mut_slice()[at] = path;
                     }
                     if looks_at_prefix {
                         self.attributes.release(attributes);

@@ -7,7 +7,9 @@ use crate::config::Config;
 use crate::export::{Advertisement, Encode, GroupFacts};
 use crate::rib::PeerKind;
 use crate::session::Event;
-use crate::types::{Attributes, Family, Negotiated, NextHop, Nlri, PeerId, Refresh, SelfNextHop};
+use crate::types::{
+    Attributes, CeaseSubcode, Family, Negotiated, NextHop, Nlri, Notification, PeerId, Refresh, SelfNextHop,
+};
 use crate::wire::{Encoder, Options};
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -120,14 +122,15 @@ impl Speaker {
     pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
-        let is_direct = peer.config.is_direct(self.config.asn);
-        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| is_direct);
+        let single_hop = peer.config.is_direct(self.config.asn);
+        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| single_hop);
         // A session that goes on with other timers is still known to be up.
         peer.bfd = peer.bfd.or(Some(false));
         out.push(Output::StartBfd {
             peer: id,
             remote: ends.remote.ip(),
             local: Some(ends.local.ip()),
+            single_hop,
             interface,
             interval: bfd.interval,
             multiplier: bfd.multiplier,
@@ -177,6 +180,10 @@ impl Speaker {
         }
         self.tell_peers(now, out);
         self.export.reclaim(&mut self.rib);
+        for id in self.export.hoarders(&self.rib) {
+            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
+            self.ask(now, id, Event::Reset { notification }, out);
+        }
     }
 
     fn tell_peers(&mut self, now: Instant, out: &mut Vec<Output>) {

@@ -22,6 +22,14 @@ pub enum Effect {
     Start,
 }
 
+impl Effect {
+    /// Of a change of one peer of a speaker that stays as it is otherwise.
+    #[must_use]
+    pub fn of(speaker: &Config, was: &PeerConfig, is: &PeerConfig) -> Self {
+        effect(speaker, was, speaker, is)
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

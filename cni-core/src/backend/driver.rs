@@ -100,6 +100,13 @@ pub trait Driver: Send {
     /// The node cannot carry this backend (no underlay address of a wanted family, MTU too small, ...).
     fn adopt(&mut self, node: &NodeContext) -> Result<()>;
 
+    /// Takes in another section of the configuration. Memory only. On an error the former one stays in force.
+    ///
+    /// # Errors
+    /// The section is not acceptable, or asks for something that can be had only by opening the driver anew
+    /// ([`super::ErrorKind::Unsupported`]); names the field.
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()>;
+
     /// Objects that exist whatever the items are: the VTEP device, the masquerade chain. Pure, like `compile`.
     ///
     /// # Errors
@@ -117,6 +124,18 @@ pub trait Driver: Send {
 
     /// The order of writes.
     fn rank(&self, key: &Self::Key) -> Rank;
+
+    /// What a write means, for the reader of a dry run: from what (`None`: there is nothing, or nobody knows) to what
+    /// (`None`: it goes). A driver whose objects have consequences that their contents do not show, such as a session that
+    /// resets, says them here.
+    fn describe(&self, key: &Self::Key, from: Option<&Self::Object>, to: Option<&Self::Object>) -> String {
+        let _ = key;
+        match (from, to) {
+            (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
+            (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
+            (None, None) => "unknown".to_owned(),
+        }
+    }
 
     /// Every object of ours in the kernel, nothing foreign.
     ///

@@ -23,6 +23,9 @@ pub enum Change<I: Item> {
     Remove(I::Key),
     /// The node itself changed (underlay address, MTU, masquerading): every item compiles again.
     Node(NodeContext),
+    /// The operator changed this part's own section of the configuration: every item compiles again. What can be had only by
+    /// opening the backend anew is [`super::ErrorKind::Unsupported`], and the former section stays in force.
+    Config(serde_json::Value),
     /// The first full state has been staged. Nothing is deleted from the kernel before this.
     InSync,
 }

@@ -54,6 +54,13 @@ pub enum Call {
     },
     /// What the next commit would write.
     Plan,
+    /// What another configuration of the agent would write.
+    PlanFor {
+        /// The whole document.
+        document: serde_json::Value,
+    },
+    /// Read the agent's configuration file again and put it in force, as far as that needs no new start.
+    Reload,
     /// Read the kernel back and repair it.
     Resync,
     /// Something that only the backend of the datapath can answer.
@@ -64,6 +71,8 @@ pub enum Call {
         #[serde(default)]
         arguments: Vec<String>,
     },
+    /// How often rules of policies were met.
+    PolicyCounters,
 }
 
 /// Attach a namespace.

@@ -8,12 +8,15 @@
 mod connection;
 mod http;
 mod metrics;
+mod reload;
 mod server;
 
 use cni_core::backend::Registry;
+use cni_core::rpc::Call;
 use cnidarian::Node;
 use cnidarian::config::{ConfigError, ReadConfig, read_config};
 use metrics::Metrics;
+use reload::Reloader;
 use server::Server;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -74,10 +77,23 @@ pub(crate) enum AgentError {
 
 /// Reads and checks a configuration file.
 pub(crate) fn load(file: &Path, registry: &Registry) -> Result<ReadConfig, AgentError> {
+    from_document(read_document(file)?, file, registry)
+}
+
+fn read_document(file: &Path) -> Result<serde_json::Value, AgentError> {
     let text = std::fs::read_to_string(file).map_err(|source| AgentError::Read { path: file.to_owned(), source })?;
-    let document: serde_json::Value = serde_saphyr::from_str(&text)
-        .map_err(|error| AgentError::Yaml { path: file.to_owned(), problem: error.to_string() })?;
+    serde_saphyr::from_str(&text)
+        .map_err(|error| AgentError::Yaml { path: file.to_owned(), problem: error.to_string() })
+}
+
+fn from_document(document: serde_json::Value, file: &Path, registry: &Registry) -> Result<ReadConfig, AgentError> {
     read_config(document, registry, &host_name()).map_err(|source| AgentError::Config { path: file.to_owned(), source })
+}
+
+/// The question what a configuration file would do, after a check of it here.
+pub(crate) fn plan_for(file: &Path) -> Result<Call, AgentError> {
+    load(file, &cnidarian::built_in())?;
+    Ok(Call::PlanFor { document: read_document(file)? })
 }
 
 /// The node's name where the configuration has none: `NODE_NAME`, else the host's name, in lower case as Kubernetes does.
@@ -88,7 +104,7 @@ fn host_name() -> String {
 }
 
 /// Runs the agent to its end.
-pub(crate) fn run(config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
+pub(crate) fn run(file: PathBuf, config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
     // Kernel work is done on threads of its own; two are enough to read requests and to answer.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -97,27 +113,35 @@ pub(crate) fn run(config: ReadConfig, registry: &Registry) -> Result<(), AgentEr
         .enable_all()
         .build()
         .map_err(AgentError::Start)?;
-    runtime.block_on(serve(config, registry))
+    runtime.block_on(serve(file, config, registry))
 }
 
-async fn serve(config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
+async fn serve(file: PathBuf, config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Start)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(AgentError::Start)?;
+    let reloader = Arc::new(Reloader::new(file, config.clone(), registry.clone()));
     let metrics = Arc::new(Metrics::new());
     let node = Arc::new(Node::open_observed(config.node, registry, metrics.clone()).await?);
     if let Some(address) = config.metrics {
         let listener = TcpListener::bind(address).await.map_err(|source| AgentError::Metrics { address, source })?;
         tokio::spawn(http::serve(listener, metrics::router(metrics, node.clone())));
     }
-    let server = Server::listen(&config.socket, node.clone())
+    let server = Server::listen(&config.socket, node.clone(), reloader.clone())
         .map_err(|source| AgentError::Listen { path: config.socket.clone(), source })?;
     // After we listen: a DEL that finds nobody listening writes its tombstone before it looks again.
     let buried = node.bury().await;
     tracing::info!(socket = %config.socket.display(), buried, "ready");
     let stop = async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => match reloader.reload(&node).await {
+                    Ok(()) => tracing::info!("the configuration was read again and is in force"),
+                    Err(error) => tracing::error!(%error, "the configuration was read again and is refused"),
+                },
+            }
         }
         tracing::info!("ending; pods keep their network");
     };

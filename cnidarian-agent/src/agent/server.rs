@@ -1,7 +1,10 @@
 //! The agent's socket: accepts, asks the node, answers. Never works on a request of somebody who may not ask.
 
 use super::connection::{answer, authorise, read_request};
+use super::reload::{ReloadError, Reloader};
+use cni_core::backend::Plan;
 use cni_core::cni::ErrorCode;
+use cni_core::model::PodRef;
 use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
 use cnidarian::{AttachRequest, CheckRequest, NetNs, Node, NodeError};
 use serde::Serialize;
@@ -27,13 +30,14 @@ pub(super) struct Server {
     listener: UnixListener,
     path: PathBuf,
     node: Arc<Node>,
+    reloader: Arc<Reloader>,
     slots: Arc<Semaphore>,
 }
 
 impl Server {
     /// Listens. A socket that a dead predecessor left is replaced: the caller holds the lock of the state directory, so
     /// no other agent of this node lives.
-    pub(super) fn listen(path: &Path, node: Arc<Node>) -> io::Result<Self> {
+    pub(super) fn listen(path: &Path, node: Arc<Node>, reloader: Arc<Reloader>) -> io::Result<Self> {
         if let Some(directory) = path.parent()
             && !directory.is_dir()
         {
@@ -42,7 +46,7 @@ impl Server {
         clear(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned(), node, slots: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { listener, path: path.to_owned(), node, reloader, slots: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Serves until `stop` is ready, then ends what was begun.
@@ -67,9 +71,9 @@ impl Server {
                     }
                 },
             };
-            let node = self.node.clone();
+            let (node, reloader) = (self.node.clone(), self.reloader.clone());
             tokio::spawn(async move {
-                serve_one(stream, &node).await;
+                serve_one(stream, &node, &reloader).await;
                 drop(slot);
             });
         }
@@ -100,14 +104,15 @@ fn clear(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-async fn serve_one(mut stream: UnixStream, node: &Node) {
+async fn serve_one(mut stream: UnixStream, node: &Node, reloader: &Reloader) {
     let asked = match authorise(&stream) {
         Ok(()) => read_request(&stream).await,
         Err(refused) => Err(refused),
     };
     let response = match asked {
-        Ok((request, netns)) => {
-            let outcome = call(node, request.call, netns).await;
+        Ok(None) => return,
+        Ok(Some((request, netns))) => {
+            let outcome = call(node, reloader, request.call, netns).await;
             outcome.map_or_else(Response::Failed, Response::Done)
         }
         Err(refused) => {
@@ -123,7 +128,7 @@ fn said<T: Serialize>(outcome: Result<T, NodeError>) -> Result<Value, Failure> {
     serde_json::to_value(value).map_err(|error| Failure::new(ErrorCode::INTERNAL, "answer cannot be written", error))
 }
 
-async fn call(node: &Node, call: Call, netns: Option<OwnedFd>) -> Result<Value, Failure> {
+async fn call(node: &Node, reloader: &Reloader, call: Call, netns: Option<OwnedFd>) -> Result<Value, Failure> {
     match call {
         Call::Add(call) => {
             let request = attach_request(call, netns)?;
@@ -161,17 +166,31 @@ async fn call(node: &Node, call: Call, netns: Option<OwnedFd>) -> Result<Value, 
         Call::IpamCheck => said(node.ipam_check().await),
         Call::IpamRelease { address } => said(node.ipam_release(address).await),
         Call::Inspect { question, arguments } => said(node.inspect(&question, &arguments).await),
-        Call::Plan => said(node.plan().await.map(|plan| {
-            let blocked: Vec<_> = plan.blocked.iter().map(|one| (one.item.clone(), one.error.to_string())).collect();
-            serde_json::json!({ "steps": plan.steps, "waitingForSync": plan.waiting_for_sync, "blocked": blocked })
-        })),
+        Call::Plan => said(node.plan().await.map(plan_as_json)),
+        Call::PlanFor { document } => {
+            reloader.plan(node, document).await.map(plan_as_json).map_err(|error| refused(&error))
+        }
+        Call::Reload => reloader.reload(node).await.map(|()| Value::Null).map_err(|error| refused(&error)),
         Call::Resync => said(node.resync().await.map(|drift| {
             serde_json::json!({
                 "missing": drift.missing, "changed": drift.changed, "unexpected": drift.unexpected,
                 "written": drift.repair.written, "complete": drift.repair.is_complete(),
             })
         })),
+        Call::PolicyCounters => said(node.policy_counters().await),
         _ => Err(Failure::new(ErrorCode::Decode, "unknown call", "this agent is older than its client")),
+    }
+}
+
+fn plan_as_json(plan: Plan) -> Value {
+    let blocked: Vec<_> = plan.blocked.iter().map(|one| (one.item.clone(), one.error.to_string())).collect();
+    serde_json::json!({ "steps": plan.steps, "waitingForSync": plan.waiting_for_sync, "blocked": blocked })
+}
+
+fn refused(error: &ReloadError) -> Failure {
+    match error {
+        ReloadError::Node(error) => error.into(),
+        ReloadError::Config(error) => Failure::new(ErrorCode::InvalidConfig, error.to_string(), ""),
     }
 }
 
@@ -199,5 +218,8 @@ fn namespace(netns: Option<OwnedFd>, path: &str) -> Result<NetNs, Failure> {
 fn attach_request(call: AddCall, netns: Option<OwnedFd>) -> Result<AttachRequest, Failure> {
     let AddCall { endpoint, network, netns: path, pod, requested, assigned, mac, mtu_bytes } = call;
     let netns = namespace(netns, &path)?;
+    if let Some(Err(error)) = pod.as_ref().map(PodRef::check) {
+        return Err(Failure::new(ErrorCode::InvalidEnvironment, format!("pod: {error}"), error.rule));
+    }
     Ok(AttachRequest { network, pod, requested, assigned, mac, mtu_bytes, ..AttachRequest::new(endpoint, netns) })
 }

@@ -49,7 +49,15 @@ pub(crate) struct EngineState {
 }
 
 enum Job<I: Item> {
-    Change { changes: Vec<Change<I>>, about: Option<I::Key>, done: Option<oneshot::Sender<BackendResult<()>>> },
+    Change {
+        changes: Vec<Change<I>>,
+        about: Option<I::Key>,
+        done: Option<oneshot::Sender<BackendResult<()>>>,
+    },
+    /// Another section of the configuration.
+    Configure(serde_json::Value, oneshot::Sender<BackendResult<()>>),
+    /// What another section would do; the second one is in force, and stays so.
+    Propose(serde_json::Value, serde_json::Value, oneshot::Sender<BackendResult<Plan>>),
     Plan(oneshot::Sender<Plan>),
     Resync(Option<oneshot::Sender<BackendResult<Drift>>>),
 }
@@ -110,6 +118,20 @@ impl<I: Item> EngineHandle<I> {
     /// Stages and commits, and waits for the commit, whatever it did.
     pub(crate) async fn change_all(&self, changes: Vec<Change<I>>) -> BackendResult<()> {
         self.submit(changes, None).await?.done().await
+    }
+
+    /// Puts another section of the configuration in force, and answers when it is committed.
+    pub(crate) async fn configure(&self, section: serde_json::Value) -> BackendResult<()> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Configure(section, done)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// What [`configure`](Self::configure) with `section` would write; `in_force` is what the engine has now.
+    pub(crate) async fn propose(&self, section: serde_json::Value, in_force: serde_json::Value) -> BackendResult<Plan> {
+        let (done, answer) = oneshot::channel();
+        self.jobs.send(Job::Propose(section, in_force, done)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     pub(crate) async fn plan(&self) -> BackendResult<Plan> {
@@ -220,6 +242,19 @@ impl<I: Item> Task<I> {
                         }
                     }
                     waiting.push((about, done, staged));
+                }
+                Job::Configure(section, done) => {
+                    let staged = self.engine.stage(Change::Config(section));
+                    if staged.is_ok() {
+                        self.commit().await;
+                    }
+                    let _ = done.send(staged);
+                }
+                Job::Propose(section, in_force, done) => {
+                    // Staging is memory only, and what was staged before is what is staged again: nothing has changed.
+                    let plan = self.engine.stage(Change::Config(section)).map(|()| self.engine.plan());
+                    let restored = self.engine.stage(Change::Config(in_force));
+                    let _ = done.send(plan.and_then(|plan| restored.map(|()| plan)));
                 }
                 Job::Plan(done) => {
                     let _ = done.send(self.engine.plan());

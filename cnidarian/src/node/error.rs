@@ -39,6 +39,12 @@ pub enum NodeError {
     /// The backend refused, or could not be opened.
     #[error("{0}")]
     Backend(Box<backend::Error>),
+    /// A configuration that differs in something that is read only when a node is opened.
+    #[error("{key}: takes effect when the agent is started again; the configuration in force stays as it was")]
+    NeedsStart {
+        /// The key of the configuration.
+        key: &'static str,
+    },
     /// An address that another IPAM plugin gave belongs to another endpoint here.
     #[error("address {address} of {endpoint} is that of {holder} already; the IPAM plugin gave it twice")]
     AddressInUse {
@@ -154,9 +160,11 @@ impl NodeError {
             Self::Ipam(IpamError::NotAssigned { .. } | IpamError::Drifted { .. }) => ErrorCode::INTERNAL,
             Self::Ipam(_) => ErrorCode::InvalidConfig,
             Self::Store(error) if error.is_transient() => ErrorCode::TryAgainLater,
-            Self::Store(_) | Self::BrokenManifest { .. } | Self::Underlay { .. } | Self::AddressInUse { .. } => {
-                ErrorCode::InvalidConfig
-            }
+            Self::Store(_)
+            | Self::BrokenManifest { .. }
+            | Self::Underlay { .. }
+            | Self::NeedsStart { .. }
+            | Self::AddressInUse { .. } => ErrorCode::InvalidConfig,
             Self::Backend(error) => match (error.retry, error.kind) {
                 (_, backend::ErrorKind::Invalid | backend::ErrorKind::Unsupported) => ErrorCode::InvalidConfig,
                 (backend::Retry::Soon, _) => ErrorCode::TryAgainLater,

@@ -2,7 +2,7 @@
 
 use super::world::{Book, Held, Plain, World, announce, attributes, facts, group, nlri, policy, prefix, withdraw};
 use crate::config::Aggregate;
-use crate::rib::{PathState, PeerKind};
+use crate::rib::{NONE, PathState, PeerKind};
 use crate::types::{Community, Family, PeerId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -202,7 +202,18 @@ fn check(world: &mut World, book: &Book) {
     }
     for family in Family::ALL {
         assert_eq!(world.rib.unreclaimed(family), 0, "all slots without paths are free again");
+        for outs in world.export.groups.iter().flatten().map(|group| &group.outs[family.index()]) {
+            let used: BTreeSet<_> =
+                outs.told().flat_map(|slot| outs.row(slot).to_vec()).filter(|id| *id != NONE).collect();
+            assert_eq!(outs.routes.len(), used.len(), "what nobody is told is forgotten");
+        }
     }
+    for peer in book.peers.keys() {
+        world.rib.forget(PeerId(*peer));
+    }
+    world.rib.set_aggregates(BTreeMap::new());
+    (0..6).for_each(|number| world.rib.withdraw(prefix(number)));
+    assert_eq!(world.rib.distinct_attributes(), 0, "what nobody announces is forgotten");
 }
 
 proptest! {

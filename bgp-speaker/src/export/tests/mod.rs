@@ -2,5 +2,6 @@
 
 mod histories;
 mod listeners;
+mod moves;
 mod rules;
 mod world;

@@ -183,3 +183,18 @@ fn a_next_hop_is_watched_as_long_as_a_path_needs_it_and_its_way_decides() {
     assert_eq!(rib.take_next_hops(), [NextHopChange::Untrack(next_hop)]);
     assert_eq!(rib.distinct_attributes(), 0);
 }
+
+/// The list of slots of a next hop is cleaned now and then: those that still need it stay in.
+#[test]
+fn a_next_hop_still_decides_after_its_paths_have_come_and_gone_often() {
+    let mut rib = tables(1);
+    let (kept, other) = (net(NET), net("10.0.0.0/8"));
+    rib.update(PeerId(0), &announce(nlri(kept, 0), &plain(0))).unwrap();
+    for round in 0..3_000u32 {
+        let brief = if round % 2 == 0 { other } else { net("10.1.0.0/16") };
+        rib.update(PeerId(0), &announce(nlri(brief, 0), &plain(0))).unwrap();
+        rib.update(PeerId(0), &withdraw(nlri(brief, 0))).unwrap();
+    }
+    rib.resolve(facts(0).address, ways(Some(1)));
+    assert_eq!(best(&rib, NET), Some(0));
+}

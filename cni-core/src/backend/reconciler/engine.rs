@@ -124,12 +124,12 @@ impl<D: Driver> Reconciler<D> {
         }
     }
 
-    /// Compiles everything anew: the driver has adopted another node.
+    /// Compiles everything anew: the driver has adopted another node or configuration.
     fn stage_all(&mut self) -> Result<()> {
         let base = self.stage_base();
         let items: Vec<D::Item> = self.items.values().map(|entry| entry.item.clone()).collect();
         for item in items {
-            // What does not compile now is in the reports: the caller changed the node, not this item.
+            // What does not compile now is in the reports: the caller changed the node or its configuration, not this item.
             let _reported = self.stage_item(item);
         }
         base
@@ -192,6 +192,10 @@ impl<D: Driver> Engine<D::Item> for Reconciler<D> {
                 self.driver.adopt(&node)?;
                 self.stage_all()
             }
+            Change::Config(section) => {
+                self.driver.configure(&section)?;
+                self.stage_all()
+            }
             Change::InSync => {
                 self.in_sync = true;
                 Ok(())
@@ -200,7 +204,10 @@ impl<D: Driver> Engine<D::Item> for Reconciler<D> {
     }
 
     fn plan(&self) -> Plan {
-        Plan { blocked: self.blocked(), ..self.schedule().plan(&self.desired, &self.belief) }
+        Plan {
+            blocked: self.blocked(),
+            ..self.schedule().plan(&self.desired, &self.belief, |key, from, to| self.driver.describe(key, from, to))
+        }
     }
 
     async fn commit(&mut self) -> CommitReport {

@@ -41,7 +41,12 @@ impl<K: Ord + Clone + fmt::Display> Schedule<K> {
     }
 
     /// The same for people.
-    pub(super) fn plan<I, O>(self, desired: &Desired<I, K, O>, belief: &Belief<I, K, O>) -> Plan
+    pub(super) fn plan<I, O>(
+        self,
+        desired: &Desired<I, K, O>,
+        belief: &Belief<I, K, O>,
+        describe: impl Fn(&K, Option<&O>, Option<&O>) -> String,
+    ) -> Plan
     where
         I: Ord + Clone,
         O: PartialEq + Clone + fmt::Debug,
@@ -50,13 +55,17 @@ impl<K: Ord + Clone + fmt::Display> Schedule<K> {
         let deletes = self.deletes.into_values().rev().flatten();
         let steps = puts.chain(deletes).map(|key| {
             let present = belief.pending.get(&key).map_or(&Known::Absent, |pending| &pending.present);
-            let (action, detail) = match (present, desired.get(&key)) {
-                (Known::Absent, Some(object)) => (Action::Create, format!("{object:?}")),
-                (Known::Present(old), Some(new)) => (Action::Update, format!("{old:?} -> {new:?}")),
-                (Known::Unknown, Some(new)) => (Action::Update, format!("unknown -> {new:?}")),
-                (Known::Present(old), None) => (Action::Delete, format!("{old:?}")),
-                (Known::Absent | Known::Unknown, None) => (Action::Delete, "unknown".to_owned()),
+            let old = match present {
+                Known::Present(old) => Some(old),
+                Known::Absent | Known::Unknown => None,
             };
+            let new = desired.get(&key);
+            let action = match (present, new) {
+                (Known::Absent, Some(_)) => Action::Create,
+                (_, Some(_)) => Action::Update,
+                (_, None) => Action::Delete,
+            };
+            let detail = describe(&key, old, new);
             Step { action, object: key.to_string(), detail }
         });
         Plan { steps: steps.collect(), waiting_for_sync: self.waiting_for_sync, blocked: Vec::new() }

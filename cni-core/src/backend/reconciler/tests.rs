@@ -26,9 +26,10 @@ struct Table {
     protocol: Vec<String>,
 }
 
-/// Keys are `<level><gate><name>`: `0*dev` gates all, `1!policy` gates its item, `2 route` nothing.
+/// Keys are `<level><gate><name>`: `0*dev` gates all, `1!policy` gates its item, `2 route` nothing. Its configuration is a
+/// number that is added to all contents.
 #[derive(Clone, Default)]
-struct Toy(Arc<Mutex<Table>>, Capabilities);
+struct Toy(Arc<Mutex<Table>>, Capabilities, u32);
 
 impl Toy {
     fn edit(&self, edit: impl FnOnce(&mut Table)) {
@@ -57,6 +58,11 @@ impl Driver for Toy {
     fn adopt(&mut self, _: &NodeContext) -> Result<()> {
         Ok(())
     }
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        let number = section.as_u64().and_then(|number| u32::try_from(number).ok());
+        self.2 = number.ok_or_else(|| Error::invalid("toy", "number", "write a number"))?;
+        Ok(())
+    }
     fn base(&self) -> Result<Vec<(String, u32)>> {
         Ok(Vec::new())
     }
@@ -64,7 +70,7 @@ impl Driver for Toy {
         if item.1.iter().any(|(key, _)| *key == "bad") {
             return Err(Error::invalid(item.0, "key", "bad"));
         }
-        Ok(item.1.iter().map(|(key, object)| ((*key).to_owned(), *object)).collect())
+        Ok(item.1.iter().map(|(key, object)| ((*key).to_owned(), *object + self.2)).collect())
     }
     fn rank(&self, key: &String) -> Rank {
         let level = key.as_bytes()[0] - b'0';
@@ -153,6 +159,9 @@ async fn a_put_that_needs_what_a_delete_frees_gets_a_second_chance() {
             &self.0.1
         }
         fn adopt(&mut self, _: &NodeContext) -> Result<()> {
+            Ok(())
+        }
+        fn configure(&mut self, _: &serde_json::Value) -> Result<()> {
             Ok(())
         }
         fn base(&self) -> Result<Vec<(String, u32)>> {
@@ -348,6 +357,9 @@ async fn a_dropped_commit_believes_nothing_of_what_was_under_way() {
         fn adopt(&mut self, _: &NodeContext) -> Result<()> {
             Ok(())
         }
+        fn configure(&mut self, _: &serde_json::Value) -> Result<()> {
+            Ok(())
+        }
         fn base(&self) -> Result<Vec<(String, u32)>> {
             Ok(Vec::new())
         }
@@ -381,4 +393,24 @@ async fn a_dropped_commit_believes_nothing_of_what_was_under_way() {
     engine.stage(Change::Remove("a".to_owned())).unwrap();
     assert!(engine.commit().await.is_complete());
     assert_eq!(toy.objects(), []);
+}
+
+#[tokio::test]
+async fn another_configuration_compiles_everything_anew_and_a_refused_one_changes_nothing() {
+    let toy = Toy::default();
+    let mut engine = engine(&toy);
+    put(&mut engine, "a", &[("2 a", 1)]);
+    put(&mut engine, "b", &[("2 b", 2)]);
+    engine.commit().await;
+    assert!(engine.stage(Change::Config("ten".into())).is_err());
+    assert!(engine.plan().steps.is_empty());
+    engine.stage(Change::Config(10.into())).unwrap();
+    assert_eq!(engine.plan().steps.len(), 2);
+    assert_eq!(engine.plan().steps[0].detail, "1 -> 11");
+    // A dry run of a configuration is its staging and that of the one in force.
+    engine.stage(Change::Config(0.into())).unwrap();
+    assert!(engine.plan().steps.is_empty());
+    engine.stage(Change::Config(10.into())).unwrap();
+    engine.commit().await;
+    assert_eq!(toy.objects(), [("2 a".to_owned(), 11), ("2 b".to_owned(), 12)]);
 }

@@ -133,6 +133,10 @@ impl<D: Driver> Driver for Faulty<D> {
         self.driver.adopt(node)
     }
 
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        self.driver.configure(section)
+    }
+
     fn base(&self) -> Result<Vec<(D::Key, D::Object)>> {
         self.driver.base()
     }
@@ -143,6 +147,10 @@ impl<D: Driver> Driver for Faulty<D> {
 
     fn rank(&self, key: &D::Key) -> Rank {
         self.driver.rank(key)
+    }
+
+    fn describe(&self, key: &D::Key, from: Option<&D::Object>, to: Option<&D::Object>) -> String {
+        self.driver.describe(key, from, to)
     }
 
     async fn observe(&mut self) -> Result<Vec<(D::Key, D::Object)>> {

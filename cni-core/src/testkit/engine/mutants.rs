@@ -55,6 +55,12 @@ impl Driver for BadDriver {
     fn adopt(&mut self, node: &NodeContext) -> Result<()> {
         self.driver.adopt(node)
     }
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        self.driver.configure(section)
+    }
+    fn describe(&self, key: &FakeKey, from: Option<&FakeObject>, to: Option<&FakeObject>) -> String {
+        self.driver.describe(key, from, to)
+    }
     fn base(&self) -> Result<Vec<(FakeKey, FakeObject)>> {
         self.driver.base()
     }

@@ -104,6 +104,10 @@ impl Driver for FakeDriver {
         Ok(())
     }
 
+    fn configure(&mut self, _: &serde_json::Value) -> Result<()> {
+        Ok(())
+    }
+
     fn base(&self) -> Result<Objects> {
         let device = (FakeKey::Device, FakeObject(format!("mtu {}", self.node.underlay.mtu_bytes)));
         let nat = self.node.masquerade.as_ref().map(|nat| (FakeKey::Nat, FakeObject(format!("{nat:?}"))));

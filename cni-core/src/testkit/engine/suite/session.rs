@@ -52,6 +52,7 @@ impl<'a, I: Item> Session<'a, I> {
                 self.history.push(format!("node is now {node:?}"));
                 self.node = node.clone();
             }
+            Change::Config(section) => self.history.push(format!("configuration is now {section}")),
             Change::InSync => self.history.push("in sync".to_owned()),
         }
         if let Err(error) = self.engine.stage(change) {

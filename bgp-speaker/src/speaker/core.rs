@@ -82,13 +82,16 @@ impl Speaker {
             Input::Neighbour { interface, address } => self.neighbour(now, &interface, address.map(IpAddr::V6), out),
             Input::Tick => self.tick(now, out),
         }
-        self.pending = self.pending.or(Some(now).filter(|_| self.has_news()));
+        self.pending = [self.pending, self.news_due(now)].into_iter().flatten().min();
     }
 
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let deferral = self.deferral.as_ref().map(Deferral::deadline);
+        let deferral = self.deferral.as_ref().map(|deferral| {
+            // The answer is an input of its own.
+            if self.rib.awaits_next_hops() { deferral.limit() } else { deferral.deadline() }
+        });
         [self.peers.deadline(), self.pending, deferral].into_iter().flatten().min()
     }
 

@@ -66,9 +66,22 @@ impl Encode for Wire {
 }
 
 impl Speaker {
-    /// Whether something is left to be told to somebody who can take it.
-    pub(super) fn has_news(&self) -> bool {
-        self.rib.has_next_hop_changes() || self.deferral.is_none() && (self.rib.has_changes() || self.export.has_work())
+    /// When there is something to tell to somebody who can take it.
+    pub(super) fn news_due(&self, now: Instant) -> Option<Instant> {
+        let is_free = self.deferral.is_none();
+        let ends = !is_free && !self.is_deferred(now);
+        if self.rib.has_next_hop_changes() || ends || is_free && self.export.has_work() {
+            return Some(now);
+        }
+        (is_free && self.rib.has_changes()).then(|| now)
+    }
+
+    /// Whether we have restarted and do not know enough yet to say anything: somebody owes us routes, or the kernel the way
+    /// to their next hops. Without those we would call the kernel's routes gone.
+    fn is_deferred(&self, now: Instant) -> bool {
+        self.deferral
+            .as_ref()
+            .is_some_and(|deferral| now < deferral.limit() && (!deferral.is_over(now) || self.rib.awaits_next_hops()))
     }
 
     /// A session is established: its peer is told everything.
@@ -163,7 +176,7 @@ impl Speaker {
     pub(super) fn flush(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.pending = None;
         self.tell_next_hops(out);
-        if self.deferral.as_ref().is_some_and(|deferral| !deferral.is_over(now)) {
+        if self.is_deferred(now) {
             return;
         }
         if self.deferral.take().is_some() {

@@ -35,6 +35,8 @@ pub struct Speaker {
     pub(super) deferral: Option<Deferral>,
     /// When something was left to be told to peers or kernel.
     pub(super) pending: Option<Instant>,
+    /// Until then changed routes are gathered.
+    pub(super) gathers_until: Option<Instant>,
     /// Sessions begun: their connections are told apart by it.
     pub(super) sessions: u32,
     /// For the jitter of timers.

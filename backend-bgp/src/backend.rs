@@ -2,11 +2,20 @@
 
 use crate::config::{Config, refused};
 use crate::driver::BgpDriver;
+use crate::inspect::{Inspector, Known};
 use crate::probe::{needed, probe};
 use crate::table::Table;
+use crate::task::Task;
 use crate::watch::BgpWatch;
 use async_trait::async_trait;
-use cni_core::backend::{Backend, OpenRequest, Parts, Reconciler, Result};
+use cni_core::backend::{
+    Backend, Capabilities, Change, CommitReport, Drift, Driver, Engine, NetworkChange, OpenRequest, Parts, Plan,
+    Reconciler, Result,
+};
+use cni_core::model::{NetworkItem, NetworkKey};
+use cni_core::policy::failsafe::ProtocolPort;
+use cni_core::policy::model::Protocol;
+use std::sync::Arc;
 
 /// The `bgp` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,13 +36,70 @@ impl Backend for Bgp {
         let capabilities = probe();
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
         let table = Table::default();
-        let driver = BgpDriver::open(&config, &request.node, capabilities, table)?;
+        let driver = BgpDriver::open(&config, &request.node, capabilities, table.clone())?;
+        let driver = driver.with_task(Task::start(table.clone())?);
         let interface = request.node.underlay.interface.clone();
         let watch = BgpWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
-        let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
+        let known = Known::new(request.node);
+        let capabilities = driver.capabilities().clone();
+        let inspector = Inspector { table: table.clone(), known: known.clone(), capabilities };
+        let datapath = Datapath { engine: Reconciler::new(driver)?, table, known, staged: false };
+        let mut parts = Parts::new(Box::new(datapath), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
+        parts.inspect = Some(Arc::new(inspector));
+        parts.node_ports = node_ports(&config);
         Ok(parts)
+    }
+}
+
+/// The port of sessions among nodes, and the tunnel's.
+fn node_ports(config: &Config) -> Vec<ProtocolPort> {
+    let session = ProtocolPort { protocol: Protocol::TCP, port: config.port.get() };
+    let tunnel = config.tunnel.iter().map(|tunnel| ProtocolPort { protocol: Protocol::UDP, port: tunnel.port.get() });
+    std::iter::once(session).chain(tunnel).collect()
+}
+
+/// The engine, which tells the speaker when the first whole state is there: before that it must not speak.
+struct Datapath {
+    engine: Reconciler<BgpDriver>,
+    table: Table,
+    known: Known,
+    /// In sync is staged; the next commit makes it so.
+    staged: bool,
+}
+
+#[async_trait]
+impl Engine<NetworkItem> for Datapath {
+    fn capabilities(&self) -> &Capabilities {
+        self.engine.capabilities()
+    }
+
+    fn stage(&mut self, change: NetworkChange) -> Result<()> {
+        match &change {
+            Change::Put(NetworkItem::Peer(peer)) => drop(self.known.lock().1.insert(peer.node.clone(), peer.clone())),
+            Change::Remove(NetworkKey::Peer(node)) => drop(self.known.lock().1.remove(node)),
+            Change::Node(node) => self.known.lock().0 = node.clone(),
+            Change::InSync => self.staged = true,
+            _ => {}
+        }
+        self.engine.stage(change)
+    }
+
+    fn plan(&self) -> Plan {
+        self.engine.plan()
+    }
+
+    async fn commit(&mut self) -> CommitReport {
+        let report = self.engine.commit().await;
+        if std::mem::take(&mut self.staged) {
+            self.table.set_in_sync();
+        }
+        report
+    }
+
+    async fn resync(&mut self) -> Result<Drift> {
+        self.engine.resync().await
     }
 }

@@ -33,9 +33,11 @@ mod backend;
 pub mod compile;
 pub mod config;
 pub mod driver;
+mod inspect;
 pub mod object;
 pub mod probe;
 pub mod table;
+mod task;
 pub mod tunnel;
 mod watch;
 

@@ -38,7 +38,7 @@ pub enum Key {
     StrayRoute(IpNet, u32),
     /// What the speaker itself is.
     Speaker,
-    /// How packets get to a node, by an address of it that routes have as their next hop.
+    /// A node, by an address of it that routes have as their next hop, and how packets get there.
     Node(IpAddr),
     /// What the pool of another node's prefix says of encapsulation.
     Carriage(IpNet),

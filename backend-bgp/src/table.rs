@@ -3,11 +3,13 @@
 
 use crate::object::{FarEnd, Ground, Key, Object, Secured};
 use bgp_speaker::config::{ListenRange, PeerConfig, PeerName};
-use bgp_speaker::speaker::Origination;
+use bgp_speaker::speaker::{Origination, Speaker};
+use bgp_speaker::transport::Handle;
 use cni_core::model::Encapsulation;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -18,7 +20,9 @@ pub struct Table(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     wanted: Mutex<Wanted>,
+    in_sync: AtomicBool,
     changed: Notify,
+    speaker: Mutex<Option<Handle<Speaker>>>,
 }
 
 /// All that the speaker shall be.
@@ -107,6 +111,29 @@ impl Table {
             Key::Carriage(prefix) => drop(wanted.carriage.remove(prefix)),
             _ => {}
         }
+    }
+
+    /// The first whole state is in the table.
+    pub fn set_in_sync(&self) {
+        self.0.in_sync.store(true, Ordering::Release);
+        self.announce_change();
+    }
+
+    /// Whether the first whole state is in the table: before that, a speaker would tell its peers of a part only, and
+    /// they would drop the rest.
+    #[must_use]
+    pub fn is_in_sync(&self) -> bool {
+        self.0.in_sync.load(Ordering::Acquire)
+    }
+
+    /// The speaker that heeds this table now, for questions.
+    #[must_use]
+    pub fn speaker(&self) -> Option<Handle<Speaker>> {
+        self.0.speaker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_speaker(&self, speaker: Option<Handle<Speaker>>) {
+        *self.0.speaker.lock().unwrap_or_else(PoisonError::into_inner) = speaker;
     }
 
     /// Tells the task that a batch of changes is complete.

@@ -7,6 +7,8 @@ use crate::probe::{needed, probe};
 use crate::watch::VxlanWatch;
 use async_trait::async_trait;
 use cni_core::backend::{Backend, OpenRequest, Parts, Reconciler, Result};
+use cni_core::policy::failsafe::ProtocolPort;
+use cni_core::policy::model::Protocol;
 use net_linux::sysctl;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -63,7 +65,18 @@ impl Backend for Vxlan {
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
         parts.notices = notices;
+        parts.node_ports = node_ports(&config);
         Ok(parts)
+    }
+}
+
+/// The tunnel's port, and that of the test of its path.
+fn node_ports(config: &Config) -> Vec<ProtocolPort> {
+    let udp = |port| ProtocolPort { protocol: Protocol::UDP, port };
+    match config.mode.tunnel() {
+        Tunnel::None => Vec::new(),
+        Tunnel::Vxlan => vec![udp(config.port.get()), udp(Tester::PORT)],
+        Tunnel::Udp => vec![udp(config.port.get())],
     }
 }
 

@@ -227,7 +227,10 @@ impl Driver for VxlanDriver {
             return Err(opened_anew("mtu"));
         }
         if compiler.attributes() != self.compiler.attributes() {
-            return Err(opened_anew("underlay"));
+            // What peers were told of this node.
+            let differing = [("vni", config.vni != former.vni), ("port", config.port != former.port)];
+            let field = differing.iter().find(|(_, differs)| *differs).map_or("underlay", |(field, _)| field);
+            return Err(opened_anew(field));
         }
         self.compiler = compiler;
         Ok(())

@@ -57,7 +57,8 @@ pub(crate) fn main(command: Bgp) -> Result<bool, AskError> {
             ("bgp explain", arguments.collect(), ask)
         }
         Bgp::Plan { config, ask } => {
-            return show::plan(client::ask(&ask.socket, agent::plan_for(&config)?)?, ask.json);
+            let read = agent::load(&config, &cnidarian::built_in())?;
+            ("bgp plan", vec![read.node.backend_config.to_string()], ask)
         }
     };
     let value = client::ask(&ask.socket, Call::Inspect { question: question.to_owned(), arguments })?;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fmt::Display;
 
-fn table(head: &[&str]) -> Table {
+pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
     table
@@ -82,6 +82,16 @@ pub(crate) fn status(value: Value, as_json: bool) -> Result<bool, AskError> {
         ]);
     }
     println!("{endpoints}");
+    if !status.hosts.is_empty() {
+        println!("\npolicy of the node itself");
+        let mut hosts = table(&["ABOUT", "AT", "ENFORCED"]);
+        for host in &status.hosts {
+            let enforced =
+                if host.enforced.is_empty() { "everything is allowed".to_owned() } else { join(&host.enforced) };
+            hosts.add_row([&host.name, &host.interface, &enforced]);
+        }
+        println!("{hosts}");
+    }
     if !status.problems.is_empty() {
         println!("\nproblems ({})", status.problems.len());
         let mut problems = table(&["OBJECT", "STATE", "ERROR"]);

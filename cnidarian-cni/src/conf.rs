@@ -2,7 +2,7 @@
 //! refuses.
 
 use cni_core::cni::{CniArgs, CniError, ErrorCode, NetConf};
-use cni_core::model::{EndpointId, MacAddr, PodRef};
+use cni_core::model::{EndpointId, InvalidName, MacAddr, NamespaceName, PodName, PodRef};
 use cni_core::rpc::{DEFAULT_SOCKET, DEFAULT_STATE_DIR};
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,7 +101,14 @@ pub(crate) fn pod(args: &CniArgs) -> Result<Option<PodRef>, CniError> {
     let text = |key: &str| args.get(key).filter(|value| !value.is_empty()).map(str::to_owned);
     let (namespace, name) = (text("K8S_POD_NAMESPACE"), text("K8S_POD_NAME"));
     // podman gives its containers a name and no namespace: they are no pods of Kubernetes.
-    Ok(namespace.zip(name).map(|(namespace, name)| PodRef { namespace, name, uid: text("K8S_POD_UID") }))
+    let Some((namespace, name)) = namespace.zip(name) else { return Ok(None) };
+    let wrong = |key: &str, error: InvalidName| {
+        CniError::new(ErrorCode::InvalidEnvironment, format!("CNI_ARGS: {key}: {:?} is no {}", error.name, error.kind))
+            .details(error.rule)
+    };
+    NamespaceName::new(&namespace).map_err(|error| wrong("K8S_POD_NAMESPACE", error))?;
+    PodName::new(&name).map_err(|error| wrong("K8S_POD_NAME", error))?;
+    Ok(Some(PodRef { namespace, name, uid: text("K8S_POD_UID") }))
 }
 
 /// The addresses that are asked for, from the first place that names any: the `ips` capability, `args.cni.ips`, `IP=`
@@ -264,5 +271,15 @@ mod tests {
         assert_eq!(read("").unwrap(), None);
         assert_eq!(read("K8S_POD_NAME=web;K8S_POD_NAMESPACE=").unwrap(), None);
         assert!(read("COLOUR=red").is_err());
+        for (namespace, name, key) in [
+            ("default", "../../x", "K8S_POD_NAME"),
+            ("default", "Web", "K8S_POD_NAME"),
+            ("..", "web", "K8S_POD_NAMESPACE"),
+            ("a.b", "web", "K8S_POD_NAMESPACE"),
+        ] {
+            let error = read(&format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}")).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidEnvironment, "{error}");
+            assert!(error.msg.contains(&format!("{key}:")), "{error}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! | `node` | [`Node`], a whole node in process |
 //! | `registry` | [`built_in`], the backends of this build |
 //!
-//! Backends and policy engines are additive features, all on by default: `vxlan`, `policy-nftables`.
+//! Backends and policy engines are additive features, all on by default: `vxlan`, `bgp`, `policy-nftables`.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ pub use cni_core::rpc::Attachment;
 pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
 pub use node::{
-    AttachRequest, CheckRequest, EndpointStatus, Event, IpamFindings, Node, NodeError, NodeStatus, Observer,
-    PoolStatus, Problem, Silent,
+    AttachRequest, CheckRequest, EndpointStatus, Event, HostStatus, IpamFindings, Node, NodeError, NodeStatus,
+    Observer, PoolStatus, Problem, Silent,
 };
 pub use registry::built_in;

@@ -8,6 +8,8 @@ pub fn built_in() -> Registry {
     let registry = Registry::default();
     #[cfg(feature = "vxlan")]
     let registry = registry.with(backend_vxlan::Vxlan);
+    #[cfg(feature = "bgp")]
+    let registry = registry.with(backend_bgp::Bgp);
     #[cfg(feature = "policy-nftables")]
     let registry = registry.with_policy(policy_nftables::Nftables);
     registry

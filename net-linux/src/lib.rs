@@ -12,6 +12,7 @@
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
+//! | [`nflog`] | packets that rules log, read by group |
 //! | [`sysctl`] | kernel parameters |
 //! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
@@ -44,6 +45,7 @@ pub mod neigh;
 pub mod netlink;
 pub mod netns;
 pub mod nexthop;
+pub mod nflog;
 mod nfnetlink;
 pub mod nft;
 pub mod objects;

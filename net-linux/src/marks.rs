@@ -50,6 +50,10 @@ pub const POLICY_PASSED: u32 = 0x0010_0000;
 /// See [`POLICY_PASSED`].
 pub const POLICY_DECIDED: u32 = 0x0020_0000;
 
+/// The bit of the packet mark that says: policy about hosts has allowed it early, before its connection is tracked or its
+/// destination translated. It stays from prerouting or output until our filters clear it.
+pub const POLICY_ALLOWED_EARLY: u32 = 0x0040_0000;
+
 /// The bit of a connection's mark that says: it was let in, and policy denies it now. Its packets are dropped.
 pub const CONNECTION_DENIED: u32 = 0x0020_0000;
 

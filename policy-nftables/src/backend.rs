@@ -1,9 +1,11 @@
 //! The engine in a registry. Never more than the way in.
 
 use crate::config::Config;
+use crate::counters::Counters;
 use async_trait::async_trait;
 use cni_core::backend::{PolicyBackend, PolicyParts, Result};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Policy on nftables, for [`cni_core::backend::Registry::with_policy`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,6 +25,7 @@ impl PolicyBackend for Nftables {
         let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
+        parts.counters = Some(Arc::new(Counters::open()?));
         Ok(parts)
     }
 

@@ -6,21 +6,25 @@
 //! | `clause` | conditions to expressions |
 //! | `rules` | a policy's rules, for the walk that decides and for the dry run |
 //! | `endpoint` | an endpoint's chains and elements |
+//! | `errors` | which ICMP errors are believed |
+//! | `host` | the node's own chains |
 
 mod base;
 mod clause;
 mod endpoint;
+mod errors;
+mod host;
 mod rules;
 
 use crate::config::{Config, LogWhat};
 use crate::names::{self, Walk};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::backend::{Error, Result};
-use cni_core::policy::model::{Action, Direction, Family};
+use cni_core::policy::model::{Action, Direction, Family, Stage};
 use cni_core::policy::program::{Member, PolicyItem, Set, SetKind};
 use ipnet::IpNet;
 use net_linux::marks;
-use net_linux::nft::{self, Log, LogTarget, Name, Program, Verdict, address_bytes};
+use net_linux::nft::{self, Expr, Log, LogTarget, Name, Program, Verdict, address_bytes};
 use std::net::IpAddr;
 
 /// Bytes of a logged packet that readers get: both headers, with IPv6 extension headers.
@@ -60,6 +64,7 @@ impl Compiler {
             }
             PolicyItem::Chain(chain) => rules::objects(self, chain),
             PolicyItem::Endpoint(program) => endpoint::objects(self, program),
+            PolicyItem::Host(program) => Ok(host::objects(self, program)),
         }
     }
 
@@ -71,6 +76,11 @@ impl Compiler {
 
     /// Counts, logs where the configuration says so, and decides.
     fn decide(&self, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
+        self.decide_at(Stage::Tracked, program, action, walk, tag)
+    }
+
+    /// The same in a stage of policies about hosts: later ones need to know what an early one allowed.
+    fn decide_at(&self, stage: Stage, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
         let logged = match action {
             Action::Deny => self.config.log.what != LogWhat::None,
             Action::Allow => self.config.log.what == LogWhat::All,
@@ -90,7 +100,15 @@ impl Compiler {
             program = program.log(Log { prefix: Some(format!("{word} {tag}")), target });
         }
         match (action, walk) {
-            (Action::Allow, Walk::Enforced) => program.verdict(Verdict::Accept),
+            (Action::Allow, Walk::Enforced) => {
+                let early = marks::POLICY_ALLOWED_EARLY;
+                let program = match stage {
+                    Stage::Tracked => program,
+                    Stage::BeforeNat => program.set_mark(early, early),
+                    Stage::Untracked => program.set_mark(early, early).then(Expr::NoTrack),
+                };
+                program.verdict(Verdict::Accept)
+            }
             (Action::Deny, Walk::Enforced) => program.verdict(Verdict::Drop),
             (Action::Allow | Action::Deny, Walk::Shadow) => {
                 program.set_mark(marks::POLICY_DECIDED, marks::POLICY_DECIDED).verdict(Verdict::Return)

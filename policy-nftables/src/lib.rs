@@ -28,6 +28,7 @@ mod backend;
 pub mod compile;
 pub mod config;
 pub mod connections;
+mod counters;
 pub mod driver;
 mod engine;
 pub mod names;

@@ -11,9 +11,12 @@
 //! | `pol-p-in-NAMESPACE/NAME-HASH` | a policy's rules; `pol-q-...`: the same for a dry run |
 //! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
 //! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
+//! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it |
+//! | `pol-host-raw-in`, `-out`, `pol-host-pre-in` | the same before tracking, and before translation |
+//! | `pol-hep-PART-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
 
 use cni_core::policy::model::{Direction, Family};
-use cni_core::policy::program::{ChainId, Set, SetKind};
+use cni_core::policy::program::{ChainId, HostInterface, Set, SetKind};
 use net_linux::marks;
 use net_linux::nft::{self, Comment, Field, Name, TableId};
 use std::fmt::Write as _;
@@ -48,6 +51,10 @@ pub(crate) const EGRESS: &str = "pol-egress";
 pub(crate) const INGRESS: &str = "pol-ingress";
 /// Base chain: from pods, to the node.
 pub(crate) const INPUT: &str = "pol-input";
+/// Chain: from pods, related to a connection.
+pub(crate) const RELATED_FROM: &str = "pol-related-out";
+/// Chain: related to a connection, from where it may come from.
+pub(crate) const RELATED: &str = "pol-related";
 /// Map: interface that a packet came from to the endpoint's egress chain.
 pub(crate) const FROM: &str = "pol-from";
 /// Map: interface that a packet goes to to the endpoint's ingress chain.
@@ -127,6 +134,43 @@ pub(crate) fn endpoint_chain(interface: &str, direction: Direction, walk: Walk) 
     name(&format!("{PREFIX}{word}-{}-{interface}", short(direction)))
 }
 
+/// Which part of the node's own program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostPart {
+    /// To and from the node itself.
+    Local,
+    /// What passes through it.
+    Forwarded,
+    /// Both, before connections are tracked.
+    Untracked,
+    /// Both, before destinations are translated.
+    BeforeNat,
+}
+
+/// The chain of the node's own program at some interfaces.
+pub(crate) fn host_chain(interface: &HostInterface, part: HostPart, direction: Direction, walk: Walk) -> Name {
+    let word = if walk == Walk::Shadow { "sh-host" } else { "hep" };
+    let part = match part {
+        HostPart::Local => "local",
+        HostPart::Forwarded => "fwd",
+        HostPart::Untracked => "raw",
+        HostPart::BeforeNat => "pre",
+    };
+    let place = match interface {
+        HostInterface::Named(interface) => {
+            let shown = plain(interface.as_str());
+            if shown == interface.as_str() {
+                format!("if-{shown}")
+            } else {
+                format!("ifx-{shown}-{:08x}", hash(interface.as_str().as_bytes()) >> 32)
+            }
+        }
+        HostInterface::Pods => "pods".to_owned(),
+        HostInterface::Others => "others".to_owned(),
+    };
+    name(&format!("{PREFIX}{word}-{part}-{}-{place}", short(direction)))
+}
+
 /// Whether a chain is for dry runs only.
 pub(crate) fn is_shadow(chain: &Name) -> bool {
     let text = chain.as_str();
@@ -181,7 +225,57 @@ pub fn tag(id: &ChainId, path: &str) -> String {
 /// The name of a tier's end at an endpoint.
 #[must_use]
 pub fn end_tag(tier: &str, direction: Direction, interface: &str) -> String {
-    shortened(&format!("end of tier {tier} {direction} {interface}"), MOST_TAG_BYTES)
+    shortened(&format!("{END_OF_TIER} {tier} {direction} {interface}"), MOST_TAG_BYTES)
+}
+
+/// What a rule's comment tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tag {
+    /// The tier, of its end.
+    pub tier: Option<String>,
+    /// The policy, of its rules.
+    pub policy: Option<String>,
+    /// Seen from the pod.
+    pub direction: Option<Direction>,
+    /// The rule's place in its policy, else what the comment says.
+    pub rule: String,
+    /// The interface, of ends.
+    pub interface: Option<String>,
+}
+
+/// Reads a comment that [`tag`], [`end_tag`] or another place made. Of one that was cut the end is missing.
+#[must_use]
+pub fn read_tag(text: &str) -> Tag {
+    // Names have no spaces, but may be `ingress`.
+    let split = |first: usize| {
+        let words: Vec<&str> = text.split(' ').collect();
+        let at = (first..words.len()).find(|at| ["ingress", "egress"].contains(&words[*at]))?;
+        let direction = if words[at] == "ingress" { Direction::Ingress } else { Direction::Egress };
+        Some((words[..at].join(" "), Some(direction), words[at + 1..].join(" ")))
+    };
+    let other = || Tag { rule: text.to_owned(), ..Tag::default() };
+    if let Some(rest) = text.strip_prefix(END_OF_TIER) {
+        let Some((before, direction, interface)) = split(4) else { return other() };
+        let tier = Some(before.split(' ').skip(3).collect::<Vec<_>>().join(" ")).filter(|_| rest.starts_with(' '));
+        return Tag { tier, policy: None, direction, rule: END_OF_TIER.to_owned(), interface: Some(interface) };
+    }
+    if text.starts_with(NO_TIER_DECIDES) {
+        let Some((before, direction, interface)) = split(3) else { return other() };
+        return Tag { direction, rule: before, interface: Some(interface), ..Tag::default() };
+    }
+    match split(2) {
+        Some((policy, direction, rule)) => Tag { policy: Some(policy), direction, rule, ..Tag::default() },
+        None => other(),
+    }
+}
+
+const END_OF_TIER: &str = "end of tier";
+const NO_TIER_DECIDES: &str = "no tier decides";
+
+/// The name of what no tier decided at an endpoint.
+#[must_use]
+pub fn undecided_tag(direction: Direction, interface: &str) -> String {
+    shortened(&format!("{NO_TIER_DECIDES} {direction} {interface}"), MOST_TAG_BYTES)
 }
 
 /// A text that fits: cut, with a hash of all of it at the end.
@@ -213,4 +307,41 @@ fn hash_from(basis: u64, bytes: &[u8]) -> u64 {
     // Mixes the high bits, which the last bytes hardly reach.
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cni_core::policy::model::PolicyId;
+    use cni_core::store::{Kind, ObjectKey};
+
+    #[test]
+    fn what_a_comment_says_is_read_back() {
+        let cluster = |name: &str, part| PolicyId {
+            object: ObjectKey::cluster(Kind::new("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"), name),
+            part,
+        };
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for name in ["web", "ingress", "egress"] {
+                let chain = ChainId { policy: cluster(name, 0), direction };
+                let read = read_tag(&tag(&chain, "spec.egress[0].to[1]"));
+                let policy = Some(format!("ClusterNetworkPolicy {name}"));
+                let rule = "spec.egress[0].to[1]".to_owned();
+                assert_eq!(read, Tag { policy, direction: Some(direction), rule, ..Tag::default() });
+                let end = read_tag(&end_tag(name, direction, "cni1"));
+                let (tier, rule, interface) =
+                    (Some(name.to_owned()), "end of tier".to_owned(), Some("cni1".to_owned()));
+                let of_end = Tag { tier, direction: Some(direction), rule, interface: interface.clone(), policy: None };
+                assert_eq!(end, of_end);
+            }
+            let read = read_tag(&undecided_tag(direction, "cni1"));
+            assert_eq!(
+                (&*read.rule, read.direction, read.interface.as_deref()),
+                ("no tier decides", Some(direction), Some("cni1"))
+            );
+        }
+        for other in ["spoofed source", "", "end of tier", "end of tier x", "no tier decides", "a b c"] {
+            assert_eq!(read_tag(other), Tag { rule: other.to_owned(), ..Tag::default() });
+        }
+    }
 }

@@ -73,7 +73,10 @@ impl Key {
             Self::Chain(_) if begins(&["pol-p-", "pol-q-"]) => Rank::level(5),
             Self::Chain(_) if begins(&["pol-tier-"]) => Rank::level(6).gate(Gate::Item),
             Self::Chain(_) if begins(&["pol-sh-"]) => Rank::level(7).gate(Gate::Item),
-            Self::Chain(_) if begins(&["pol-ep-"]) => Rank::level(8).gate(Gate::Item),
+            Self::Chain(_) if begins(&["pol-related"]) => Rank::level(1).gate(Gate::All),
+            Self::Chain(_) if begins(&["pol-ep-", "pol-hep-"]) => Rank::level(8).gate(Gate::Item),
+            // The hooks that lead into the node's own program.
+            Self::Chain(_) if begins(&["pol-host-"]) => Rank::level(9),
             Self::Chain(_) => Rank::level(2).gate(Gate::All),
         }
     }

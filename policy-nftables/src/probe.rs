@@ -4,9 +4,9 @@ use crate::compile::Compiler;
 use crate::config::Config;
 use crate::names;
 use crate::object::{Key, Object};
-use cni_core::backend::{Capabilities, Capability};
+use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::conntrack::Conntrack;
-use net_linux::nft::{self, Batch, Chain, Element, Nft, NftError, Rule, Table};
+use net_linux::nft::{self, Batch, Chain, Element, Nft, Rule, Table};
 
 /// The capabilities of policy on nftables in this network namespace: the kernel is asked to take everything that the
 /// engine makes for any node, in a batch whose last message it has to refuse.
@@ -27,9 +27,8 @@ fn refusal(config: &Config) -> Option<String> {
         Ok(nft) => nft,
         Err(error) => return Some(error.to_string()),
     };
-    let elsewhere = |name: &str| nft::TableId::new(names::table().family, names::name(name));
     // Another table than ours: what is in ours must not be in the way.
-    let (probe, nowhere) = (elsewhere("cnidarian-probe"), elsewhere("cnidarian-probe-is-not-there"));
+    let probe = nft::TableId::new(names::table().family, names::name("cnidarian-probe"));
     let mut batch = Batch::new();
     batch.add_table(&Table::new(probe.clone()));
     let mut objects = Compiler::new(*config).base();
@@ -58,14 +57,8 @@ fn refusal(config: &Config) -> Option<String> {
     }
     let ends = Rule::new(probe.chain(names::name(names::INPUT)), Compiler::end_of_a_tier());
     batch.add_rule(&ends);
-    batch.delete_table(&nowhere);
-    match nft.commit(&batch) {
-        Err(NftError::Refused { first, others })
-            if others.is_empty() && first.object == nft::Object::Table(nowhere) =>
-        {
-            None
-        }
-        Err(error) => Some(error.to_string()),
-        Ok(()) => Some("nftables took a batch that it had to refuse".to_owned()),
+    match nft.would_take(batch, names::table().family) {
+        Support::Yes => None,
+        Support::No { reason } => Some(reason),
     }
 }

@@ -32,12 +32,11 @@ impl Host for Printer {
     }
 }
 
-/// A speaker with one peer, that listens where `listen` says, and what it has to tell.
-fn speaker(
-    own: (u32, RouterId),
-    peer: (u32, SocketAddr),
-    listen: SocketAddr,
-) -> Result<(Transport<Speaker, Printer>, Handle<Speaker>, Setup, UnboundedReceiver<Output>)> {
+/// A speaker with sockets, the way to it, the sockets it asks for, and what it has to tell.
+type Embedded = (Transport<Speaker, Printer>, Handle<Speaker>, Setup, UnboundedReceiver<Output>);
+
+/// A speaker with one peer, that listens where `listen` says.
+fn speaker(own: (u32, RouterId), peer: (u32, SocketAddr), listen: SocketAddr) -> Result<Embedded> {
     let asn = |number| Asn::new(number).ok_or("a system's number is not 0");
     let mut config = Config::new(asn(own.0)?, own.1);
     config.listen = vec![listen];

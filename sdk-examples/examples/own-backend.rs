@@ -66,7 +66,7 @@ impl Driver for FileDriver {
     fn adopt(&mut self, _: &NodeContext) -> Result<()> {
         Ok(())
     }
-    fn configure(&mut self, section: &Value) -> Result<()> {
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
         // This backend has nothing to configure but its file, which is chosen when it is opened.
         let detail = "takes effect when the agent is started again";
         if section.is_null() {

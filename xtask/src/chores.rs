@@ -6,8 +6,8 @@ use crate::{packages, tidy};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Modes of the vxlan backend that the tests run the lab with, by scenario.
-const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp"];
+/// Backends and their modes that the tests run the lab with, by scenario.
+const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp", "bgp", "bgp-cross-subnet"];
 
 /// Queries of recorded cases that are asked on the wire: about one of each case.
 const ORACLE_SAMPLE: &str = "100";

@@ -10,10 +10,16 @@ pub(crate) struct Need {
     program: &'static str,
     package: &'static str,
     purpose: &'static str,
+    /// The package would have it running at once, and after each boot: only the tests shall start it.
+    daemon: bool,
 }
 
 const fn need(program: &'static str, package: &'static str, purpose: &'static str) -> Need {
-    Need { program, package, purpose }
+    Need { program, package, purpose, daemon: false }
+}
+
+const fn daemon(program: &'static str, package: &'static str, purpose: &'static str) -> Need {
+    Need { program, package, purpose, daemon: true }
 }
 
 /// What the lab needs besides Rust.
@@ -29,10 +35,29 @@ pub(crate) const TEST: &[Need] = &[
     need("/usr/lib/cni/bridge", "containernetworking-plugins", "the reference plugins, run by our runtime"),
     need("podman", "podman conmon", "a real container engine that calls our plugin"),
     need("runc", "runc", "runs the containers of that engine"),
-    need("bird", "bird2", "a real BGP and BFD peer"),
-    need("/usr/lib/frr/bfdd", "frr", "another, which also finds its neighbours by advertisements"),
     need("busybox", "busybox-static", "what those containers hold"),
+    daemon("/usr/sbin/bird", "bird2", "a BGP peer, and a second opinion on ours"),
+    daemon("/usr/lib/frr/bgpd", "frr", "a BGP and BFD peer"),
+    daemon("/usr/bin/gobgpd", "gobgpd", "a BGP peer"),
+    daemon("/usr/sbin/exabgp", "exabgp", "a BGP peer"),
+    daemon("/usr/sbin/bgpd", "openbgpd", "a BGP peer"),
 ];
+
+const APT: [&str; 5] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=300"];
+
+/// Programs that packages start, or have started at the next boot, their daemons with.
+const STARTERS: &[&str] =
+    &["/usr/sbin/invoke-rc.d", "/usr/sbin/update-rc.d", "/usr/bin/deb-systemd-invoke", "/usr/bin/deb-systemd-helper"];
+
+/// Runs the words that follow with nothing in the place of each starter: in a mount namespace, so that nothing is left to
+/// be taken back, however this ends.
+fn quietly() -> [String; 6] {
+    let masks: String = STARTERS
+        .iter()
+        .map(|starter| format!("if test -e {starter}; then mount --bind /bin/true {starter}; fi && "))
+        .collect();
+    ["unshare", "--mount", "/bin/sh", "-c", &format!("{masks}exec \"$@\""), "sh"].map(str::to_owned)
+}
 
 fn present(program: &str) -> bool {
     if program.starts_with('/') {
@@ -53,21 +78,25 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
         eprintln!("  {:28} {}", need.package, need.purpose);
     }
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.package.split(' ')).collect();
-    let mut apt = if is_root() {
-        Command::new("apt-get")
-    } else if present("sudo") {
-        let mut sudo = Command::new("sudo");
-        sudo.arg("apt-get");
-        sudo
-    } else {
-        let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
-        return Err(Error::NotRoot { programs: programs.join(", "), packages: packages.join(" ") });
+    let mut words: Vec<String> = Vec::new();
+    if !is_root() {
+        if !present("sudo") {
+            let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
+            return Err(Error::NotRoot { programs: programs.join(", "), packages: packages.join(" ") });
+        }
+        words.push("sudo".to_owned());
+    }
+    if missing.iter().any(|need| need.daemon) {
+        words.extend(quietly());
+    }
+    words.extend(APT.map(str::to_owned));
+    let apt = |args: &[&str]| {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args);
+        command
     };
-    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=300"]);
-    let mut update = Command::new(apt.get_program());
-    update.args(apt.get_args()).arg("update");
-    run(&mut update)?;
-    run(apt.args(["install", "-y", "--no-install-recommends"]).args(&packages).stdout(std::io::stderr()))
+    run(&mut apt(&["update"]))?;
+    run(apt(&["install", "-y", "--no-install-recommends"]).args(&packages).stdout(std::io::stderr()))
 }
 
 /// Whether we are root: the effective user id stands in our own status.

@@ -19,6 +19,8 @@ mod tests;
 
 pub use node::Compiler;
 
+/// What names of sessions with nodes begin with; the node's name follows.
+pub const SESSION_PREFIX: &str = "node/";
 /// The attribute with the system of a node.
 pub const ATTRIBUTE_ASN: &str = "bgp-asn";
 /// The attribute with the port of a node's speaker.

@@ -1,7 +1,7 @@
 //! One other node: the session with it, and the way into the tunnel to it. Never its routes: those are learned.
 
 use super::node::{Compiler, Objects};
-use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL};
+use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL, SESSION_PREFIX};
 use crate::config::{Mode, Template, Who};
 use crate::object::{FarEnd, Key, Object, Secured};
 use crate::tunnel;
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 /// What the session with a node is called.
 #[must_use]
 pub(crate) fn session_name(node: &NodeName) -> PeerName {
-    format!("node/{node}").into()
+    format!("{SESSION_PREFIX}{node}").into()
 }
 
 impl Compiler {
@@ -27,6 +27,13 @@ impl Compiler {
     pub fn peer(&self, peer: &Peer) -> Result<Objects> {
         self.check_identity(peer)?;
         let mut objects = self.far_end(peer)?;
+        let mapped = peer.v6.is_none().then_some(peer.v4).flatten().map(|v4| IpAddr::V6(v4.to_ipv6_mapped()));
+        let neighbour = tunnel::link_local(tunnel::mac_of(&peer.node));
+        let outer = self.outer(peer).or_else(|| addresses(peer).next());
+        if let Some(outer) = outer {
+            let end = Object::Node(FarEnd { outer, neighbour });
+            objects.extend(addresses(peer).chain(mapped).map(|address| (Key::Node(address), end.clone())));
+        }
         for prefix in &peer.prefixes {
             self.check_encapsulation(&object(peer), prefix.encapsulation)?;
             if let Some(wanted) = prefix.encapsulation.filter(|wanted| *wanted != self.config.encapsulation) {
@@ -49,10 +56,16 @@ impl Compiler {
         }
     }
 
+    /// Where outer packets to a peer go.
+    fn outer(&self, peer: &Peer) -> Option<IpAddr> {
+        let way = self.way.as_ref()?;
+        addresses(peer).find(|address| address.is_ipv4() == way.own.is_ipv4())
+    }
+
     /// The far end of the tunnel: a neighbour, and whom we hear.
     fn far_end(&self, peer: &Peer) -> Result<Objects> {
         let Some(way) = &self.way else { return Ok(Vec::new()) };
-        let Some(outer) = addresses(peer).find(|address| address.is_ipv4() == way.own.is_ipv4()) else {
+        let Some(outer) = self.outer(peer) else {
             let (field, family) = if way.own.is_ipv4() { ("v4", "IPv4") } else { ("v6", "IPv6") };
             let detail = format!("is missing: the tunnel here runs over {family}; give the peer such an address");
             return Err(Error::invalid(object(peer), field, detail));
@@ -74,12 +87,6 @@ impl Compiler {
             let (key, object) = tunnel_ends::end(outer);
             objects.push((Key::Ends(key), Object::Ends(object)));
         }
-        let mapped = peer.v6.is_none().then_some(peer.v4).flatten().map(|v4| IpAddr::V6(v4.to_ipv6_mapped()));
-        objects.extend(
-            addresses(peer)
-                .chain(mapped)
-                .map(|address| (Key::Node(address), Object::Node(FarEnd { outer, neighbour }))),
-        );
         Ok(objects)
     }
 

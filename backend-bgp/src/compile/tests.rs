@@ -79,7 +79,7 @@ fn refused(result: Result<Objects>) -> Error {
 #[test]
 fn without_a_tunnel_a_peer_is_its_session_and_nothing_in_the_kernel() {
     let objects = compiler(json!({})).peer(&peer(&[])).unwrap();
-    assert_eq!(objects.len(), 1, "{objects:?}");
+    assert!(objects.iter().all(|(key, _)| key.is_of_speaker()), "{objects:?}");
     let session = session(&objects).unwrap();
     assert_eq!(session.address, PeerAddress::Ip(ip("192.0.2.2")));
     assert_eq!(session.local, Some(ip("192.0.2.1")));
@@ -137,6 +137,14 @@ fn reflectors_are_met_by_all_and_the_others_by_nobody() {
         assert_eq!(found.is_some(), wanted, "{ours:?} {theirs:?}");
         assert_eq!(found.is_some_and(|session| session.reflector_client), client, "{ours:?} {theirs:?}");
     }
+    let cluster = |own| {
+        let base = compiler_on(&node(own), section.clone()).base();
+        base.into_iter().find_map(|(_, object)| match object {
+            Object::Speaker(ground) => Some(ground.speaker.cluster_id),
+            _ => None,
+        })
+    };
+    assert_eq!((cluster(&[]), cluster(&[("rr", "")]).flatten().is_some()), (Some(None), true));
     assert!(session(&compiler(json!({ "mode": "none" })).peer(&peer(&[])).unwrap()).is_none());
 }
 

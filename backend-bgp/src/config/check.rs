@@ -53,7 +53,10 @@ impl TryFrom<RawConfig> for Config {
         let nodes = raw.nodes.unwrap_or_default().into_iter().enumerate();
         let nodes =
             nodes.map(|(index, rule)| node_rule(&at(&format!("nodes[{index}]")), rule)).collect::<Result<_>>()?;
-        let session = common.template(&at("session"), &raw.session.unwrap_or_default(), RemoteAsn::Internal)?;
+        let mut among_nodes = raw.session.unwrap_or_default();
+        // Nodes start together: whoever is first shall not wait long for the others.
+        among_nodes.connect_retry_seconds.get_or_insert(1);
+        let session = common.template(&at("session"), &among_nodes, RemoteAsn::Internal)?;
         let peers = raw.peers.unwrap_or_default().into_iter().enumerate();
         let peers: Vec<PeerRule> =
             peers.map(|(index, peer)| common.peer(&at(&format!("peers[{index}]")), peer)).collect::<Result<_>>()?;

@@ -214,12 +214,13 @@ impl Config {
         matches!(&self.mode, Mode::Reflectors { selector, .. } if selector.matches(labels))
     }
 
-    /// The cluster of a node with these labels as a reflector, where it is not its BGP identifier.
+    /// The cluster of a node with these labels, where it is not its BGP identifier. Only reflectors are of the common one:
+    /// others would take what they reflect for a loop (RFC 4456, section 8).
     #[must_use]
     pub fn cluster_of(&self, labels: &Attributes) -> Option<RouterId> {
         let common = match &self.mode {
-            Mode::Reflectors { cluster_id, .. } => *cluster_id,
-            Mode::Mesh | Mode::None => None,
+            Mode::Reflectors { selector, cluster_id } if selector.matches(labels) => *cluster_id,
+            _ => None,
         };
         self.rules_of(labels).find_map(|rule| rule.cluster_id).or(common)
     }

@@ -74,7 +74,7 @@ impl BgpDriver {
             (Op::Delete { .. }, None) => Ok(()),
             (Op::Delete { .. }, Some(link)) => self.run(|batch| LinkId::Index(link.index).delete(batch)),
             (Op::Put { object: Object::Link(wanted), .. }, Some(link)) if matches!(&link.kind, LinkKind::Vxlan(vxlan) if *vxlan == as_vxlan(wanted.port)) => {
-                self.finish_device(name, link.index, wanted)
+                self.finish_device(name, &link, wanted)
             }
             (Op::Put { object: Object::Link(wanted), .. }, present) => {
                 if let Some(link) = present {
@@ -86,25 +86,26 @@ impl BgpDriver {
                     group: marks::FRESH_LINK_GROUP,
                     ..NewLink::new(name.as_str(), kind)
                 };
-                let index = new.create(&mut self.socket)?;
-                self.finish_device(name, index, wanted)
+                new.create(&mut self.socket)?;
+                match Link::get(&mut self.socket, &LinkId::Name(name.as_str()))? {
+                    Some(link) => self.finish_device(name, &link, wanted),
+                    None => Err(Error::new(ErrorKind::Missing, "create", Key::Link(name.clone()), "it went at once")),
+                }
             }
             (Op::Put { key, object, .. }, _) => Err(not_for(key, object)),
         }
     }
 
     /// Mark and settings, then up: an address of the kernel's own making would come before them.
-    fn finish_device(&mut self, name: &InterfaceName, index: u32, wanted: &Device) -> Result<()> {
-        self.watched.set_device(Some(index));
-        let (id, alias) = (LinkId::Index(index), marks::alias(ALIAS_ID));
-        let change = LinkChange {
-            alias: Some(&alias),
-            group: Some(0),
-            mtu_bytes: Some(wanted.mtu_bytes),
-            mac: Some(wanted.mac),
-            no_ipv6_autoconf: true,
-            ..LinkChange::default()
-        };
+    fn finish_device(&mut self, name: &InterfaceName, link: &Link, wanted: &Device) -> Result<()> {
+        self.watched.set_device(Some(link.index));
+        let (id, alias) = (LinkId::Index(link.index), marks::alias(ALIAS_ID));
+        let mut change = LinkChange { mtu_bytes: Some(wanted.mtu_bytes), ..LinkChange::default() };
+        if link.alias.is_none() {
+            change = LinkChange { alias: Some(&alias), group: Some(0), no_ipv6_autoconf: true, ..change };
+        }
+        // The kernel forgets the neighbours even when the address stays the same.
+        change.mac = Some(wanted.mac).filter(|mac| link.mac != Some(*mac));
         self.run(|batch| change.add(batch, &id))?;
         self.inside(|| {
             let mut settings = wanted.settings.iter();

@@ -18,6 +18,7 @@ use crate::config::{Config, refused};
 use crate::object::{Key, Object};
 use crate::probe::needed;
 use crate::table::Table;
+use crate::task::Task;
 use crate::watch::Watched;
 use async_trait::async_trait;
 use bgp_speaker::config::PeerConfig;
@@ -39,6 +40,8 @@ pub struct BgpDriver {
     nft: Option<Nft>,
     table: Table,
     watched: Watched,
+    /// Ends with the driver.
+    task: Option<Task>,
 }
 
 impl BgpDriver {
@@ -52,13 +55,33 @@ impl BgpDriver {
         let netns = NetNs::current()
             .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
         let socket = Socket::route()?;
-        Ok(Self { compiler, capabilities, netns, socket, nft: Nft::open().ok(), table, watched: Watched::default() })
+        Ok(Self {
+            compiler,
+            capabilities,
+            netns,
+            socket,
+            nft: Nft::open().ok(),
+            table,
+            watched: Watched::default(),
+            task: None,
+        })
     }
 
     /// The node's part of the translation.
     #[must_use]
     pub fn compiler(&self) -> &Compiler {
         &self.compiler
+    }
+
+    /// The same driver with a speaker that ends with it.
+    pub(crate) fn with_task(self, task: Task) -> Self {
+        Self { task: Some(task), ..self }
+    }
+
+    /// Whether the table has a speaker that heeds it.
+    #[must_use]
+    pub fn has_speaker(&self) -> bool {
+        self.task.is_some()
     }
 
     pub(crate) fn watched(&self) -> &Watched {

@@ -5,4 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod bed;
+mod cluster;
 mod conformance;
+mod network;
+mod pod;

@@ -50,6 +50,9 @@ pub(crate) struct Tester {
 }
 
 impl Tester {
+    /// The UDP port at which tests come and are answered.
+    pub(crate) const PORT: u16 = PORT;
+
     /// Starts the thread in the network namespace of the caller.
     ///
     /// # Errors

@@ -235,7 +235,13 @@ impl VxlanDriver {
             DeviceKind::Vxlan { vni, port, local, mac, .. } => {
                 let vxlan = as_vxlan(*vni, *port, *local);
                 if let Some(rival) = devices.rival(name.as_str(), &vxlan) {
-                    return Err(self.obstructed(name, rival, taken(name, rival, *vni, *port)));
+                    if !is_ours(rival) {
+                        return Err(self.obstructed(name, rival, taken(name, rival, *vni, *port)));
+                    }
+                    // Of an earlier configuration. The kernel lets one of the two stand, and this one is wanted; what hung on
+                    // the other is written anew for this one.
+                    let index = rival.index;
+                    self.run(|batch| LinkId::Index(index).delete(batch))?;
                 }
                 let new = NewLink {
                     mtu_bytes: wanted.mtu_bytes,
@@ -313,11 +319,9 @@ fn foreign(name: &InterfaceName, link: &Link) -> Error {
 }
 
 fn taken(name: &InterfaceName, rival: &Link, vni: Vni, port: u16) -> Error {
-    let (kind, whose) =
-        if is_ours(rival) { (ErrorKind::Busy, "ours, and goes first") } else { (ErrorKind::Foreign, "not ours") };
     let detail = format!(
-        "device {} has VNI {vni} and port {port} already and is {whose}; delete it or set `vni` or `port`",
+        "device {} has VNI {vni} and port {port} already and is not ours; delete it or set `vni` or `port`",
         rival.name
     );
-    Error::new(kind, "create", Key::Link(name.clone()), detail)
+    Error::new(ErrorKind::Foreign, "create", Key::Link(name.clone()), detail)
 }

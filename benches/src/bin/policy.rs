@@ -90,6 +90,7 @@ fn pod(size: Size, number: usize, tier: Option<&str>) -> Workload {
         node: Some(format!("node-{}", number % size.nodes).into()),
         ports: vec![NamedPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 }],
         host_network: false,
+        host: None,
     }
 }
 
@@ -137,6 +138,8 @@ fn policy(size: Size, number: usize, port: u16) -> Policy {
         ingress: Some(Rules { rules: ingress, isolates: true }),
         egress: Some(Rules { rules: egress, isolates: true }),
         mode: Mode::Enforced,
+        stage: Stage::Tracked,
+        on_forward: false,
     }
 }
 

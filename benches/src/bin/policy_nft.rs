@@ -8,7 +8,7 @@
 use benches::stats::{Table, millis, quantile};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
-use cni_core::policy::model::{Action, Direction, Family, PolicyId, PortRange, Protocol, TierEnd};
+use cni_core::policy::model::{Action, Direction, Family, PolicyId, PortRange, Protocol, Stage, TierEnd};
 use cni_core::policy::program::{
     Chain, ChainId, Clause, DirectionProgram, EndpointProgram, Member, PolicyEngine, PolicyItem, PolicyKey,
     ProgramRule, Set, SetId, SetKind, SetMatch, Side, TierProgram,
@@ -75,7 +75,7 @@ fn items(policies: u32) -> Vec<PolicyItem> {
             }],
             unenforceable: None,
         });
-        items.push(PolicyItem::Chain(Chain { id: chain_id(number), rules: rules.into() }));
+        items.push(PolicyItem::Chain(Chain { id: chain_id(number), stage: Stage::Tracked, rules: rules.into() }));
     }
     for number in 1..ENDPOINTS {
         let chains: Vec<ChainId> = (number - 1..policies).step_by(ENDPOINTS as usize - 1).map(chain_id).collect();
@@ -160,7 +160,7 @@ fn program_and_elements() -> Result<(), AnyError> {
                         clauses: vec![Clause::default()],
                         unenforceable: None,
                     };
-                    let chain = PolicyItem::Chain(Chain { id: chain_id(5), rules: vec![rule] });
+                    let chain = PolicyItem::Chain(Chain { id: chain_id(5), stage: Stage::Tracked, rules: vec![rule] });
                     let times = if number < 100 { &mut one_policy } else { &mut one_policy_busy };
                     times.push(timed(|| commit(&mut again, vec![Change::Put(chain)]).map(drop))?);
                 }

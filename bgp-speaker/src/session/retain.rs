@@ -11,7 +11,9 @@ pub(super) fn keeps_routes(session: &Negotiated, reason: &DownReason) -> bool {
     }
     match reason {
         DownReason::Connection(_) => true,
-        DownReason::Received(Notification::Cease(CeaseSubcode::HardReset, _)) | DownReason::Idle => false,
+        DownReason::Sent(Notification::HardReset(_))
+        | DownReason::Received(Notification::HardReset(_) | Notification::Cease(CeaseSubcode::HardReset, _))
+        | DownReason::Idle => false,
         // What we end for good, we end whole; a path that BFD calls dead forwards nothing (RFC 5882, section 4.1).
         DownReason::Sent(Notification::Cease(subcode, _)) => {
             use CeaseSubcode as Cease;
@@ -24,11 +26,11 @@ pub(super) fn keeps_routes(session: &Negotiated, reason: &DownReason) -> bool {
 /// What has to be sent so that a peer of RFC 8538 forgets our routes. RFC 8538, section 3.1.
 pub(super) fn hardened(notification: Notification, session: &Negotiated) -> Notification {
     let is_kept = session.graceful_restart.as_ref().is_some_and(|restart| restart.notification);
-    match notification {
+    match &notification {
         Notification::Cease(
             CeaseSubcode::AdminShutdown | CeaseSubcode::Deconfigured | CeaseSubcode::MaxPrefixes,
-            text,
-        ) if is_kept => Notification::Cease(CeaseSubcode::HardReset, text),
-        other => other,
+            _,
+        ) if is_kept => Notification::HardReset(Box::new(notification)),
+        _ => notification,
     }
 }

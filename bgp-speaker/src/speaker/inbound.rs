@@ -54,8 +54,9 @@ impl Speaker {
         let Refresh { family, kind } = refresh;
         match kind {
             RefreshKind::Request => {
-                let session = self.peers.get(id).and_then(|peer| peer.session.negotiated());
-                let is_enhanced = session.is_some_and(|session| session.enhanced_route_refresh);
+                let Some(peer) = self.peers.get_mut(id) else { return };
+                peer.counters.refreshes_in += 1;
+                let is_enhanced = peer.session.negotiated().is_some_and(|session| session.enhanced_route_refresh);
                 self.export.refresh(id, family, is_enhanced);
             }
             RefreshKind::Begin => self.rib.begin_refresh(id, family),

@@ -200,9 +200,11 @@ pub enum Output {
         peer: PeerId,
         /// Its address.
         remote: IpAddr,
-        /// Ours, and the device for a single hop.
+        /// Ours.
         local: Option<IpAddr>,
-        /// The device; `None` for several hops.
+        /// The peer is on the link (RFC 5881), not several hops away (RFC 5883).
+        single_hop: bool,
+        /// The device of a single hop, where it is known: packets over another are not heard.
         interface: Option<Arc<str>>,
         /// Desired transmit and required receive interval.
         interval: Duration,

@@ -138,14 +138,15 @@ impl Speaker {
     pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
-        let is_direct = peer.config.is_direct(self.config.asn);
-        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| is_direct);
+        let single_hop = peer.config.is_direct(self.config.asn);
+        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| single_hop);
         // A session that goes on with other timers is still known to be up.
         peer.bfd = peer.bfd.or(Some(false));
         out.push(Output::StartBfd {
             peer: id,
             remote: ends.remote.ip(),
             local: Some(ends.local.ip()),
+            single_hop,
             interface,
             interval: bfd.interval,
             multiplier: bfd.multiplier,

@@ -26,6 +26,8 @@ pub struct Counters {
     pub sessions: u64,
     /// UPDATEs taken in.
     pub updates_in: u64,
+    /// Refreshes that it asked for.
+    pub refreshes_in: u64,
     /// Bytes taken in.
     pub bytes_in: u64,
     /// Bytes sent.

@@ -26,7 +26,7 @@ impl<C: Core, H: Host> Driver<C, H> {
                 Output::Connect { conn, target } => self.connect(now, conn, &target),
                 Output::Send { conn, bytes } => self.send(now, conn, bytes),
                 Output::Close { conn } => self.close(now, conn),
-                Output::StartBfd { peer, remote, local, interface, interval, multiplier } => {
+                Output::StartBfd { peer, remote, local, single_hop, interface, interval, multiplier } => {
                     let config = Config::new(interval, multiplier);
                     if self.bfd.is_none() {
                         match Bfd::spawn() {
@@ -37,7 +37,7 @@ impl<C: Core, H: Host> Driver<C, H> {
                     if let Some(bfd) = &self.bfd {
                         self.epochs += 1;
                         let epoch = *self.watched.entry(peer).or_insert(self.epochs);
-                        bfd.start(peer, Wish { remote, local, interface, config, epoch });
+                        bfd.start(peer, Wish { remote, local, single_hop, interface, config, epoch });
                     }
                 }
                 Output::StopBfd { peer } => {

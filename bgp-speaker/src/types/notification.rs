@@ -115,6 +115,9 @@ pub enum Notification {
     Fsm(FsmSubcode),
     /// 6, with the text of RFC 9003 for a shutdown or reset.
     Cease(CeaseSubcode, Option<String>),
+    /// 6/9 around the reason: the routes are to be forgotten too. The reason is never one of these again. RFC 8538,
+    /// section 3.1.
+    HardReset(Box<Self>),
     /// 7
     Refresh(RefreshSubcode, Bytes),
     /// 8, RFC 9687.
@@ -141,6 +144,7 @@ impl Notification {
             Self::HoldTimerExpired => (4, 0),
             Self::Fsm(subcode) => (5, subcode.code()),
             Self::Cease(subcode, _) => (6, subcode.code()),
+            Self::HardReset(_) => (6, CeaseSubcode::HardReset.code()),
             Self::Refresh(subcode, _) => (7, subcode.code()),
             Self::SendHoldTimerExpired => (8, 0),
             Self::Other { code, subcode, .. } => (*code, *subcode),
@@ -159,6 +163,7 @@ impl fmt::Display for Notification {
             Self::Cease(subcode, None) => write!(f, "cease: {subcode}"),
             // Written by the peer: control characters must not reach a terminal.
             Self::Cease(subcode, Some(text)) => write!(f, "cease: {subcode}: {:?}", text),
+            Self::HardReset(reason) => write!(f, "hard reset: {reason}"),
             Self::Refresh(subcode, _) => write!(f, "ROUTE-REFRESH message error: {subcode}"),
             Self::SendHoldTimerExpired => f.write_str("send hold timer expired"),
             Self::Other { code, subcode, .. } => write!(f, "error {code}/{subcode}"),

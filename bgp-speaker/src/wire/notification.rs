@@ -18,10 +18,13 @@ pub(super) fn read(body: &[u8]) -> Notification {
         3 => Notification::Update(UpdateSubcode::from_code(subcode), bytes()),
         4 if subcode == 0 => Notification::HoldTimerExpired,
         5 => Notification::Fsm(FsmSubcode::from_code(subcode)),
-        CEASE => {
-            let subcode = CeaseSubcode::from_code(subcode);
-            Notification::Cease(subcode, text(subcode, data))
-        }
+        CEASE => match (CeaseSubcode::from_code(subcode), data) {
+            // One inside another would nest as deep as a message is long.
+            (CeaseSubcode::HardReset, [inner, code, ..]) if (*inner, *code) != (CEASE, subcode) => {
+                Notification::HardReset(Box::new(read(data)))
+            }
+            (subcode, _) => Notification::Cease(subcode, text(subcode, data)),
+        },
         7 => Notification::Refresh(RefreshSubcode::from_code(subcode), bytes()),
         8 if subcode == 0 => Notification::SendHoldTimerExpired,
         _ => Notification::Other { code, subcode, data: bytes() },
@@ -30,15 +33,9 @@ pub(super) fn read(body: &[u8]) -> Notification {
 
 /// The text of a shutdown or a reset: a length byte and UTF-8. What is not that is no text (RFC 9003, section 2).
 fn text(subcode: CeaseSubcode, data: &[u8]) -> Option<String> {
-    let data = match subcode {
-        CeaseSubcode::AdminShutdown | CeaseSubcode::AdminReset => data,
-        // The real reason is inside: its code, its subcode, its data.
-        CeaseSubcode::HardReset => match data {
-            [CEASE, 2 | 4, inner @ ..] => inner,
-            _ => return None,
-        },
-        _ => return None,
-    };
+    if !matches!(subcode, CeaseSubcode::AdminShutdown | CeaseSubcode::AdminReset) {
+        return None;
+    }
     let (&length, text) = data.split_first()?;
     let text = text.get(..usize::from(length))?;
     String::from_utf8(text.to_vec()).ok().filter(|text| !text.is_empty())
@@ -55,17 +52,14 @@ pub(super) fn write(notification: &Notification, to: &mut Vec<u8>) {
         | Notification::Refresh(_, data)
         | Notification::Other { data, .. } => to.extend_from_slice(data),
         Notification::Cease(subcode, words) => {
-            match subcode {
-                CeaseSubcode::HardReset => to.extend([CEASE, CeaseSubcode::AdminShutdown.code()]),
-                CeaseSubcode::AdminShutdown | CeaseSubcode::AdminReset => {}
-                _ => return,
-            }
-            if let Some(words) = words {
+            let has_words = matches!(subcode, CeaseSubcode::AdminShutdown | CeaseSubcode::AdminReset);
+            if let Some(words) = words.as_ref().filter(|_| has_words) {
                 let words = &words[..words.floor_char_boundary(usize::from(u8::MAX))];
                 to.push(u8::try_from(words.len()).unwrap_or(0));
                 to.extend_from_slice(words.as_bytes());
             }
         }
+        Notification::HardReset(reason) => write(reason, to),
         Notification::HoldTimerExpired | Notification::SendHoldTimerExpired | Notification::Fsm(_) => {}
     }
 }

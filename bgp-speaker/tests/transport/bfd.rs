@@ -23,6 +23,7 @@ pub(crate) fn watch(remote: &str, local: &str, single_hop: bool) -> Output {
         peer: PEER,
         remote: ip(remote),
         local: Some(ip(local)),
+        single_hop,
         interface: single_hop.then(|| Arc::from(DEVICE)),
         interval: INTERVAL,
         multiplier: 3,

@@ -2,6 +2,8 @@
 
 use super::{Datapath, Error, ErrorKind, Result};
 use crate::model::NodeContext;
+use crate::policy::counters::RuleCounters;
+use crate::policy::failsafe::ProtocolPort;
 use crate::policy::program::PolicyEngine;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -77,13 +79,24 @@ pub struct Parts {
     pub notices: Vec<String>,
     /// Questions that this backend answers.
     pub inspect: Option<Arc<dyn Inspect>>,
+    /// Ports at which nodes need each other for the pod network (a tunnel's). Policies about hosts never close them, so the
+    /// backend itself keeps everybody else out.
+    pub node_ports: Vec<ProtocolPort>,
 }
 
 impl Parts {
     /// Parts with a datapath and nothing else.
     #[must_use]
     pub fn new(datapath: Box<dyn Datapath>, pod_mtu_bytes: u32) -> Self {
-        Self { datapath, attributes: BTreeMap::new(), pod_mtu_bytes, drift: None, notices: Vec::new(), inspect: None }
+        Self {
+            datapath,
+            attributes: BTreeMap::new(),
+            pod_mtu_bytes,
+            drift: None,
+            notices: Vec::new(),
+            inspect: None,
+            node_ports: Vec::new(),
+        }
     }
 }
 
@@ -139,13 +152,15 @@ pub struct PolicyParts {
     pub engine: Box<dyn PolicyEngine>,
     /// Events that ask for a resync, where the engine can tell.
     pub drift: Option<Box<dyn DriftWatch>>,
+    /// What its rules count, where it can tell.
+    pub counters: Option<Arc<dyn RuleCounters>>,
 }
 
 impl PolicyParts {
-    /// An engine that cannot tell of drift.
+    /// An engine that cannot tell of drift, and does not count.
     #[must_use]
     pub fn new(engine: Box<dyn PolicyEngine>) -> Self {
-        Self { engine, drift: None }
+        Self { engine, drift: None, counters: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A pod's attachment on this node. Never another node's: those are [`super::Peer`]s and their prefixes.
 
-use super::{EndpointId, InterfaceName, MacAddr};
+use super::{EndpointId, InterfaceName, InvalidName, MacAddr, NamespaceName, PodName};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -15,6 +15,18 @@ pub struct PodRef {
     /// The pod's uid, where the runtime told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+}
+
+impl PodRef {
+    /// Checks the names, which come from outside and end up in keys of objects and in logs.
+    ///
+    /// # Errors
+    /// [`InvalidName`] of the namespace or of the name.
+    pub fn check(&self) -> Result<(), InvalidName> {
+        NamespaceName::new(&self.namespace)?;
+        PodName::new(&self.name)?;
+        Ok(())
+    }
 }
 
 /// One attached interface of one container on this node.

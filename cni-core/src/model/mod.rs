@@ -15,7 +15,9 @@ pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
 pub use item::{LocalBlock, NetworkItem, NetworkKey};
 pub use mac::{MacAddr, ParseMacError};
-pub use names::{ContainerId, EndpointId, InterfaceName, InvalidName, NetworkName, NodeName, PluginType};
+pub use names::{
+    ContainerId, EndpointId, InterfaceName, InvalidName, NamespaceName, NetworkName, NodeName, PluginType, PodName,
+};
 pub use peer::{Encapsulation, Peer, PeerPrefix};
 pub use selector::{LabelSelector, SelectorExpression, SelectorOperator};
 pub use special::{never_of_pods, overlap};

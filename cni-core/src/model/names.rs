@@ -115,13 +115,30 @@ name_type! {
     /// A node's name: a DNS-1123 subdomain, at most 253 bytes, as Kubernetes has it.
     NodeName, "node name",
     "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253",
-    |name| {
-        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        name.len() <= 253
-            && edge(name.as_bytes().first())
-            && edge(name.as_bytes().last())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
-    }
+    is_subdomain
+}
+
+name_type! {
+    /// A pod's name: a DNS-1123 subdomain, at most 253 bytes, as Kubernetes has it.
+    PodName, "pod name",
+    "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253",
+    is_subdomain
+}
+
+name_type! {
+    /// A namespace's name: a DNS-1123 label, at most 63 bytes, as Kubernetes has it.
+    NamespaceName, "namespace",
+    "use lower-case letters, digits and '-', beginning and ending with a letter or digit, at most 63",
+    |name| is_subdomain(name) && name.len() <= 63 && !name.contains('.')
+}
+
+/// RFC 1123, section 2.1, in lower case.
+fn is_subdomain(name: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    name.len() <= 253
+        && edge(name.as_bytes().first())
+        && edge(name.as_bytes().last())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
 }
 
 name_type! {

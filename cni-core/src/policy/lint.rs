@@ -2,10 +2,11 @@
 
 use super::evaluate::Evaluator;
 use super::model::{
-    Action, Attribute, Direction, Effect, Peer, Policy, PolicyId, PortRange, Ports, Problem, Rule, Selector, Traffic,
-    WorkloadKind,
+    Action, Attribute, Direction, Effect, HostInterfaces, Peer, Policy, PolicyId, PortRange, Ports, Problem, Rule,
+    Selector, Traffic, Workload, WorkloadKind,
 };
 use super::world::World;
+use crate::store::{Kind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,8 +24,10 @@ pub fn lint(world: &World) -> Vec<Problem> {
             let detail = format!("selects nobody among the objects: {}", policy.subject.selector);
             warn(policy, "spec", detail);
         }
-        if !policy.subject.kinds.has(WorkloadKind::Pod) {
-            warn(policy, "spec", "is about hosts only: that is evaluated, and no engine enforces it yet".to_owned());
+        if policy.on_forward && policy.subject.kinds.has(WorkloadKind::HostEndpoint) {
+            let detail =
+                "nodes enforce it for what passes through them, and here only what goes to or from a host is evaluated";
+            warn(policy, "spec.applyOnForward", detail.to_owned());
         }
         for direction in [Direction::Ingress, Direction::Egress] {
             let Some(rules) = policy.rules(direction) else { continue };
@@ -47,9 +50,21 @@ pub fn lint(world: &World) -> Vec<Problem> {
             }
         }
     }
+    found.extend(world.workloads.values().filter_map(|workload| unknown_way(workload)));
     found.sort_by(|a, b| (&a.object, &a.path).cmp(&(&b.object, &b.path)));
     found.dedup();
     found
+}
+
+/// Which connections go through an interface is known here by its addresses only.
+fn unknown_way(workload: &Workload) -> Option<Problem> {
+    let HostInterfaces::Named(name) = &workload.host.as_ref()?.interfaces else { return None };
+    workload.addresses.is_empty().then(|| Problem {
+        object: ObjectKey::cluster(Kind::new("projectcalico.org/v3", "HostEndpoint"), &workload.id.name),
+        path: "spec.expectedIPs".to_owned(),
+        detail: format!("is empty: a node enforces it at {name}, and here nobody knows which connections go there"),
+        effect: Effect::Warning,
+    })
 }
 
 /// Why a rule matches nothing in any world.
@@ -177,10 +192,9 @@ fn nobody<'r>(world: &World, rule: &'r Rule) -> Option<&'r Selector> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Kinds, Order, Protocol, Rules, Subject, Tier};
+    use super::super::model::{HostPart, Identity, Kinds, Order, Protocol, Rules, Subject, Tier, WorkloadId};
     use super::super::world::ModelChange;
     use super::*;
-    use crate::store::{Kind, ObjectKey};
 
     fn details(rules: Vec<Rule>) -> Vec<String> {
         let subject = Subject { kinds: Kinds::PODS, selector: Selector::Everything };
@@ -216,12 +230,28 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_about_hosts_only_is_told_to_have_no_effect_on_a_node() {
+    fn what_is_enforced_and_not_evaluated_is_told() {
         let object = ObjectKey::cluster(Kind::new("projectcalico.org/v3", "GlobalNetworkPolicy"), "g");
         let subject = Subject { kinds: Kinds::of(WorkloadKind::HostEndpoint), selector: Selector::Everything };
-        let mut world = World::default();
-        world.apply(ModelChange::PutPolicy(Arc::new(Policy::closed(object, subject))));
-        assert!(lint(&world).iter().any(|problem| problem.detail.contains("no engine enforces it yet")));
+        let told = |on_forward, interfaces| {
+            let mut world = World::default();
+            let closed = Policy::closed(object.clone(), subject.clone());
+            world.apply(ModelChange::PutPolicy(Arc::new(Policy { on_forward, ..closed })));
+            world.apply(ModelChange::PutWorkload(Arc::new(Workload {
+                id: WorkloadId { kind: WorkloadKind::HostEndpoint, namespace: None, name: "h".into() },
+                identity: Arc::new(Identity::new(WorkloadKind::HostEndpoint)),
+                addresses: Vec::new(),
+                networks: Vec::new(),
+                node: Some("n1".into()),
+                ports: Vec::new(),
+                host_network: false,
+                host: Some(HostPart { interfaces, open: false }),
+            })));
+            lint(&world).into_iter().map(|problem| problem.path).collect::<Vec<_>>()
+        };
+        assert_eq!(told(false, HostInterfaces::All), Vec::<String>::new());
+        let named = HostInterfaces::Named("eth0".into());
+        assert_eq!(told(true, named), ["spec.applyOnForward", "spec.expectedIPs"]);
     }
 
     #[test]

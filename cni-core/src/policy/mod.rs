@@ -15,8 +15,10 @@
 
 pub mod cases;
 pub mod compile;
+pub mod counters;
 pub mod dialect;
 pub mod evaluate;
+pub mod failsafe;
 pub mod intake;
 pub mod lint;
 #[cfg(feature = "files")]

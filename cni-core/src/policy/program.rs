@@ -2,14 +2,18 @@
 //! were resolved to addresses.
 //!
 //! ```text
-//! EndpointProgram ── per direction ──> tiers ──> chains (one per policy and direction, shared by endpoints)
-//!                                                  └─> rules ──> clauses ──> sets <── members
+//! EndpointProgram ─┬─ per direction ──> tiers ──> chains (one per policy and direction, shared by endpoints)
+//! HostProgram ─────┘                              └─> rules ──> clauses ──> sets <── members
 //! ```
 //!
 //! Each is an [`Item`] of its own, so that an engine translates one at a time: one more pod behind a selector is one more
 //! [`PolicyItem::Member`], not a set written anew.
 
-use super::model::{Action, Direction, Family, Icmp, PolicyId, PortRange, Protocol, TierEnd, Unenforceable};
+mod host;
+
+pub use host::{BothWays, HostEndpointProgram, HostInterface, HostProgram};
+
+use super::model::{Action, Direction, Family, Icmp, PolicyId, PortRange, Protocol, Stage, TierEnd, Unenforceable};
 use crate::backend::{Change, Engine, Item};
 use crate::model::{EndpointId, InterfaceName};
 use ipnet::IpNet;
@@ -133,6 +137,8 @@ pub struct ChainId {
 pub struct Chain {
     /// Its name.
     pub id: ChainId,
+    /// Where it decides: [`Stage::Tracked`] but for policies about hosts.
+    pub stage: Stage,
     /// In order.
     pub rules: Vec<ProgramRule>,
 }
@@ -183,6 +189,8 @@ pub enum PolicyItem {
     Chain(Chain),
     /// An endpoint's program.
     Endpoint(EndpointProgram),
+    /// The program of the node itself.
+    Host(HostProgram),
 }
 
 /// Which item.
@@ -196,6 +204,8 @@ pub enum PolicyKey {
     Chain(ChainId),
     /// An endpoint.
     Endpoint(EndpointId),
+    /// The node itself.
+    Host,
 }
 
 impl Item for PolicyItem {
@@ -207,6 +217,7 @@ impl Item for PolicyItem {
             Self::Member(set, member) => PolicyKey::Member(set.id.clone(), member.clone()),
             Self::Chain(chain) => PolicyKey::Chain(chain.id.clone()),
             Self::Endpoint(program) => PolicyKey::Endpoint(program.endpoint.clone()),
+            Self::Host(_) => PolicyKey::Host,
         }
     }
 }
@@ -252,6 +263,7 @@ impl fmt::Display for PolicyKey {
             Self::Member(set, member) => write!(f, "member {member} of set {set}"),
             Self::Chain(chain) => write!(f, "chain {chain}"),
             Self::Endpoint(endpoint) => write!(f, "policy of endpoint {endpoint}"),
+            Self::Host => f.write_str("policy of the node"),
         }
     }
 }

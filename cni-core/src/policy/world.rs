@@ -1,5 +1,6 @@
 //! Everything that is in force at one moment: workloads, tiers, policies. Never how it came about.
 
+use super::failsafe::Failsafe;
 use super::model::{Policy, PolicyId, Tier, Workload, WorkloadId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,12 +31,14 @@ pub struct World {
     pub policies: BTreeMap<PolicyId, Arc<Policy>>,
     /// Tiers, by name.
     pub tiers: BTreeMap<Arc<str>, Tier>,
+    /// What no policy about hosts closes.
+    pub failsafe: Failsafe,
 }
 
 impl Default for World {
     fn default() -> Self {
         let tiers = Tier::built_in().map(|tier| (tier.name.clone(), tier)).into();
-        Self { workloads: BTreeMap::new(), policies: BTreeMap::new(), tiers }
+        Self { workloads: BTreeMap::new(), policies: BTreeMap::new(), tiers, failsafe: Failsafe::default() }
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Call {
         #[serde(default)]
         arguments: Vec<String>,
     },
+    /// How often rules of policies were met.
+    PolicyCounters,
 }
 
 /// Attach a namespace.

@@ -57,6 +57,8 @@ known_kinds! {
     IP_POOL = "cnidarian.io/v1", "IPPool", Cluster;
     /// A block cut from a pool, ours.
     IP_BLOCK = "cnidarian.io/v1", "IPBlock", Cluster;
+    /// The addresses that a node gave to its pods, ours.
+    NODE_ENDPOINTS = "cnidarian.io/v1", "NodeEndpoints", Cluster;
     /// A network policy of a namespace, Kubernetes.
     NETWORK_POLICY = "networking.k8s.io/v1", "NetworkPolicy", Namespaced;
     /// A network policy of the cluster, Kubernetes.

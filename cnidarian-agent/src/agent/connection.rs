@@ -29,11 +29,12 @@ pub(super) fn authorise(stream: &UnixStream) -> Result<(), Failure> {
     Err(refused(format!("user {} may not talk to this agent; only root and user {own} may", peer.uid())))
 }
 
-/// Reads one request, with the descriptor that came with it.
+/// Reads one request, with the descriptor that came with it. `None`: the client said nothing, and only looked whether somebody
+/// listens.
 ///
 /// # Errors
 /// A failure to answer with: too long, too slow, not JSON, not of this protocol.
-pub(super) async fn read_request(stream: &UnixStream) -> Result<(Request, Option<OwnedFd>), Failure> {
+pub(super) async fn read_request(stream: &UnixStream) -> Result<Option<(Request, Option<OwnedFd>)>, Failure> {
     let (bytes, fd) = timeout(PATIENCE, read_all(stream)).await.map_err(|_| {
         Failure::new(
             ErrorCode::Io,
@@ -41,6 +42,9 @@ pub(super) async fn read_request(stream: &UnixStream) -> Result<(Request, Option
             format!("its end did not come within {} s", PATIENCE.as_secs()),
         )
     })??;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     let wrong = |error: &serde_json::Error| Failure::new(ErrorCode::Decode, "request cannot be read", error);
     // The version comes first: the rest of a newer request need not be readable.
     let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
@@ -52,7 +56,7 @@ pub(super) async fn read_request(stream: &UnixStream) -> Result<(Request, Option
         return Err(Failure::new(ErrorCode::Decode, "protocol mismatch", details));
     }
     let request = serde_json::from_slice(&bytes).map_err(|error| wrong(&error))?;
-    Ok((request, fd))
+    Ok(Some((request, fd)))
 }
 
 async fn read_all(stream: &UnixStream) -> Result<(Vec<u8>, Option<OwnedFd>), Failure> {
@@ -126,7 +130,7 @@ mod tests {
         (client, UnixStream::from_std(server).unwrap())
     }
 
-    async fn after(bytes: &[u8]) -> Result<(Request, Option<OwnedFd>), Failure> {
+    async fn after(bytes: &[u8]) -> Result<Option<(Request, Option<OwnedFd>)>, Failure> {
         let (mut client, server) = pair();
         let bytes = bytes.to_vec();
         let writer = std::thread::spawn(move || client.write_all(&bytes));
@@ -147,7 +151,7 @@ mod tests {
         let bytes = Request::new(Call::Status).to_bytes();
         sendmsg(&client, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).unwrap();
         drop(client);
-        let (request, fd) = read_request(&server).await.unwrap();
+        let (request, fd) = read_request(&server).await.unwrap().unwrap();
         assert_eq!(request.call, Call::Status);
         assert!(fd.is_some());
     }
@@ -155,8 +159,7 @@ mod tests {
     #[tokio::test]
     async fn hostile_bytes_are_refused_with_a_reason() {
         for (bytes, msg) in [
-            (&b""[..], "request cannot be read"),
-            (b"{", "request cannot be read"),
+            (&b"{"[..], "request cannot be read"),
             (b"[]", "protocol mismatch"),
             (br#"{"protocol":2,"call":{"fly":{}}}"#, "protocol mismatch"),
             (br#"{"protocol":1,"call":{"fly":{}}}"#, "request cannot be read"),
@@ -164,6 +167,7 @@ mod tests {
         ] {
             assert_eq!(after(bytes).await.unwrap_err().msg, msg, "{}", String::from_utf8_lossy(bytes));
         }
+        assert!(after(b"").await.unwrap().is_none(), "who says nothing is no mistake");
         let deep = vec![b'['; 100_000];
         assert_eq!(after(&deep).await.unwrap_err().msg, "request cannot be read");
         let long = vec![b' '; MAX_REQUEST_BYTES + 1];

@@ -3,7 +3,8 @@
 //!
 //! | bound | |
 //! |---|---|
-//! | connections worked on at once | [`AT_ONCE`]; further ones wait in the socket's backlog |
+//! | connections worked on at once | [`AT_ONCE`]; further ones wait |
+//! | connections that said nothing yet, or wait | [`SILENT`]; the oldest that said nothing makes room |
 //! | a connection's life, from accept to the last byte of the answer | [`PATIENCE`] |
 //! | bytes of a request's head | [`MAX_HEAD_BYTES`]; code 431 beyond |
 //! | requests of a connection | one |
@@ -14,14 +15,17 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 
 /// Connections that are worked on at once. A monitor needs one.
 const AT_ONCE: usize = 32;
+/// Connections that wait: for their own first byte, which keeps nobody else waiting, or for their turn.
+const SILENT: usize = 128;
 /// How long a client may take for its request and for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of a request's line and headers.
@@ -29,8 +33,10 @@ const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// Serves for as long as the process lives.
 pub(super) async fn serve(listener: TcpListener, app: Router) {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    let (slots, places) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(Semaphore::new(SILENT)));
+    let mut silent: VecDeque<Weak<Notify>> = VecDeque::new();
+    loop {
+        silent.retain(|one| one.strong_count() > 0);
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -40,10 +46,28 @@ pub(super) async fn serve(listener: TcpListener, app: Router) {
                 continue;
             }
         };
-        let app = app.clone();
+        if places.available_permits() == 0
+            && let Some(oldest) = silent.iter().find_map(Weak::upgrade)
+        {
+            oldest.notify_one();
+        }
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let (leave, app, slots) = (Arc::new(Notify::new()), app.clone(), slots.clone());
+        silent.push_back(Arc::downgrade(&leave));
         tokio::spawn(async move {
+            let mut first = [0];
+            let spoke = tokio::select! {
+                spoke = timeout(PATIENCE, stream.peek(&mut first)) => matches!(spoke, Ok(Ok(1))),
+                () = leave.notified() => false,
+            };
+            drop(leave);
+            if !spoke {
+                tracing::debug!("an HTTP client said nothing");
+                return;
+            }
+            let Ok(_slot) = slots.acquire_owned().await else { return };
+            drop(place);
             serve_one(stream, app).await;
-            drop(slot);
         });
     }
 }
@@ -117,14 +141,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_are_worked_on_than_there_are_slots_and_the_next_is_served_after_them() {
         let address = served().await;
-        let mut silent = Vec::new();
+        let mut slow = Vec::new();
         for _ in 0..AT_ONCE {
-            silent.push(connect(address, b"").await);
+            slow.push(connect(address, b"GET").await);
         }
         let start = Instant::now();
         let text = answer(connect(address, GOOD).await).await;
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
         assert!(start.elapsed() >= PATIENCE / 2, "it waited for a slot: {:?}", start.elapsed());
+    }
+
+    /// In real time: a clock that jumps when nothing is to be done jumps while the kernel works.
+    #[tokio::test]
+    async fn who_says_nothing_keeps_nobody_waiting() {
+        let address = served().await;
+        let mut silent = Vec::new();
+        for _ in 0..4 * SILENT {
+            silent.push(connect(address, b"").await);
+        }
+        let start = Instant::now();
+        let text = answer(connect(address, GOOD).await).await;
+        assert!(text.starts_with("HTTP/1.1 200") && start.elapsed() < PATIENCE / 2, "{:?}: {text}", start.elapsed());
+        drop(silent);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use cni_core::policy::counters::RuleCounter;
 use cnidarian::{Event, Node, Observer};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -55,6 +56,16 @@ const END: &str = "# EOF\n";
 /// Gauges of one name, by labels that only their backend knows.
 type ByAnything = Family<Vec<(String, String)>, Gauge<f64, AtomicU64>>;
 
+/// Connections by what decided, as far as series may be many: by policy, not by rule and not by pod.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPolicy {
+    tier: String,
+    policy: String,
+    direction: String,
+    action: String,
+    staged: String,
+}
+
 /// 0.25 ms to about 4 s.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
@@ -63,6 +74,7 @@ fn latency() -> Histogram {
 /// What a node tells, counted.
 pub(super) struct Metrics {
     registry: Mutex<Registry>,
+    turn: tokio::sync::Mutex<()>,
     operations: Family<ByVerb, Histogram, fn() -> Histogram>,
     errors: Family<ByVerb, Counter>,
     commits: Histogram,
@@ -75,6 +87,8 @@ pub(super) struct Metrics {
     leases: Family<ByPool, Gauge>,
     cooling: Family<ByPool, Gauge>,
     free: Family<ByPool, Gauge>,
+    policy_packets: Family<ByPolicy, Counter>,
+    policy_bytes: Family<ByPolicy, Counter>,
 }
 
 impl Metrics {
@@ -87,6 +101,7 @@ impl Metrics {
         let (endpoints, peers) = (Gauge::default(), Gauge::default());
         let problems = Family::default();
         let (leases, cooling, free) = (Family::default(), Family::default(), Family::default());
+        let (policy_packets, policy_bytes) = (Family::default(), Family::default());
         let root = &mut registry;
         root.register_with_unit("operation", "Time of CNI ADD and DEL in the agent", Unit::Seconds, operations.clone());
         root.register("operation_errors", "CNI ADD and DEL that failed", errors.clone());
@@ -105,8 +120,11 @@ impl Metrics {
         root.register("ipam_leases", "Leased addresses of this node", leases.clone());
         root.register("ipam_cooling", "Released addresses that still cool", cooling.clone());
         root.register("ipam_free", "Addresses that this node can give at once", free.clone());
+        root.register("policy_packets", "Packets that open a connection, by who decided", policy_packets.clone());
+        root.register("policy_bytes", "Bytes of these packets", policy_bytes.clone());
         Self {
             registry: Mutex::new(registry),
+            turn: tokio::sync::Mutex::new(()),
             operations,
             errors,
             commits,
@@ -119,6 +137,26 @@ impl Metrics {
             leases,
             cooling,
             free,
+            policy_packets,
+            policy_bytes,
+        }
+    }
+
+    /// The kernel's counters take the place of what was read before: those of rules that are gone are gone.
+    fn set_policies(&self, counters: &[RuleCounter]) {
+        self.policy_packets.clear();
+        self.policy_bytes.clear();
+        for counter in counters.iter().filter(|counter| counter.packets > 0) {
+            let label = ByPolicy {
+                tier: counter.tier.clone().unwrap_or_default(),
+                // What is no policy's has a place of its own: the end of a tier, a spoofed source.
+                policy: counter.policy.clone().unwrap_or_else(|| counter.rule.clone()),
+                direction: counter.direction.map(|direction| direction.to_string()).unwrap_or_default(),
+                action: counter.action.to_string(),
+                staged: counter.staged.to_string(),
+            };
+            self.policy_packets.get_or_create(&label).inc_by(counter.packets);
+            self.policy_bytes.get_or_create(&label).inc_by(counter.bytes);
         }
     }
 
@@ -129,8 +167,12 @@ impl Metrics {
         }
     }
 
-    /// The text, with gauges read from the node now.
-    fn text(&self, node: &Node) -> String {
+    /// The text, with gauges and the kernel's counters read now. Two scrapes at once may mix them up, so they take turns.
+    async fn text(&self, node: &Node) -> String {
+        let _turn = self.turn.lock().await;
+        // Without a policy engine there are none.
+        let counters = node.policy_counters().await.unwrap_or_default();
+        self.set_policies(&counters);
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let status = node.status();
         self.endpoints.set(i64::try_from(status.endpoints.len()).unwrap_or(i64::MAX));
@@ -207,7 +249,7 @@ pub(super) fn router(metrics: Arc<Metrics>, node: Arc<Node>) -> Router {
     let scrape = move || {
         let (metrics, node) = (metrics.clone(), node.clone());
         async move {
-            let text = with_backend(metrics.text(&node), node.gauges().await);
+            let text = with_backend(metrics.text(&node).await, node.gauges().await);
             ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
         }
     };

@@ -4,6 +4,7 @@ use super::connection::{answer, authorise, read_request};
 use super::reload::{ReloadError, Reloader};
 use cni_core::backend::Plan;
 use cni_core::cni::ErrorCode;
+use cni_core::model::PodRef;
 use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
 use cnidarian::{AttachRequest, CheckRequest, NetNs, Node, NodeError};
 use serde::Serialize;
@@ -109,7 +110,8 @@ async fn serve_one(mut stream: UnixStream, node: &Node, reloader: &Reloader) {
         Err(refused) => Err(refused),
     };
     let response = match asked {
-        Ok((request, netns)) => {
+        Ok(None) => return,
+        Ok(Some((request, netns))) => {
             let outcome = call(node, reloader, request.call, netns).await;
             outcome.map_or_else(Response::Failed, Response::Done)
         }
@@ -175,6 +177,7 @@ async fn call(node: &Node, reloader: &Reloader, call: Call, netns: Option<OwnedF
                 "written": drift.repair.written, "complete": drift.repair.is_complete(),
             })
         })),
+        Call::PolicyCounters => said(node.policy_counters().await),
         _ => Err(Failure::new(ErrorCode::Decode, "unknown call", "this agent is older than its client")),
     }
 }
@@ -215,5 +218,8 @@ fn namespace(netns: Option<OwnedFd>, path: &str) -> Result<NetNs, Failure> {
 fn attach_request(call: AddCall, netns: Option<OwnedFd>) -> Result<AttachRequest, Failure> {
     let AddCall { endpoint, network, netns: path, pod, requested, assigned, mac, mtu_bytes } = call;
     let netns = namespace(netns, &path)?;
+    if let Some(Err(error)) = pod.as_ref().map(PodRef::check) {
+        return Err(Failure::new(ErrorCode::InvalidEnvironment, format!("pod: {error}"), error.rule));
+    }
     Ok(AttachRequest { network, pod, requested, assigned, mac, mtu_bytes, ..AttachRequest::new(endpoint, netns) })
 }

@@ -1,5 +1,6 @@
 //! Why a policy command could not answer. Never that an answer is bad: that is the exit code.
 
+use crate::client::AskError;
 use cni_core::policy::evaluate::{InvalidParty, NoSuchPort, UnknownParty};
 use testlab::cases::CasesError;
 
@@ -22,6 +23,8 @@ pub(crate) enum PolicyError {
     Nothing { paths: String },
     #[error("{pods} pods make too many pairs; choose some with --namespace")]
     TooMany { pods: usize },
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }

@@ -1,7 +1,9 @@
-//! `cnidarian policy`: what policies mean, before they are applied. Needs no cluster, no agent and no root.
+//! `cnidarian policy`: what policies mean, before they are applied: that needs no cluster, no agent and no root. And how
+//! often they were met, which the agent knows.
 
 mod cases;
 mod check;
+mod counters;
 mod diff;
 mod error;
 mod explain;
@@ -13,6 +15,7 @@ pub(crate) mod text;
 
 pub(crate) use error::PolicyError;
 
+use crate::Ask;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -76,6 +79,14 @@ pub(crate) enum Policy {
         #[command(flatten)]
         print: Print,
     },
+    /// Show how often rules were met on this node, from the agent: packets that open a connection, by tier, policy and rule.
+    Counters {
+        #[command(flatten)]
+        ask: Ask,
+        /// Also rules that nothing met yet.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 /// Where the objects are.
@@ -102,5 +113,6 @@ pub(crate) fn main(command: Policy) -> Result<bool, PolicyError> {
         Policy::Matrix { files, port, namespace, print } => matrix::run(&files.file, &port, &namespace, print.json),
         Policy::Diff { old, new, print } => diff::run(&old, &new, print.json),
         Policy::Test { cases, print } => cases::run(&cases, print.json),
+        Policy::Counters { ask, all } => Ok(counters::run(&ask, all)?),
     }
 }

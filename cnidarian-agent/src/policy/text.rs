@@ -20,6 +20,7 @@ pub(super) fn decision(decision: &Decision) -> String {
     match decision {
         Decision::Exempt(why) => why.to_string(),
         Decision::Default => "no policy has a say".to_owned(),
+        Decision::NoProfile => "no tier decides, and no profile of the host endpoint allows it".to_owned(),
         Decision::Rule { tier, policy, path, name, action } => {
             let name = name.as_ref().map(|name| format!(" {name:?}")).unwrap_or_default();
             format!("tier {tier}: {policy}, {path}{name}: {action}")
@@ -43,6 +44,7 @@ pub(super) fn decision_json(decision: &Decision) -> Value {
     match decision {
         Decision::Exempt(why) => json!({"by": "exemption", "why": why.to_string()}),
         Decision::Default => json!({"by": "default"}),
+        Decision::NoProfile => json!({"by": "no profile"}),
         Decision::Rule { tier, policy, path, name, action } => json!({
             "by": "rule", "tier": &**tier, "policy": policy.to_string(), "path": &**path, "name": name.as_deref(),
             "action": action.to_string(),

@@ -7,5 +7,6 @@ mod crash;
 mod full_disk;
 mod pods;
 mod policy;
+mod reload;
 mod verbs;
 mod world;

@@ -173,6 +173,54 @@ fn flood(from: &NetNs, targets: impl Fn() -> Vec<IpAddr>, stop: &AtomicBool, tak
     }
 }
 
+fn our_table() -> nft::TableId {
+    nft::TableId::new(nft::Family::Inet, nft::Name::new(marks::NFT_TABLE).unwrap())
+}
+
+/// How often the agent wrote to the kernel so far.
+fn commits(world: &World) -> u64 {
+    let connect = || TcpStream::connect("127.0.0.1:9401").unwrap();
+    let mut client = world.netns.run(connect).unwrap();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    let count = text.lines().find_map(|line| line.strip_prefix("cnidarian_commit_seconds_count "));
+    count.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
+#[test]
+fn many_pods_that_go_at_once_are_few_commits() {
+    let mut world = World::new();
+    let mut config = world.config();
+    config["metrics"] = json!({"address": "127.0.0.1:9401"});
+    world.start_with(&config);
+    let server = join(&world, "crowd", "server");
+    put(&world, "only", &only("crowd", "server", "friend"));
+    let friend = |number: usize| {
+        let metadata = json!({"name": format!("friend-{number}"), "namespace": "crowd", "labels": {"app": "friend"}});
+        let ip = format!("10.43.{}.{}", number / 250, number % 250 + 1);
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-2"},
+            "status": {"podIPs": [{"ip": ip}]}})
+    };
+    let members = || {
+        let table = world.netns.run(|| Nft::open().unwrap().contents(&our_table()).unwrap().unwrap()).unwrap();
+        let named = table.sets.iter().zip(&table.elements);
+        named
+            .filter(|(set, _)| set.object.id.name.as_str().starts_with("pol-set-a4-"))
+            .map(|(_, all)| all.len())
+            .sum::<usize>()
+    };
+    let all: Vec<Value> = (0..300).map(friend).collect();
+    put(&world, "friends", &json!({"apiVersion": "v1", "kind": "List", "items": all}));
+    until("all friends are known", || if members() == 300 { Ok(()) } else { Err(members().to_string()) });
+    let before = commits(&world);
+    remove(&world, "friends");
+    until("they are gone", || if members() == 0 { Ok(()) } else { Err(members().to_string()) });
+    let commits = commits(&world) - before;
+    assert!(commits < 60, "{commits} commits for 300 pods");
+    drop(server);
+}
+
 /// 40 pods; as many as `CNIDARIAN_RACE_PODS` says in a long run.
 #[test]
 fn not_one_packet_gets_through_before_the_program_of_a_new_pod_is_in_force() {
@@ -357,8 +405,7 @@ fn a_change_of_policy_ends_open_connections_and_its_removal_lets_new_ones_in() {
 
 fn delete_table() {
     let mut batch = nft::Batch::new();
-    let name = nft::Name::new(marks::NFT_TABLE).unwrap();
-    batch.delete_table(&nft::TableId::new(nft::Family::Inet, name));
+    batch.delete_table(&our_table());
     Nft::open().unwrap().commit(&batch).unwrap();
 }
 
@@ -402,8 +449,7 @@ fn a_policy_that_cannot_be_read_closes_its_pods_and_nobody_else_and_is_shown() {
 
 /// What we have in the table for policy.
 fn policy_chains() -> Vec<String> {
-    let name = nft::Name::new(marks::NFT_TABLE).unwrap();
-    let id = nft::TableId::new(nft::Family::Inet, name);
+    let id = our_table();
     let mut nft = Nft::open().unwrap();
     if nft.table(&id).unwrap().is_none() {
         return Vec::new();

@@ -1,12 +1,14 @@
 //! What a node is opened with. Never read from a file here: the agent does that, and a program that embeds a node
 //! fills it in itself.
 
+mod policy;
 mod raw;
 mod read;
 
 pub use read::{ConfigError, ReadConfig, read_config};
 
 use cni_core::model::{Encapsulation, InterfaceName, NodeName};
+use cni_core::policy::failsafe::Failsafe;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -97,6 +99,8 @@ pub struct PolicyConfig {
     pub engine: String,
     /// The engine's own part; `Null` when there is none.
     pub config: serde_json::Value,
+    /// Ports of this node that no policy about hosts closes.
+    pub failsafe: Failsafe,
 }
 
 impl PolicyConfig {
@@ -108,13 +112,13 @@ impl PolicyConfig {
     /// No enforcement.
     #[must_use]
     pub fn none() -> Self {
-        Self { engine: Self::NONE.to_owned(), config: serde_json::Value::Null }
+        Self { engine: Self::NONE.to_owned(), ..Self::default() }
     }
 }
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self { engine: Self::DEFAULT.to_owned(), config: serde_json::Value::Null }
+        Self { engine: Self::DEFAULT.to_owned(), config: serde_json::Value::Null, failsafe: Failsafe::default() }
     }
 }
 

@@ -1,10 +1,7 @@
 //! From the configuration as it is written to the one that was checked. Never touches the system.
 
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
-use super::{
-    IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PolicyConfig, PoolConfig, StateConfig, StoreConfig,
-    UnderlayConfig,
-};
+use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
 use cni_core::backend::Registry;
 use cni_core::ipam::IpamError;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
@@ -53,45 +50,12 @@ pub struct ReadConfig {
     pub log: Option<String>,
 }
 
-fn wrong(path: impl Display, problem: impl Display) -> ConfigError {
+pub(super) fn wrong(path: impl Display, problem: impl Display) -> ConfigError {
     ConfigError::Key(StrictError { path: path.to_string(), problem: problem.to_string() })
 }
 
-fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
+pub(super) fn refused(backend: &str, source: cni_core::backend::Error) -> ConfigError {
     ConfigError::Backend { backend: backend.to_owned(), source: Box::new(source) }
-}
-
-/// `policy: nftables`, `policy: none`, or a map of the engine's own keys with `engine` among them.
-fn policy(written: Option<Value>, registry: &Registry) -> Result<PolicyConfig, ConfigError> {
-    let (engine, config) = match written {
-        None => (None, Value::Null),
-        Some(Value::String(engine)) => (Some(engine), Value::Null),
-        Some(Value::Object(mut keys)) => {
-            let engine = match keys.remove("engine") {
-                None => None,
-                Some(Value::String(engine)) => Some(engine),
-                Some(_) => return Err(wrong("policy.engine", "is no text; write nftables or none")),
-            };
-            (engine, Value::Object(keys))
-        }
-        Some(_) => return Err(wrong("policy", "is neither a name nor a map; write nftables or none")),
-    };
-    let engine = engine.unwrap_or_else(|| PolicyConfig::DEFAULT.to_owned());
-    if engine == PolicyConfig::NONE {
-        let empty = config.as_object().is_none_or(serde_json::Map::is_empty);
-        return if empty {
-            Ok(PolicyConfig::none())
-        } else {
-            Err(wrong("policy", "none takes no other keys; remove them"))
-        };
-    }
-    let chosen = registry.policy(&engine).map_err(|_| {
-        let names: Vec<&str> = registry.policies().map(|one| one.name()).chain([PolicyConfig::NONE]).collect();
-        let hint = nearest(&engine, &names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
-        wrong("policy", format_args!("this build has no policy engine {engine:?}, it has: {}{hint}", names.join(", ")))
-    })?;
-    chosen.check(&config).map_err(|source| refused("policy", source))?;
-    Ok(PolicyConfig { engine, config })
 }
 
 /// Checks a whole document.
@@ -143,7 +107,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     };
     chosen.check(&backend_config).map_err(|source| refused(&raw.backend, source))?;
 
-    let policy = policy(raw.policy, registry)?;
+    let policy = super::policy::read(raw.policy, registry)?;
 
     let name = raw.node_name.as_deref().unwrap_or(host_name);
     let node = NodeConfig {
@@ -191,6 +155,27 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     Ok(ReadConfig { node, socket, metrics, log: raw.log })
 }
 
+/// Why no node can have this address on its underlay; `None` when one can. RFC 1122, section 3.2.1.3; RFC 4291, section 2.5.
+fn no_hosts(net: IpNet) -> Option<&'static str> {
+    let address = net.addr();
+    let whole = net.prefix_len() < net.max_prefix_len() - 1;
+    let special = match net {
+        IpNet::V4(v4) if whole && v4.addr() == v4.network() => Some("is the network's own address"),
+        IpNet::V4(v4) if whole && v4.addr() == v4.broadcast() => Some("is the network's broadcast address"),
+        IpNet::V4(v4) if v4.addr().octets()[0] == 0 || v4.addr().is_broadcast() => Some("is no host's address"),
+        // The anycast address of the network's routers.
+        IpNet::V6(v6) if whole && v6.addr() == v6.network() => Some("is the network's own address"),
+        IpNet::V6(v6) if v6.addr().is_unicast_link_local() => Some("is link-local"),
+        _ => None,
+    };
+    let general = [
+        (address.is_unspecified(), "is no host's address"),
+        (address.is_loopback(), "is a loopback address"),
+        (address.is_multicast(), "is a multicast address"),
+    ];
+    general.into_iter().find_map(|(is, why)| is.then_some(why)).or(special)
+}
+
 fn underlay(raw: RawUnderlay) -> Result<UnderlayConfig, ConfigError> {
     let interface = raw.interface.as_deref().map(str::parse).transpose();
     let v4 = raw.v4.as_deref().map(|text| {
@@ -203,11 +188,13 @@ fn underlay(raw: RawUnderlay) -> Result<UnderlayConfig, ConfigError> {
             wrong("underlay.v6", format_args!("{text:?} is no IPv6 address with prefix length, as in 2001:db8::7/64"))
         })
     });
-    Ok(UnderlayConfig {
-        interface: interface.map_err(|error| wrong("underlay.interface", error))?,
-        v4: v4.transpose()?,
-        v6: v6.transpose()?,
-    })
+    let (v4, v6) = (v4.transpose()?, v6.transpose()?);
+    for (field, net) in [("underlay.v4", v4.map(IpNet::V4)), ("underlay.v6", v6.map(IpNet::V6))] {
+        if let Some((net, why)) = net.and_then(|net| Some((net, no_hosts(net)?))) {
+            return Err(wrong(field, format_args!("{net}: {} {why}; write the node's own address", net.addr())));
+        }
+    }
+    Ok(UnderlayConfig { interface: interface.map_err(|error| wrong("underlay.interface", error))?, v4, v6 })
 }
 
 fn ipam(raw: RawIpam) -> Result<IpamConfig, ConfigError> {
@@ -307,8 +294,10 @@ fn seconds(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PolicyConfig;
     use async_trait::async_trait;
     use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts};
+    use cni_core::policy::failsafe::Failsafe;
     use serde_json::json;
 
     struct Named(&'static str);
@@ -367,6 +356,10 @@ mod tests {
         let log = json!({"log": {"group": 7}});
         let with_log = PolicyConfig { config: log.clone(), ..PolicyConfig::default() };
         assert_eq!(policy(log), Ok(with_log));
+        let failsafe = |written| policy(json!({"failsafe": written})).map(|policy| policy.failsafe);
+        assert_eq!(failsafe(json!("none")), Ok(Failsafe::none()));
+        let ssh = Failsafe { ingress: vec!["2222/TCP".parse().unwrap()], ..Failsafe::default() };
+        assert_eq!(failsafe(json!({"ingress": ["2222/TCP"]})), Ok(ssh));
         for (written, words) in [
             (
                 json!("nftable"),
@@ -374,6 +367,12 @@ mod tests {
             ),
             (json!(true), "policy: is neither a name nor a map; write nftables or none"),
             (json!({"engine": "none", "log": {}}), "policy: none takes no other keys; remove them"),
+            (
+                json!({"failsafe": {"ingress": ["ssh"]}}),
+                "policy.failsafe.ingress[0]: \"ssh\" is no port of a protocol; write one as in 22/TCP",
+            ),
+            (json!({"failsafe": "all"}), "policy.failsafe: is \"all\"; write none, or a map of ingress and egress"),
+            (json!({"failsafe": {"in": []}}), "policy.failsafe.in: no such key; there are: ingress, egress"),
         ] {
             assert_eq!(policy(written), Err(words.to_owned()));
         }
@@ -459,6 +458,20 @@ mod tests {
         assert!(with("nodeName", json!("Node_1")).starts_with("nodeName: "));
         assert!(with("underlay", json!({"interface": "a/b"})).starts_with("underlay.interface: "));
         assert!(with("underlay", json!({"v4": "192.0.2.7"})).starts_with("underlay.v4: "));
+        for wrong in ["192.0.2.0/24", "192.0.2.255/24", "127.0.0.1/8", "0.0.0.0/0", "224.0.0.5/24", "0.1.2.3/8"] {
+            let told = with("underlay", json!({"v4": wrong}));
+            assert!(told.starts_with(&format!("underlay.v4: {wrong}: ")), "{told}");
+        }
+        for wrong in ["::1/128", "fe80::7/64", "ff02::1/64", "2001:db8::/64", "::/0"] {
+            let told = with("underlay", json!({"v6": wrong}));
+            assert!(told.starts_with(&format!("underlay.v6: {wrong}: ")), "{told}");
+        }
+        for right in [json!({"v4": "192.0.2.7/24"}), json!({"v4": "192.0.2.6/31"}), json!({"v4": "192.0.2.0/32"})] {
+            assert!(read(json!({"backend": "vxlan", "underlay": right})).is_ok(), "{right}");
+        }
+        for right in ["2001:db8::7/64", "2001:db8::/127", "2001:db8::/128"] {
+            assert!(read(json!({"backend": "vxlan", "underlay": {"v6": right}})).is_ok(), "{right}");
+        }
         assert!(read(json!({})).unwrap_err().starts_with("backend: is missing"));
         assert!(read(json!("vxlan")).unwrap_err().contains("must be a map"));
         let both = json!({"backend": "vxlan", "vxlan": {}, "backendConfig": {}});

@@ -4,10 +4,12 @@ use super::error::NodeError;
 use super::underlay;
 use crate::config::UnderlayConfig;
 use cni_core::cni;
-use cni_core::model::{EndpointId, Underlay};
+use cni_core::model::{EndpointId, InterfaceName, Underlay};
 use net_linux::attach::{AttachError, AttachRequest, Attached, Attacher};
 use net_linux::monitor::{Group, Monitor};
 use net_linux::netns::NetNs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -137,6 +139,14 @@ impl Kernel {
     pub(super) async fn underlay(&self, config: UnderlayConfig) -> Result<Underlay, NodeError> {
         let host = self.host.clone();
         let found = tokio::task::spawn_blocking(move || host.run(|| underlay::detect(&config)));
+        let found = found.await.map_err(|_| NodeError::Closing)?;
+        found.map_err(|error| failed("enter our namespace", &error))?
+    }
+
+    /// The addresses of each interface of the host's.
+    pub(super) async fn interfaces(&self) -> Result<BTreeMap<InterfaceName, BTreeSet<IpAddr>>, NodeError> {
+        let host = self.host.clone();
+        let found = tokio::task::spawn_blocking(move || host.run(underlay::interfaces));
         let found = found.await.map_err(|_| NodeError::Closing)?;
         found.map_err(|error| failed("enter our namespace", &error))?
     }

@@ -33,14 +33,15 @@ mod underlay;
 pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
-pub use status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
+pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
 
 use crate::config::NodeConfig;
 use cluster::Cluster;
-use cni_core::backend::{Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry, Support};
+use cni_core::backend::{self, Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry, Support};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
-use cni_core::model::{EndpointId, NetworkItem, NetworkName};
+use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef};
+use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
 use ipam::Source;
@@ -48,7 +49,7 @@ use kernel::Kernel;
 use locks::Locks;
 use policy::Policy;
 use records::Records;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ use tokio::task::JoinHandle;
 struct Inner {
     config: NodeConfig,
     pod_mtu_bytes: u32,
-    attributes: std::collections::BTreeMap<Arc<str>, Arc<str>>,
+    attributes: BTreeMap<Arc<str>, Arc<str>>,
     notices: Vec<String>,
     inspect: Option<Arc<dyn Inspect>>,
     /// Sections that are in force: those of `config` at first.
@@ -267,6 +268,29 @@ impl Node {
         Ok(drift)
     }
 
+    /// How often rules of policies were met on this node.
+    ///
+    /// # Errors
+    /// No engine counts here ([`backend::ErrorKind::Unsupported`]), or the kernel could not be read.
+    pub async fn policy_counters(&self) -> Result<Vec<RuleCounter>, NodeError> {
+        let refused =
+            |reason: &str| backend::Error::new(backend::ErrorKind::Unsupported, "read", "counters of policies", reason);
+        let policy = self.inner.policy.as_ref().ok_or_else(|| refused("no policy is enforced on this node"))?;
+        let reader = policy.counters().ok_or_else(|| refused("the policy engine does not count"))?;
+        let read = tokio::task::spawn_blocking(move || reader.read());
+        let mut counters = read.await.map_err(|_| NodeError::Closing)??;
+        let records = self.inner.records.all();
+        let pods: BTreeMap<&str, &PodRef> = records
+            .iter()
+            .filter_map(|record| Some((record.endpoint.host_interface.as_str(), record.endpoint.pod.as_ref()?)))
+            .collect();
+        for counter in &mut counters {
+            let pod = counter.interface.as_deref().and_then(|interface| pods.get(interface));
+            counter.pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        }
+        Ok(counters)
+    }
+
     /// Does what tombstones ask for, and answers how many were done. Opening a node does it, too.
     pub async fn bury(&self) -> usize {
         self.inner.bury_all().await
@@ -298,7 +322,7 @@ impl Inner {
 
     fn status(&self) -> NodeStatus {
         let state = self.datapath.state();
-        let texts = |map: &std::collections::BTreeMap<Arc<str>, Arc<str>>| {
+        let texts = |map: &BTreeMap<Arc<str>, Arc<str>>| {
             map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
         };
         let capabilities = self.datapath.capabilities().iter().map(|(capability, support)| {
@@ -342,6 +366,7 @@ impl Inner {
                     attached_unix_ms: record.attached_unix_ms,
                 })
                 .collect(),
+            hosts: self.policy.iter().flat_map(Policy::hosts).collect(),
             problems,
             drifted: state.drifted,
             resyncs: state.resyncs,

@@ -20,6 +20,7 @@ use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
 use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
+use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use futures_util::StreamExt;
 use net_linux::{heap, marks};
@@ -39,6 +40,10 @@ const REAP_PAUSE: Duration = Duration::from_millis(100);
 /// write all the time there is always such a file, so this is not waited for without end.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
+/// Changes of pods wait this long for others before other nodes are told.
+const TELL_PAUSE: Duration = Duration::from_millis(20);
+/// Between two tries of a write that failed.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often leaks are looked for, and the underlay is read again.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -126,7 +131,7 @@ impl Node {
         make(&backend_dir)?;
         let request =
             OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, .. } =
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, node_ports, .. } =
             registry.get(&config.backend)?.open(request).await?;
         for notice in &notices {
             tracing::warn!(backend = %config.backend, "{notice}");
@@ -142,7 +147,7 @@ impl Node {
         if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
             refuse_broken(files).await?;
         }
-        let (policy, enforcing) = open_policy(&config, registry, store, &observer).await?.unzip();
+        let (policy, enforcing) = open_policy(&config, registry, store, &observer, node_ports).await?.unzip();
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
@@ -170,7 +175,8 @@ impl Node {
             None => None,
             Some(policy) => {
                 let mut following = policy.follow().await?;
-                policy.first_sync(&mut following, &inner.records.all()).await?;
+                let interfaces = inner.kernel.interfaces().await?;
+                policy.first_sync(&mut following, &inner.records.all(), interfaces).await?;
                 Some(following)
             }
         };
@@ -187,6 +193,8 @@ impl Node {
         tasks.extend(enforcing);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(remember_pods(inner.clone())));
+        // Other nodes read a directory; memory is ours alone.
+        tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
     }
@@ -202,6 +210,20 @@ impl Inner {
         let changes = self.cluster.node_address_changes();
         if !changes.is_empty() {
             let _ = self.datapath.change_all(changes).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Some host endpoints are known by the addresses of their interface.
+    async fn look_at_interfaces(&self) {
+        let Some(policy) = &self.policy else { return };
+        let told = match self.kernel.interfaces().await {
+            Ok(interfaces) => policy.set_interfaces(interfaces).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "addresses of interfaces could not be passed on to policy");
         }
     }
 }
@@ -227,6 +249,7 @@ async fn open_policy(
     registry: &Registry,
     store: Arc<dyn Store>,
     observer: &Arc<dyn Observer>,
+    node_ports: Vec<ProtocolPort>,
 ) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
     let wanted = config.policy.engine.as_str();
     for other in registry.policies().filter(|other| other.name() != wanted) {
@@ -235,9 +258,13 @@ async fn open_policy(
     if wanted == PolicyConfig::NONE {
         return Ok(None);
     }
-    let PolicyParts { engine, drift, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let PolicyParts { engine, drift, counters, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
-    Ok(Some((Policy::new(config.name.clone(), store, engine), running)))
+    let mut failsafe = config.policy.failsafe.clone();
+    for ports in [&mut failsafe.ingress, &mut failsafe.egress] {
+        ports.extend(&node_ports);
+    }
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, failsafe), running)))
 }
 
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
@@ -256,6 +283,20 @@ async fn remember_pods(inner: Arc<Inner>) {
                 tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
             }
         }
+    }
+}
+
+/// Tells other nodes which addresses our pods have: who wrote a pod's manifest does not know them.
+async fn tell_of_pods(inner: Arc<Inner>) {
+    loop {
+        if let Err(error) = inner.cluster.publish_endpoints(&inner.records.pods()).await {
+            tracing::warn!(%error, "the addresses of our pods cannot be written to the store; trying again");
+            sleep(RETRY).await;
+            continue;
+        }
+        inner.records.changed().await;
+        // Others come soon after, and the ADD itself still reads the store, which waits for a write.
+        sleep(TELL_PAUSE).await;
     }
 }
 
@@ -306,6 +347,7 @@ async fn look(inner: Arc<Inner>) {
             // Peers send to the old address until they are told.
             () = addresses.changed() => {}
         }
+        inner.look_at_interfaces().await;
         let config = inner.config.underlay.clone();
         match inner.kernel.underlay(config).await {
             Ok(found) => {

@@ -13,11 +13,13 @@
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::record::Record;
-use super::status::Problem;
+use super::status::{HostStatus, Problem};
 use cni_core::backend::{Change, CommitReport};
-use cni_core::model::{EndpointId, NodeName, PodRef};
+use cni_core::model::{EndpointId, InterfaceName, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
+use cni_core::policy::counters::RuleCounters;
+use cni_core::policy::failsafe::Failsafe;
 use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
@@ -47,9 +49,15 @@ pub(super) struct Policy {
     store: Arc<dyn Store>,
     front: Mutex<Front>,
     engine: EngineHandle<PolicyItem>,
+    counters: Option<Arc<dyn RuleCounters>>,
     /// The store may have told of a pod that it did not know at its ADD.
     told_of_pods: Notify,
 }
+
+/// The most events that are taken in at once, so that an ADD that waits for the same lock does not wait for long.
+const MOST_EVENTS: usize = 1024;
+/// The addresses of each interface of the node.
+pub(super) type Interfaces = BTreeMap<InterfaceName, BTreeSet<IpAddr>>;
 
 type Events = SelectAll<BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>;
 
@@ -83,18 +91,19 @@ impl Front {
         }
     }
 
-    /// What is wrong with objects and what they compiled to, but for mere warnings.
+    /// What is wrong with objects and what they compiled to. Of mere warnings only addresses of two pods.
     fn problems(&self) -> Vec<PolicyProblem> {
         let compiled = self.compiler.problems();
         let all = self.intake.problems().cloned().chain(compiled);
-        all.filter(|problem| problem.effect != Effect::Warning).collect()
+        let serious = all.filter(|problem| problem.effect != Effect::Warning);
+        serious.chain(self.intake.shared_addresses().cloned()).collect()
     }
 
     /// Says in the log what is wrong since the last call.
     fn tell(&mut self) {
         let problems: BTreeSet<String> = self.problems().iter().map(ToString::to_string).collect();
         for problem in problems.difference(&self.told) {
-            tracing::warn!(%problem, "a policy cannot be enforced as it is written; it fails closed");
+            tracing::warn!(%problem, "an object does not count as it is written; policies fail closed");
         }
         self.told = problems;
     }
@@ -157,8 +166,14 @@ fn stranger(pod: &PodRef, addresses: &[IpAddr], node: &NodeName) -> Object {
 }
 
 impl Policy {
-    pub(super) fn new(node: NodeName, store: Arc<dyn Store>, engine: EngineHandle<PolicyItem>) -> Self {
-        let compiler = Compiler::new(node.as_str());
+    pub(super) fn new(
+        node: NodeName,
+        store: Arc<dyn Store>,
+        engine: EngineHandle<PolicyItem>,
+        counters: Option<Arc<dyn RuleCounters>>,
+        failsafe: Failsafe,
+    ) -> Self {
+        let compiler = Compiler::with_failsafe(node.as_str(), failsafe);
         let front = Front {
             intake: Intake::new(),
             compiler,
@@ -166,11 +181,15 @@ impl Policy {
             told: BTreeSet::new(),
             attached: BTreeMap::new(),
         };
-        Self { node, store, front: Mutex::new(front), engine, told_of_pods: Notify::new() }
+        Self { node, store, front: Mutex::new(front), engine, counters, told_of_pods: Notify::new() }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
         &self.engine
+    }
+
+    pub(super) fn counters(&self) -> Option<Arc<dyn RuleCounters>> {
+        self.counters.clone()
     }
 
     /// Begins to watch. Each stream begins with the whole state.
@@ -184,8 +203,14 @@ impl Policy {
     }
 
     /// Takes the whole first state in, with what a predecessor attached, and hands it to the engine as one.
-    pub(super) async fn first_sync(&self, following: &mut Following, records: &[Arc<Record>]) -> Result<(), NodeError> {
+    pub(super) async fn first_sync(
+        &self,
+        following: &mut Following,
+        records: &[Arc<Record>],
+        interfaces: Interfaces,
+    ) -> Result<(), NodeError> {
         let mut front = self.front.lock().await;
+        front.compiler.set_interfaces(interfaces);
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
             let event = match event {
@@ -212,6 +237,24 @@ impl Policy {
         Ok(submitted.done().await?)
     }
 
+    /// The node's own interfaces have these addresses now.
+    pub(super) async fn set_interfaces(&self, interfaces: Interfaces) -> Result<(), NodeError> {
+        let mut front = self.front.lock().await;
+        front.compiler.set_interfaces(interfaces);
+        self.pass_on(front).await
+    }
+
+    /// Hands what changed to the engine, and waits for it.
+    async fn pass_on(&self, mut front: MutexGuard<'_, Front>) -> Result<(), NodeError> {
+        let changes = front.compiler.drain();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let submitted = self.engine.submit(changes, None).await?;
+        drop(front);
+        Ok(submitted.done().await?)
+    }
+
     /// Waits until the store may have told of a pod that it did not know at its ADD.
     pub(super) async fn told_of_pods(&self) {
         self.told_of_pods.notified().await;
@@ -223,39 +266,35 @@ impl Policy {
         self.front.lock().await.is_known(&pod_key(pod))
     }
 
-    /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following) {
-        while let Some((kind, event)) = following.events.next().await {
-            match event {
-                Ok(event) => {
-                    if let Err(error) = self.take(&kind, &event).await {
-                        tracing::warn!(%error, "a change of policy could not be passed on");
+    /// Passes changes on for as long as the store lives. What came while the engine was at work is one commit: each may have to
+    /// look at all open connections.
+    pub(super) async fn run(&self, following: Following) {
+        let mut events = following.events.ready_chunks(MOST_EVENTS);
+        while let Some(several) = events.next().await {
+            let mut good = Vec::with_capacity(several.len());
+            for (kind, event) in several {
+                match event {
+                    Ok(event) => good.push((kind, event)),
+                    Err(error) => {
+                        tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, %kind, "the store is disturbed; policies that were known stay in force")
-                }
+            }
+            if let Err(error) = self.take_in(self.front.lock().await, &good).await {
+                tracing::warn!(%error, "a change of policy could not be passed on");
             }
         }
     }
 
-    async fn take(&self, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        self.take_in(self.front.lock().await, kind, event).await
-    }
-
-    async fn take_in(&self, mut front: MutexGuard<'_, Front>, kind: &Kind, event: &Event) -> Result<(), NodeError> {
-        front.take(kind, event);
-        if *kind == Kind::POD {
-            self.told_of_pods.notify_one();
+    async fn take_in(&self, mut front: MutexGuard<'_, Front>, events: &[(Kind, Event)]) -> Result<(), NodeError> {
+        for (kind, event) in events {
+            front.take(kind, event);
+            if *kind == Kind::POD {
+                self.told_of_pods.notify_one();
+            }
         }
-        let changes = front.compiler.drain();
         front.tell();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let submitted = self.engine.submit(changes, None).await?;
-        drop(front);
-        Ok(submitted.done().await?)
+        self.pass_on(front).await
     }
 
     /// Reads the store whole, so that what was written to it before this call is in force after it.
@@ -264,7 +303,7 @@ impl Policy {
             // Locked before it is read: a newer event that was taken in meanwhile would be undone by an older list, for good.
             let front = self.front.lock().await;
             let list = self.store.list(&Query::kind(kind.clone())).await?;
-            self.take_in(front, &kind, &Event::Resynced(list)).await?;
+            self.take_in(front, &[(kind, Event::Resynced(list))]).await?;
         }
         Ok(())
     }
@@ -296,12 +335,24 @@ impl Policy {
         Ok(submitted.done().await?)
     }
 
+    /// What is enforced at the node's own interfaces. Empty also while a change is being taken in.
+    pub(super) fn hosts(&self) -> Vec<HostStatus> {
+        let Ok(front) = self.front.try_lock() else { return Vec::new() };
+        let program = front.compiler.host();
+        program.iter().flat_map(|program| &program.endpoints).map(HostStatus::from).collect()
+    }
+
     /// What is wrong with policies and with what they became in the kernel.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let report: CommitReport = self.engine.state().last_commit;
         let mut problems = Problem::of_commit(&report);
         // A status page does not wait for a change that is being taken in; the next one has it.
         let Ok(front) = self.front.try_lock() else { return problems };
+        problems.extend(front.compiler.idle_host_endpoints().into_iter().map(|idle| Problem {
+            object: format!("HostEndpoint {}", idle.name),
+            error: idle.reason.to_string(),
+            state: "left out".to_owned(),
+        }));
         problems.extend(front.problems().into_iter().map(|problem| {
             Problem {
                 object: problem.object.to_string(),
@@ -309,7 +360,8 @@ impl Policy {
                 state: match problem.effect {
                     Effect::SubjectClosed => "closed",
                     Effect::RuleClosed => "rule closed",
-                    Effect::LeftOut | Effect::Warning => "left out",
+                    Effect::LeftOut => "left out",
+                    Effect::Warning => "counts as both",
                 }
                 .to_owned(),
             }

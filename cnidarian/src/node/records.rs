@@ -4,13 +4,16 @@
 use super::error::NodeError;
 use super::record::Record;
 use cni_core::model::EndpointId;
+use cni_core::store::resources::PodAddresses;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// Records by endpoint. Clones are handles of the same.
 #[derive(Clone, Default)]
 pub(crate) struct Records {
     map: Arc<Mutex<BTreeMap<EndpointId, Arc<Record>>>>,
+    changed: Arc<Notify>,
 }
 
 impl Records {
@@ -24,10 +27,32 @@ impl Records {
 
     pub(crate) fn insert(&self, record: Record) {
         self.map().insert(record.endpoint.id.clone(), Arc::new(record));
+        self.changed.notify_one();
     }
 
     pub(crate) fn remove(&self, id: &EndpointId) {
-        self.map().remove(id);
+        if self.map().remove(id).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for a change since the last call.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The addresses of pods that this node gave, sorted. Not those of other IPAM plugins: whether they are the pod's alone is
+    /// not known.
+    pub(crate) fn pods(&self) -> Vec<PodAddresses> {
+        let mut pods: BTreeMap<(String, String), Vec<std::net::IpAddr>> = BTreeMap::new();
+        for record in self.map().values().filter(|record| !record.delegated) {
+            if let Some(pod) = &record.endpoint.pod {
+                let addresses = pods.entry((pod.namespace.clone(), pod.name.clone())).or_default();
+                addresses.extend(&record.endpoint.addresses);
+            }
+        }
+        let pods = pods.into_iter();
+        pods.map(|((namespace, name), addresses)| PodAddresses { namespace, name, addresses }).collect()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
@@ -48,6 +73,7 @@ impl Records {
             }
         }
         map.insert(id.clone(), Arc::new(record));
+        self.changed.notify_one();
         Ok(())
     }
 }

@@ -63,6 +63,7 @@ impl Node {
             ("nodeName", now.name != wanted.name),
             ("backend", now.backend != wanted.backend),
             ("policy.engine", now.policy.engine != wanted.policy.engine),
+            ("policy.failsafe", now.policy.failsafe != wanted.policy.failsafe),
             ("underlay", now.underlay != wanted.underlay),
             ("ipam", now.ipam != wanted.ipam),
             ("masquerade", now.masquerade != wanted.masquerade),

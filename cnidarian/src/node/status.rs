@@ -2,6 +2,7 @@
 
 use cni_core::backend::{CommitReport, Failure};
 use cni_core::model::{Endpoint, Peer, Underlay};
+use cni_core::policy::program::HostEndpointProgram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ pub struct Problem {
     pub object: String,
     /// What is wrong.
     pub error: String,
-    /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`.
+    /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`; of an
+    /// address of two pods `counts as both`.
     pub state: String,
 }
 
@@ -50,6 +52,39 @@ pub struct EndpointStatus {
     pub network: String,
     /// When it was attached, in milliseconds since the Unix epoch.
     pub attached_unix_ms: u64,
+}
+
+/// Policy at some of the node's own interfaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// The host endpoint or the node that it is about.
+    pub name: String,
+    /// `interface NAME`, `other interfaces` or `its own pods`.
+    pub interface: String,
+    /// What policies decide about there: `in`, `out`, `through-in`, `through-out`, `untracked-in`,
+    /// `untracked-out`, `before-nat`. Empty: everything is allowed.
+    pub enforced: Vec<String>,
+}
+
+impl From<&HostEndpointProgram> for HostStatus {
+    fn from(program: &HostEndpointProgram) -> Self {
+        let parts = [
+            ("in", &program.local.ingress),
+            ("out", &program.local.egress),
+            ("through-in", &program.forwarded.ingress),
+            ("through-out", &program.forwarded.egress),
+            ("untracked-in", &program.untracked.ingress),
+            ("untracked-out", &program.untracked.egress),
+            ("before-nat", &program.before_nat),
+        ];
+        let enforced = parts.into_iter().filter(|(_, direction)| !direction.enforced.is_empty());
+        Self {
+            name: program.name.to_string(),
+            interface: program.interface.to_string(),
+            enforced: enforced.map(|(word, _)| word.to_owned()).collect(),
+        }
+    }
 }
 
 /// One pool as this node sees it.
@@ -109,6 +144,9 @@ pub struct NodeStatus {
     pub pools: Vec<PoolStatus>,
     /// Attachments.
     pub endpoints: Vec<EndpointStatus>,
+    /// Policy at the node's own interfaces; empty where no policy is about it.
+    #[serde(default)]
+    pub hosts: Vec<HostStatus>,
     /// What is not as it should be.
     pub problems: Vec<Problem>,
     /// Kernel objects found missing, changed or unexpected since the start.

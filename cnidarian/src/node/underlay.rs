@@ -5,9 +5,11 @@ use crate::config::UnderlayConfig;
 use cni_core::model::{InterfaceName, Underlay};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use net_linux::addr::Address;
-use net_linux::link::{Link, LinkFilter};
+use net_linux::link::{Link, LinkFilter, LinkId};
 use net_linux::netlink::Socket;
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// What the kernel says of links, addresses and default routes.
 struct Seen {
@@ -35,6 +37,28 @@ pub(crate) fn detect(config: &UnderlayConfig) -> Result<Underlay, NodeError> {
         defaults: routes.into_iter().filter(|route| route.destination.prefix_len() == 0).collect(),
     };
     choose(config, &seen)
+}
+
+/// The addresses of each interface of the calling thread's namespace; interfaces without addresses are left out.
+///
+/// # Errors
+/// The kernel could not be read.
+pub(crate) fn interfaces() -> Result<BTreeMap<InterfaceName, BTreeSet<IpAddr>>, NodeError> {
+    let failed = |error: net_linux::netlink::Error| wrong("interface", error.to_string());
+    let mut socket = Socket::route().map_err(failed)?;
+    let mut by_index: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
+    for held in Address::dump(&mut socket, None).map_err(failed)? {
+        by_index.entry(held.index).or_default().insert(held.address.addr());
+    }
+    let mut interfaces = BTreeMap::new();
+    for (index, addresses) in by_index {
+        // One that went in between has no addresses any more.
+        let Some(link) = Link::get(&mut socket, &LinkId::Index(index)).map_err(failed)? else { continue };
+        if let Ok(name) = InterfaceName::new(&link.name) {
+            interfaces.insert(name, addresses);
+        }
+    }
+    Ok(interfaces)
 }
 
 fn choose(config: &UnderlayConfig, seen: &Seen) -> Result<Underlay, NodeError> {

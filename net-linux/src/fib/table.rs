@@ -116,6 +116,13 @@ impl Fib {
         self.queue.len()
     }
 
+    /// Whether the kernel has routes of ours of a family, as far as was observed.
+    #[must_use]
+    pub fn holds(&self, ipv6: bool) -> bool {
+        let of_family = |destination: &IpNet| destination.addr().is_ipv6() == ipv6;
+        self.entries.iter().any(|(destination, entry)| entry.present.is_some() && of_family(destination))
+    }
+
     /// Destinations whose place in the kernel a route of another protocol has: they stay unwritten until it goes.
     #[must_use]
     pub fn foreign(&self) -> &HashSet<IpNet> {

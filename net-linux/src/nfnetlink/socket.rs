@@ -56,10 +56,15 @@ impl NfSocket {
     pub(crate) fn subscribe(group: u32) -> io::Result<Self> {
         let opened = Self::open()?;
         opened.socket.add_membership(group)?;
-        // Much can change at once; without the privilege the default has to do.
-        let _ = setsockopt(&opened.socket, sockopt::RcvBufForce, &(4 * 1024 * 1024));
-        opened.socket.set_non_blocking(true)?;
+        opened.listen()?;
         Ok(opened)
+    }
+
+    /// From now on it is read without waiting.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        // Much can happen at once; without the privilege the default has to do.
+        let _ = setsockopt(&self.socket, sockopt::RcvBufForce, &(4 * 1024 * 1024));
+        self.socket.set_non_blocking(true)
     }
 
     /// Our netlink port: what notifications of our own changes carry.

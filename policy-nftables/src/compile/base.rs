@@ -8,10 +8,10 @@
 //!
 //! Two chains at one hook, because what the first accepts must still be seen by the second.
 
-use super::{Compiler, Objects, rule};
+use super::{Compiler, Objects, errors, rule};
 use crate::names::{self, Walk, name};
 use crate::object::{Key, Object, RuleObject};
-use cni_core::policy::model::{Action, Family, Protocol};
+use cni_core::policy::model::{Action, Direction, Family, Protocol};
 use net_linux::marks;
 use net_linux::nft::{
     self, BaseChain, ChainType, Cmp, CtState, Expr, Hook, MetaKey, Payload, Policy, Program, Reg, SetUse, Verdict,
@@ -31,6 +31,7 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
         let elements = protocols.iter().map(|protocol| nft::Key::One(vec![protocol.0]));
         objects.extend(elements.map(|key| (Key::Element(name(set), key), Object::Element(None))));
     }
+    objects.extend(errors::objects(compiler));
     let (from, to) = (MetaKey::IifName, MetaKey::OifName);
     let mut egress = others(from, MetaKey::IifKind).to_vec();
     egress.extend(spoofed(compiler));
@@ -60,6 +61,16 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
     objects
 }
 
+/// What comes from or goes to a pod.
+pub(super) fn a_pods(direction: Direction) -> Program {
+    let (name, kind) = match direction {
+        Direction::Ingress => (MetaKey::IifName, MetaKey::IifKind),
+        Direction::Egress => (MetaKey::OifName, MetaKey::OifKind),
+    };
+    let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
+    Program::new().interface(name, Cmp::Eq, &pods).meta(kind, Cmp::Eq, interface_bytes("veth"))
+}
+
 /// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.
 fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
     let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
@@ -85,17 +96,16 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
     })
 }
 
-fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 4] {
+fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 5] {
+    let related = if map == names::FROM { names::RELATED_FROM } else { names::RELATED };
     let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
     let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
     // An interface without a program is a pod that is not ready, or no longer there.
     let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
     [
         rule(cut, "denied since it was opened"),
-        rule(
-            Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED)).verdict(Verdict::Accept),
-            "established or related",
-        ),
+        rule(Program::new().ct_state(CtState::ESTABLISHED).verdict(Verdict::Accept), "established"),
+        rule(errors::dispatch(related), "related"),
         rule(Program::new().meta_vmap(interface, name(map)), "endpoints"),
         rule(unknown, "unknown interface"),
     ]

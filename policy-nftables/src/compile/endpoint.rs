@@ -72,51 +72,58 @@ fn direction_objects(
         let itself = Program::new().interface(other, Cmp::Eq, interface.as_str()).verdict(Verdict::Accept);
         rules.push(rule(itself, "to itself"));
     }
+    let walker = Walker { compiler, label: interface.as_str(), direction, of_a_pod: true };
     if let Some(staged) = &program.staged {
         let shadow = names::endpoint_chain(interface.as_str(), direction, Walk::Shadow);
-        let shadow_rules = walk(compiler, interface, direction, Walk::Shadow, staged, objects);
+        let shadow_rules = walker.walk(Walk::Shadow, staged, objects);
         objects.push((Key::Chain(shadow.clone()), Object::Chain { base: None, rules: shadow_rules }));
         rules.push(rule(Program::new().verdict(Verdict::Jump(shadow)), "dry run with staged policies"));
     }
-    rules.extend(walk(compiler, interface, direction, Walk::Enforced, &program.enforced, objects));
+    rules.extend(walker.walk(Walk::Enforced, &program.enforced, objects));
     if !rules.is_empty() {
-        rules.push(forget(BOTH));
+        rules.push(forget_all());
     }
-    let tag = names::shortened(&format!("no tier decides {direction} {interface}"), 112);
+    let tag = names::undecided_tag(direction, interface.as_str());
     rules.push(rule(compiler.decide(Program::new(), Action::Allow, Walk::Enforced, &tag), &tag));
     objects.push((Key::Chain(chain.clone()), Object::Chain { base: None, rules }));
     chain
 }
 
-/// The tiers in order.
-fn walk(
-    compiler: &Compiler,
-    interface: &InterfaceName,
-    direction: Direction,
-    walk: Walk,
-    tiers: &[TierProgram],
-    objects: &mut Objects,
-) -> Vec<RuleObject> {
-    let mut rules = Vec::new();
-    for tier in tiers {
-        // Also what another program or the dry run left there.
-        rules.push(forget(BOTH));
-        if let Some(chain) = tier_chain(tier, direction, walk, objects) {
-            rules.push(rule(Program::new().verdict(Verdict::Jump(chain)), &format!("tier {}", tier.tier)));
-        }
-        if walk == Walk::Shadow {
-            rules.push(rule(Program::new().mark_any(marks::POLICY_DECIDED).verdict(Verdict::Return), "decided"));
-        }
-        if tier.end == TierEnd::Deny {
-            let tag = names::end_tag(&tier.tier, direction, interface.as_str());
-            let mut end = Program::new().mark(0, marks::POLICY_PASSED);
-            if direction == Direction::Egress {
-                end = clause::own_node(end, direction, false);
+/// Whose tiers are walked.
+pub(super) struct Walker<'a> {
+    pub(super) compiler: &'a Compiler,
+    /// For people: in names of tiers' ends.
+    pub(super) label: &'a str,
+    pub(super) direction: Direction,
+    /// A pod's: isolation alone does not keep it from its own node.
+    pub(super) of_a_pod: bool,
+}
+
+impl Walker<'_> {
+    /// The tiers in order.
+    pub(super) fn walk(&self, walk: Walk, tiers: &[TierProgram], objects: &mut Objects) -> Vec<RuleObject> {
+        let direction = self.direction;
+        let mut rules = Vec::new();
+        for tier in tiers {
+            // Also what another program or the dry run left there.
+            rules.push(forget_all());
+            if let Some(chain) = tier_chain(tier, direction, walk, objects) {
+                rules.push(rule(Program::new().verdict(Verdict::Jump(chain)), &format!("tier {}", tier.tier)));
             }
-            rules.push(rule(compiler.decide(end, Action::Deny, walk, &tag), &tag));
+            if walk == Walk::Shadow {
+                rules.push(rule(Program::new().mark_any(marks::POLICY_DECIDED).verdict(Verdict::Return), "decided"));
+            }
+            if tier.end == TierEnd::Deny {
+                let tag = names::end_tag(&tier.tier, direction, self.label);
+                let mut end = Program::new().mark(0, marks::POLICY_PASSED);
+                if direction == Direction::Egress && self.of_a_pod {
+                    end = clause::own_node(end, direction, false);
+                }
+                rules.push(rule(self.compiler.decide(end, Action::Deny, walk, &tag), &tag));
+            }
         }
+        rules
     }
-    rules
 }
 
 /// The chain to jump to for a tier: the policy's own when there is one only.
@@ -141,6 +148,6 @@ fn tier_chain(tier: &TierProgram, direction: Direction, walk: Walk, objects: &mu
     }
 }
 
-fn forget(bits: u32) -> RuleObject {
-    rule(Program::new().set_mark(0, bits), "no marks")
+pub(super) fn forget_all() -> RuleObject {
+    rule(Program::new().set_mark(0, BOTH), "no marks")
 }

@@ -16,7 +16,8 @@ pub(super) fn objects(compiler: &Compiler, chain: &Chain) -> Result<Objects> {
                 .map_err(|error| Error { object: format!("chain {}", chain.id), ..error })?;
             let Some(program) = program else { continue };
             for (walk, rules) in [(Walk::Enforced, &mut enforced), (Walk::Shadow, &mut shadow)] {
-                rules.push(rule(compiler.decide(program.clone(), policy_rule.action, walk, &tag), &tag));
+                let program = compiler.decide_at(chain.stage, program.clone(), policy_rule.action, walk, &tag);
+                rules.push(rule(program, &tag));
             }
         }
     }

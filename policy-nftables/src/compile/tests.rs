@@ -4,7 +4,7 @@ use super::*;
 use crate::config::LogConfig;
 use cni_core::backend::ErrorKind;
 use cni_core::model::{EndpointId, InterfaceName};
-use cni_core::policy::model::{Direction, PolicyId, Protocol, TierEnd};
+use cni_core::policy::model::{Direction, PolicyId, Protocol, Stage, TierEnd};
 use cni_core::policy::program::{Chain, ChainId, Clause, EndpointProgram, ProgramRule, SetId, TierProgram};
 use cni_core::store::{Kind, ObjectKey};
 use net_linux::nft::Expr;
@@ -21,7 +21,7 @@ fn chain_id(namespace: &str, name: &str) -> ChainId {
 
 fn chain(id: &ChainId, action: Action, clauses: Vec<Clause>) -> PolicyItem {
     let rule = ProgramRule { path: "spec.ingress[0]".into(), action, clauses, unenforceable: None };
-    PolicyItem::Chain(Chain { id: id.clone(), rules: vec![rule] })
+    PolicyItem::Chain(Chain { id: id.clone(), stage: Stage::Tracked, rules: vec![rule] })
 }
 
 /// The rules of the chain that decides.

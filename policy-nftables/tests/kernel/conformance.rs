@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
 use cni_core::policy::model::{Action, Direction, Family, Icmp, PortRange, Protocol, TierEnd};
-use cni_core::policy::program::{Clause, DirectionProgram, PolicyItem, SetKind, SetMatch, Side};
+use cni_core::policy::program::{
+    BothWays, Clause, DirectionProgram, HostEndpointProgram, HostInterface, HostProgram, PolicyItem, SetKind, SetMatch,
+    Side,
+};
 use cni_core::testkit::engine::{DriverRig, Settings, Snapshot, Strangers, Tamper, Testbed, conformance};
 use net_linux::netns::NetNs;
 use policy_nftables::config::Config;
@@ -148,6 +151,23 @@ impl Strangers for Bed {
 const ONE: &str = "cni000000000001";
 const TWO: &str = "cni000000000002";
 
+fn host_endpoint(
+    name: &str,
+    interface: Option<&str>,
+    ingress: DirectionProgram,
+    egress: DirectionProgram,
+) -> HostEndpointProgram {
+    let named = |name| HostInterface::Named(InterfaceName::new(name).unwrap());
+    HostEndpointProgram {
+        name: name.into(),
+        interface: interface.map_or(HostInterface::Others, named),
+        local: BothWays { ingress: ingress.clone(), egress: egress.clone() },
+        forwarded: BothWays { ingress: ingress.clone(), egress: egress.clone() },
+        untracked: BothWays { ingress: ingress.clone(), egress },
+        before_nat: ingress,
+    }
+}
+
 /// Every kind of item and of condition, in states that change, share and drop them.
 pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
     let (web, all) = (chain_id("web", Direction::Ingress), chain_id("all", Direction::Egress));
@@ -223,12 +243,23 @@ pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
     let mut bad = two.clone();
     bad.host_interface = InterfaceName::new("eth7").unwrap();
     let [v4_set, ..] = sets.clone();
+    let host = |endpoints| PolicyItem::Host(HostProgram { endpoints });
+    let all_ways = host(vec![
+        host_endpoint("eth0", Some("eth0"), one.ingress.clone(), one.egress.clone()),
+        host_endpoint("strange", Some("eth.h@1"), staged.ingress.clone(), DirectionProgram::default()),
+        HostEndpointProgram {
+            interface: HostInterface::Pods,
+            ..host_endpoint("n1", None, one.ingress.clone(), direction(vec![]))
+        },
+        host_endpoint("all", None, one.ingress.clone(), one.egress.clone()),
+    ]);
+    let one_way = host(vec![host_endpoint("eth0", Some("eth0"), staged.ingress.clone(), DirectionProgram::default())]);
     let mut first = sets.to_vec();
     first.extend(members.clone());
     first.extend([chain(&web, web_rules), chain(&all, all_rules.clone()), chain(&admin, admin_rules.clone())]);
     let mut second = first.clone();
-    first.extend([PolicyItem::Endpoint(one), PolicyItem::Endpoint(two.clone())]);
-    second.extend([PolicyItem::Endpoint(staged), PolicyItem::Endpoint(other)]);
+    first.extend([PolicyItem::Endpoint(one), PolicyItem::Endpoint(two.clone()), all_ways]);
+    second.extend([PolicyItem::Endpoint(staged), PolicyItem::Endpoint(other), one_way]);
     let third = vec![
         v4_set.clone(),
         member(&v4, "10.9.0.3"),

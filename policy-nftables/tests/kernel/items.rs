@@ -1,7 +1,7 @@
 //! Short ways to write items. Never the engine.
 
 use cni_core::model::{EndpointId, InterfaceName};
-use cni_core::policy::model::{Action, Direction, Family, PolicyId, PortRange, Protocol, TierEnd};
+use cni_core::policy::model::{Action, Direction, Family, PolicyId, PortRange, Protocol, Stage, TierEnd};
 use cni_core::policy::program::{
     Chain, ChainId, Clause, DirectionProgram, EndpointProgram, Member, PolicyItem, ProgramRule, Set, SetId, SetKind,
     SetMatch, Side, TierProgram,
@@ -21,7 +21,7 @@ pub(crate) fn rule(path: &str, action: Action, clauses: Vec<Clause>) -> ProgramR
 pub(crate) fn chain(id: &ChainId, rules: Vec<(Action, Vec<Clause>)>) -> PolicyItem {
     let rules = rules.into_iter().enumerate();
     let rules = rules.map(|(index, (action, clauses))| rule(&format!("spec.rules[{index}]"), action, clauses));
-    PolicyItem::Chain(Chain { id: id.clone(), rules: rules.collect() })
+    PolicyItem::Chain(Chain { id: id.clone(), stage: Stage::Tracked, rules: rules.collect() })
 }
 
 pub(crate) fn set(id: &str, kind: SetKind) -> Set {

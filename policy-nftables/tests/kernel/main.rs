@@ -7,7 +7,12 @@
 mod bed;
 mod conformance;
 mod connections;
+mod counters;
+mod errors;
+mod host;
 mod items;
+mod joined;
+mod log;
 mod node;
 mod packets;
 mod random;

@@ -78,6 +78,11 @@ pub(crate) struct Datagrams {
 }
 
 impl Datagrams {
+    /// The port that it sends from.
+    pub(crate) fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+
     pub(crate) fn echoes(&self) -> bool {
         self.socket.send_to(b"x", self.to).is_ok() && self.socket.recv(&mut [0; 8]).is_ok()
     }

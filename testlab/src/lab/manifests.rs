@@ -17,7 +17,9 @@ impl Manifests {
         Ok(Self { directory })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is. Agents write into it, too.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.directory
     }
 

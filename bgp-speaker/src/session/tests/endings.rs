@@ -55,6 +55,7 @@ fn rfc_8538_4_routes_outlive_a_notification_where_both_say_so() {
         (Notification::HoldTimerExpired, true),
         (cease(CeaseSubcode::AdminReset), true),
         (cease(CeaseSubcode::AdminShutdown), true),
+        (Notification::HardReset(Box::new(cease(CeaseSubcode::AdminShutdown))), false),
         (cease(CeaseSubcode::HardReset), false),
     ] {
         assert_eq!(keeps(&restarting(true), hears(notification.clone())), stays, "{notification}");
@@ -66,15 +67,16 @@ fn rfc_8538_4_routes_outlive_a_notification_where_both_say_so() {
 
 #[test]
 fn rfc_8538_3_1_what_we_end_for_good_is_a_hard_reset() {
-    for (subcode, sent) in [
-        (CeaseSubcode::AdminShutdown, CeaseSubcode::HardReset),
-        (CeaseSubcode::Deconfigured, CeaseSubcode::HardReset),
-        (CeaseSubcode::MaxPrefixes, CeaseSubcode::HardReset),
-        (CeaseSubcode::AdminReset, CeaseSubcode::AdminReset),
+    for (subcode, is_hard) in [
+        (CeaseSubcode::AdminShutdown, true),
+        (CeaseSubcode::Deconfigured, true),
+        (CeaseSubcode::MaxPrefixes, true),
+        (CeaseSubcode::AdminReset, false),
     ] {
+        let sent = if is_hard { Notification::HardReset(Box::new(cease(subcode))) } else { cease(subcode) };
         let stop = || Event::Stop { notification: Some(cease(subcode)) };
         let (mut scene, conn) = Scene::established(config(), &restarting(true));
-        assert_eq!(scene.tell(stop()).refused(conn), Some(cease(sent)));
+        assert_eq!(scene.tell(stop()).refused(conn), Some(sent));
         let (mut scene, conn) = Scene::established(config(), &restarting(false));
         assert_eq!(scene.tell(stop()).refused(conn), Some(cease(subcode)));
     }

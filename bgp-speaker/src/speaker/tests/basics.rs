@@ -118,8 +118,8 @@ fn too_many_prefixes_end_the_session_for_as_long_as_is_configured() {
     assert!(status.held && status.received == [0, 0]);
     let seen = network.speaker(nodes[0]).unwrap().peer("two").unwrap();
     let told = network.events(nodes[0]).iter().any(|(.., event)| {
-        let PeerEvent::Down(DownReason::Received(Notification::Cease(subcode, _))) = event else { return false };
-        matches!(subcode, CeaseSubcode::MaxPrefixes | CeaseSubcode::HardReset)
+        let PeerEvent::Down(DownReason::Received(Notification::HardReset(reason))) = event else { return false };
+        matches!(**reason, Notification::Cease(CeaseSubcode::MaxPrefixes, _))
     });
     assert!(told, "{seen:?}");
     network.with(nodes[0], |speaker, now, _| speaker.withdraw(now, "10.0.3.0/24".parse().unwrap()));

@@ -77,16 +77,15 @@ impl Engine {
     /// Begins a session, or changes its pace. Another address or device is another session.
     pub(super) fn start(&mut self, now: Instant, peer: PeerId, wish: Wish, news: &mut Vec<News>) {
         if let Some(entry) = self.sessions.get_mut(&peer) {
-            if (entry.wish.remote, entry.wish.local, &entry.wish.interface)
-                == (wish.remote, wish.local, &wish.interface)
-            {
+            let place = |wish: &Wish| (wish.remote, wish.local, wish.single_hop, wish.interface.clone());
+            if place(&entry.wish) == place(&wish) {
                 entry.session.reconfigure(wish.config);
                 entry.wish = wish;
                 return self.schedule(peer);
             }
             self.stop(now, peer);
         }
-        let single = wish.interface.is_some();
+        let single = wish.single_hop;
         let (port, v6) = (if single { PORT_SINGLE_HOP } else { PORT_MULTIHOP }, wish.remote.is_ipv6());
         if !self.hearing.iter().any(|hearing| (hearing.port, hearing.v6) == (port, v6)) {
             match socket::receiver(port, v6) {
@@ -224,7 +223,7 @@ impl Entry {
 
     fn fits(&self, origin: Origin, single: bool) -> bool {
         self.wish.remote == origin.remote
-            && self.wish.interface.is_some() == single
+            && self.wish.single_hop == single
             && (!single || self.interface == 0 || self.interface == origin.interface)
             && self.wish.local.is_none_or(|local| origin.local.is_none_or(|to| to == local))
     }
@@ -237,7 +236,7 @@ impl Entry {
             self.interface = interface.and_then(|name| if_nametoindex(name).ok()).unwrap_or(0);
             self.sender = socket::sender(remote, self.wish.local, interface, start).ok();
         }
-        let port = if interface.is_some() { PORT_SINGLE_HOP } else { PORT_MULTIHOP };
+        let port = if self.wish.single_hop { PORT_SINGLE_HOP } else { PORT_MULTIHOP };
         let sent = self.sender.as_ref().is_some_and(|sender| {
             let to = tcp::scoped(SocketAddr::new(remote, port), interface);
             to.is_ok_and(|to| sender.send_to(&packet.encode(), to).is_ok())

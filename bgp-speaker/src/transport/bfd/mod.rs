@@ -29,7 +29,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub(super) struct Wish {
     pub(super) remote: IpAddr,
     pub(super) local: Option<IpAddr>,
-    /// A single hop over this device; `None`: several hops.
+    pub(super) single_hop: bool,
+    /// The device of a single hop, where it is known.
     pub(super) interface: Option<Arc<str>>,
     pub(super) config: Config,
     /// Comes back with the news, which may still speak of a session that was stopped.

@@ -121,7 +121,9 @@ fn a_shutdown_has_a_text() {
     for (body, notification) in [
         ("0602 03 627965", shutdown(CeaseSubcode::AdminShutdown, "bye")),
         ("0604 03 627965", shutdown(CeaseSubcode::AdminReset, "bye")),
-        ("0609 0602 03 627965", shutdown(CeaseSubcode::HardReset, "bye")),
+        ("0609 0602 03 627965", Notification::HardReset(Box::new(shutdown(CeaseSubcode::AdminShutdown, "bye")))),
+        ("0609 0601", Notification::HardReset(Box::new(Notification::Cease(CeaseSubcode::MaxPrefixes, None)))),
+        ("0609", Notification::Cease(CeaseSubcode::HardReset, None)),
         ("0602", Notification::Cease(CeaseSubcode::AdminShutdown, None)),
         ("060a", Notification::Cease(CeaseSubcode::BfdDown, None)),
         ("0400", Notification::HoldTimerExpired),
@@ -133,6 +135,9 @@ fn a_shutdown_has_a_text() {
         assert_eq!(Encoder::notification(&notification), bytes, "{notification}");
         assert_eq!(decode_one(&bytes, external()), Ok(Message::Notification(notification)));
     }
+    let nested = message(3, &hex(&"0609".repeat(2000)));
+    let hard = Notification::Cease(CeaseSubcode::HardReset, None);
+    assert_eq!(decode_one(&nested, external()), Ok(Message::Notification(hard)));
     // Longer than it is, and no UTF-8: no text, and no reason to fail.
     for body in ["0602 04 627965", "0602 01 ff"] {
         let none = Notification::Cease(CeaseSubcode::AdminShutdown, None);

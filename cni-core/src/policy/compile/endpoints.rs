@@ -1,10 +1,12 @@
 //! Local endpoints and their programs. Never a rule: programs name chains.
 
+use super::hosts::{HostMember, HostNews, Hosts, Idle};
 use super::policies::Policies;
 use super::slab::{Slab, Slot};
+use super::walk::Walk;
 use crate::model::{Endpoint, EndpointId, InterfaceName};
-use crate::policy::model::{Direction, Mode, Order, Policy, Tier, TierEnd, WorkloadId};
-use crate::policy::program::{ChainId, DirectionProgram, EndpointProgram, TierProgram};
+use crate::policy::model::{Direction, Stage, Tier, TierEnd, WorkloadId};
+use crate::policy::program::{DirectionProgram, EndpointProgram, TierProgram};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,10 +43,35 @@ impl LocalEndpoint {
     }
 }
 
+/// What policies may be about here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// An attachment.
+    Endpoint(LocalEndpoint),
+    /// The node, or a host endpoint of it.
+    Host(HostMember),
+}
+
+impl What {
+    pub(super) fn workload(&self) -> Option<WorkloadId> {
+        match self {
+            Self::Endpoint(endpoint) => endpoint.workload(),
+            Self::Host(member) => Some(member.id.clone()),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> &[IpAddr] {
+        match self {
+            Self::Endpoint(endpoint) => &endpoint.addresses,
+            Self::Host(member) => &member.addresses,
+        }
+    }
+}
+
 /// An endpoint and what is about it.
 #[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) endpoint: LocalEndpoint,
+    pub(super) what: What,
     /// What it is for selectors; `None` while nobody has told: it is closed.
     pub(super) identity: Option<Slot>,
     /// Policies that are about it.
@@ -56,8 +83,12 @@ pub(super) struct Attached {
 pub(super) struct Endpoints {
     pub(super) known: Slab<Attached>,
     by_id: HashMap<EndpointId, Slot>,
-    /// Endpoints by their pod, whether it is known or not.
-    by_pod: HashMap<WorkloadId, BTreeSet<Slot>>,
+    /// Endpoints by their pod, whether it is known or not; the node and its host endpoints by themselves.
+    by_workload: HashMap<WorkloadId, BTreeSet<Slot>>,
+    by_address: HashMap<IpAddr, Slot>,
+    /// Those that are no attachments.
+    members: BTreeSet<Slot>,
+    pub(super) hosts: Hosts,
     /// What engines were told.
     told: HashMap<EndpointId, EndpointProgram>,
     /// Endpoints whose program may have changed since.
@@ -77,43 +108,82 @@ impl Endpoints {
     }
 
     /// Adds an endpoint that is not there.
-    pub(super) fn insert(&mut self, endpoint: LocalEndpoint) -> Slot {
-        let (id, pod) = (endpoint.id.clone(), endpoint.workload());
-        let slot = self.known.insert(Attached { endpoint, identity: None, policies: BTreeSet::new() });
-        self.stirred.insert(id.clone());
-        self.by_id.insert(id, slot);
-        if let Some(pod) = pod {
-            self.by_pod.entry(pod).or_default().insert(slot);
+    pub(super) fn insert(&mut self, what: What) -> Slot {
+        let workload = what.workload();
+        let slot = self.known.insert(Attached { what, identity: None, policies: BTreeSet::new() });
+        match &self.known[slot].what {
+            What::Endpoint(endpoint) => {
+                self.by_id.insert(endpoint.id.clone(), slot);
+                self.by_address.extend(endpoint.addresses.iter().map(|address| (*address, slot)));
+            }
+            What::Host(_) => _ = self.members.insert(slot),
+        }
+        self.stir(slot);
+        if let Some(workload) = workload {
+            self.by_workload.entry(workload).or_default().insert(slot);
         }
         slot
     }
 
     /// Forgets an endpoint that no policy is about any more.
     pub(super) fn forget(&mut self, slot: Slot) {
+        self.stir(slot);
         let Some(attached) = self.known.remove(slot) else { return };
-        if let Some(pod) = attached.endpoint.workload()
-            && let Some(slots) = self.by_pod.get_mut(&pod)
+        if let Some(workload) = attached.what.workload()
+            && let Some(slots) = self.by_workload.get_mut(&workload)
         {
             slots.remove(&slot);
             if slots.is_empty() {
-                self.by_pod.remove(&pod);
+                self.by_workload.remove(&workload);
             }
         }
-        self.by_id.remove(&attached.endpoint.id);
-        self.stirred.insert(attached.endpoint.id);
+        match &attached.what {
+            What::Endpoint(endpoint) => {
+                self.by_id.remove(&endpoint.id);
+                for address in &endpoint.addresses {
+                    if self.by_address.get(address) == Some(&slot) {
+                        self.by_address.remove(address);
+                    }
+                }
+            }
+            What::Host(_) => _ = self.members.remove(&slot),
+        }
     }
 
-    /// The endpoints of a pod.
-    pub(super) fn of(&self, pod: &WorkloadId) -> BTreeSet<Slot> {
-        self.by_pod.get(pod).cloned().unwrap_or_default()
+    /// The endpoint that has an address.
+    pub(super) fn at(&self, address: IpAddr) -> Option<&LocalEndpoint> {
+        match &self.known[*self.by_address.get(&address)?].what {
+            What::Endpoint(endpoint) => Some(endpoint),
+            What::Host(_) => None,
+        }
+    }
+
+    /// The endpoints of a pod; of the node or a host endpoint, itself.
+    pub(super) fn of(&self, workload: &WorkloadId) -> BTreeSet<Slot> {
+        self.by_workload.get(workload).cloned().unwrap_or_default()
     }
 
     pub(super) fn stir(&mut self, slot: Slot) {
-        self.stirred.insert(self.known[slot].endpoint.id.clone());
+        match &self.known[slot].what {
+            What::Endpoint(endpoint) => _ = self.stirred.insert(endpoint.id.clone()),
+            What::Host(_) => self.hosts.stir(),
+        }
     }
 
     pub(super) fn stir_all(&mut self) {
         self.stirred.extend(self.by_id.keys().cloned());
+        self.hosts.stir();
+    }
+
+    pub(super) fn host_news(&mut self, policies: &Policies, tiers: &BTreeMap<Arc<str>, Tier>) -> HostNews {
+        let members: Vec<&Attached> = self.members.iter().map(|slot| &self.known[*slot]).collect();
+        self.hosts.news(&members, policies, tiers)
+    }
+
+    /// Host endpoints that are not enforced.
+    pub(super) fn idle(&self) -> Vec<Idle> {
+        let members: Vec<&Attached> = self.members.iter().map(|slot| &self.known[*slot]).collect();
+        self.hosts.idle(&members)
     }
 
     pub(super) fn news(&mut self, policies: &Policies, tiers: &BTreeMap<Arc<str>, Tier>) -> EndpointNews {
@@ -125,7 +195,7 @@ impl Endpoints {
                 }
                 continue;
             };
-            let program = self.known[slot].program(policies, tiers);
+            let Some(program) = self.known[slot].program(policies, tiers) else { continue };
             if self.told.get(&id) != Some(&program) {
                 self.told.insert(id, program.clone());
                 news.put.push(program);
@@ -136,43 +206,28 @@ impl Endpoints {
 }
 
 impl Attached {
-    fn program(&self, policies: &Policies, tiers: &BTreeMap<Arc<str>, Tier>) -> EndpointProgram {
-        let placed = self.policies.iter().map(|slot| Place::of(&policies.known[*slot].policy, tiers));
-        let mut walked: Vec<Place<'_>> = placed.collect();
-        walked.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
-        let direction = |direction| match self.identity {
-            Some(_) => program(&walked, direction),
-            None => closed(),
-        };
-        EndpointProgram {
-            endpoint: self.endpoint.id.clone(),
-            host_interface: self.endpoint.host_interface.clone(),
-            addresses: self.endpoint.addresses.clone(),
-            ingress: direction(Direction::Ingress),
-            egress: direction(Direction::Egress),
+    /// The node or host endpoint, if it is one.
+    pub(super) fn host(&self) -> Option<&HostMember> {
+        match &self.what {
+            What::Host(member) => Some(member),
+            What::Endpoint(_) => None,
         }
     }
-}
 
-/// Where a policy stands.
-struct Place<'a> {
-    tier_order: Order,
-    end: TierEnd,
-    policy: &'a Policy,
-}
-
-impl<'a> Place<'a> {
-    /// A tier that nobody knows is closed, and comes first.
-    fn of(policy: &'a Policy, tiers: &BTreeMap<Arc<str>, Tier>) -> Self {
-        let (tier_order, end) = match tiers.get(&policy.tier) {
-            Some(tier) => (tier.order, tier.end),
-            None => (Order::FIRST, TierEnd::Deny),
+    fn program(&self, policies: &Policies, tiers: &BTreeMap<Arc<str>, Tier>) -> Option<EndpointProgram> {
+        let What::Endpoint(endpoint) = &self.what else { return None };
+        let walk = Walk::of(&self.policies, policies, tiers, |policy| policy.stage == Stage::Tracked);
+        let direction = |direction| match self.identity {
+            Some(_) => walk.program(direction),
+            None => closed(),
         };
-        Self { tier_order, end, policy }
-    }
-
-    fn key(&self) -> impl Ord {
-        (self.tier_order, &self.policy.tier, self.policy.order, &self.policy.id)
+        Some(EndpointProgram {
+            endpoint: endpoint.id.clone(),
+            host_interface: endpoint.host_interface.clone(),
+            addresses: endpoint.addresses.clone(),
+            ingress: direction(Direction::Ingress),
+            egress: direction(Direction::Egress),
+        })
     }
 }
 
@@ -180,28 +235,4 @@ impl<'a> Place<'a> {
 fn closed() -> DirectionProgram {
     let tier = TierProgram { tier: Tier::CLOSED.into(), chains: Vec::new(), end: TierEnd::Deny };
     DirectionProgram { enforced: vec![tier], staged: None }
-}
-
-fn program(walked: &[Place<'_>], direction: Direction) -> DirectionProgram {
-    let is_staged = |Place { policy, .. }: &Place<'_>| policy.mode == Mode::Staged && policy.rules(direction).is_some();
-    let staged = walked.iter().any(is_staged).then(|| tier_programs(walked, direction, Mode::Staged));
-    DirectionProgram { enforced: tier_programs(walked, direction, Mode::Enforced), staged }
-}
-
-/// The tiers; `mode` says whether staged policies count.
-fn tier_programs(walked: &[Place<'_>], direction: Direction, mode: Mode) -> Vec<TierProgram> {
-    let mut programs: Vec<TierProgram> = Vec::new();
-    for Place { end, policy, .. } in walked {
-        let counts = policy.mode == Mode::Enforced || mode == Mode::Staged;
-        let Some(rules) = policy.rules(direction).filter(|_| counts) else { continue };
-        if programs.last().is_none_or(|program| program.tier != policy.tier) {
-            programs.push(TierProgram { tier: policy.tier.clone(), chains: Vec::new(), end: TierEnd::Pass });
-        }
-        let program = programs.last_mut().expect("one was there or has been pushed");
-        program.chains.push(ChainId { policy: policy.id.clone(), direction });
-        if rules.isolates && *end == TierEnd::Deny {
-            program.end = TierEnd::Deny;
-        }
-    }
-    programs
 }

@@ -15,13 +15,16 @@
 //!   set, as do prefixes with their exceptions: the usual rule of many peers is one lookup per family.
 //! - Addresses of a local endpoint count as its pod's before the cluster tells of them, so that no rule about the pod
 //!   comes late at this node.
+//! - An address of a local endpoint is its pod's alone, whoever else claims it: this node gave it.
 //! - Ports that ingress rules name are looked up among local endpoints only; those of egress rules among the pods of the
 //!   rule's own peer, in the same lookup as their addresses.
 //! - A pod that the cluster places on another node is not the one attached here; its endpoint is closed until they agree.
 
+mod claims;
 mod condition;
 mod endpoints;
 mod groups;
+mod hosts;
 mod identities;
 mod members;
 mod peer;
@@ -32,21 +35,27 @@ mod slab;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod walk;
 mod workloads;
 
 pub use endpoints::LocalEndpoint;
+pub use hosts::{Idle, IdleReason};
 
+use super::failsafe::Failsafe;
 use super::model::{Identity, Policy, PolicyId, Problem, Tier, Workload, WorkloadId, WorkloadKind};
+use super::program::HostProgram;
 use super::program::{PolicyChange, PolicyItem, PolicyKey};
 use super::world::{ModelChange, World};
 use crate::backend::Change;
-use crate::model::EndpointId;
-use endpoints::Endpoints;
+use crate::model::{EndpointId, InterfaceName};
+use endpoints::{Endpoints, What};
 use groups::Groups;
+use hosts::HostMember;
 use identities::Identities;
 use policies::Policies;
 use slab::Slot;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use workloads::{Placed, Workloads};
 
@@ -71,6 +80,14 @@ impl Compiler {
     /// A compiler for the node of this name. The built-in tiers are there.
     #[must_use]
     pub fn new(node: &str) -> Self {
+        Self::with_failsafe(node, Failsafe::default())
+    }
+
+    /// The same with other failsafe ports.
+    #[must_use]
+    pub fn with_failsafe(node: &str, failsafe: Failsafe) -> Self {
+        let mut endpoints = Endpoints::default();
+        endpoints.hosts.failsafe = failsafe;
         Self {
             node: node.into(),
             nobody: Arc::new(Identity::new(WorkloadKind::Pod)),
@@ -79,7 +96,7 @@ impl Compiler {
             workloads: Workloads::default(),
             groups: Groups::default(),
             policies: Policies::default(),
-            endpoints: Endpoints::default(),
+            endpoints,
         }
     }
 
@@ -110,41 +127,49 @@ impl Compiler {
     /// no labels, and only policies that are about such are about it.
     pub fn put_endpoint(&mut self, endpoint: LocalEndpoint) {
         if let Some(slot) = self.endpoints.find(&endpoint.id) {
-            if self.endpoints.known[slot].endpoint == endpoint {
+            if self.endpoints.known[slot].what == What::Endpoint(endpoint.clone()) {
                 return;
             }
             self.remove_endpoint(&endpoint.id);
         }
-        let pod = endpoint.workload();
-        let slot = self.endpoints.insert(endpoint);
-        match pod {
-            Some(pod) => self.follow_endpoints(&pod),
+        let (pod, addresses) = (endpoint.workload(), endpoint.addresses.clone());
+        let slot = self.endpoints.insert(What::Endpoint(endpoint));
+        match &pod {
+            Some(pod) => self.follow_endpoints(pod),
             None => self.bind(slot),
         }
+        self.settle(&addresses);
     }
 
     /// There is no such attachment.
     pub fn remove_endpoint(&mut self, id: &EndpointId) {
         let Some(slot) = self.endpoints.find(id) else { return };
-        let pod = self.endpoints.known[slot].endpoint.workload();
+        let what = &self.endpoints.known[slot].what;
+        let (addresses, pod) = (what.addresses().to_vec(), what.workload());
         self.bind_to(slot, None);
         self.endpoints.forget(slot);
         if let Some(pod) = pod {
             self.follow_endpoints(&pod);
         }
+        self.settle(&addresses);
     }
 
     /// What changed since the last call: each item once, sets before what uses them, and what uses them before they go.
     pub fn drain(&mut self) -> Vec<PolicyChange> {
         let chains = self.policies.news();
         let endpoints = self.endpoints.news(&self.policies, &self.tiers);
+        let host = self.endpoints.host_news(&self.policies, &self.tiers);
         let sets = self.groups.news(&self.workloads, &mut self.identities);
         let mut changes: Vec<PolicyChange> = Vec::with_capacity(sets.joined.len() + sets.left.len());
         changes.extend(sets.new.into_iter().map(|set| Change::Put(PolicyItem::Set(set))));
         changes.extend(sets.joined.into_iter().map(|(set, member)| Change::Put(PolicyItem::Member(set, member))));
         changes.extend(chains.put.into_iter().map(|chain| Change::Put(PolicyItem::Chain(Arc::unwrap_or_clone(chain)))));
+        changes.extend(host.chains.into_iter().map(|chain| Change::Put(PolicyItem::Chain(chain))));
         changes.extend(endpoints.put.into_iter().map(|program| Change::Put(PolicyItem::Endpoint(program))));
+        changes.extend(host.put.map(|program| Change::Put(PolicyItem::Host(program))));
+        changes.extend(host.gone.then_some(Change::Remove(PolicyKey::Host)));
         changes.extend(endpoints.gone.into_iter().map(|id| Change::Remove(PolicyKey::Endpoint(id))));
+        changes.extend(host.chains_gone.into_iter().map(|id| Change::Remove(PolicyKey::Chain(id))));
         changes.extend(chains.gone.into_iter().map(|id| Change::Remove(PolicyKey::Chain(id))));
         let left = sets.left.into_iter().map(|(set, member)| PolicyKey::Member(set.id, member));
         changes.extend(left.map(Change::Remove));
@@ -152,10 +177,28 @@ impl Compiler {
         changes
     }
 
-    /// Rules that were closed because they are too large, of the policies that are about a local endpoint.
+    /// Rules that were closed because they are too large, of the policies that are about a local endpoint; and addresses of
+    /// local endpoints that others claim.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.policies.problems().cloned().collect()
+        self.policies.problems().cloned().chain(claims::problems(&self.workloads, &self.endpoints)).collect()
+    }
+
+    /// The node's own interfaces have these addresses: some host endpoints are known by them alone.
+    pub fn set_interfaces(&mut self, interfaces: BTreeMap<InterfaceName, BTreeSet<IpAddr>>) {
+        self.endpoints.hosts.set_interfaces(interfaces);
+    }
+
+    /// The node's own program, as last drained; `None` while everything is allowed.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostProgram> {
+        self.endpoints.hosts.told()
+    }
+
+    /// Host endpoints of this node that are not enforced, and why.
+    #[must_use]
+    pub fn idle_host_endpoints(&self) -> Vec<Idle> {
+        self.endpoints.idle()
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {
@@ -163,10 +206,29 @@ impl Compiler {
         if old.is_some_and(|slot| self.workloads.known[slot].workload == workload) {
             return;
         }
+        self.set_member(&workload.id, HostMember::of(&workload, &self.node));
         self.place(old, Some(workload));
     }
 
+    /// The node or a host endpoint is this part of the node now, or none.
+    fn set_member(&mut self, id: &WorkloadId, new: Option<HostMember>) {
+        let new = new.map(What::Host);
+        for slot in self.endpoints.of(id) {
+            let old = &self.endpoints.known[slot].what;
+            if matches!(old, What::Host(_)) && Some(old) != new.as_ref() {
+                self.bind_to(slot, None);
+                self.endpoints.forget(slot);
+            }
+        }
+        if let Some(member) = new
+            && self.endpoints.of(id).is_empty()
+        {
+            self.endpoints.insert(member);
+        }
+    }
+
     fn remove_workload(&mut self, id: &WorkloadId) {
+        self.set_member(id, None);
         if let Some(slot) = self.workloads.find(id) {
             self.place(Some(slot), None);
         }
@@ -177,6 +239,18 @@ impl Compiler {
         if let Some(slot) = self.workloads.find(pod) {
             let workload = self.workloads.known[slot].workload.clone();
             self.place(Some(slot), Some(workload));
+        }
+    }
+
+    /// Addresses came to a local endpoint or left it: others that claim them lose them, or get them.
+    fn settle(&mut self, addresses: &[IpAddr]) {
+        let claiming: BTreeSet<Slot> = addresses.iter().flat_map(|address| self.workloads.claiming(*address)).collect();
+        for slot in claiming {
+            let placed = &self.workloads.known[slot];
+            if claims::lost(&placed.workload, &self.endpoints) != placed.lost {
+                let workload = placed.workload.clone();
+                self.place(Some(slot), Some(workload));
+            }
         }
     }
 
@@ -194,10 +268,11 @@ impl Compiler {
         let after = new.map(|workload| {
             let identity = (!workload.host_network).then(|| self.intern(&workload.identity));
             let local = (!endpoints.is_empty() && self.is_ours(&workload)).then(|| {
-                let addresses = endpoints.iter().flat_map(|slot| &self.endpoints.known[*slot].endpoint.addresses);
+                let addresses = endpoints.iter().flat_map(|slot| self.endpoints.known[*slot].what.addresses());
                 addresses.copied().collect()
             });
-            Placed { workload, identity, local }
+            let lost = claims::lost(&workload, &self.endpoints);
+            Placed { workload, identity, local, lost }
         });
         for placed in before.iter().chain(&after) {
             self.groups.touch(placed, &self.workloads, &self.identities);
@@ -243,7 +318,7 @@ impl Compiler {
 
     /// Gives an endpoint the identity that it has now, and the policies that are about that.
     fn bind(&mut self, slot: Slot) {
-        let identity = match self.endpoints.known[slot].endpoint.workload() {
+        let identity = match self.endpoints.known[slot].what.workload() {
             None => Some(self.intern(&self.nobody.clone())),
             Some(pod) => {
                 let placed = self.workloads.find(&pod).map(|workload| &self.workloads.known[workload]);

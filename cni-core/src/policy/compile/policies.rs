@@ -187,5 +187,5 @@ fn compile(
         compiled.push(program);
     }
     let id = ChainId { policy: policy.id.clone(), direction };
-    Compiled { chain: Arc::new(Chain { id, rules: compiled }), uses, problems }
+    Compiled { chain: Arc::new(Chain { id, stage: policy.stage, rules: compiled }), uses, problems }
 }

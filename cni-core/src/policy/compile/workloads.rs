@@ -2,7 +2,7 @@
 
 use super::slab::{Slab, Slot};
 use crate::policy::model::{Workload, WorkloadId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub(super) struct Placed {
     pub(super) identity: Option<Slot>,
     /// Addresses of its local endpoints, which are known here before the cluster tells; `None` without such.
     pub(super) local: Option<Vec<IpAddr>>,
+    /// Addresses that it claims and local endpoints of others have: they are theirs.
+    pub(super) lost: BTreeSet<IpAddr>,
 }
 
 impl Placed {
@@ -24,6 +26,7 @@ impl Placed {
         }
         let mut addresses = self.workload.addresses.clone();
         addresses.extend(self.local.iter().flatten());
+        addresses.retain(|address| !self.lost.contains(address));
         addresses.sort_unstable();
         addresses.dedup();
         addresses
@@ -36,6 +39,8 @@ pub(super) struct Workloads {
     pub(super) known: Slab<Placed>,
     by_id: HashMap<WorkloadId, Slot>,
     by_address: HashMap<IpAddr, Vec<Slot>>,
+    /// Those that claim an address of a local endpoint of others.
+    losers: BTreeSet<(IpAddr, Slot)>,
 }
 
 impl Workloads {
@@ -48,10 +53,25 @@ impl Workloads {
         self.by_address.get(&address).into_iter().flatten().map(|slot| &self.known[*slot])
     }
 
+    /// Those that say that they have an address, whether it counts as theirs or not.
+    pub(super) fn claiming(&self, address: IpAddr) -> Vec<Slot> {
+        let holders = self.by_address.get(&address).into_iter().flatten();
+        holders
+            .chain(self.losers.range((address, Slot::MIN)..=(address, Slot::MAX)).map(|(_, slot)| slot))
+            .copied()
+            .collect()
+    }
+
+    /// All claims that do not count.
+    pub(super) fn lost(&self) -> impl Iterator<Item = (IpAddr, &Workload)> {
+        self.losers.iter().map(|(address, slot)| (*address, &*self.known[*slot].workload))
+    }
+
     pub(super) fn insert(&mut self, placed: Placed) -> Slot {
-        let addresses = placed.addresses();
+        let (addresses, lost) = (placed.addresses(), placed.lost.clone());
         let id = placed.workload.id.clone();
         let slot = self.known.insert(placed);
+        self.losers.extend(lost.into_iter().map(|address| (address, slot)));
         self.by_id.insert(id, slot);
         for address in addresses {
             self.by_address.entry(address).or_default().push(slot);
@@ -62,6 +82,9 @@ impl Workloads {
     pub(super) fn remove(&mut self, slot: Slot) {
         let Some(placed) = self.known.remove(slot) else { return };
         self.by_id.remove(&placed.workload.id);
+        for address in &placed.lost {
+            self.losers.remove(&(*address, slot));
+        }
         for address in placed.addresses() {
             if let Some(slots) = self.by_address.get_mut(&address) {
                 slots.retain(|other| *other != slot);

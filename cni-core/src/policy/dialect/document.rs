@@ -71,6 +71,7 @@ impl Reader<'_> {
         let close = |part: Policy| Policy {
             id: part.id.clone(),
             mode: part.mode,
+            on_forward: part.on_forward,
             ..Policy::closed(part.id.object, part.subject)
         };
         let policies = if closed { parts.into_iter().map(close).collect() } else { parts };

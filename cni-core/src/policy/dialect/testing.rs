@@ -29,6 +29,7 @@ fn workload(id: WorkloadId, identity: Identity, address: &str, node: &str) -> Ar
         node: Some(node.into()),
         ports: vec![named("web", Protocol::TCP, 8080), named("dns", Protocol::UDP, 5353)],
         host_network: false,
+        host: None,
     })
 }
 

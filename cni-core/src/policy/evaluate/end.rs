@@ -1,7 +1,7 @@
 //! The two ends of a connection as workloads and addresses. Never a policy.
 
 use super::{Connection, Evaluator, Party, UnknownParty};
-use crate::policy::model::{Direction, Family, Workload, WorkloadKind};
+use crate::policy::model::{Direction, Family, HostInterfaces, Workload, WorkloadKind};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +15,11 @@ pub(super) struct Group<'w> {
 /// One end.
 #[derive(Debug)]
 pub(super) struct End<'w> {
-    /// The workloads that have the address: usually one, none outside the cluster; a node and its host endpoint are two.
+    /// The workloads that have the address, for selectors and names of ports: usually one, none outside the cluster; a node
+    /// and its host endpoint are two.
     pub(super) workloads: Vec<&'w Workload>,
+    /// Whom policies are about: the same, but of hosts the node and the host endpoint that stands for the way.
+    subjects: Vec<&'w Workload>,
     /// The address, where it has one.
     pub(super) address: Option<IpAddr>,
     /// The node that it is on.
@@ -33,12 +36,26 @@ pub(super) struct Ends<'w> {
 }
 
 impl<'w> Ends<'w> {
-    /// Whom policies of this direction are about.
-    pub(super) fn subject(&self, direction: Direction) -> &[&'w Workload] {
-        match direction {
-            Direction::Ingress => &self.destination.workloads,
-            Direction::Egress => &self.source.workloads,
-        }
+    /// Whom policies of this direction are about. Host endpoints stand for the node's interfaces, not for those of its pods.
+    pub(super) fn subject(&self, direction: Direction) -> Vec<&'w Workload> {
+        let (subject, _) = self.by_subject(direction);
+        let among_pods = self.between_node_and_own_pod();
+        let counts = |workload: &&&Workload| !(among_pods && workload.identity.kind == WorkloadKind::HostEndpoint);
+        subject.subjects.iter().filter(counts).copied().collect()
+    }
+
+    fn same_node(&self) -> bool {
+        self.source.node.is_some() && self.source.node == self.destination.node
+    }
+
+    /// Whether it stays within one node, between the node itself and a pod of it.
+    pub(super) fn between_node_and_own_pod(&self) -> bool {
+        self.same_node() && self.source.host != self.destination.host
+    }
+
+    /// Whether a host talks to itself.
+    pub(super) fn same_host(&self) -> bool {
+        self.same_node() && self.source.host && self.destination.host
     }
 
     fn by_subject(&self, direction: Direction) -> (&End<'w>, &End<'w>) {
@@ -96,14 +113,35 @@ impl<'w> Evaluator<'w> {
                 if workload.host_network {
                     return Ok(self.in_host_network(workload, address));
                 }
-                vec![workload]
+                let beside = address.filter(|_| workload.identity.kind == WorkloadKind::Node);
+                // A host endpoint of the same address is the same party.
+                beside.and_then(|address| self.holders.get(&address)).cloned().unwrap_or_else(|| vec![workload])
             }
         };
         let node = workloads.iter().find_map(|workload| workload.node.clone());
         let is_host =
             |workload: &&Workload| matches!(workload.identity.kind, WorkloadKind::Node | WorkloadKind::HostEndpoint);
         let host = workloads.iter().any(is_host);
-        Ok(End { workloads, address, node, host })
+        let subjects = match &node {
+            Some(node) if host => self.host_subjects(node, address),
+            _ => workloads.clone(),
+        };
+        Ok(End { workloads, subjects, address, node, host })
+    }
+
+    /// The node, and its host endpoint: the one with the address, else the one of all interfaces. Of several the first by
+    /// name; one that names its interface comes before one that has only addresses.
+    fn host_subjects(&self, node: &str, address: Option<IpAddr>) -> Vec<&'w Workload> {
+        let members = self.hosts.get(node).map(Vec::as_slice).unwrap_or_default();
+        let all =
+            |workload: &&&Workload| workload.host.as_ref().is_some_and(|host| host.interfaces == HostInterfaces::All);
+        let endpoints = members.iter().filter(|workload| workload.host.is_some());
+        let has = |workload: &&&Workload| address.is_some_and(|address| workload.addresses.contains(&address));
+        let own = endpoints.clone().filter(|workload| !all(workload)).filter(has);
+        let own = own.min_by_key(|workload| (workload.host.as_ref().map(|host| &host.interfaces), &workload.id));
+        let endpoint = own.or_else(|| endpoints.filter(all).min_by_key(|workload| &workload.id));
+        let itself = members.iter().filter(|workload| workload.identity.kind == WorkloadKind::Node);
+        itself.chain(endpoint).copied().collect()
     }
 
     /// A pod in its node's network is the node, for policies.
@@ -112,7 +150,8 @@ impl<'w> Evaluator<'w> {
             workload.identity.kind == WorkloadKind::Node && Some(&*workload.id.name) == pod.node.as_deref()
         };
         let node = self.world.workloads.values().map(|workload| &**workload).find(|workload| is_node(workload));
-        End { workloads: node.into_iter().collect(), address, node: pod.node.clone(), host: true }
+        let subjects = pod.node.as_deref().map(|node| self.host_subjects(node, address)).unwrap_or_default();
+        End { workloads: node.into_iter().collect(), subjects, address, node: pod.node.clone(), host: true }
     }
 
     /// The groups that an address is in.

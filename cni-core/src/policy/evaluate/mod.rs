@@ -32,7 +32,9 @@ pub use connection::{Connection, Party, UnknownParty};
 pub use outcome::{Decision, Exemption, Miss, Outcome, Step, Trace, Verdict};
 pub use question::{InvalidParty, NoSuchPort, PortChoice, Question};
 
-use super::model::{Attribute, Direction, Mode, Policy, Rules, Selector, Tier, Workload, WorkloadId, WorkloadKind};
+use super::model::{
+    Attribute, Direction, Mode, Policy, Rules, Selector, Stage, Tier, Workload, WorkloadId, WorkloadKind,
+};
 use super::world::World;
 use end::{Ends, Group};
 use std::cell::RefCell;
@@ -52,6 +54,7 @@ struct Applied<'w> {
 #[derive(Debug)]
 struct AppliedTier<'w> {
     tier: &'w Tier,
+    stage: Stage,
     policies: Vec<Applied<'w>>,
 }
 
@@ -67,6 +70,8 @@ pub struct Evaluator<'w> {
     by_namespace: HashMap<Option<&'w str>, Vec<(usize, usize)>>,
     /// Pods, nodes and host endpoints by address. A pod in its node's network is none of these.
     holders: HashMap<IpAddr, Vec<&'w Workload>>,
+    /// Nodes and host endpoints by the name of their node.
+    hosts: HashMap<&'w str, Vec<&'w Workload>>,
     /// Groups, each with its prefixes.
     groups: Vec<Group<'w>>,
     /// Which groups hold an address.
@@ -99,7 +104,7 @@ impl<'w> Evaluator<'w> {
         let applied = |policy| Applied { policy, rules: const { &Rules { rules: Vec::new(), isolates: false } } };
         let tiers = tiers.into_iter().filter_map(|tier| {
             let policies = by_tier.remove(&*tier.name)?;
-            Some(AppliedTier { tier, policies: policies.into_iter().map(applied).collect() })
+            Some(AppliedTier { tier, stage: Stage::Tracked, policies: policies.into_iter().map(applied).collect() })
         });
         let tiers: Vec<AppliedTier<'w>> = tiers.collect();
         let mut by_namespace: HashMap<Option<&str>, Vec<(usize, usize)>> = HashMap::new();
@@ -110,7 +115,13 @@ impl<'w> Evaluator<'w> {
         }
         let mut holders: HashMap<IpAddr, Vec<&Workload>> = HashMap::new();
         let mut groups = Vec::new();
+        let mut hosts: HashMap<&str, Vec<&Workload>> = HashMap::new();
         for workload in world.workloads.values() {
+            if let (WorkloadKind::Node | WorkloadKind::HostEndpoint, Some(node)) =
+                (workload.identity.kind, &workload.node)
+            {
+                hosts.entry(node).or_default().push(workload);
+            }
             if workload.identity.kind.is_group() {
                 groups.push(Group { workload });
             } else if !workload.host_network {
@@ -119,7 +130,8 @@ impl<'w> Evaluator<'w> {
                 }
             }
         }
-        Self { world, tiers, by_namespace, holders, groups, groups_of: RefCell::default(), chains: RefCell::default() }
+        let (groups_of, chains) = (RefCell::default(), RefCell::default());
+        Self { world, tiers, by_namespace, holders, hosts, groups, groups_of, chains }
     }
 
     /// Whether the connection may be made, and what decided.
@@ -154,13 +166,13 @@ impl<'w> Evaluator<'w> {
     /// The policies about an end in a direction, tier by tier.
     fn chain(&self, ends: &Ends<'w>, direction: Direction) -> Chain<'w> {
         let subjects = ends.subject(direction);
-        let [one] = subjects else { return self.chain_of(subjects, direction) };
+        let [one] = subjects[..] else { return self.chain_of(&subjects, direction) };
         // Workloads of a world share its identities, which live as long as the world: their address is their name.
         let key = (Arc::as_ptr(&one.identity).addr(), direction);
         if let Some(chain) = self.chains.borrow().get(&key) {
             return chain.clone();
         }
-        let chain = self.chain_of(subjects, direction);
+        let chain = self.chain_of(&subjects, direction);
         self.chains.borrow_mut().insert(key, chain.clone());
         chain
     }
@@ -177,14 +189,18 @@ impl<'w> Evaluator<'w> {
         let candidates = namespaces.iter().filter_map(|namespace| self.by_namespace.get(namespace)).flatten();
         let places: BTreeSet<(usize, usize)> = candidates.copied().collect();
         let mut tiers: Vec<AppliedTier<'w>> = Vec::new();
-        for (tier, place) in places {
-            let AppliedTier { tier, policies } = &self.tiers[tier];
-            let policy = policies[place].policy;
-            let Some(rules) = policy.rules(direction).filter(|_| is_about(policy)) else { continue };
-            let applied = Applied { policy, rules };
-            match tiers.last_mut() {
-                Some(last) if last.tier.name == tier.name => last.policies.push(applied),
-                _ => tiers.push(AppliedTier { tier, policies: vec![applied] }),
+        for stage in [Stage::Untracked, Stage::BeforeNat, Stage::Tracked] {
+            for (tier, place) in &places {
+                let AppliedTier { tier, policies, .. } = &self.tiers[*tier];
+                let policy = policies[*place].policy;
+                let Some(rules) = policy.rules(direction).filter(|_| policy.stage == stage && is_about(policy)) else {
+                    continue;
+                };
+                let applied = Applied { policy, rules };
+                match tiers.last_mut() {
+                    Some(last) if last.tier.name == tier.name && last.stage == stage => last.policies.push(applied),
+                    _ => tiers.push(AppliedTier { tier, stage, policies: vec![applied] }),
+                }
             }
         }
         Rc::new(tiers)
@@ -211,16 +227,39 @@ impl<'w> Evaluator<'w> {
         if ends.same_pod() {
             return Trace::exempt(Exemption::SameEndpoint);
         }
+        if ends.same_host() {
+            return Trace::exempt(Exemption::SameHost);
+        }
         let is_pod = subjects.iter().all(|workload| workload.identity.kind == WorkloadKind::Pod);
         if direction == Direction::Ingress && is_pod && ends.other_is_own_node(direction) {
             return Trace::exempt(Exemption::OwnNode);
         }
         let chain = self.chain(ends, direction);
+        let closed = subjects.iter().any(|workload| workload.host.as_ref().is_some_and(|host| !host.open));
+        let may_deny = closed || !chain.is_empty();
+        let port = connection.destination_port;
+        if !is_pod
+            && may_deny
+            && !ends.between_node_and_own_pod()
+            && self.world.failsafe.has(direction, connection.protocol, port)
+        {
+            return Trace::exempt(Exemption::Failsafe);
+        }
+        let opposite = if direction == Direction::Ingress { Direction::Egress } else { Direction::Ingress };
+        // Where connections are not tracked, answers of failsafe ports are left to the later stages.
+        let answers = self.world.failsafe.has(opposite, connection.protocol, connection.source_port);
+        let is_asked = |tier: &&AppliedTier<'w>| !(answers && tier.stage == Stage::Untracked);
+        let chain: Vec<&AppliedTier<'w>> = chain.iter().filter(is_asked).collect();
         let mut steps = with_steps.then(Vec::new);
-        let (verdict, decision) = self.walk(&chain, connection, ends, direction, Mode::Enforced, steps.as_mut());
+        let at_the_end = |(verdict, decision)| match decision {
+            Decision::Default if closed => (Verdict::Deny, Decision::NoProfile),
+            _ => (verdict, decision),
+        };
+        let (verdict, decision) =
+            at_the_end(self.walk(&chain, connection, ends, direction, Mode::Enforced, steps.as_mut()));
         let is_staged = |applied: &Applied<'_>| applied.policy.mode == Mode::Staged;
         let staged = chain.iter().flat_map(|tier| &tier.policies).any(is_staged);
-        let staged = staged.then(|| self.walk(&chain, connection, ends, direction, Mode::Staged, None));
+        let staged = staged.then(|| at_the_end(self.walk(&chain, connection, ends, direction, Mode::Staged, None)));
         Trace { verdict, decision, steps: steps.unwrap_or_default(), staged }
     }
 }

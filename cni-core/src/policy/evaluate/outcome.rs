@@ -20,8 +20,12 @@ pub enum Exemption {
     NoEndpoint,
     /// A pod always reaches itself.
     SameEndpoint,
+    /// A host always reaches itself.
+    SameHost,
     /// A pod's own node always reaches it.
     OwnNode,
+    /// It is a port that stays open, whatever policies say of hosts.
+    Failsafe,
 }
 
 impl fmt::Display for Exemption {
@@ -29,6 +33,8 @@ impl fmt::Display for Exemption {
         f.write_str(match self {
             Self::NoEndpoint => "no policy can be about this end",
             Self::SameEndpoint => "a pod always reaches itself",
+            Self::SameHost => "a host always reaches itself",
+            Self::Failsafe => "a failsafe port of hosts stays open",
             Self::OwnNode => "a pod and its own node reach each other",
         })
     }
@@ -59,6 +65,8 @@ pub enum Decision {
         /// The isolating policies.
         policies: Vec<PolicyId>,
     },
+    /// No tier had a say, and the host endpoint has no profile that allows what none has.
+    NoProfile,
     /// No tier had a say.
     Default,
 }

@@ -26,6 +26,7 @@ fn workload(id: WorkloadId, identity: Identity, address: &str, node: &str) -> Mo
         node: Some(node.into()),
         ports: vec![NamedPort { name: "web".into(), protocol: Protocol::TCP, port: 8080 }],
         host_network: false,
+        host: None,
     }))
 }
 
@@ -48,6 +49,8 @@ fn policy(name: &str, tier: &str, order: i32, rules: Vec<Rule>) -> Policy {
         ingress: Some(Rules { rules, isolates: true }),
         egress: None,
         mode: Mode::Enforced,
+        stage: Stage::Tracked,
+        on_forward: false,
     }
 }
 
@@ -167,6 +170,12 @@ fn isolation_leaves_the_way_to_the_own_node_open_and_a_rule_closes_it() {
     let isolated = egress(vec![]);
     assert!(reaches(&isolated, "192.0.2.1") && !reaches(&isolated, "192.0.2.2") && !reaches(&isolated, "a"));
     assert!(!reaches(&egress(vec![Rule::new("r", Action::Deny)]), "192.0.2.1"));
+    // Also one of a later tier: what isolates does not hide it.
+    let mut both = egress(vec![]);
+    let rules = Some(Rules { rules: vec![Rule::new("r", Action::Deny)], isolates: false });
+    let later = Policy { ingress: None, egress: rules, ..policy("q", Tier::BASELINE, 1, vec![]) };
+    both.apply(ModelChange::PutPolicy(Arc::new(later)));
+    assert!(!reaches(&both, "192.0.2.1"));
 }
 
 #[test]

@@ -3,32 +3,36 @@
 use super::end::Ends;
 use super::outcome::{Decision, Exemption, Step, Verdict};
 use super::{Applied, AppliedTier, Connection, Evaluator};
-use crate::policy::model::{Action, Direction, Mode, TierEnd};
+use crate::policy::model::{Action, Direction, Mode, Stage, TierEnd};
 
 /// What came of a tier.
 enum Walked {
     Decided(Verdict, Decision),
     NextTier,
+    /// The tier's end would deny, but does not hold for this connection: the next tier.
+    Exempt(Exemption),
 }
 
 impl Evaluator<'_> {
     /// Walks all tiers; `mode` says whether staged policies count.
     pub(super) fn walk(
         &self,
-        chain: &[AppliedTier<'_>],
+        chain: &[&AppliedTier<'_>],
         connection: &Connection,
         ends: &Ends<'_>,
         direction: Direction,
         mode: Mode,
         mut steps: Option<&mut Vec<Step>>,
     ) -> (Verdict, Decision) {
+        let mut last = Decision::Default;
         for tier in chain {
-            let walked = self.walk_tier(tier, connection, ends, direction, mode, steps.as_deref_mut());
-            if let Walked::Decided(verdict, decision) = walked {
-                return (verdict, decision);
+            match self.walk_tier(tier, connection, ends, direction, mode, steps.as_deref_mut()) {
+                Walked::Decided(verdict, decision) => return (verdict, decision),
+                Walked::NextTier => {}
+                Walked::Exempt(exemption) => last = Decision::Exempt(exemption),
             }
         }
-        (Verdict::Allow, Decision::Default)
+        (Verdict::Allow, last)
     }
 
     fn walk_tier(
@@ -79,11 +83,13 @@ impl Evaluator<'_> {
         }
         let isolating = tier.policies.iter().filter(counts).filter(|applied| applied.rules.isolates);
         let policies: Vec<_> = isolating.map(|applied| applied.policy.id.clone()).collect();
-        if policies.is_empty() || tier.tier.end == TierEnd::Pass {
+        // What an early stage does not decide, a later one does.
+        if policies.is_empty() || tier.tier.end == TierEnd::Pass || tier.stage != Stage::Tracked {
             return Walked::NextTier;
         }
+        // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
         if direction == Direction::Egress && ends.other_is_own_node(direction) {
-            return Walked::Decided(Verdict::Allow, Decision::Exempt(Exemption::OwnNode));
+            return Walked::Exempt(Exemption::OwnNode);
         }
         Walked::Decided(Verdict::Deny, Decision::Isolated { tier: name.clone(), policies })
     }

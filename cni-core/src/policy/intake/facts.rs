@@ -2,13 +2,17 @@
 
 use super::interner::Interner;
 use super::kinds::Role;
+use crate::model::InterfaceName;
 use crate::policy::dialect::Reader;
-use crate::policy::model::{Effect, LabelMap, NamedPort, Protocol, WorkloadId, WorkloadKind};
+use crate::policy::model::{Effect, HostInterfaces, HostPart, LabelMap, NamedPort, Protocol, WorkloadId, WorkloadKind};
 use crate::store::{InvalidObject, Object, resources};
 use ipnet::IpNet;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Calico's profile that allows everything.
+const OPEN_PROFILE: &str = "projectcalico-default-allow";
 
 /// What one object says of a workload.
 pub(super) struct Facts {
@@ -20,6 +24,9 @@ pub(super) struct Facts {
     pub(super) node: Option<Arc<str>>,
     pub(super) ports: Vec<NamedPort>,
     pub(super) host_network: bool,
+    /// A pod that runs in a network of its own, and nobody wrote its addresses.
+    pub(super) bare: bool,
+    pub(super) host: Option<HostPart>,
 }
 
 /// Reads an object of a role that makes workloads; `None` where it makes none, with a problem unless that is as it
@@ -34,7 +41,8 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role, interner: &mut Interner)
         Role::NetworkSet => Ok(group(reader, WorkloadKind::NetworkSet, "nets", interner)),
         Role::CidrGroup => Ok(group(reader, WorkloadKind::CidrGroup, "externalCIDRs", interner)),
         Role::HostEndpoint => Ok(host_endpoint(reader, interner)),
-        Role::Namespace | Role::ServiceAccount | Role::EndpointSlice | Role::Other => return None,
+        Role::Namespace | Role::ServiceAccount | Role::EndpointSlice => return None,
+        Role::NodeEndpoints | Role::Block | Role::Other => return None,
     };
     facts.map_err(|InvalidObject { field, detail, .. }| reader.problem(Effect::LeftOut, field, detail)).ok()
 }
@@ -51,6 +59,8 @@ impl Facts {
             node: None,
             ports: Vec::new(),
             host_network: false,
+            bare: false,
+            host: None,
         }
     }
 }
@@ -58,6 +68,7 @@ impl Facts {
 fn pod(reader: &mut Reader<'_>, interner: &mut Interner) -> Result<Facts, InvalidObject> {
     let object = reader.object;
     let pod = resources::Pod::try_from(object)?;
+    let bare = !pod.finished && !pod.host_network && pod.addresses.is_empty();
     let mut addresses = if pod.finished { Vec::new() } else { pod.addresses };
     dedup(&mut addresses);
     let spec = object.fields.get("spec").unwrap_or(&Value::Null);
@@ -67,6 +78,7 @@ fn pod(reader: &mut Reader<'_>, interner: &mut Interner) -> Result<Facts, Invali
         node: pod.node_name.map(|name| interner.text(&name)),
         ports: named_ports(reader, spec, "spec", interner),
         host_network: pod.host_network,
+        bare,
         ..Facts::of(object, WorkloadKind::Pod, interner)
     })
 }
@@ -144,13 +156,57 @@ fn host_endpoint(reader: &mut Reader<'_>, interner: &mut Interner) -> Facts {
     }
     dedup(&mut addresses);
     let node = object.field("spec.node").and_then(Value::as_str).filter(|name| !name.is_empty());
+    if node.is_none() {
+        reader.problem(Effect::LeftOut, "spec.node", "is missing, so no node has it; write the name of its node");
+    }
+    let host = Some(HostPart { interfaces: host_interfaces(reader, &addresses, interner), open: is_open(reader) });
     let ports = object.field("spec.ports").unwrap_or(&Value::Null);
     Facts {
         addresses,
         node: node.map(|name| interner.text(name)),
         ports: ports_of(reader, ports, "spec.ports", "port", interner),
+        host,
         ..Facts::of(object, WorkloadKind::HostEndpoint, interner)
     }
+}
+
+/// `interfaceName`: a name, `*`, or none where addresses say which it is.
+fn host_interfaces(reader: &mut Reader<'_>, addresses: &[IpAddr], interner: &mut Interner) -> HostInterfaces {
+    let path = "spec.interfaceName";
+    match reader.object.field(path) {
+        None | Some(Value::Null) => {}
+        Some(Value::String(name)) if name.is_empty() => {}
+        Some(Value::String(name)) if name == "*" => return HostInterfaces::All,
+        Some(Value::String(name)) if name.contains('*') => {
+            let detail = format!("{name:?} is no interface; write its whole name, or \"*\" for all");
+            reader.problem(Effect::LeftOut, path, detail);
+        }
+        Some(Value::String(name)) => match InterfaceName::new(name) {
+            Ok(name) => return HostInterfaces::Named(interner.text(name.as_str())),
+            Err(error) => reader.problem(Effect::LeftOut, path, error),
+        },
+        Some(_) => reader.problem(Effect::LeftOut, path, "is no text; write the name of an interface, or \"*\""),
+    }
+    if addresses.is_empty() {
+        reader.problem(Effect::LeftOut, path, "is missing, and so are expectedIPs: no interface is meant; write one");
+    }
+    HostInterfaces::ByAddress
+}
+
+/// The one profile that is known. Others are not read, so they allow nothing.
+fn is_open(reader: &mut Reader<'_>) -> bool {
+    let path = "spec.profiles";
+    let mut open = false;
+    for (index, name) in texts(reader, path) {
+        if name == OPEN_PROFILE {
+            open = true;
+        } else {
+            let detail =
+                format!("profiles are not read here, so {name:?} allows nothing; write policies, or {OPEN_PROFILE}");
+            reader.problem(Effect::Warning, format!("{path}[{index}]"), detail);
+        }
+    }
+    open
 }
 
 /// The texts of a list, with their places; what is no text is a problem.

@@ -49,6 +49,10 @@ pub(super) enum Role {
     ServiceAccount,
     Service,
     EndpointSlice,
+    /// Addresses that a node gave.
+    NodeEndpoints,
+    /// Addresses that nodes have to give.
+    Block,
     NetworkSet,
     HostEndpoint,
     CidrGroup,
@@ -64,6 +68,8 @@ pub(super) fn role(kind: &Kind) -> Role {
         ("v1", "ServiceAccount") => Role::ServiceAccount,
         ("v1", "Service") => Role::Service,
         ("discovery.k8s.io/v1", "EndpointSlice") => Role::EndpointSlice,
+        ("cnidarian.io/v1", "NodeEndpoints") => Role::NodeEndpoints,
+        ("cnidarian.io/v1", "IPBlock") => Role::Block,
         (api, "NetworkSet" | "GlobalNetworkSet") if CALICO.contains(&api) => Role::NetworkSet,
         (api, "HostEndpoint") if CALICO.contains(&api) => Role::HostEndpoint,
         (api, "CiliumCIDRGroup") if CILIUM.contains(&api) => Role::CidrGroup,
@@ -134,6 +140,8 @@ pub(super) fn watched() -> impl Iterator<Item = Kind> {
         ["v1", "ServiceAccount"],
         ["v1", "Service"],
         ["discovery.k8s.io/v1", "EndpointSlice"],
+        ["cnidarian.io/v1", "NodeEndpoints"],
+        ["cnidarian.io/v1", "IPBlock"],
     ];
     let calico = ["NetworkSet", "GlobalNetworkSet", "HostEndpoint"].into_iter().chain(CALICO_POLICIES);
     let calico = calico.flat_map(|name| CALICO.map(|api| [api, name]));

@@ -3,7 +3,8 @@
 //! ```text
 //! Pod, Node, NetworkSet, ... ── facts ──┐
 //! Namespace, ServiceAccount ── labels ──┼─> workloads ──┐
-//! Service, EndpointSlice ─── services ──┘               ├─> ModelChange
+//! Service, EndpointSlice ─── services ──┤               ├─> ModelChange
+//! NodeEndpoints, IPBlock ─── attached ──┘               │
 //! policies, tiers ── dialect::read ── policies ─────────┘
 //! ```
 //!
@@ -20,6 +21,8 @@
 //! closes it: an engine drops what has no program. No selector finds it, so nothing is allowed because of it. Of a
 //! set of prefixes and of a pod's named ports only what cannot be read is left out.
 
+mod attached;
+mod conflicts;
 mod facts;
 mod interner;
 mod kinds;
@@ -33,6 +36,7 @@ use super::dialect::{self, Reader, Reading};
 use super::model::{Effect, Identity, LabelMap, Problem, Tier, Workload, WorkloadKind};
 use super::world::{ModelChange, World};
 use crate::store::{Kind, Object, ObjectKey};
+use attached::Attached;
 use facts::Facts;
 use interner::Interner;
 use kinds::Role;
@@ -63,6 +67,9 @@ pub struct Intake {
     /// Pods by address, without those in their node's network.
     holders: BTreeSet<(IpAddr, ObjectKey)>,
     services: Services,
+    attached: Attached,
+    /// Pods that run and whose objects name no address.
+    bare: BTreeSet<ObjectKey>,
     policies: Policies,
     /// Objects that another one may repeat.
     rivals: BTreeSet<ObjectKey>,
@@ -100,6 +107,8 @@ impl Intake {
             runs_as: BTreeMap::new(),
             holders: BTreeSet::new(),
             services: Services::default(),
+            attached: Attached::default(),
+            bare: BTreeSet::new(),
             policies: Policies::default(),
             rivals: BTreeSet::new(),
             problems: Problems::default(),
@@ -115,6 +124,11 @@ impl Intake {
     /// All that is wrong now, by object.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
+    }
+
+    /// Pods that claim an address of another pod.
+    pub fn shared_addresses(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.of(Cause::Address)
     }
 
     /// An object is there, or is this now. Objects of other kinds change nothing.
@@ -139,6 +153,8 @@ impl Intake {
                 let services = self.services.slice_changed(key, Some(object));
                 self.services_changed(services, &mut out);
             }
+            Role::NodeEndpoints => self.records_changed(key, Some(object), &mut out),
+            Role::Block => self.block_changed(key, Some(object), &mut out),
             Role::Other => self.put_policies(object, &mut out),
             _ => {
                 let mut reader = Reader::new(object);
@@ -151,13 +167,21 @@ impl Intake {
                     self.services.networks(key)
                 });
                 self.problems.set(key, Cause::Content, problems);
-                let workload = facts.map(|facts| {
+                self.note_bare(key, facts.as_ref().is_some_and(|facts| facts.bare));
+                let workload = facts.map(|mut facts| {
+                    if facts.bare {
+                        facts.addresses = self.attached.addresses(key, facts.node.as_deref());
+                    }
                     let networks = networks.unwrap_or_else(|| facts.networks.clone());
                     self.workload(Facts { networks, ..facts })
                 });
                 let there = workload.is_some();
                 self.set(key, workload, &mut out);
                 self.repeated(key, there);
+                if role == Role::Node {
+                    let pods = self.attached.node_changed(key, Some(object));
+                    self.attached_changed(pods, &mut out);
+                }
             }
         }
         out
@@ -182,6 +206,8 @@ impl Intake {
                 let services = self.services.slice_changed(key, None);
                 self.services_changed(services, &mut out);
             }
+            Role::NodeEndpoints => self.records_changed(key, None, &mut out),
+            Role::Block => self.block_changed(key, None, &mut out),
             Role::Other => {
                 self.policies.put(key, Vec::new(), Vec::new(), &mut self.problems, &mut out);
                 self.repeated(key, false);
@@ -190,7 +216,12 @@ impl Intake {
                 if role == Role::Service {
                     self.services.remove(key);
                 }
+                self.note_bare(key, false);
                 self.set(key, None, &mut out);
+                if role == Role::Node {
+                    let pods = self.attached.node_changed(key, None);
+                    self.attached_changed(pods, &mut out);
+                }
                 self.repeated(key, false);
             }
         }
@@ -228,7 +259,8 @@ impl Intake {
 
     /// A workload with its identity as of now.
     fn workload(&mut self, facts: Facts) -> Arc<Workload> {
-        let Facts { id, labels, service_account, addresses, networks, node, ports, host_network } = facts;
+        let Facts { id, labels, service_account, addresses, networks, node, ports, host_network, bare: _, host } =
+            facts;
         let identity = Identity {
             kind: id.kind,
             labels,
@@ -239,7 +271,7 @@ impl Intake {
             name: (id.kind != WorkloadKind::Pod).then(|| id.name.clone()),
         };
         let identity = self.identity(identity);
-        Arc::new(Workload { id, identity, addresses, networks, node, ports, host_network })
+        Arc::new(Workload { id, identity, addresses, networks, node, ports, host_network, host })
     }
 
     /// The identity with the labels that its namespace and service account have now.
@@ -336,74 +368,6 @@ impl Intake {
             let namespace = key.namespace.clone().unwrap_or_default();
             let services = self.services.pod_changed(&namespace, old.as_deref(), new.as_deref());
             self.services_changed(services, out);
-        }
-    }
-
-    /// Keeps the index of addresses, and the problems of pods that have one in common.
-    fn addresses_changed(&mut self, key: &ObjectKey, old: Option<&Workload>, new: Option<&Workload>) {
-        let own = |pod: Option<&Workload>| -> BTreeSet<IpAddr> {
-            pod.filter(|pod| !pod.host_network).into_iter().flat_map(|pod| pod.addresses.iter().copied()).collect()
-        };
-        let (old, new) = (own(old), own(new));
-        for address in old.difference(&new) {
-            self.holders.remove(&(*address, key.clone()));
-        }
-        for address in new.difference(&old) {
-            self.holders.insert((*address, key.clone()));
-        }
-        let changed = old.symmetric_difference(&new);
-        let mut touched: BTreeSet<ObjectKey> =
-            changed.flat_map(|address| self.others(*address, key).cloned().collect::<Vec<_>>()).collect();
-        touched.insert(key.clone());
-        for key in touched {
-            let addresses = own(self.workloads.get(&key).map(|pod| &**pod));
-            let problem = |address: IpAddr| {
-                let other = self.others(address, &key).next()?;
-                let detail = format!("{address} is also an address of {other}; it counts as both, until one is gone");
-                let (object, path) = (key.clone(), "status.podIPs".to_owned());
-                Some(Problem { object, path, detail, effect: Effect::Warning })
-            };
-            let problems = addresses.into_iter().filter_map(problem).collect();
-            self.problems.set(&key, Cause::Address, problems);
-        }
-    }
-
-    /// Other pods that have an address.
-    fn others<'a>(&'a self, address: IpAddr, key: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
-        let least = ObjectKey { kind: Kind::new("", ""), namespace: None, name: Arc::default() };
-        let holders = self.holders.range((address, least)..).take_while(move |(other, _)| *other == address);
-        holders.map(|(_, holder)| holder).filter(move |holder| *holder != key)
-    }
-
-    /// Keeps the problems of objects that say the same under two API versions or kinds.
-    fn repeated(&mut self, key: &ObjectKey, there: bool) {
-        let (before, after) = kinds::rivals(key);
-        // A pod and the template that it was made from are no mistake.
-        let rivals: Vec<ObjectKey> = before.chain(after).filter(|rival| rival.kind != Kind::POD).collect();
-        if rivals.is_empty() || key.kind == Kind::POD {
-            return;
-        }
-        let changed = if there { self.rivals.insert(key.clone()) } else { self.rivals.remove(key) };
-        if !changed {
-            return;
-        }
-        let all: Vec<&ObjectKey> = rivals.iter().chain([key]).filter(|rival| self.rivals.contains(rival)).collect();
-        if !there {
-            self.problems.set(key, Cause::Duplicate, Vec::new());
-        }
-        for object in &all {
-            let other = all.iter().filter(|other| *other != object).min();
-            let problem = other.map(|other| {
-                let (api, kind) = (other.kind.api_version(), other.kind.kind());
-                let what = match kinds::role(&object.kind) {
-                    Role::Template => "both count as one pod; write pods to have both",
-                    _ => "remove one of them",
-                };
-                let detail = format!("the same name is there as {api} {kind}; {what}");
-                let (object, path) = ((*object).clone(), "metadata.name".to_owned());
-                Problem { object, path, detail, effect: Effect::Warning }
-            });
-            self.problems.set(object, Cause::Duplicate, problem.into_iter().collect());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Policies and tiers, and which policy's tier is there. Never who is selected.
 
 use super::problems::{Cause, Problems};
-use crate::policy::model::{Effect, Mode, Order, Policy, PolicyId, Problem, Rules, Tier};
+use crate::policy::model::{Effect, Mode, Order, Policy, PolicyId, Problem, Rules, Stage, Tier};
 use crate::policy::world::ModelChange;
 use crate::store::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +127,8 @@ impl Policies {
             ingress: closed(&policy.ingress),
             egress: closed(&policy.egress),
             mode: policy.mode,
+            stage: Stage::Tracked,
+            on_forward: policy.on_forward,
         }))
     }
 

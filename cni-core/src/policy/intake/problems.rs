@@ -31,6 +31,10 @@ impl Problems {
         }
     }
 
+    pub(super) fn of(&self, cause: Cause) -> impl Iterator<Item = &Problem> {
+        self.found.iter().filter(move |((_, found), _)| *found == cause).flat_map(|(_, problems)| problems)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.found.values().flatten()
     }

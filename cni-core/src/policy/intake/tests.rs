@@ -1,8 +1,8 @@
 //! The laws of the intake, with a dialect of its own: an object `test/v1 Policy` or `Tier` says what it is.
 
 use super::*;
+use crate::policy::model::{HostInterfaces, Selector, Stage, Subject, WorkloadId};
 use crate::policy::model::{Mode, NamedPort, Order, Policy, PolicyId, Protocol, Rules, TierEnd};
-use crate::policy::model::{Selector, Subject, WorkloadId};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ fn fake(object: &Object) -> Option<Reading> {
             ingress: Some(Rules::default()),
             egress: None,
             mode: Mode::Enforced,
+            stage: Stage::Tracked,
+            on_forward: false,
         }),
         _ => return None,
     }
@@ -366,17 +368,76 @@ fn kinds_are_named_once_and_hold_everything_that_is_read_but_templates() {
     }
 }
 
+/// The block 10.0.0.0/26, of which nodes hold single addresses.
+fn block(claims: &[(&str, &str)]) -> Object {
+    let claims: Vec<Value> =
+        claims.iter().map(|(node, address)| json!({"node": node, "range": format!("{address}-{address}")})).collect();
+    named(
+        "cnidarian.io/v1",
+        "IPBlock",
+        "10-0-0-0-26",
+        &json!({}),
+        &json!({"pool": "default", "cidr": "10.0.0.0/26", "claims": claims}),
+    )
+}
+
+fn endpoints(node: &str, pod: &str, addresses: &[&str]) -> Object {
+    let pods = json!([{"namespace": "a", "name": pod, "addresses": addresses}]);
+    named("cnidarian.io/v1", "NodeEndpoints", node, &json!({}), &json!({"pods": pods}))
+}
+
+#[test]
+fn a_pod_without_addresses_has_those_that_its_node_gave_it_from_its_own_block() {
+    let bare = |node: Value| {
+        object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a"},
+            "spec": {"nodeName": node}}))
+    };
+    let of = |both: &Both| -> Vec<String> { both.pod("a", "p").addresses.iter().map(ToString::to_string).collect() };
+    let mut both = Both::of([&bare(json!("n1")), &endpoints("n1", "p", &["10.0.0.1", "10.0.0.2"])]);
+    assert!(of(&both).is_empty(), "nobody holds the block");
+    both.put(&block(&[("n1", "10.0.0.1"), ("n2", "10.0.0.2")]));
+    assert_eq!(of(&both), ["10.0.0.1"], "the other address is another node's");
+    // What another node says of it does not count while it is placed here, and counts when it is placed nowhere.
+    both.put(&endpoints("n2", "p", &["10.0.0.2"]));
+    assert_eq!(of(&both), ["10.0.0.1"]);
+    both.put(&bare(json!(null)));
+    assert_eq!(of(&both), ["10.0.0.1", "10.0.0.2"]);
+    both.put(&bare(json!("n2")));
+    assert_eq!(of(&both), ["10.0.0.2"]);
+    // A node's prefix is its own, too.
+    both.put(&endpoints("n2", "p", &["10.9.0.2"]));
+    assert!(of(&both).is_empty());
+    both.put(&named("v1", "Node", "n2", &json!({}), &json!({"podCIDR": "10.9.0.0/24"})));
+    assert_eq!(of(&both), ["10.9.0.2"]);
+    // What the object itself says goes first; a pod that has ended, or in its node's network, has none.
+    both.put(&pod("a", "p", json!({}), "10.3.0.3"));
+    assert_eq!(of(&both), ["10.3.0.3"]);
+    let mut ended = bare(json!("n2")).to_value();
+    ended["status"] = json!({"phase": "Failed"});
+    both.put(&object(ended));
+    assert!(of(&both).is_empty());
+    both.put(&bare(json!("n2")));
+    both.remove(&endpoints("n2", "p", &[]));
+    assert!(of(&both).is_empty());
+}
+
 /// Objects that depend on each other in every way there is.
 fn any_object() -> impl Strategy<Value = Object> {
     let labels = || prop_oneof![Just(json!({})), Just(json!({"app": "x"})), Just(json!({"app": "x", "tier": "y"}))];
     let namespace = || prop_oneof![Just("a"), Just("b")];
     let address = || prop_oneof![Just("10.0.0.1"), Just("10.0.0.2"), Just("fd00::1"), Just("nonsense")];
     let pods = (namespace(), "[pq]", labels(), address(), any::<[bool; 3]>(), "[st]").prop_map(
-        |(namespace, name, labels, address, [finished, host, _], account)| {
+        |(namespace, name, labels, address, [finished, host, bare], account)| {
             let mut value = pod(namespace, &name, labels, address).to_value();
             value["spec"]["hostNetwork"] = host.into();
-            value["spec"]["serviceAccountName"] = account.into();
+            value["spec"]["serviceAccountName"] = json!(account);
             value["status"]["phase"] = if finished { "Failed" } else { "Running" }.into();
+            if bare {
+                value["status"]["podIPs"] = json!([]);
+            }
+            if account == "s" {
+                value["spec"]["nodeName"] = json!(null);
+            }
             object(value)
         },
     );
@@ -402,8 +463,22 @@ fn any_object() -> impl Strategy<Value = Object> {
         object.key.namespace = Some("a".into());
         object
     });
+    let endpoints =
+        ("n[12]", prop::collection::vec((namespace(), "[pq]", address()), 0..3)).prop_map(|(node, pods)| {
+            let pods: Vec<Value> = pods
+                .into_iter()
+                .map(|(namespace, name, address)| json!({"namespace": namespace, "name": name, "addresses": [address]}))
+                .collect();
+            named("cnidarian.io/v1", "NodeEndpoints", &node, &json!({}), &json!({"pods": pods}))
+        });
+    let blocks = ("n[12]", "n[12]").prop_map(|(one, other)| block(&[(&one, "10.0.0.1"), (&other, "10.0.0.2")]));
+    let nodes = ("n[12]", prop::option::of(Just("fd00::/64")))
+        .prop_map(|(name, prefix)| named("v1", "Node", &name, &json!({}), &json!({"podCIDR": prefix})));
     prop_oneof![
         4 => pods,
+        2 => endpoints,
+        1 => blocks,
+        1 => nodes,
         2 => (namespace(), labels()).prop_map(|(name, labels)| named("v1", "Namespace", name, &labels, &json!(null))),
         1 => within("v1", "ServiceAccount", "[st]"),
         2 => within("v1", "Service", "[st]"),
@@ -450,6 +525,31 @@ proptest! {
         }
         prop_assert_eq!(&both.world, &World::default());
         prop_assert_eq!(both.problems().len(), 0);
+        prop_assert!(both.intake.attached.is_empty() && both.intake.bare.is_empty());
         prop_assert!(both.intake.holders.is_empty() && both.intake.runs_as.is_empty() && both.intake.rivals.is_empty());
+    }
+}
+
+#[test]
+fn a_host_endpoint_says_which_interfaces_it_is_and_whether_a_profile_opens_it() {
+    let read = |spec: serde_json::Value| {
+        let value = json!({"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "metadata": {"name": "h"}, "spec": spec});
+        let (world, problems) = World::read(&[Object::from_value(value).unwrap()]);
+        let host = world.workloads.values().next().unwrap().host.clone().unwrap();
+        (host.interfaces, host.open, problems.into_iter().map(|problem| problem.path).collect::<Vec<_>>())
+    };
+    let named = HostInterfaces::Named("eth0".into());
+    let none = Vec::<String>::new;
+    assert_eq!(read(json!({"node": "n", "interfaceName": "eth0"})), (named.clone(), false, none()));
+    let open = json!({"node": "n", "interfaceName": "*", "profiles": ["projectcalico-default-allow"]});
+    assert_eq!(read(open), (HostInterfaces::All, true, none()));
+    let by_address = json!({"node": "n", "expectedIPs": ["192.0.2.1"], "profiles": ["kns.shop"]});
+    assert_eq!(read(by_address), (HostInterfaces::ByAddress, false, vec!["spec.profiles[0]".to_owned()]));
+    for (wrong, paths) in [
+        (json!({"node": "n", "interfaceName": "eth*"}), vec!["spec.interfaceName", "spec.interfaceName"]),
+        (json!({"node": "n"}), vec!["spec.interfaceName"]),
+        (json!({"interfaceName": "*"}), vec!["spec.node"]),
+    ] {
+        assert_eq!(read(wrong).2, paths);
     }
 }

@@ -7,8 +7,13 @@ use crate::store::{self, Error, Object, Problem, Result};
 use lines::Lines;
 use std::fmt;
 use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The most bytes of one file: all objects of a large cluster in one list.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Where an object stands.
 #[derive(Debug, Clone)]
@@ -90,7 +95,7 @@ impl Manifests {
     }
 
     fn add_file(&mut self, path: &Path) -> Result<()> {
-        let bytes = fs::read(path).map_err(failed("read", path))?;
+        let bytes = bounded(path).map_err(failed("read", path))?;
         match String::from_utf8(bytes) {
             Ok(text) => self.add_text(path, &text),
             Err(error) => {
@@ -132,6 +137,21 @@ impl Manifests {
             }
         }
     }
+}
+
+/// The bytes of a file or pipe. A device may have no end.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is neither a file nor a pipe"));
+    }
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if read as u64 > MOST_BYTES {
+        let detail = format!("has more than {MOST_BYTES} bytes; split it");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, detail));
+    }
+    Ok(bytes)
 }
 
 fn lines_in(bytes: &[u8]) -> u64 {

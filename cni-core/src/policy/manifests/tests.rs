@@ -37,6 +37,18 @@ items:
       name: b
 ";
 
+#[test]
+fn what_has_no_end_is_not_read_to_it() {
+    let error = |path: &Path| Manifests::read([path]).unwrap_err().to_string();
+    assert!(error(Path::new("/dev/zero")).contains("neither a file nor a pipe"), "{}", error(Path::new("/dev/zero")));
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("long.yaml");
+    fs::File::create(&long).unwrap().set_len(MOST_BYTES + 1).unwrap();
+    assert!(error(&long).contains("split it"), "{}", error(&long));
+    fs::write(&long, BLOCK).unwrap();
+    assert_eq!(Manifests::read([&long]).unwrap().objects.len(), 3);
+}
+
 fn read(name: &str, text: &str) -> Manifests {
     let mut manifests = Manifests::default();
     manifests.add_text(Path::new(name), text);

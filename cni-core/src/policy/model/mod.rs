@@ -17,9 +17,14 @@
 //!    [`TierEnd`] decides; otherwise the next tier is walked.
 //! 3. After the last tier: allowed.
 //!
+//! At a host, policies of [`Stage::Untracked`] are walked first, then those of [`Stage::BeforeNat`], then the others; what no
+//! rule of an early stage decides goes on with the next. A host endpoint without an open profile ([`HostPart::open`]) denies
+//! what comes to the end. [`failsafe`](crate::policy::failsafe) ports are allowed before all of it.
+//!
 //! A connection is allowed when both ends allow it; replies follow the connection. A pod always reaches itself. A pod's
-//! own node always reaches the pod (its kubelet must), whatever the policies say; a pod always reaches its own node, unless
-//! a rule denies it (isolation alone does not).
+//! own node always reaches the pod (its kubelet must), whatever the pod's policies say; a pod always reaches its own node,
+//! unless a rule of its policies denies it (isolation alone does not). A host always reaches itself. Policies about host
+//! endpoints have no say between a node and its own pods; policies about nodes have.
 //!
 //! # Laws
 //! - An empty list of peers, ports or members matches nothing, never everything: "any" is a value of its own.
@@ -37,9 +42,9 @@ mod workload;
 
 pub use identity::{Identity, LabelMap, WorkloadKind};
 pub use layer7::{DnsPattern, HttpRule, Layer7};
-pub use object::{Direction, Effect, Mode, Order, Policy, PolicyId, Problem, Rules, Subject, Tier, TierEnd};
+pub use object::{Direction, Effect, Mode, Order, Policy, PolicyId, Problem, Rules, Stage, Subject, Tier, TierEnd};
 pub use peer::{Kinds, Peer};
 pub use rule::{Action, Rule, Unenforceable};
 pub use selector::{Attribute, Selector};
 pub use traffic::{Family, Icmp, PortRange, Ports, Protocol, Traffic, UnknownProtocol};
-pub use workload::{NamedPort, Workload, WorkloadId};
+pub use workload::{HostInterfaces, HostPart, NamedPort, Workload, WorkloadId};

@@ -2,12 +2,14 @@
 
 use super::{Kinds, Rule, Selector};
 use crate::store::ObjectKey;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 /// Which way a connection goes, seen from the policy's subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// To the subject.
     Ingress,
@@ -120,6 +122,18 @@ pub enum Mode {
     Staged,
 }
 
+/// Where on a packet's way through a host a policy about it decides. Pods know [`Stage::Tracked`] only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// Before connections are tracked: each packet is asked for, answers too, and what is allowed is never tracked.
+    Untracked,
+    /// Before destinations are translated, of what comes in.
+    BeforeNat,
+    /// Where connections and their real ends are known.
+    #[default]
+    Tracked,
+}
+
 /// Whom a policy is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
@@ -170,6 +184,10 @@ pub struct Policy {
     pub egress: Option<Rules>,
     /// Whether it decides.
     pub mode: Mode,
+    /// Where it decides at hosts. What an early stage allows or denies, no later one is asked; what it does not decide goes on.
+    pub stage: Stage,
+    /// At hosts: whether it decides of what is forwarded as well. Early stages always do.
+    pub on_forward: bool,
 }
 
 impl Policy {
@@ -185,6 +203,8 @@ impl Policy {
             ingress: closed.clone(),
             egress: closed,
             mode: Mode::Enforced,
+            stage: Stage::Tracked,
+            on_forward: false,
         }
     }
 

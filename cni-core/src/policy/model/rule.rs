@@ -1,11 +1,13 @@
 //! Rules: who, what traffic, which action. Never where a rule stands: its policy orders it.
 
 use super::{Layer7, Peer, Traffic};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// What happens to a connection that a rule matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is allowed at this end.
     Allow,

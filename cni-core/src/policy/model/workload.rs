@@ -51,6 +51,31 @@ pub struct NamedPort {
     pub port: u16,
 }
 
+/// The interfaces that a host endpoint stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostInterfaces {
+    /// The one of this name.
+    Named(Arc<str>),
+    /// The one with one of the endpoint's addresses.
+    ByAddress,
+    /// All but those of pods and those with a host endpoint of their own.
+    All,
+}
+
+/// What a host endpoint is, beside its labels and addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPart {
+    /// Its interfaces.
+    pub interfaces: HostInterfaces,
+    /// Whether its profiles allow what no tier decides; else it is denied.
+    pub open: bool,
+}
+
+impl HostPart {
+    /// What the end of a host endpoint without an open profile is called, where tiers are named.
+    pub const NO_PROFILE: &'static str = "no profile";
+}
+
 /// A workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
@@ -68,4 +93,6 @@ pub struct Workload {
     pub ports: Vec<NamedPort>,
     /// It uses its node's network: no policy is about it, and no selector of pods finds it.
     pub host_network: bool,
+    /// Of host endpoints only.
+    pub host: Option<HostPart>,
 }

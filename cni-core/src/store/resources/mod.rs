@@ -2,10 +2,12 @@
 
 mod namespace;
 mod node;
+mod node_endpoints;
 mod pod;
 
 pub use namespace::Namespace;
 pub use node::{AddressKind, Node, NodeAddress};
+pub use node_endpoints::{NodeEndpoints, PodAddresses};
 pub use pod::Pod;
 
 use super::{InvalidObject, Kind, Object};

@@ -4,10 +4,11 @@
 use crate::backend::{Change, Item};
 use crate::model::EndpointId;
 use crate::policy::evaluate::Verdict;
+use crate::policy::failsafe::Failsafe;
 use crate::policy::model::{Action, Direction, Family, Icmp, PortRange, Protocol, TierEnd};
 use crate::policy::program::{
-    Clause, DirectionProgram, EndpointProgram, Member, PolicyChange, PolicyItem, PolicyKey, Set, SetKind, SetMatch,
-    Side, TierProgram,
+    BothWays, Clause, DirectionProgram, EndpointProgram, HostEndpointProgram, HostInterface, Member, PolicyChange,
+    PolicyItem, PolicyKey, Set, SetKind, SetMatch, Side, TierProgram,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -62,12 +63,8 @@ impl Items {
                     let sets = clauses.flat_map(|clause| &clause.sets);
                     sets.map(|lookup| PolicyKey::Set(lookup.set.id.clone())).collect()
                 }
-                PolicyItem::Endpoint(program) => {
-                    let directions = [&program.ingress, &program.egress].into_iter();
-                    let tiers = directions
-                        .flat_map(|direction| direction.enforced.iter().chain(direction.staged.iter().flatten()));
-                    tiers.flat_map(|tier| &tier.chains).map(|chain| PolicyKey::Chain(chain.clone())).collect()
-                }
+                PolicyItem::Endpoint(program) => chains([&program.ingress, &program.egress].into_iter()),
+                PolicyItem::Host(program) => chains(program.endpoints.iter().flat_map(HostEndpointProgram::directions)),
             }
         };
         let pairs = self.0.iter().flat_map(|(key, item)| uses(item).into_iter().map(move |used| (key.clone(), used)));
@@ -90,25 +87,66 @@ impl Items {
             Direction::Ingress => &program.ingress,
             Direction::Egress => &program.egress,
         };
-        let staged = staged.as_ref().map(|tiers| self.walk(tiers, direction, packet));
-        Some((self.walk(enforced, direction, packet), staged))
+        let walk = |tiers: &[TierProgram]| self.walk(tiers, direction, packet).unwrap_or(Verdict::Allow);
+        Some((walk(enforced), staged.as_deref().map(walk)))
     }
 
-    fn walk(&self, tiers: &[TierProgram], direction: Direction, packet: &Packet) -> Verdict {
+    /// What the node's program says of a packet between the node itself and somebody else, and what it would say were staged
+    /// policies enforced. A packet of the node's is never its own node's for the program.
+    #[must_use]
+    pub fn decide_at_host(
+        &self,
+        interface: &HostInterface,
+        direction: Direction,
+        packet: &Packet,
+    ) -> (Verdict, Option<Verdict>) {
+        let Some(PolicyItem::Host(program)) = self.0.get(&PolicyKey::Host) else { return (Verdict::Allow, None) };
+        let of = |wanted: &HostInterface| program.endpoints.iter().find(|endpoint| endpoint.interface == *wanted);
+        let others = || of(&HostInterface::Others).filter(|_| *interface != HostInterface::Pods);
+        let Some(endpoint) = of(interface).or_else(others) else { return (Verdict::Allow, None) };
+        let way = |both: &'_ BothWays| match direction {
+            Direction::Ingress => both.ingress.clone(),
+            Direction::Egress => both.egress.clone(),
+        };
+        let before_nat = match direction {
+            Direction::Ingress => endpoint.before_nat.clone(),
+            Direction::Egress => DirectionProgram::default(),
+        };
+        let parts = [way(&endpoint.untracked), before_nat, way(&endpoint.local)];
+        let packet = Packet { own_node: false, ..packet.clone() };
+        let walk = |with_staged: bool| {
+            let tiers = |part: &DirectionProgram| match &part.staged {
+                Some(staged) if with_staged => staged.clone(),
+                _ => part.enforced.clone(),
+            };
+            let early = |part: &&DirectionProgram| !self.is_failsafe(&tiers(part), &packet);
+            let decided = parts[..2].iter().filter(early).find_map(|part| self.walk(&tiers(part), direction, &packet));
+            decided.or_else(|| self.walk(&tiers(&parts[2]), direction, &packet)).unwrap_or(Verdict::Allow)
+        };
+        (walk(false), parts.iter().any(|part| part.staged.is_some()).then(|| walk(true)))
+    }
+
+    /// What a failsafe keeps open in an early stage is not decided there.
+    fn is_failsafe(&self, tiers: &[TierProgram], packet: &Packet) -> bool {
+        let first = tiers.first().filter(|tier| *tier.tier == *Failsafe::TIER);
+        first.is_some_and(|tier| self.first_match(tier, packet).is_some())
+    }
+
+    /// `None`: nothing decides.
+    fn walk(&self, tiers: &[TierProgram], direction: Direction, packet: &Packet) -> Option<Verdict> {
         for tier in tiers {
             match self.first_match(tier, packet) {
-                Some(Action::Allow) => return Verdict::Allow,
-                Some(Action::Deny) => return Verdict::Deny,
+                Some(Action::Allow) => return Some(Verdict::Allow),
+                Some(Action::Deny) => return Some(Verdict::Deny),
                 Some(Action::Pass) => {}
-                // Isolation alone does not keep a pod from its own node.
+                // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
                 None | Some(Action::Log) => match (tier.end, direction, packet.own_node) {
-                    (TierEnd::Pass, _, _) => {}
-                    (TierEnd::Deny, Direction::Egress, true) => return Verdict::Allow,
-                    (TierEnd::Deny, _, _) => return Verdict::Deny,
+                    (TierEnd::Pass, _, _) | (TierEnd::Deny, Direction::Egress, true) => {}
+                    (TierEnd::Deny, _, _) => return Some(Verdict::Deny),
                 },
             }
         }
-        Verdict::Allow
+        None
     }
 
     fn first_match(&self, tier: &TierProgram, packet: &Packet) -> Option<Action> {
@@ -176,6 +214,12 @@ impl Items {
         });
         of_set.filter_map(|(key, _)| if let PolicyKey::Member(_, member) = key { Some(member) } else { None })
     }
+}
+
+/// The chains that programs call.
+fn chains<'p>(directions: impl Iterator<Item = &'p DirectionProgram>) -> Vec<PolicyKey> {
+    let tiers = directions.flat_map(|direction| direction.enforced.iter().chain(direction.staged.iter().flatten()));
+    tiers.flat_map(|tier| &tier.chains).map(|chain| PolicyKey::Chain(chain.clone())).collect()
 }
 
 /// A pod always reaches itself, and its own node always reaches it.

@@ -1,7 +1,8 @@
 //! Random workloads and selectors, out of few values so that they meet. Never a policy.
 
 use crate::policy::model::{
-    Attribute, Family, Identity, LabelMap, NamedPort, Protocol, Selector, Workload, WorkloadId, WorkloadKind,
+    Attribute, Family, HostInterfaces, HostPart, Identity, LabelMap, NamedPort, Protocol, Selector, Workload,
+    WorkloadId, WorkloadKind,
 };
 use crate::testkit::dice::Dice;
 use ipnet::IpNet;
@@ -96,6 +97,7 @@ pub(super) fn pod(dice: &mut Dice, number: u8, node: &str) -> Workload {
         node: Some(node.into()),
         ports,
         host_network: false,
+        host: None,
     }
 }
 
@@ -117,18 +119,24 @@ pub(super) fn node(dice: &mut Dice, number: u8) -> Workload {
         node: Some(name.into()),
         ports: Vec::new(),
         host_network: false,
+        host: None,
     }
 }
 
-/// Calico's name for an interface of a node.
+/// Calico's name for the interface of a node, or for all of its interfaces.
 pub(super) fn host_endpoint(dice: &mut Dice, number: u8) -> Workload {
-    let name: Arc<str> = format!("eth0-of-{number}").into();
+    let (interfaces, name) = match dice.below(3) {
+        0 => (HostInterfaces::All, format!("all-of-{number}")),
+        1 => (HostInterfaces::ByAddress, format!("addresses-of-{number}")),
+        _ => (HostInterfaces::Named("eth0".into()), format!("eth0-of-{number}")),
+    };
     let identity = Identity { labels: labels(dice), ..Identity::new(WorkloadKind::HostEndpoint) };
     let ports = vec![NamedPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 }];
     Workload {
-        id: WorkloadId { kind: WorkloadKind::HostEndpoint, namespace: None, name },
+        id: WorkloadId { kind: WorkloadKind::HostEndpoint, namespace: None, name: name.into() },
         identity: Arc::new(identity),
         ports,
+        host: Some(HostPart { interfaces, open: dice.once_in(2) }),
         ..node(dice, number)
     }
 }
@@ -152,6 +160,7 @@ pub(super) fn group(dice: &mut Dice, number: u8) -> Workload {
         node: None,
         ports: Vec::new(),
         host_network: false,
+        host: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::random::{family, network, selector};
 use crate::policy::model::{
     Action, DnsPattern, Icmp, Kinds, Layer7, Mode, Order, Peer, Policy, PolicyId, PortRange, Ports, Protocol, Rule,
-    Rules, Selector, Subject, Tier, TierEnd, Traffic, WorkloadKind,
+    Rules, Selector, Stage, Subject, Tier, TierEnd, Traffic, WorkloadKind,
 };
 use crate::store::{Kind, ObjectKey};
 use crate::testkit::dice::Dice;
@@ -33,7 +33,14 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
     let id = PolicyId { object, part: u16::try_from(dice.below(2)).unwrap_or(0) };
     let built_in = [Tier::ADMIN, Tier::DEFAULT, Tier::DEFAULT, Tier::BASELINE];
     let tier = if dice.once_in(2) { Arc::from(*dice.pick(&built_in)) } else { dice.pick(tiers).clone() };
-    let kinds = if dice.once_in(4) { Kinds::CALICO } else { Kinds::PODS };
+    let kinds = match dice.below(8) {
+        0 => Kinds::NODES,
+        1 => Kinds::of(WorkloadKind::HostEndpoint),
+        2 => Kinds::CALICO,
+        _ => Kinds::PODS,
+    };
+    let early = kinds == Kinds::of(WorkloadKind::HostEndpoint) && dice.once_in(2);
+    let stage = if early { *dice.pick(&[Stage::Untracked, Stage::BeforeNat]) } else { Stage::Tracked };
     let direction = |dice: &mut Dice, there: bool| {
         there.then(|| Rules {
             rules: (0..dice.below(5)).map(|index| rule(dice, index)).collect(),
@@ -47,8 +54,10 @@ pub(super) fn policy(dice: &mut Dice, number: usize, tiers: &[Arc<str>]) -> Poli
         order: *dice.pick(&[Order::FIRST, Order::at(1), Order::at(1), Order::at(2), Order::LAST]),
         subject: Subject { kinds, selector: selector(dice, 1) },
         ingress: direction(dice, which != 0),
-        egress: direction(dice, which != 1),
+        egress: direction(dice, which != 1 && stage != Stage::BeforeNat),
         mode: if dice.once_in(6) { Mode::Staged } else { Mode::Enforced },
+        stage,
+        on_forward: dice.once_in(4),
     }
 }
 

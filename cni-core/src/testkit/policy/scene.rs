@@ -8,9 +8,10 @@ use crate::model::{EndpointId, InterfaceName};
 use crate::policy::compile::{Compiler, LocalEndpoint};
 use crate::policy::evaluate::{Connection, Party, Verdict};
 use crate::policy::model::{Direction, Icmp, Protocol, Tier, Workload, WorkloadKind};
+use crate::policy::program::HostInterface;
 use crate::policy::world::{ModelChange, World};
 use crate::testkit::dice::Dice;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -115,6 +116,14 @@ impl Scene {
         for endpoint in self.endpoints.values() {
             compiler.put_endpoint(endpoint.clone());
         }
+        compiler.set_interfaces(Self::interfaces());
+    }
+
+    /// The node's own interface, which has all its addresses.
+    #[must_use]
+    pub fn interfaces() -> BTreeMap<InterfaceName, BTreeSet<IpAddr>> {
+        let eth0 = InterfaceName::new("eth0").expect("short enough");
+        [(eth0, node_addresses(0).into_iter().collect())].into()
     }
 
     /// A connection between two of the addresses of one family, usually to or from a pod of the node.
@@ -122,7 +131,9 @@ impl Scene {
         let outside = OUTSIDE.iter().map(|text| text.parse::<IpAddr>().expect("the table holds addresses"));
         let of_workloads = self.world.workloads.values().flat_map(|workload| workload.addresses.iter().copied());
         let all: Vec<IpAddr> = of_workloads.chain(outside).collect();
-        let local: Vec<IpAddr> = self.endpoints.values().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+        let pods = self.endpoints.values().flat_map(|endpoint| endpoint.addresses.clone());
+        let own = node_addresses(0);
+        let local: Vec<IpAddr> = if dice.once_in(3) { own } else { pods.collect() };
         let one = *dice.pick(if local.is_empty() { &all } else { &local });
         let same: Vec<IpAddr> = all.into_iter().filter(|other| other.is_ipv4() == one.is_ipv4()).collect();
         let other = *dice.pick(&same);
@@ -146,8 +157,9 @@ impl Scene {
         let (Party::Address(source), Party::Address(destination)) = (&connection.from, &connection.to) else {
             return Decisions { egress: None, ingress: None };
         };
+        let own = node_addresses(0);
+        let pod = |address: &IpAddr| self.endpoints.values().find(|endpoint| endpoint.addresses.contains(address));
         let at = |address: IpAddr, other: IpAddr, direction| {
-            let endpoint = self.endpoints.values().find(|endpoint| endpoint.addresses.contains(&address))?;
             let packet = Packet {
                 source: *source,
                 destination: *destination,
@@ -155,8 +167,17 @@ impl Scene {
                 source_port: connection.source_port,
                 destination_port: connection.destination_port,
                 icmp: connection.icmp,
-                own_node: node_addresses(0).contains(&other),
+                own_node: own.contains(&other),
             };
+            if own.contains(&address) {
+                if own.contains(&other) {
+                    return None;
+                }
+                let eth0 = HostInterface::Named(InterfaceName::new("eth0").expect("short enough"));
+                let interface = if pod(&other).is_some() { HostInterface::Pods } else { eth0 };
+                return Some(items.decide_at_host(&interface, direction, &packet));
+            }
+            let endpoint = pod(&address)?;
             items.decide(&endpoint.id, direction, &packet)
         };
         Decisions {

@@ -1,9 +1,9 @@
-//! What we tell the cluster of ourselves: annotations of our Node, and the pools of the configuration. Never overwrites
+//! What we tell the cluster of ourselves: annotations of our Node, our pods' addresses, and the pools of the configuration. Never overwrites
 //! what others wrote.
 
 use super::{Cluster, NodeError, lock};
 use cni_core::model::NodeName;
-use cni_core::store::resources::Node;
+use cni_core::store::resources::{Node, NodeEndpoints, PodAddresses};
 use cni_core::store::{Error, Kind, Object, ObjectKey, StoreExt};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -38,6 +38,25 @@ impl Cluster {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Writes which addresses our pods have into our NodeEndpoints: other nodes' policies look there when a pod's object does
+    /// not say it. The object has all of them, so what a predecessor left is corrected by the first write.
+    pub(in crate::node) async fn publish_endpoints(&self, pods: &[PodAddresses]) -> Result<(), NodeError> {
+        let key = NodeEndpoints::key(&self.config.name);
+        let write = |object: &mut Object| {
+            NodeEndpoints::write(object, pods);
+            Ok(())
+        };
+        match self.store.modify(&key, write).await {
+            Err(Error::NotFound { .. }) if pods.is_empty() => Ok(()),
+            Err(Error::NotFound { .. }) => {
+                let mut object = Object::new(key);
+                NodeEndpoints::write(&mut object, pods);
+                Ok(self.store.create(&object).await.map(drop)?)
+            }
+            written => Ok(written.map(drop)?),
         }
     }
 

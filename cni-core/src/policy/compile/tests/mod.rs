@@ -28,6 +28,7 @@ fn pod(name: &str, app: &str, address: &str, node: &str) -> Workload {
         node: Some(node.into()),
         ports: vec![NamedPort { name: "http".into(), protocol: Protocol::TCP, port: 8080 }],
         host_network: false,
+        host: None,
     }
 }
 
@@ -62,6 +63,8 @@ fn policy(name: &str, direction: Direction, rules: Vec<Rule>) -> Policy {
         ingress,
         egress,
         mode: Mode::Enforced,
+        stage: Stage::Tracked,
+        on_forward: false,
     }
 }
 

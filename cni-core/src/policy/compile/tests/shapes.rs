@@ -2,10 +2,12 @@
 
 use super::{app, endpoint, networks, pod, policy, put};
 use crate::backend::Change;
-use crate::model::EndpointId;
-use crate::policy::compile::Compiler;
+use crate::model::{EndpointId, InterfaceName};
+use crate::policy::compile::{Compiler, LocalEndpoint};
 use crate::policy::model::*;
-use crate::policy::program::{Chain, Clause, EndpointProgram, Member, PolicyItem, PolicyKey, SetKind};
+use crate::policy::program::{
+    Chain, Clause, EndpointProgram, HostEndpointProgram, Member, PolicyItem, PolicyKey, SetKind,
+};
 use crate::policy::world::ModelChange;
 use crate::testkit::policy::Items;
 use std::sync::Arc;
@@ -223,6 +225,42 @@ fn the_addresses_of_an_attachment_count_before_the_cluster_tells_of_them() {
 }
 
 #[test]
+fn an_address_of_an_attachment_is_its_pods_alone_whoever_claims_it() {
+    let members = |compiler: &mut Compiler| {
+        let told = compiler.drain().into_iter().filter_map(|change| match change {
+            Change::Put(PolicyItem::Member(_, member)) => Some(format!("+ {member}")),
+            Change::Remove(PolicyKey::Member(_, member)) => Some(format!("- {member}")),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let (mut compiler, ..) = compiled(Direction::Ingress, from(Peer::pods(app("a"))));
+    compiler.apply(put(pod("liar", "a", "10.0.0.9", "there")));
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.9"], "nobody here has it");
+    compiler.apply(put(pod("honest", "b", "10.0.0.9", "here")));
+    assert!(members(&mut compiler).is_empty() && compiler.problems().is_empty());
+    compiler.put_endpoint(endpoint("honest", "10.0.0.9"));
+    assert_eq!(members(&mut compiler), ["- 10.0.0.9"]);
+    let problems: Vec<String> = compiler.problems().iter().map(ToString::to_string).collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("Pod ns/liar") && problems[0].contains("ns/honest"),
+        "{problems:?}"
+    );
+    // In any order; and only this address.
+    compiler.apply(ModelChange::RemoveWorkload(WorkloadId::pod("ns", "liar")));
+    let mut liar = pod("liar", "a", "10.0.0.9", "there");
+    liar.addresses.push("10.0.0.8".parse().unwrap());
+    compiler.apply(put(liar));
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.8"]);
+    compiler.remove_endpoint(&EndpointId::of("honest", "eth0").unwrap());
+    assert_eq!(members(&mut compiler), ["+ 10.0.0.9"]);
+    assert!(compiler.problems().is_empty());
+    // Likewise when it is a container that is no pod.
+    compiler.put_endpoint(LocalEndpoint { pod: None, ..endpoint("plain", "10.0.0.9") });
+    assert_eq!(members(&mut compiler), ["- 10.0.0.9"]);
+}
+
+#[test]
 fn staged_policies_are_beside_the_enforced_ones() {
     let mut compiler = Compiler::new("here");
     compiler.apply(put(pod("server", "server", "10.0.0.1", "here")));
@@ -240,4 +278,110 @@ fn staged_policies_are_beside_the_enforced_ones() {
     assert_eq!(ends(&program.ingress.enforced), [(1, TierEnd::Pass)], "only the staged one isolates");
     assert_eq!(ends(&program.ingress.staged.unwrap()), [(2, TierEnd::Deny)]);
     assert_eq!(program.egress.staged, None);
+}
+
+/// A host endpoint of the node `here`.
+fn host_endpoint(name: &str, interfaces: HostInterfaces, open: bool) -> Workload {
+    let identity = Identity {
+        labels: Arc::new([("app".into(), "hep".into())].into()),
+        ..Identity::new(WorkloadKind::HostEndpoint)
+    };
+    Workload {
+        id: WorkloadId { kind: WorkloadKind::HostEndpoint, namespace: None, name: name.into() },
+        identity: Arc::new(identity),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
+        host: Some(HostPart { interfaces, open }),
+        ports: Vec::new(),
+        ..pod("unused", "unused", "192.0.2.1", "here")
+    }
+}
+
+/// Where the node's program is, and how many tiers each has: in, out, through in, through out.
+fn host_tiers(compiler: &mut Compiler) -> Vec<(String, [usize; 4])> {
+    compiler.drain();
+    let of = |endpoint: &HostEndpointProgram| {
+        let (local, forwarded) = (&endpoint.local, &endpoint.forwarded);
+        let directions = [&local.ingress, &local.egress, &forwarded.ingress, &forwarded.egress];
+        (endpoint.interface.to_string(), directions.map(|direction| direction.enforced.len()))
+    };
+    compiler.host().into_iter().flat_map(|program| &program.endpoints).map(of).collect()
+}
+
+#[test]
+fn the_node_has_a_program_by_interface_while_something_may_be_denied() {
+    let mut compiler = Compiler::new("here");
+    let shown =
+        |all: &[(&str, [usize; 4])]| all.iter().map(|(at, tiers)| ((*at).to_owned(), *tiers)).collect::<Vec<_>>();
+    let node = Workload {
+        id: WorkloadId::node("here"),
+        identity: Arc::new(Identity::new(WorkloadKind::Node)),
+        ..pod("n", "n", "192.0.2.1", "here")
+    };
+    compiler.apply(put(node));
+    compiler.apply(put(host_endpoint("open", HostInterfaces::All, true)));
+    assert_eq!(host_tiers(&mut compiler), []);
+    // Without a profile: the failsafe ports, then the end.
+    compiler.apply(put(host_endpoint("closed", HostInterfaces::Named("eth0".into()), false)));
+    let closed = ("interface eth0", [2, 2, 0, 0]);
+    assert_eq!(host_tiers(&mut compiler), shown(&[closed, ("other interfaces", [0; 4]), ("its own pods", [0; 4])]));
+    // About nodes: everywhere, without failsafe ports at pods' interfaces, and not about what passes through.
+    let about = |name: &str, kind, direction| Policy {
+        subject: Subject { kinds: Kinds::of(kind), selector: Selector::Everything },
+        ..policy(name, direction, vec![])
+    };
+    compiler.apply(ModelChange::PutPolicy(Arc::new(about("nodes", WorkloadKind::Node, Direction::Ingress))));
+    let expected =
+        [("interface eth0", [3, 2, 0, 0]), ("other interfaces", [2, 0, 0, 0]), ("its own pods", [1, 0, 0, 0])];
+    assert_eq!(host_tiers(&mut compiler), shown(&expected));
+    let through = Policy { on_forward: true, ..about("through", WorkloadKind::HostEndpoint, Direction::Egress) };
+    compiler.apply(ModelChange::PutPolicy(Arc::new(through)));
+    let expected =
+        [("interface eth0", [3, 3, 0, 1]), ("other interfaces", [2, 2, 0, 1]), ("its own pods", [1, 0, 0, 0])];
+    assert_eq!(host_tiers(&mut compiler), shown(&expected));
+}
+
+#[test]
+fn a_host_endpoint_by_address_waits_for_its_interface_and_gives_way_to_one_that_names_it() {
+    let mut compiler = Compiler::new("here");
+    compiler.apply(put(host_endpoint("by-address", HostInterfaces::ByAddress, false)));
+    assert_eq!(host_tiers(&mut compiler), []);
+    let idle = |compiler: &Compiler| {
+        compiler.idle_host_endpoints().into_iter().map(|idle| idle.reason.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(idle(&compiler), ["no interface of the node has one of its expectedIPs"]);
+    let eth0 = InterfaceName::new("eth0").unwrap();
+    compiler.set_interfaces([(eth0, ["192.0.2.1".parse().unwrap()].into())].into());
+    assert_eq!(host_tiers(&mut compiler).len(), 1);
+    assert!(idle(&compiler).is_empty());
+    compiler.apply(put(host_endpoint("named", HostInterfaces::Named("eth0".into()), true)));
+    assert_eq!(host_tiers(&mut compiler), []);
+    assert_eq!(idle(&compiler), ["host endpoint named is for the same interface and comes first"]);
+    compiler.apply(ModelChange::RemoveWorkload(host_endpoint("named", HostInterfaces::All, true).id));
+    assert_eq!(host_tiers(&mut compiler).len(), 1);
+    compiler.apply(put(Workload {
+        node: Some("there".into()),
+        ..host_endpoint("by-address", HostInterfaces::ByAddress, false)
+    }));
+    assert_eq!(host_tiers(&mut compiler), [], "it is another node's now");
+}
+
+#[test]
+fn early_stages_are_parts_of_their_own_and_leave_what_they_do_not_decide_to_the_next() {
+    let mut compiler = Compiler::new("here");
+    compiler.apply(put(host_endpoint("all", HostInterfaces::All, true)));
+    for (name, stage) in [("raw", Stage::Untracked), ("pre", Stage::BeforeNat)] {
+        let subject = Subject { kinds: Kinds::of(WorkloadKind::HostEndpoint), selector: Selector::Everything };
+        let early = Policy { subject, stage, on_forward: true, ..policy(name, Direction::Ingress, vec![]) };
+        compiler.apply(ModelChange::PutPolicy(Arc::new(early)));
+    }
+    compiler.drain();
+    let [endpoint] = &compiler.host().unwrap().endpoints[..] else { panic!("one interface has a program") };
+    assert!(endpoint.local.is_open() && endpoint.forwarded.is_open());
+    let ends = |program: &crate::policy::program::DirectionProgram| {
+        program.enforced.iter().map(|tier| (tier.tier.to_string(), tier.end)).collect::<Vec<_>>()
+    };
+    let expected = [("failsafe".to_owned(), TierEnd::Pass), (Tier::DEFAULT.to_owned(), TierEnd::Pass)];
+    assert_eq!(ends(&endpoint.untracked.ingress), expected);
+    assert_eq!(ends(&endpoint.before_nat), expected);
+    assert!(endpoint.untracked.egress.enforced.is_empty());
 }

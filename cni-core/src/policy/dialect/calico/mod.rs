@@ -1,5 +1,5 @@
-//! Calico's policies and tiers, of `projectcalico.org/v3` and `crd.projectcalico.org/v1`. Never enforces what is for host
-//! endpoints only: those are read, checked and evaluated.
+//! Calico's policies and tiers, of `projectcalico.org/v3` and `crd.projectcalico.org/v1`. Never a host endpoint itself: that is
+//! a workload.
 //!
 //! | object | becomes |
 //! |---|---|

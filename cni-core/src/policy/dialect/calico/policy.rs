@@ -6,7 +6,8 @@ use super::{VERSIONS, rule, selector};
 use crate::policy::dialect::fields::present;
 use crate::policy::dialect::{Reader, Reading};
 use crate::policy::model::{
-    Attribute, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Subject, Tier, WorkloadKind,
+    Attribute, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Stage, Subject, Tier,
+    WorkloadKind,
 };
 use crate::store::Object;
 use serde_json::{Map, Value};
@@ -112,7 +113,7 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
     }
     let namespace =
         if api.global { None } else { Some(object.key.namespace.clone().unwrap_or_else(|| "default".into())) };
-    let subject = subject(&mut reader, spec, namespace.as_ref());
+    let (subject, stage, on_forward) = subject(&mut reader, spec, namespace.as_ref());
     let tier = match present(spec, "tier") {
         None => Tier::DEFAULT.into(),
         Some(value) => tier(&mut reader, value),
@@ -130,6 +131,8 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
         ingress: has_ingress.then_some(ingress),
         egress: has_egress.then_some(egress),
         mode,
+        stage,
+        on_forward,
     };
     reader.finish(policy)
 }
@@ -170,21 +173,24 @@ fn select(
     }
 }
 
-fn subject(reader: &mut Reader<'_>, spec: &Map<String, Value>, namespace: Option<&Arc<str>>) -> Subject {
+/// Whom it is about, and where it decides at hosts.
+fn subject(reader: &mut Reader<'_>, spec: &Map<String, Value>, namespace: Option<&Arc<str>>) -> (Subject, Stage, bool) {
     let own = select(reader, spec, "selector", endpoints);
     let accounts = select(reader, spec, "serviceAccountSelector", service_accounts);
-    let (place, kinds) = match namespace {
-        Some(namespace) => (Selector::Is(Attribute::Namespace, namespace.clone()), Kinds::PODS),
+    let (place, kinds, stage, on_forward) = match namespace {
+        Some(namespace) => (Selector::Is(Attribute::Namespace, namespace.clone()), Kinds::PODS, Stage::Tracked, false),
         None => {
             let place = select(reader, spec, "namespaceSelector", namespaces);
-            (place, host_kinds(reader, spec))
+            let (kinds, stage, on_forward) = at_hosts(reader, spec);
+            (place, kinds, stage, on_forward)
         }
     };
-    Subject { kinds, selector: place.and(own).and(accounts) }
+    (Subject { kinds, selector: place.and(own).and(accounts) }, stage, on_forward)
 }
 
-/// Pods and host endpoints; host endpoints alone where a field says so.
-fn host_kinds(reader: &mut Reader<'_>, spec: &Map<String, Value>) -> Kinds {
+/// Pods and host endpoints; host endpoints alone where a field says so. With the stage, and whether it is for what is
+/// forwarded.
+fn at_hosts(reader: &mut Reader<'_>, spec: &Map<String, Value>) -> (Kinds, Stage, bool) {
     let mut flag = |key: &str| {
         let path = format!("spec.{key}");
         present(spec, key).and_then(|value| reader.flag(CLOSED, value, &path)).unwrap_or(false)
@@ -202,7 +208,11 @@ fn host_kinds(reader: &mut Reader<'_>, spec: &Map<String, Value>) -> Kinds {
         reader.problem(CLOSED, "spec.egress", "does not go with preDNAT: true, which is for what comes in");
     }
     let hosts = Kinds::of(WorkloadKind::HostEndpoint);
-    if do_not_track || pre_dnat { hosts } else { hosts.and(WorkloadKind::Pod) }
+    match (do_not_track, pre_dnat) {
+        (true, _) => (hosts, Stage::Untracked, on_forward),
+        (false, true) => (hosts, Stage::BeforeNat, on_forward),
+        (false, false) => (hosts.and(WorkloadKind::Pod), Stage::Tracked, on_forward),
+    }
 }
 
 /// Which directions the policy is about.

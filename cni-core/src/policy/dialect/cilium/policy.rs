@@ -4,7 +4,7 @@ use super::{labels, rule};
 use crate::policy::dialect::fields::present;
 use crate::policy::dialect::{Reader, Reading};
 use crate::policy::model::{
-    Action, Attribute, Direction, Effect, Kinds, Order, Policy, PolicyId, Rule, Rules, Selector, Subject, Tier,
+    Action, Attribute, Direction, Effect, Kinds, Order, Policy, PolicyId, Rule, Rules, Selector, Stage, Subject, Tier,
 };
 use crate::store::{Kind, Object, type_name};
 use serde_json::{Map, Value};
@@ -73,6 +73,8 @@ pub(in crate::policy::dialect) fn read(object: &Object) -> Option<Reading> {
         ingress: part.ingress,
         egress: part.egress,
         mode,
+        stage: Stage::Tracked,
+        on_forward: false,
     };
     // At most two parts for each spec.
     let policies = parts.into_iter().zip(0..).map(policy).collect();

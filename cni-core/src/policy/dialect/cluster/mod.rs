@@ -10,7 +10,7 @@ mod traffic;
 use super::fields::present;
 use super::{Reader, Reading};
 use crate::policy::model::{
-    Action, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Subject, Tier,
+    Action, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Stage, Subject, Tier,
 };
 use crate::store::{Kind, Object};
 use serde_json::{Map, Value};
@@ -121,6 +121,8 @@ fn policy(reader: &mut Reader<'_>, api: Api, spec: &Map<String, Value>, mode: Mo
         ingress,
         egress,
         mode,
+        stage: Stage::Tracked,
+        on_forward: false,
     }
 }
 

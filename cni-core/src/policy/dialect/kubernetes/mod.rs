@@ -17,7 +17,7 @@ use super::calico;
 use super::fields::present;
 use super::{Reader, Reading};
 use crate::policy::model::{
-    Attribute, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Subject, Tier,
+    Attribute, Direction, Effect, Kinds, Mode, Order, Policy, PolicyId, Rules, Selector, Stage, Subject, Tier,
 };
 use crate::store::{Kind, Object};
 use serde_json::{Map, Value};
@@ -84,6 +84,8 @@ fn read_spec(object: &Object, staged: bool) -> Reading {
         ingress: has_ingress.then_some(ingress),
         egress: has_egress.then_some(egress),
         mode,
+        stage: Stage::Tracked,
+        on_forward: false,
     };
     reader.finish(policy)
 }

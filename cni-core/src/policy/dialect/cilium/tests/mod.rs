@@ -305,6 +305,7 @@ fn others() -> Vec<Workload> {
         node: (kind == WorkloadKind::Node).then(|| name.into()),
         ports: Vec::new(),
         host_network: false,
+        host: None,
     };
     vec![
         named(WorkloadKind::Node, None, "n2", &["192.0.2.2"], &[]),

@@ -1,0 +1,240 @@
+//! Pods of several nodes over BGP: who is reached, by which way, and that nothing is lost when nodes and roles change.
+
+use crate::bed::run;
+use crate::cluster::Cluster;
+use cni_core::backend::Change;
+use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
+use net_linux::marks::LEARNED_PROTOCOL;
+use net_linux::monitor::{Event, Group, Monitor};
+use net_linux::netns::NetNs;
+use serde_json::json;
+use std::net::IpAddr;
+use tokio::runtime::Runtime;
+
+fn no_loss((sent, came): (u32, u32)) {
+    assert!(sent > 20, "a stream of {sent} proves nothing");
+    assert_eq!(sent, came, "{} of {sent} lost", sent.saturating_sub(came));
+}
+
+/// Counts changes of learned routes in a namespace.
+struct Writes(Runtime, Monitor);
+
+impl Writes {
+    fn count(netns: &NetNs) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let monitor = runtime.block_on(async { Monitor::open_in(netns, &[Group::Routes]).unwrap() });
+        Self(runtime, monitor)
+    }
+
+    fn taken(mut self) -> usize {
+        // The host route that shows that a session is there again may still be on its way out.
+        let is_learned = |event: &Event| match event {
+            Event::Route(_, route) => {
+                let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
+                route.protocol == LEARNED_PROTOCOL && !is_host
+            }
+            _ => false,
+        };
+        self.0.block_on(async {
+            let heard = std::iter::from_fn(|| self.1.try_next().unwrap());
+            heard.filter(|notice| is_learned(&notice.event)).count()
+        })
+    }
+}
+
+#[test]
+fn routes_are_plain_inside_a_segment_and_tunnelled_across() {
+    let cluster = Cluster::new(&[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
+    cluster.all_pairs_talk();
+    let way = |prefix: &str| {
+        let family = if prefix.contains(':') { "-6" } else { "-4" };
+        cluster.nodes[0].netns.run(|| run(&format!("ip {family} route get {prefix}"))).unwrap()
+    };
+    for (address, device) in
+        [("10.244.2.2", "eth0"), ("fd00:2::2", "eth0"), ("10.244.9.2", "cnidarian.bgp"), ("fd00:9::2", "cnidarian.bgp")]
+    {
+        let found = way(address);
+        assert!(found.contains(&format!("dev {device} ")), "{address}: {found}");
+    }
+    assert_eq!(cluster.nodes[0].pod_mtu_bytes, 1450);
+}
+
+#[test]
+fn always_wraps_inside_a_segment_too() {
+    let cluster = Cluster::new(&[1, 2], &json!({ "encapsulation": "Always" }), &[]);
+    cluster.all_pairs_talk();
+    let found = cluster.nodes[0].netns.run(|| run("ip route get 10.244.2.2")).unwrap();
+    assert!(found.contains("dev cnidarian.bgp"), "{found}");
+}
+
+#[test]
+fn an_agent_that_restarts_loses_no_packet_and_no_route() {
+    let mut cluster = Cluster::new(&[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
+    cluster.all_pairs_talk();
+    let pod = cluster.pods.remove(0);
+    let (near, far) = (cluster.pods[0].addresses[0], cluster.pods[1].addresses[1]);
+    // More than once: what is gone for half a millisecond is not lost each time.
+    for (at, address) in [(1, near), (2, far), (1, near), (2, far)] {
+        let writes = Writes::count(&cluster.nodes[at].netns);
+        let outcome = pod.stream_while(address, || {
+            cluster.nodes[at].stop();
+            cluster.nodes[at].start();
+            cluster.introduce(&cluster.nodes[at]);
+            // Established again on both sides when a new route gets through.
+            let extra = Change::Put(NetworkItem::Endpoint(cluster.nodes[at].endpoint_with([10, 99, 0, 1].into())));
+            cluster.nodes[at].stage_all(vec![extra]);
+            cluster.wait_learned(0, "10.99.0.1/32", true);
+        });
+        no_loss(outcome);
+        assert_eq!(writes.taken(), 0, "learned routes were written that were there");
+        let endpoint = cluster.nodes[at].endpoint_with([10, 99, 0, 1].into());
+        let addresses = vec![endpoint.addresses[0], endpoint.addresses[1]];
+        let plain = Endpoint { addresses, ..endpoint };
+        cluster.nodes[at].stage_all(vec![Change::Put(NetworkItem::Endpoint(plain))]);
+        cluster.wait_learned(0, "10.99.0.1/32", false);
+    }
+}
+
+#[test]
+fn labels_make_reflectors_and_move_them_without_loss() {
+    let section = json!({ "mode": "reflectors", "reflectors": { "selector": "has(rr)", "clusterId": "10.0.0.1" } });
+    let mut cluster = Cluster::new(&[1, 2, 3, 4], &section, &[(3, "rr")]);
+    cluster.all_pairs_talk();
+    let pod = cluster.pods.remove(0);
+    let address = cluster.pods[0].addresses[0];
+    let probe = |cluster: &Cluster, last: u8| {
+        let extra = Change::Put(NetworkItem::Endpoint(cluster.nodes[1].endpoint_with([10, 99, 0, last].into())));
+        cluster.nodes[1].stage_all(vec![extra]);
+        cluster.wait_learned(0, &format!("10.99.0.{last}/32"), true);
+    };
+    let outcome = pod.stream_while(address, || {
+        cluster.label(3, &["rr"]);
+        probe(&cluster, 1);
+        // The new one is known to all before the old one goes.
+        cluster.wait_sessions(0, 2);
+        probe(&cluster, 2);
+        cluster.label(2, &[]);
+        probe(&cluster, 3);
+    });
+    no_loss(outcome);
+}
+
+/// A mesh is a cluster in which every node reflects.
+#[test]
+fn a_mesh_becomes_reflectors_and_a_mesh_again_without_loss() {
+    let section = json!({ "mode": "reflectors", "reflectors": { "selector": "!has(client)" } });
+    let mut cluster = Cluster::new(&[1, 2, 3, 4], &section, &[]);
+    cluster.all_pairs_talk();
+    (0..4).for_each(|at| cluster.wait_sessions(at, 3));
+    let pod = cluster.pods.remove(0);
+    let address = cluster.pods[0].addresses[0];
+    let outcome = pod.stream_while(address, || {
+        for _ in 0..2 {
+            cluster.label(0, &["client"]);
+            cluster.label(1, &["client"]);
+            // With nodes 3 and 4 only, once these have told what node 2 did.
+            (0..2).for_each(|at| cluster.wait_sessions(at, 2));
+            (2..4).for_each(|at| cluster.wait_sessions(at, 3));
+            assert!(cluster.learned(0, "10.244.2.0/24"));
+            cluster.label(1, &[]);
+            cluster.label(0, &[]);
+            (0..4).for_each(|at| cluster.wait_sessions(at, 3));
+        }
+    });
+    no_loss(outcome);
+}
+
+#[test]
+fn a_borrowed_address_is_announced_alone_and_withdrawn_with_its_pod() {
+    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
+    cluster.all_pairs_talk();
+    let borrowed: IpAddr = [10, 244, 1, 77].into();
+    let endpoint = cluster.nodes[1].endpoint_with(borrowed);
+    let id = endpoint.id.clone();
+    cluster.nodes[1].stage_all(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
+    // More specific than the unreachable block of node 1 itself.
+    cluster.wait_learned(0, "10.244.1.77/32", true);
+    assert!(!cluster.learned(0, "10.244.2.2/32"), "a pod inside its node's block is not announced alone");
+    cluster.nodes[1].stage_all(vec![Change::Remove(NetworkKey::Endpoint(id))]);
+    cluster.wait_learned(0, "10.244.1.77/32", false);
+    assert!(cluster.learned(0, "10.244.2.0/24"));
+    // With the node all of its routes go.
+    cluster.nodes[0].stage_all(vec![Change::Remove(NetworkKey::Peer(cluster.nodes[1].name()))]);
+    cluster.wait_learned(0, "10.244.2.0/24", false);
+    cluster.wait_learned(0, "fd00:2::/64", false);
+}
+
+#[test]
+fn a_tunnel_device_that_somebody_deletes_comes_back_with_all_that_hangs_on_it() {
+    let cluster = Cluster::new(&[1, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
+    cluster.all_pairs_talk();
+    cluster.nodes[0].netns.run(|| run("ip link delete cnidarian.bgp")).unwrap();
+    cluster.all_pairs_talk();
+}
+
+#[test]
+fn a_route_into_the_underlay_is_learned_by_nobodys_kernel() {
+    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
+    // An address of the segment on a pod is announced like any that lies outside of the node's blocks.
+    let endpoint = cluster.nodes[1].endpoint_with([192, 0, 2, 200].into());
+    cluster.nodes[1].stage_all(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
+    let endpoint = cluster.nodes[1].endpoint_with([10, 99, 0, 1].into());
+    let other = Endpoint { id: EndpointId::of("other", "eth0").unwrap(), ..endpoint };
+    let addresses = other.addresses[2..].to_vec();
+    let other = Endpoint { addresses, ..other };
+    cluster.nodes[1].stage_all(vec![Change::Put(NetworkItem::Endpoint(other))]);
+    // What was announced later is there.
+    cluster.wait_learned(0, "10.99.0.1/32", true);
+    assert!(!cluster.learned(0, "192.0.2.200/32"));
+}
+
+#[test]
+fn a_learned_route_that_somebody_deletes_comes_back() {
+    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
+    cluster.all_pairs_talk();
+    cluster.nodes[0].netns.run(|| run("ip route delete 10.244.2.0/24 protocol 204")).unwrap();
+    cluster.wait_learned(0, "10.244.2.0/24", true);
+    // The device's fall takes routes and objects along; afterwards all of them are there again.
+    cluster.nodes[0]
+        .netns
+        .run(|| {
+            run("ip link set eth0 down");
+            run("ip link set eth0 up");
+            run("ip address replace 2001:db8:a::1/64 dev eth0 nodad");
+        })
+        .unwrap();
+    cluster.wait_learned(0, "10.244.2.0/24", true);
+    cluster.wait_learned(0, "fd00:2::/64", true);
+}
+
+#[test]
+fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do() {
+    let cluster = Cluster::new(&[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }), &[]);
+    cluster.all_pairs_talk();
+    let node = &cluster.nodes[0];
+    let peers = node.ask("bgp peers", &[]).unwrap();
+    assert_eq!((&peers[0]["peer"], &peers[0]["state"]), (&json!("node/node-2"), &json!("Established")), "{peers}");
+    let prefixes = |answer: serde_json::Value| -> Vec<String> {
+        let mut found: Vec<String> =
+            answer.as_array().unwrap().iter().map(|row| row["prefix"].as_str().unwrap().to_owned()).collect();
+        found.sort();
+        found
+    };
+    assert_eq!(prefixes(node.ask("bgp received", &["node-2"]).unwrap()), ["10.244.2.0/24", "fd00:2::/64"]);
+    assert_eq!(prefixes(node.ask("bgp advertised", &["node/node-2"]).unwrap()), ["10.244.1.0/24", "fd00:1::/64"]);
+    assert_eq!(node.ask("bgp routes", &[]).unwrap().as_array().unwrap().len(), 4);
+    let why = node.ask("bgp explain", &["10.244.2.0/24"]).unwrap();
+    assert_eq!((&why[0]["from"], &why[0]["verdict"]), (&json!("node/node-2"), &json!("best")), "{why}");
+    let told = node.ask("bgp explain", &["10.244.1.0/24", "node-2"]).unwrap();
+    assert_eq!(told["verdict"], "told");
+    let plan = |section: serde_json::Value| node.ask("bgp plan", &[&section.to_string()]).unwrap();
+    assert_eq!(plan(json!({ "mode": "none" })), json!([{ "peer": "node/node-2", "effect": "goes, with its routes" }]));
+    assert_eq!(plan(json!({})), json!([]));
+    let live = plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } }));
+    assert_eq!(live, json!([{ "peer": "node/node-2", "effect": "applied live" }]));
+    assert!(node.ask("bgp plan", &["{\"asn\": 0}"]).is_err());
+    assert!(node.ask("bgp received", &["nobody"]).is_err());
+    assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
+    let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
+    assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}

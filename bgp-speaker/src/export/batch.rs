@@ -13,7 +13,7 @@ use super::outs::OutRoute;
 use crate::rib::{Id, Interner, Rib};
 use crate::types::{Family, Nlri, PathId, PeerId};
 use bytes::BytesMut;
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::ops::Range;
 
 /// One path of one slot: the number of its path, from 0, within the slot.

@@ -8,8 +8,8 @@ use super::{Member, Members};
 use crate::rib::{Id, NONE, PathView, Rib, Source};
 use crate::types::{Family, PathId, PeerId, Refresh, RefreshKind};
 use bytes::BytesMut;
+use hashbrown::HashMap;
 use ipnet::IpNet;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Paths with equal attributes from one source have one answer, where the policy does not look at prefixes.

@@ -43,10 +43,10 @@ pub(crate) use intern::{Id, Interner, NONE};
 use crate::config::Selection;
 use crate::speaker::Resolution;
 use crate::types::{Asn, Attributes, Family, PeerId, RouterId};
+use hashbrown::HashMap;
 use local::Aggregates;
 use next_hops::NextHops;
 use peer::Peer;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use table::Table;
@@ -150,6 +150,12 @@ impl Rib {
     /// Next hops to begin and to end to watch, since the last call.
     pub fn take_next_hops(&mut self) -> Vec<NextHopChange> {
         self.next_hops.take_changes()
+    }
+
+    /// Whether a next hop is in use of which the kernel has said nothing yet.
+    #[must_use]
+    pub fn awaits_next_hops(&self) -> bool {
+        self.next_hops.awaits()
     }
 
     /// Whether [`Self::take_next_hops`] would say anything.

@@ -2,7 +2,8 @@
 
 use crate::speaker::Resolution;
 use crate::types::{Family, NextHop};
-use std::collections::{BTreeSet, HashMap};
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What is to be told to whoever watches the kernel.
@@ -21,6 +22,8 @@ struct Entry {
     /// Slots with such a path, and some that had one once.
     slots: [Vec<u32>; Family::ALL.len()],
     is_tracked: bool,
+    /// We were told how it is reached, or that it is not.
+    is_answered: bool,
 }
 
 /// All next hops in use.
@@ -105,6 +108,7 @@ impl NextHops {
         ways.sort();
         ways.dedup();
         let Some(entry) = self.entries.get_mut(&address) else { return Default::default() };
+        entry.is_answered = true;
         if entry.ways == ways {
             return Default::default();
         }
@@ -115,6 +119,11 @@ impl NextHops {
             slots.dedup();
         }
         slots
+    }
+
+    /// Whether nothing was said yet of one that is in use.
+    pub(super) fn awaits(&self) -> bool {
+        self.entries.values().any(|entry| entry.paths > 0 && !entry.is_answered)
     }
 
     /// Whether there is one to begin or to end to watch.

@@ -1,6 +1,7 @@
 //! Prefixes and the slots they stand in: 5 bytes for IPv4, 17 for IPv6, about 8 to find one. Never routes.
 
 use crate::types::Family;
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::hash::{BuildHasher, Hash};
@@ -105,21 +106,24 @@ impl<A: Copy + Eq + Hash> Table<A> {
     }
 
     fn insert(&mut self, address: A, length: u8) -> u32 {
-        if let Some(slot) = self.find(address, length) {
-            return slot;
-        }
-        let slot = if let Some(slot) = self.free.pop() {
-            self.addresses[slot as usize] = address;
-            self.lengths[slot as usize] = length;
+        let Self { addresses, lengths, free, table, hasher } = self;
+        let hash = hasher.hash_one((address, length));
+        let is_it = |slot: &u32| addresses[*slot as usize] == address && lengths[*slot as usize] == length;
+        let rehash = |slot: &u32| hasher.hash_one((addresses[*slot as usize], lengths[*slot as usize]));
+        let place = match table.entry(hash, is_it, rehash) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(place) => place,
+        };
+        let slot = if let Some(slot) = free.pop() {
+            addresses[slot as usize] = address;
+            lengths[slot as usize] = length;
             slot
         } else {
-            self.addresses.push(address);
-            self.lengths.push(length);
-            u32::try_from(self.lengths.len() - 1).expect("four thousand million prefixes do not fit into memory")
+            addresses.push(address);
+            lengths.push(length);
+            u32::try_from(lengths.len() - 1).expect("four thousand million prefixes do not fit into memory")
         };
-        let Self { addresses, lengths, table, hasher, .. } = self;
-        let hash = hasher.hash_one((address, length));
-        table.insert_unique(hash, slot, |slot| hasher.hash_one((addresses[*slot as usize], lengths[*slot as usize])));
+        place.insert(slot);
         slot
     }
 

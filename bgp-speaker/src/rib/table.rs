@@ -70,6 +70,13 @@ impl Table {
         paths.push(path);
     }
 
+    /// A slot was made and gets no path after all.
+    pub(super) fn abandon(&mut self, slot: u32) {
+        if self.paths(slot).is_empty() {
+            self.emptied.push(slot);
+        }
+    }
+
     pub(super) fn remove(&mut self, slot: u32, at: usize) -> Option<super::path::Path> {
         let path = self.paths.get_mut(slot as usize)?.remove(at)?;
         if self.paths(slot).is_empty() {

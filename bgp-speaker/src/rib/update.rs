@@ -7,8 +7,8 @@ use super::peer::{NearLimit, OverLimit, Peer, PeerFacts};
 use super::{Rib, decision};
 use crate::policy::Policy;
 use crate::types::{Attributes, Family, Nlri, PathId, PeerId, Update};
+use hashbrown::HashMap;
 use ipnet::IpNet;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Rib {
@@ -94,12 +94,8 @@ impl Rib {
     /// Puts a path in the place of the one with the same source and id. It gets users of its attributes of its own.
     pub(super) fn put(&mut self, family: Family, prefix: IpNet, path: Path) -> Result<(), OverLimit> {
         let table = &mut self.tables[family.index()];
-        let known = table.find(&prefix);
-        let at = known.and_then(|slot| {
-            let at = table.paths(slot).iter().position(|other| other.is(path.source(), path.id))?;
-            Some((slot, at))
-        });
-        if let Some((slot, at)) = at {
+        let Some(slot) = table.slot(&prefix) else { return Ok(()) };
+        if let Some(at) = table.paths(slot).iter().position(|other| other.is(path.source(), path.id)) {
             let other = &mut table.paths_mut(slot).as_mut_slice()[at];
             let old = *other;
             *other = path;
@@ -112,9 +108,8 @@ impl Rib {
             return Ok(());
         }
         if let Some(known) = path.source().peer().and_then(|peer| self.peers.get_mut(&peer)) {
-            known.count_up(family)?;
+            known.count_up(family).inspect_err(|_| table.abandon(slot))?;
         }
-        let Some(slot) = table.slot(&prefix) else { return Ok(()) };
         table.push(slot, path);
         self.hold(family, slot, &path);
         self.choose(family, slot);

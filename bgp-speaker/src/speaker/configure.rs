@@ -47,6 +47,7 @@ impl Speaker {
             restarting: *beginning != Beginning::Fresh,
             forwarding_kept: kept,
             pending: Some(now),
+            gathers_until: None,
             sessions: 0,
             seed,
             deliveries: Vec::new(),

@@ -35,6 +35,8 @@ pub struct Speaker {
     pub(super) deferral: Option<Deferral>,
     /// When something was left to be told to peers or kernel.
     pub(super) pending: Option<Instant>,
+    /// Until then changed routes are gathered.
+    pub(super) gathers_until: Option<Instant>,
     /// Sessions begun: their connections are told apart by it.
     pub(super) sessions: u32,
     /// For the jitter of timers.
@@ -82,13 +84,16 @@ impl Speaker {
             Input::Neighbour { interface, address } => self.neighbour(now, &interface, address.map(IpAddr::V6), out),
             Input::Tick => self.tick(now, out),
         }
-        self.pending = self.pending.or(Some(now).filter(|_| self.has_news()));
+        self.pending = [self.pending, self.news_due(now)].into_iter().flatten().min();
     }
 
     /// When [`Input::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let deferral = self.deferral.as_ref().map(Deferral::deadline);
+        let deferral = self.deferral.as_ref().map(|deferral| {
+            // The answer is an input of its own.
+            if self.rib.awaits_next_hops() { deferral.limit() } else { deferral.deadline() }
+        });
         [self.peers.deadline(), self.pending, deferral].into_iter().flatten().min()
     }
 

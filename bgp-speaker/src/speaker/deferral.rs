@@ -57,6 +57,11 @@ impl Deferral {
         now >= self.limit || (self.owing.is_empty() && (self.absent.is_empty() || now >= self.patience))
     }
 
+    /// When nobody and nothing is waited for any more.
+    pub(crate) const fn limit(&self) -> Instant {
+        self.limit
+    }
+
     /// When to ask again though nothing happened.
     pub(crate) fn deadline(&self) -> Instant {
         if self.owing.is_empty() { self.patience } else { self.limit }

@@ -16,12 +16,15 @@ use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that may wait on a connection before its peer is told nothing more until some are gone.
 const MOST_QUEUED_BYTES: usize = 256 * 1024;
 /// A peer that was full is told more when no more than this waits.
 const FEW_QUEUED_BYTES: usize = 64 * 1024;
+/// After changes were told, those that come are gathered for so long. A first one goes out at once; when thousands of peers
+/// speak at the same time, each of them is told of all others in a few messages.
+const GATHERING: Duration = Duration::from_millis(10);
 /// Prefixes told in one go, so that sessions get their turn in between.
 const PREFIXES_AT_ONCE: usize = 16_384;
 
@@ -66,9 +69,22 @@ impl Encode for Wire {
 }
 
 impl Speaker {
-    /// Whether something is left to be told to somebody who can take it.
-    pub(super) fn has_news(&self) -> bool {
-        self.rib.has_next_hop_changes() || self.deferral.is_none() && (self.rib.has_changes() || self.export.has_work())
+    /// When there is something to tell to somebody who can take it.
+    pub(super) fn news_due(&self, now: Instant) -> Option<Instant> {
+        let is_free = self.deferral.is_none();
+        let ends = !is_free && !self.is_deferred(now);
+        if self.rib.has_next_hop_changes() || ends || is_free && self.export.has_work() {
+            return Some(now);
+        }
+        (is_free && self.rib.has_changes()).then(|| self.gathers_until.map_or(now, |until| until.max(now)))
+    }
+
+    /// Whether we have restarted and do not know enough yet to say anything: somebody owes us routes, or the kernel the way
+    /// to their next hops. Without those we would call the kernel's routes gone.
+    fn is_deferred(&self, now: Instant) -> bool {
+        self.deferral
+            .as_ref()
+            .is_some_and(|deferral| now < deferral.limit() && (!deferral.is_over(now) || self.rib.awaits_next_hops()))
     }
 
     /// A session is established: its peer is told everything.
@@ -164,12 +180,17 @@ impl Speaker {
     pub(super) fn flush(&mut self, now: Instant, out: &mut Vec<Output>) {
         self.pending = None;
         self.tell_next_hops(out);
-        if self.deferral.as_ref().is_some_and(|deferral| !deferral.is_over(now)) {
+        if self.is_deferred(now) {
             return;
         }
         if self.deferral.take().is_some() {
             self.restarted(now, out);
         }
+        let gathers = self.gathers_until.is_some_and(|until| now < until);
+        if gathers && !self.export.has_work() {
+            return;
+        }
+        let (is_beginning, before) = (!self.in_sync, out.len());
         let changes = self.rib.take_changes();
         for family in Family::ALL {
             self.tell_routes(family, &changes[family.index()], out);
@@ -179,6 +200,10 @@ impl Speaker {
             out.extend(Family::ALL.map(|family| Output::InSync { family }));
         }
         self.tell_peers(now, out);
+        // What a beginning or a restart has to say is not held up, nor what waits for a next hop.
+        if !is_beginning && out.len() > before {
+            self.gathers_until = Some(now + GATHERING);
+        }
         self.export.reclaim(&mut self.rib);
         for id in self.export.hoarders(&self.rib) {
             let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);

@@ -86,9 +86,13 @@ impl AsPath {
         for _ in 0..times {
             match segments.first_mut() {
                 Some(first) if first.kind == SegmentKind::Sequence && first.asns.len() < Self::MOST_IN_SEGMENT => {
+                    first.asns.reserve_exact(1);
                     first.asns.insert(0, asn);
                 }
-                _ => segments.insert(0, Segment { kind: SegmentKind::Sequence, asns: vec![asn] }),
+                _ => {
+                    segments.reserve_exact(1);
+                    segments.insert(0, Segment { kind: SegmentKind::Sequence, asns: vec![asn] });
+                }
             }
         }
         Self(segments)

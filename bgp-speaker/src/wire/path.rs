@@ -30,13 +30,17 @@ pub(super) const fn is_confederation(kind: SegmentKind) -> bool {
 /// Reads a whole path of two-byte or four-byte numbers.
 pub(super) fn read(mut bytes: &[u8], four_octets: bool) -> Result<AsPath, Fault> {
     let width = if four_octets { 4 } else { 2 };
-    let mut segments = Vec::new();
+    // Nearly every path is one segment, and a table has hundreds of thousands of paths: no room is left for more.
+    let mut segments = Vec::with_capacity(usize::from(!bytes.is_empty()));
     while let Some((&[code, count], rest)) = bytes.split_first_chunk::<2>() {
         let kind = kind(code).filter(|_| count > 0).ok_or(Fault::Value)?;
         let (numbers, rest) = rest.split_at_checked(usize::from(count) * width).ok_or(Fault::Overrun)?;
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u32, byte| number << 8 | u32::from(*byte));
-        let asns = numbers.chunks_exact(width).map(|bytes| Asn::new(number(bytes)).ok_or(Fault::AsZero));
-        segments.push(Segment { kind, asns: asns.collect::<Result<_, _>>()? });
+        let mut asns = Vec::with_capacity(usize::from(count));
+        for bytes in numbers.chunks_exact(width) {
+            asns.push(Asn::new(number(bytes)).ok_or(Fault::AsZero)?);
+        }
+        segments.push(Segment { kind, asns });
         bytes = rest;
     }
     if bytes.is_empty() { Ok(AsPath(segments)) } else { Err(Fault::Overrun) }

@@ -21,6 +21,25 @@ fn a_route_goes_from_one_end_to_the_other_and_comes_back_when_it_is_withdrawn() 
 }
 
 #[test]
+fn the_first_change_goes_out_at_once_and_those_soon_after_it_together() {
+    let (mut network, nodes) = chain();
+    network.run_for(SOON);
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    assert_eq!(arrives(&mut network, nodes[1], first), Some(Duration::from_millis(1)), "the delay of the network");
+    let before = network.traffic(nodes[0]).sends;
+    let others: Vec<_> = (1..5)
+        .map(|number| {
+            network.run_for(Duration::from_millis(1));
+            announce(&mut network, nodes[0], &format!("10.0.{number}.0/24"))
+        })
+        .collect();
+    for prefix in others {
+        assert!(arrives(&mut network, nodes[1], prefix).is_some_and(|took| took <= Duration::from_millis(10)));
+    }
+    assert_eq!(network.traffic(nodes[0]).sends - before, 1);
+}
+
+#[test]
 fn a_route_whose_next_hop_is_lost_leaves_the_kernel_and_comes_back_with_it() {
     let (mut network, nodes) = chain();
     let prefix = announce(&mut network, nodes[0], "10.0.0.0/24");

@@ -30,6 +30,21 @@ fn a_speaker_that_dies_and_comes_back_in_time_loses_no_route_anywhere() {
 }
 
 #[test]
+fn after_a_restart_the_last_end_of_rib_is_enough_also_when_nothing_else_comes() {
+    let (mut network, nodes) = chain();
+    network.run_for(SOON);
+    network.kill(nodes[1]);
+    network.run_for(Duration::from_secs(2));
+    let [_, mut two, _] = chain_configs();
+    // They come one by one, whenever it occurs to them.
+    two.peers.values_mut().for_each(|peer| peer.passive = true);
+    let patience = two.restart_patience;
+    network.start(nodes[1], two, &Beginning::Restarted(Family::ALL.into())).unwrap();
+    let took = network.run_until(SOON, |network| network.is_in_sync(nodes[1]));
+    assert!(took.is_some_and(|took| took < patience), "{took:?}");
+}
+
+#[test]
 fn a_speaker_that_does_not_come_back_loses_its_routes_when_its_time_is_over() {
     let (mut network, nodes) = chain();
     let first = announce(&mut network, nodes[0], "10.0.0.0/24");

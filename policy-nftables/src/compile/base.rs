@@ -40,7 +40,9 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
     ingress.extend(dispatch(compiler, to, names::TO));
     let mut input = others(from, MetaKey::IifKind).to_vec();
     input.extend(NEIGHBOUR_DISCOVERY.map(|kind| {
-        let discovery = Program::new().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
+        // Not what an IPv4 packet calls so.
+        let discovery =
+            Program::new().ipv6().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
         rule(discovery.verdict(Verdict::Accept), "neighbour discovery")
     }));
     input.extend(spoofed(compiler));
@@ -96,17 +98,20 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
     })
 }
 
-fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> [RuleObject; 5] {
-    let related = if map == names::FROM { names::RELATED_FROM } else { names::RELATED };
+fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> Vec<RuleObject> {
+    let of_pods = map == names::FROM;
+    let related = if of_pods { names::RELATED_FROM } else { names::RELATED };
     let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
     let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
     // An interface without a program is a pod that is not ready, or no longer there.
     let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
-    [
+    let mut rules = vec![
         rule(cut, "denied since it was opened"),
         rule(Program::new().ct_state(CtState::ESTABLISHED).verdict(Verdict::Accept), "established"),
         rule(errors::dispatch(related), "related"),
-        rule(Program::new().meta_vmap(interface, name(map)), "endpoints"),
-        rule(unknown, "unknown interface"),
-    ]
+    ];
+    rules.extend(of_pods.then(|| errors::about_others(compiler)).into_iter().flatten());
+    rules.push(rule(Program::new().meta_vmap(interface, name(map)), "endpoints"));
+    rules.push(rule(unknown, "unknown interface"));
+    rules
 }

@@ -16,6 +16,9 @@ use std::ops::RangeInclusive;
 const ERRORS_V4: [RangeInclusive<u8>; 2] = [3..=3, 11..=12];
 /// ICMPv6: unreachable, packet too big, time exceeded, parameter problem. RFC 4443, section 3.
 const ERRORS_V6: [RangeInclusive<u8>; 1] = [1..=4];
+/// All that quote a packet: those, source quench and redirect; of ICMPv6 all errors, RFC 4443, section 2.1.
+const QUOTING_V4: [RangeInclusive<u8>; 2] = [3..=5, 11..=12];
+const QUOTING_V6: [RangeInclusive<u8>; 1] = [1..=127];
 
 /// The chains that packets of related connections go to: what comes from pods, and what may come from anybody.
 pub(super) fn objects(compiler: &Compiler) -> Objects {
@@ -52,6 +55,18 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
 /// What sends related packets to their chain.
 pub(super) fn dispatch(chain: &str) -> Program {
     Program::new().ct_state(CtState::RELATED).verdict(Verdict::Goto(name(chain)))
+}
+
+/// Errors from pods that are not related to a connection: this node does not know it, so the pod is no end of it. The nodes of
+/// its ends would believe the error, which comes to them from a node and not from a pod.
+pub(super) fn about_others(compiler: &Compiler) -> impl Iterator<Item = RuleObject> {
+    let forged = |kinds: &RangeInclusive<u8>, family, protocol| {
+        let program =
+            compiler.decide(kind_in(of(family, protocol), kinds), Action::Deny, Walk::Enforced, "forged error");
+        rule(program, "forged error")
+    };
+    let v4 = QUOTING_V4.iter().map(move |kinds| forged(kinds, Family::V4, Protocol::ICMP));
+    v4.chain(QUOTING_V6.iter().map(move |kinds| forged(kinds, Family::V6, Protocol::ICMPV6)))
 }
 
 fn of(family: Family, protocol: Protocol) -> Program {

@@ -177,7 +177,8 @@ impl Place {
             rules.push(rule(open.verdict(Verdict::Accept), "established or related"));
         }
         rules.extend(OF_THE_LINK.map(|kind| {
-            let message = Program::new().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
+            let message =
+                Program::new().ipv6().l4proto(Protocol::ICMPV6.0).payload(Payload::ICMP_TYPE, Cmp::Eq, vec![kind]);
             rule(message.verdict(Verdict::Accept), "neighbour discovery")
         }));
         rules

@@ -5,7 +5,10 @@ use crate::config::LogConfig;
 use cni_core::backend::ErrorKind;
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::model::{Direction, PolicyId, Protocol, Stage, TierEnd};
-use cni_core::policy::program::{Chain, ChainId, Clause, EndpointProgram, ProgramRule, SetId, TierProgram};
+use cni_core::policy::program::{
+    BothWays, Chain, ChainId, Clause, DirectionProgram, EndpointProgram, HostEndpointProgram, HostInterface,
+    HostProgram, ProgramRule, SetId, TierProgram,
+};
 use cni_core::store::{Kind, ObjectKey};
 use net_linux::nft::Expr;
 
@@ -127,4 +130,32 @@ fn a_member_of_another_kind_or_family_and_an_id_with_a_space_are_refused() {
     ] {
         assert_eq!(compiler(LogWhat::None).compile(&item).unwrap_err().kind, ErrorKind::Invalid);
     }
+}
+
+/// To IPv4 its protocol 58 is any other.
+#[test]
+fn neighbour_discovery_is_that_of_ipv6() {
+    let compiler = compiler(LogWhat::None);
+    let closed = TierProgram { tier: "default".into(), chains: Vec::new(), end: TierEnd::Deny };
+    let closed = DirectionProgram { enforced: vec![closed], staged: None };
+    let both = BothWays { ingress: closed.clone(), egress: closed.clone() };
+    let endpoint = HostEndpointProgram {
+        name: "h".into(),
+        interface: HostInterface::Others,
+        local: both.clone(),
+        forwarded: both.clone(),
+        untracked: both,
+        before_nat: closed,
+    };
+    let host = PolicyItem::Host(HostProgram { endpoints: vec![endpoint] });
+    let objects = [compiler.base(), compiler.compile(&host).unwrap()].concat();
+    let rules = objects.iter().flat_map(|(_, object)| match object {
+        Object::Chain { rules, .. } => &rules[..],
+        _ => &[],
+    });
+    let named = |rule: &&RuleObject| rule.comment.as_ref().is_some_and(|text| text.as_str() == "neighbour discovery");
+    let found: Vec<_> = rules.filter(named).collect();
+    assert!(found.len() > 7 * 8, "of seven hooks of hosts and one of pods: {}", found.len());
+    let of_ipv6 = Vec::from(Program::new().ipv6());
+    assert!(found.iter().all(|rule| rule.exprs.starts_with(&of_ipv6)), "{found:?}");
 }

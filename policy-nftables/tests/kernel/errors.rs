@@ -157,3 +157,20 @@ fn redirects_and_other_messages_do_not_pass_as_errors() {
     }
     assert_eq!(node.counted("forged error"), 2);
 }
+
+/// What was sent between two others went through other nodes, which would believe the error: it has to end here.
+#[test]
+fn a_pod_cannot_forge_an_error_about_a_connection_that_its_node_does_not_know() {
+    let node = Node::open_to_all();
+    let others: [IpAddr; 2] = ["203.0.113.7".parse().unwrap(), "2001:db8:ffff::7".parse().unwrap()];
+    for (family, other) in others.into_iter().enumerate() {
+        let of_outside = SocketAddr::new(node.outside.addresses[family], 4000);
+        let of_node = SocketAddr::new(node.node.addresses[family], 4000);
+        let to_other = SocketAddr::new(other, 80);
+        for error in [UNREACHABLE, TOO_BIG, TIME_EXCEEDED] {
+            assert!(!arrives(&node.a, &node.outside, error, of_outside, to_other), "{error:?} {of_outside}");
+            assert!(!arrives(&node.a, &node.node, error, of_node, to_other), "{error:?} {of_node}");
+        }
+    }
+    assert_eq!(node.counted("forged error"), 12);
+}

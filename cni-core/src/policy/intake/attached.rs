@@ -42,9 +42,12 @@ impl Attached {
         addresses
     }
 
+    /// A block says of each address whose it is, so it comes before the prefixes that nodes have.
     fn owns(&self, node: &NodeName, address: IpAddr) -> bool {
-        let prefixes = self.prefixes.get(node).into_iter().flatten();
-        prefixes.into_iter().any(|prefix| prefix.contains(&address)) || self.holder(address) == Some(node)
+        match self.holder(address) {
+            Some(holder) => holder == node,
+            None => self.prefixes.get(node).into_iter().flatten().any(|prefix| prefix.contains(&address)),
+        }
     }
 
     /// The node that holds an address of a block.
@@ -106,7 +109,7 @@ impl Attached {
             return BTreeSet::new();
         }
         let claims = old.iter().chain(&new).flat_map(|(_, claims)| claims);
-        let nodes: BTreeSet<&NodeName> = claims.map(|claim| &claim.node).collect();
+        let nodes: BTreeSet<&NodeName> = claims.map(|claim| &claim.node).chain(self.prefixes.keys()).collect();
         let within = |addresses: &[IpAddr]| {
             addresses.iter().any(|address| old.iter().chain(&new).any(|(cidr, _)| cidr.contains(address)))
         };

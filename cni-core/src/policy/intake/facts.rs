@@ -6,6 +6,7 @@ use crate::model::InterfaceName;
 use crate::policy::dialect::Reader;
 use crate::policy::model::{Effect, HostInterfaces, HostPart, LabelMap, NamedPort, Protocol, WorkloadId, WorkloadKind};
 use crate::store::{InvalidObject, Object, resources};
+use crate::strict::nearest;
 use ipnet::IpNet;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 
 /// Calico's profile that allows everything.
 const OPEN_PROFILE: &str = "projectcalico-default-allow";
+
+/// What the spec of a host endpoint may say.
+const HOST_ENDPOINT_KEYS: [&str; 5] = ["node", "interfaceName", "expectedIPs", "profiles", "ports"];
 
 /// What one object says of a workload.
 pub(super) struct Facts {
@@ -35,7 +39,7 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role, interner: &mut Interner)
     let object = reader.object;
     let facts = match role {
         Role::Pod => pod(reader, interner),
-        Role::Node => node(object, interner),
+        Role::Node => Ok(node(reader, interner)),
         Role::Template => return template(reader, interner),
         Role::Service => Ok(Facts::of(object, WorkloadKind::Service, interner)),
         Role::NetworkSet => Ok(group(reader, WorkloadKind::NetworkSet, "nets", interner)),
@@ -117,13 +121,22 @@ fn template(reader: &mut Reader<'_>, interner: &mut Interner) -> Option<Facts> {
     })
 }
 
-fn node(object: &Object, interner: &mut Interner) -> Result<Facts, InvalidObject> {
-    let node = resources::Node::try_from(object)?;
-    let underlay = node.v4.map(IpAddr::from).into_iter().chain(node.v6.map(IpAddr::from));
-    let mut addresses: Vec<IpAddr> = underlay.chain(node.addresses.iter().map(|found| found.address)).collect();
+/// A node. One whose addresses cannot be read has none, and is there all the same: what policies about it close stays closed.
+fn node(reader: &mut Reader<'_>, interner: &mut Interner) -> Facts {
+    let object = reader.object;
+    let mut addresses = match resources::Node::try_from(object) {
+        Ok(node) => {
+            let underlay = node.v4.map(IpAddr::from).into_iter().chain(node.v6.map(IpAddr::from));
+            underlay.chain(node.addresses.iter().map(|found| found.address)).collect()
+        }
+        Err(InvalidObject { field, detail, .. }) => {
+            reader.problem(Effect::LeftOut, field, detail);
+            Vec::new()
+        }
+    };
     dedup(&mut addresses);
     let facts = Facts::of(object, WorkloadKind::Node, interner);
-    Ok(Facts { addresses, node: Some(interner.text(&object.key.name)), ..facts })
+    Facts { addresses, node: Some(interner.text(&object.key.name)), ..facts }
 }
 
 /// A set of prefixes. A prefix that cannot be read is left out, the others are in force.
@@ -144,6 +157,13 @@ fn group(reader: &mut Reader<'_>, kind: WorkloadKind, field: &str, interner: &mu
 
 fn host_endpoint(reader: &mut Reader<'_>, interner: &mut Interner) -> Facts {
     let object = reader.object;
+    for key in object.field("spec").and_then(Value::as_object).into_iter().flat_map(|spec| spec.keys()) {
+        if !HOST_ENDPOINT_KEYS.contains(&key.as_str()) {
+            let hint = nearest(key, &HOST_ENDPOINT_KEYS).map(|known| format!("; did you mean {known}?"));
+            let detail = format!("no such field, so it says nothing{}", hint.unwrap_or_default());
+            reader.problem(Effect::Warning, format!("spec.{key}"), detail);
+        }
+    }
     let mut addresses = Vec::new();
     for (index, text) in texts(reader, "spec.expectedIPs") {
         match text.parse() {

@@ -116,7 +116,7 @@ pub(super) fn rivals(key: &ObjectKey) -> (impl Iterator<Item = ObjectKey>, impl 
 /// Objects of other people's that only sound alike are none.
 pub(super) fn meant(kind: &Kind) -> Option<Kind> {
     let group = |kind: &Kind| kind.api_version().rsplit_once('/').map(|(group, _)| group.to_owned());
-    let calico = ["NetworkSet", "GlobalNetworkSet"].into_iter().chain(CALICO_POLICIES);
+    let calico = ["NetworkSet", "GlobalNetworkSet", "HostEndpoint"].into_iter().chain(CALICO_POLICIES);
     let calico = calico.flat_map(|name| CALICO.map(|api| [api, name]));
     let known: Vec<Kind> = POLICIES.into_iter().chain(calico).map(|[api, name]| Kind::new(api, name)).collect();
     if known.contains(kind) {

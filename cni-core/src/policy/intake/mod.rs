@@ -16,10 +16,11 @@
 //! 4. No policy is ever in a tier that is not there.
 //!
 //! # What cannot be read
-//! A pod, namespace or node that is not what its kind wants is left out and reported, also when it was right
+//! A pod or namespace that is not what its kind wants is left out and reported, also when it was right
 //! before: what is in force follows from the objects that are there, not from what was. On the pod's own node that
-//! closes it: an engine drops what has no program. No selector finds it, so nothing is allowed because of it. Of a
-//! set of prefixes and of a pod's named ports only what cannot be read is left out.
+//! closes it: an engine drops what has no program. No selector finds it, so nothing is allowed because of it. A node
+//! without a program would be open, so such a node keeps its labels and has no address. Of a set of prefixes and of a
+//! pod's named ports only what cannot be read is left out.
 
 mod attached;
 mod conflicts;

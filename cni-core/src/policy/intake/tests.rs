@@ -409,6 +409,14 @@ fn a_pod_without_addresses_has_those_that_its_node_gave_it_from_its_own_block() 
     assert!(of(&both).is_empty());
     both.put(&named("v1", "Node", "n2", &json!({}), &json!({"podCIDR": "10.9.0.0/24"})));
     assert_eq!(of(&both), ["10.9.0.2"]);
+    // But not where a block says that it is another's, whichever of the two came first.
+    both.put(&named("v1", "Node", "n2", &json!({}), &json!({"podCIDR": "0.0.0.0/0"})));
+    both.put(&endpoints("n2", "p", &["10.0.0.1", "10.9.0.2"]));
+    assert_eq!(of(&both), ["10.9.0.2"]);
+    both.put(&block(&[("n2", "10.0.0.2")]));
+    assert_eq!(of(&both), ["10.0.0.1", "10.9.0.2"]);
+    both.put(&block(&[("n1", "10.0.0.1")]));
+    assert_eq!(of(&both), ["10.9.0.2"]);
     // What the object itself says goes first; a pod that has ended, or in its node's network, has none.
     both.put(&pod("a", "p", json!({}), "10.3.0.3"));
     assert_eq!(of(&both), ["10.3.0.3"]);
@@ -549,7 +557,25 @@ fn a_host_endpoint_says_which_interfaces_it_is_and_whether_a_profile_opens_it() 
         (json!({"node": "n", "interfaceName": "eth*"}), vec!["spec.interfaceName", "spec.interfaceName"]),
         (json!({"node": "n"}), vec!["spec.interfaceName"]),
         (json!({"interfaceName": "*"}), vec!["spec.node"]),
+        (json!({"node": "n", "interfaceName": "*", "profile": ["x"]}), vec!["spec.profile"]),
     ] {
         assert_eq!(read(wrong).2, paths);
+    }
+}
+
+/// A pod without a program is closed, a node would be open.
+#[test]
+fn a_node_that_cannot_be_read_keeps_its_labels_and_has_no_address() {
+    let node = |status: Value| {
+        object(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"a": "b"}},
+            "status": status}))
+    };
+    let addresses = |address: &str| json!({"addresses": [{"type": "InternalIP", "address": address}]});
+    let mut both = Both::of([&node(addresses("192.0.2.1"))]);
+    for wrong in [addresses("nonsense"), json!(5)] {
+        both.put(&node(wrong));
+        let read = &both.world.workloads[&WorkloadId::node("n1")];
+        assert_eq!((&*read.identity.labels["a"], read.node.as_deref()), ("b", Some("n1")));
+        assert!(read.addresses.is_empty() && both.problems().len() == 1, "{:?}", both.problems());
     }
 }

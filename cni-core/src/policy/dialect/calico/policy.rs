@@ -123,6 +123,9 @@ pub(super) fn read(object: &Object, api: Api) -> Reading {
     let mut rules = |direction| rules(&mut reader, spec, direction, namespace.as_ref());
     let (ingress, egress) = (rules(Direction::Ingress), rules(Direction::Egress));
     let [has_ingress, has_egress] = types(&mut reader, spec);
+    if stage == Stage::BeforeNat && has_egress && egress.rules.is_empty() {
+        reader.problem(CLOSED, "spec.types", "Egress does not go with preDNAT: true, which is for what comes in");
+    }
     let policy = Policy {
         id: PolicyId { object: object.key.clone(), part: 0 },
         tier,

@@ -176,6 +176,8 @@ fn behind(rule: &Value) -> Value {
 
 #[test]
 fn policies_for_host_endpoints_only_leave_pods_alone() {
+    let no_way_out = json!({"preDNAT": true, "applyOnForward": true, "types": ["Egress"]});
+    assert_eq!(problems(&global(no_way_out)), [("spec.types".to_owned(), Effect::SubjectClosed)]);
     let spec = json!({"doNotTrack": true, "applyOnForward": true, "ingress": [{"action": "Deny"}]});
     assert_allows(global(spec), "b/x > a/x 80 yes");
 }

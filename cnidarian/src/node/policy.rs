@@ -41,6 +41,8 @@ struct Front {
     told: BTreeSet<String>,
     /// Local endpoints of pods: while one lives its pod's labels count, whatever the store says.
     attached: BTreeMap<EndpointId, ObjectKey>,
+    /// The node itself, which is there whatever the store says.
+    itself: ObjectKey,
 }
 
 /// Policy of this node.
@@ -72,6 +74,17 @@ fn pod_key(pod: &PodRef) -> ObjectKey {
 }
 
 impl Front {
+    fn new(node: &NodeName, failsafe: Failsafe) -> Self {
+        Self {
+            intake: Intake::new(),
+            compiler: Compiler::with_failsafe(node.as_str(), failsafe),
+            known: BTreeMap::new(),
+            told: BTreeSet::new(),
+            attached: BTreeMap::new(),
+            itself: ObjectKey::cluster(Kind::NODE, node.as_str()),
+        }
+    }
+
     fn put(&mut self, object: &Object) {
         self.known.entry(object.key.kind.clone()).or_default().insert(object.key.clone());
         for change in self.intake.put(object) {
@@ -79,12 +92,13 @@ impl Front {
         }
     }
 
-    /// The store does not have it any more. A pod that is attached here keeps its labels until it is detached.
+    /// The store does not have it any more. A pod that is attached here keeps its labels until it is detached, and this node
+    /// keeps its own until its object is written anew: policies about it do not open meanwhile.
     fn forget(&mut self, key: &ObjectKey) {
         if let Some(keys) = self.known.get_mut(&key.kind) {
             keys.remove(key);
         }
-        if !self.attached.values().any(|attached| attached == key) {
+        if *key != self.itself && !self.attached.values().any(|attached| attached == key) {
             for change in self.intake.remove(key) {
                 self.compiler.apply(change);
             }
@@ -173,14 +187,7 @@ impl Policy {
         counters: Option<Arc<dyn RuleCounters>>,
         failsafe: Failsafe,
     ) -> Self {
-        let compiler = Compiler::with_failsafe(node.as_str(), failsafe);
-        let front = Front {
-            intake: Intake::new(),
-            compiler,
-            known: BTreeMap::new(),
-            told: BTreeSet::new(),
-            attached: BTreeMap::new(),
-        };
+        let front = Front::new(&node, failsafe);
         Self { node, store, front: Mutex::new(front), engine, counters, told_of_pods: Notify::new() }
     }
 
@@ -367,5 +374,22 @@ impl Policy {
             }
         }));
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_about_the_node_hold_while_its_object_is_gone() {
+        let mut front = Front::new(&NodeName::new("n1").unwrap(), Failsafe::default());
+        front.put(&Object::new(front.itself.clone()));
+        let policy = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "p"},
+            "spec": {"nodeSelector": {}, "ingress": [{}]}});
+        front.put(&Object::from_value(policy).unwrap());
+        assert!(!front.compiler.drain().is_empty() && front.compiler.host().is_some());
+        front.take(&Kind::NODE, &Event::Delete(front.itself.clone()));
+        assert!(front.compiler.drain().is_empty() && front.compiler.host().is_some());
     }
 }

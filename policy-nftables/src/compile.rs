@@ -97,7 +97,7 @@ impl Compiler {
                 (_, Walk::Shadow) => "would-allow",
             };
             let target = LogTarget::Group { group: self.config.log.group, snap_bytes: LOG_BYTES, queue_threshold: 0 };
-            program = program.log(Log { prefix: Some(format!("{word} {tag}")), target });
+            program = program.log(Log { prefix: Some(names::quotable(&format!("{word} {tag}"))), target });
         }
         match (action, walk) {
             (Action::Allow, Walk::Enforced) => {

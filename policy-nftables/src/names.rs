@@ -39,10 +39,15 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("names made here have 1 to 255 bytes without NUL")
 }
 
+/// A text for rules, as it may stand between quotation marks. Names in it were chosen by others: one with a quotation mark
+/// would end the text in what `nft list` prints, and begin a statement for whoever loads that again.
+pub(crate) fn quotable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || matches!(c, '"' | '\\') { '?' } else { c }).collect()
+}
+
 /// A comment that is made here.
 pub(crate) fn comment(text: &str) -> Comment {
-    let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    Comment::new(&shortened(&text, Comment::MAX_BYTES)).expect("it was cut to the limit and has no NUL")
+    Comment::new(&shortened(&quotable(text), Comment::MAX_BYTES)).expect("it was cut to the limit and has no NUL")
 }
 
 /// Base chain: from pods, through the node.
@@ -314,6 +319,11 @@ mod tests {
     use super::*;
     use cni_core::policy::model::PolicyId;
     use cni_core::store::{Kind, ObjectKey};
+
+    #[test]
+    fn no_name_ends_the_comment_that_it_stands_in() {
+        assert_eq!(comment("policy a\" accept #\\\n").as_str(), "policy a? accept #??");
+    }
 
     #[test]
     fn what_a_comment_says_is_read_back() {

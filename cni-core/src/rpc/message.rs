@@ -168,7 +168,7 @@ pub enum Response {
 
 /// Why something was not done, in the terms of the CNI specification, section 5, "Error".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{msg}: {details} (code {code})")]
+#[error("{msg}{separator}{details} (code {code})", separator = if details.is_empty() { "" } else { ": " })]
 pub struct Failure {
     /// The CNI error code.
     pub code: ErrorCode,

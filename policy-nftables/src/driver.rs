@@ -78,6 +78,14 @@ impl Driver for PolicyDriver {
         key.rank()
     }
 
+    fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
+        match (from, to) {
+            (Some(from), Some(to)) => format!("{} -> {}", about(from), about(to)),
+            (None, Some(object)) | (Some(object), None) => about(object),
+            (None, None) => "unknown".to_owned(),
+        }
+    }
+
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
         let objects = observe(&mut self.nft)?;
         self.touched.lock().unwrap_or_else(PoisonError::into_inner).observed(&objects);
@@ -89,6 +97,17 @@ impl Driver for PolicyDriver {
         let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
         batch.iter().for_each(|op| touched.wrote(op));
         results
+    }
+}
+
+/// An object for the reader of a dry run: the rules of a chain by what they are called.
+fn about(object: &Object) -> String {
+    match object {
+        Object::Chain { rules, .. } => {
+            let names = rules.iter().map(|rule| rule.comment.as_ref().map_or("-", |comment| comment.as_str()));
+            format!("{} rules: {}", rules.len(), names.collect::<Vec<_>>().join(", "))
+        }
+        other => format!("{other:?}"),
     }
 }
 

@@ -186,10 +186,20 @@ impl Speaker {
         if self.deferral.take().is_some() {
             self.restarted(now, out);
         }
-        let gathers = self.gathers_until.is_some_and(|until| now < until);
-        if gathers && !self.export.has_work() {
-            return;
+        if self.gathers_until.is_none_or(|until| now >= until) {
+            self.tell_changes(now, out);
+        } else {
+            // Those that are behind.
+            self.tell_peers(now, out);
         }
+        self.export.reclaim(&mut self.rib);
+        for id in self.export.hoarders(&self.rib) {
+            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
+            self.ask(now, id, Event::Reset { notification }, out);
+        }
+    }
+
+    fn tell_changes(&mut self, now: Instant, out: &mut Vec<Output>) {
         let (is_beginning, before) = (!self.in_sync, out.len());
         let changes = self.rib.take_changes();
         for family in Family::ALL {
@@ -203,11 +213,6 @@ impl Speaker {
         // What a beginning or a restart has to say is not held up, nor what waits for a next hop.
         if !is_beginning && out.len() > before {
             self.gathers_until = Some(now + GATHERING);
-        }
-        self.export.reclaim(&mut self.rib);
-        for id in self.export.hoarders(&self.rib) {
-            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
-            self.ask(now, id, Event::Reset { notification }, out);
         }
     }
 

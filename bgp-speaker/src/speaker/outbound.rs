@@ -25,6 +25,9 @@ const FEW_QUEUED_BYTES: usize = 64 * 1024;
 /// After changes were told, those that come are gathered for so long. A first one goes out at once; when thousands of peers
 /// speak at the same time, each of them is told of all others in a few messages.
 const GATHERING: Duration = Duration::from_millis(10);
+/// ... or for so long for each piece that had to be sent, which is a few times what the sending takes: so a speaker with
+/// thousands of peers still gathers.
+const GATHERING_A_PIECE: Duration = Duration::from_micros(25);
 /// Prefixes told in one go, so that sessions get their turn in between.
 const PREFIXES_AT_ONCE: usize = 16_384;
 
@@ -186,10 +189,20 @@ impl Speaker {
         if self.deferral.take().is_some() {
             self.restarted(now, out);
         }
-        let gathers = self.gathers_until.is_some_and(|until| now < until);
-        if gathers && !self.export.has_work() {
-            return;
+        if self.gathers_until.is_none_or(|until| now >= until) {
+            self.tell_changes(now, out);
+        } else {
+            // Those that are behind.
+            self.tell_peers(now, out);
         }
+        self.export.reclaim(&mut self.rib);
+        for id in self.export.hoarders(&self.rib) {
+            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
+            self.ask(now, id, Event::Reset { notification }, out);
+        }
+    }
+
+    fn tell_changes(&mut self, now: Instant, out: &mut Vec<Output>) {
         let (is_beginning, before) = (!self.in_sync, out.len());
         let changes = self.rib.take_changes();
         for family in Family::ALL {
@@ -199,21 +212,18 @@ impl Speaker {
         if !std::mem::replace(&mut self.in_sync, true) {
             out.extend(Family::ALL.map(|family| Output::InSync { family }));
         }
-        self.tell_peers(now, out);
+        let pieces = self.tell_peers(now, out);
         // What a beginning or a restart has to say is not held up, nor what waits for a next hop.
         if !is_beginning && out.len() > before {
-            self.gathers_until = Some(now + GATHERING);
-        }
-        self.export.reclaim(&mut self.rib);
-        for id in self.export.hoarders(&self.rib) {
-            let notification = Notification::Cease(CeaseSubcode::OutOfResources, None);
-            self.ask(now, id, Event::Reset { notification }, out);
+            self.gathers_until = Some(now + GATHERING.max(GATHERING_A_PIECE * pieces));
         }
     }
 
-    fn tell_peers(&mut self, now: Instant, out: &mut Vec<Output>) {
+    /// How many pieces it was.
+    fn tell_peers(&mut self, now: Instant, out: &mut Vec<Output>) -> u32 {
         let mut deliveries = std::mem::take(&mut self.deliveries);
         self.export.flush(&self.rib, &Wire, PREFIXES_AT_ONCE, &mut deliveries);
+        let pieces = u32::try_from(deliveries.len()).unwrap_or(u32::MAX);
         for delivery in deliveries.drain(..) {
             let id = delivery.peer;
             let Some(conn) = self.peers.get(id).and_then(|peer| peer.session.connection()) else { continue };
@@ -223,6 +233,7 @@ impl Speaker {
             self.ask(now, id, Event::Queued { bytes }, out);
         }
         self.deliveries = deliveries;
+        pieces
     }
 
     /// What a peer is told, as far as it could take it.

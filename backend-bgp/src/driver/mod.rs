@@ -19,6 +19,7 @@ use crate::object::{Key, Object};
 use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
+use crate::task::setup::{self, LeftOut};
 use crate::watch::Watched;
 use async_trait::async_trait;
 use bgp_speaker::config::PeerConfig;
@@ -211,6 +212,17 @@ impl Driver for BgpDriver {
         }
         if compiler.attributes() != self.compiler.attributes() {
             return Err(opened_anew("asn"));
+        }
+        // At the start a secret may come later; here the former configuration is better than a session less.
+        let refuse = |object: String, problem: LeftOut| Error::invalid(object, "passwordFile", problem);
+        let fixed = compiler.base().into_iter().filter_map(|(key, object)| match object {
+            Object::Session(session) => Some((key, session.password_file)),
+            Object::Range(range) => Some((key, range.password_file)),
+            _ => None,
+        });
+        let nodes = [("bgp.session".to_owned(), config.session.password_file.clone())];
+        for (object, file) in fixed.map(|(key, file)| (key.to_string(), file)).chain(nodes) {
+            setup::password(file.as_deref()).map_err(|problem| refuse(object, problem))?;
         }
         self.compiler = compiler;
         Ok(())

@@ -1,6 +1,6 @@
 //! Pods of several nodes over BGP: who is reached, by which way, and that nothing is lost when nodes and roles change.
 
-use crate::bed::run;
+use crate::bed::{run, try_run};
 use crate::cluster::Cluster;
 use cni_core::backend::Change;
 use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
@@ -237,4 +237,25 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
     assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
     let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
     assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}
+
+#[test]
+fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_our_tunnel() {
+    let mut cluster = Cluster::new(&[1, 2], &json!({ "encapsulation": "Always" }), &[]);
+    cluster.all_pairs_talk();
+    cluster.nodes[0].stop();
+    let plant = || {
+        run("ip link delete cnidarian.bgp");
+        run("ip link add cnidarian.1 type vxlan id 1 local 192.0.2.1 dstport 4789");
+        run("ip link set cnidarian.1 alias cnidarian:vxlan-backend up");
+        run("ip nexthop add id 3405774849 via 192.0.2.99 dev eth0 protocol 203");
+        run("ip route add 10.99.0.0/24 nhid 3405774849 protocol 203");
+    };
+    cluster.nodes[0].netns.run(plant).unwrap();
+    cluster.nodes[0].start();
+    cluster.introduce(&cluster.nodes[0]);
+    let left = || run("ip route show 10.99.0.0/24") + &run("ip nexthop show protocol 203");
+    assert_eq!(cluster.nodes[0].netns.run(left).unwrap(), "");
+    assert!(cluster.nodes[0].netns.run(|| try_run("ip link show dev cnidarian.1")).unwrap().is_err());
+    cluster.all_pairs_talk();
 }

@@ -136,7 +136,7 @@ impl<'a> Control<'a> {
             lingering: BTreeMap::new(),
             config,
             announced,
-            retry_at: None,
+            retry_at: (!problems.is_empty()).then(|| now + RETRY),
             look_at: None,
             looked: now,
             look_took: Duration::ZERO,

@@ -9,6 +9,7 @@ use net_linux::monitor::{Event, Group, Monitor};
 use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 fn no_loss((sent, came): (u32, u32)) {
@@ -258,4 +259,22 @@ fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_o
     assert_eq!(cluster.nodes[0].netns.run(left).unwrap(), "");
     assert!(cluster.nodes[0].netns.run(|| try_run("ip link show dev cnidarian.1")).unwrap().is_err());
     cluster.all_pairs_talk();
+}
+
+#[test]
+fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let session = json!({ "passwordFile": file });
+    let tor = json!({ "name": "tor", "address": "192.0.2.254", "asn": 65001, "session": session });
+    let cluster = Cluster::new(&[1, 2], &json!({ "peers": [tor] }), &[]);
+    cluster.wait_sessions(0, 1);
+    let is_served = || cluster.nodes[0].ask("bgp peers", &[]).unwrap().to_string().contains("\"tor\"");
+    assert!(!is_served(), "without its password");
+    std::fs::write(&file, "geheim").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_served() {
+        assert!(Instant::now() < deadline, "the password is there and the peer is not");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

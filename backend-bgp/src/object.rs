@@ -36,6 +36,8 @@ pub enum Key {
     Route(IpNet),
     /// A route of the main table with our mark and another metric. Only read, and deleted.
     StrayRoute(IpNet, u32),
+    /// A next-hop object of the backend before us. Only read, and deleted.
+    StrayNextHop(u32),
     /// What the speaker itself is.
     Speaker,
     /// A node, by an address of it that routes have as their next hop, and how packets get there.
@@ -202,6 +204,7 @@ impl Key {
             Self::Sysctl(_) | Self::Masquerade(_) | Self::Untracked(_) => Rank::level(1),
             Self::Address(..) => Rank::level(2),
             Self::Neighbour(..) | Self::PodNeighbour(..) => Rank::level(3),
+            Self::StrayNextHop(_) => Rank::level(3),
             Self::Route(_) | Self::StrayRoute(..) => Rank::level(4),
             Self::Node(_) | Self::Carriage(_) => Rank::level(5),
             // An announcement waits for the route behind it: a pod's /32 that is not there would be a black hole.
@@ -224,6 +227,7 @@ impl fmt::Display for Key {
             Self::Neighbour(device, address) => write!(f, "neighbour {address} dev {device}"),
             Self::PodNeighbour(interface, address) => write!(f, "neighbour {address} on {interface}"),
             Self::Route(prefix) => write!(f, "route {prefix}"),
+            Self::StrayNextHop(id) => write!(f, "nexthop {id:#x}"),
             Self::StrayRoute(prefix, metric) => write!(f, "route {prefix} metric {metric}"),
             Self::Speaker => f.write_str("bgp speaker"),
             Self::Node(address) => write!(f, "bgp next hop {address}"),

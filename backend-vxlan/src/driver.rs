@@ -114,7 +114,8 @@ impl VxlanDriver {
                 | Key::NextHop(_)
                 | Key::StrayNextHop(_)
                 | Key::Route(_)
-                | Key::StrayRoute(..) => {
+                | Key::StrayRoute(..)
+                | Key::LearnedRoute(..) => {
                     tables.push((index, op));
                     continue;
                 }

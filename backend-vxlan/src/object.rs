@@ -34,7 +34,8 @@ pub enum Key {
     PodNeighbour(InterfaceName, IpAddr),
     /// A next-hop object; the id is the driver's affair.
     NextHop(Arc<Hop>),
-    /// A next-hop object with our mark that is none of the above. Only read, and deleted.
+    /// A next-hop object with our mark that is none of the above, or one of a routing protocol that the backend before us
+    /// spoke. Only read, and deleted.
     StrayNextHop(u32),
     /// A socket of the `udp` mode.
     Socket(Family),
@@ -44,6 +45,8 @@ pub enum Key {
     Route(IpNet),
     /// A route of the main table with our mark and another metric. Only read, and deleted.
     StrayRoute(IpNet, u32),
+    /// A route of the main table that the backend before us learned by a routing protocol. Only read, and deleted.
+    LearnedRoute(IpNet, u32),
 }
 
 impl From<EndpointKey> for Key {
@@ -195,7 +198,7 @@ impl Key {
             Self::Address(..) => Rank::level(3),
             Self::Fdb(..) | Self::Neighbour(..) | Self::PodNeighbour(..) | Self::Forward(_) => Rank::level(4),
             Self::NextHop(_) | Self::StrayNextHop(_) => Rank::level(5),
-            Self::Route(_) | Self::StrayRoute(..) => Rank::level(6),
+            Self::Route(_) | Self::StrayRoute(..) | Self::LearnedRoute(..) => Rank::level(6),
         }
     }
 }
@@ -217,6 +220,7 @@ impl fmt::Display for Key {
             Self::Socket(family) => write!(f, "udp socket {family}"),
             Self::Forward(prefix) => write!(f, "udp forward {prefix}"),
             Self::Route(prefix) => write!(f, "route {prefix}"),
+            Self::LearnedRoute(prefix, metric) => write!(f, "learned route {prefix} metric {metric}"),
             Self::StrayRoute(prefix, metric) => write!(f, "route {prefix} metric {metric}"),
         }
     }

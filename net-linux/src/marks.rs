@@ -16,6 +16,9 @@ pub const LEARNED_PROTOCOL: u8 = 0xCC;
 /// What the alias of each of our links begins with (`IFLA_IFALIAS`, at most 255 bytes).
 pub const ALIAS_PREFIX: &str = "cnidarian:";
 
+/// What the alias of each backend's tunnel device ends with.
+const BACKEND_SUFFIX: &str = "-backend";
+
 /// The nftables table of ours, in every family.
 pub const NFT_TABLE: &str = "cnidarian";
 
@@ -70,6 +73,13 @@ pub const STATE_DATABASE: &str = "cnidarian.redb";
 #[must_use]
 pub fn alias(id: &str) -> String {
     format!("{ALIAS_PREFIX}{id}")
+}
+
+/// Whether an alias of ours is that of a backend's tunnel device, whichever backend made it: only one runs on a node, and
+/// it takes away what its predecessor left.
+#[must_use]
+pub fn is_of_backend(id: &str) -> bool {
+    id.ends_with(BACKEND_SUFFIX)
 }
 
 /// What an alias of ours is for; `None` for a foreign one.

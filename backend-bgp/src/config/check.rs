@@ -79,6 +79,11 @@ impl TryFrom<RawConfig> for Config {
         if let Some(mtu) = raw.mtu.filter(|mtu| !(least..=65_535).contains(mtu)) {
             return Err(wrong(&at("mtu"), mtu, "an integer from 576 to 65535 (from 1280 with IPv6 pods)"));
         }
+        let given = raw.listen_addresses.as_deref().unwrap_or_default();
+        if let Some(twice) = (1..given.len()).find(|at| given[..*at].contains(&given[*at])) {
+            let path = at(&format!("listenAddresses[{twice}]"));
+            return Err(wrong(&path, format_args!("{} again", given[twice]), "each address once"));
+        }
         let services = raw.service_advertisement.unwrap_or_default().cluster_ips.unwrap_or_default();
         if let Some(prefix) = services.iter().find(|prefix| prefix.trunc() != **prefix) {
             let right = format!("{} (without host bits)", prefix.trunc());
@@ -126,24 +131,39 @@ impl Config {
             PeerConfig { address, ..template.config.clone() }
         };
         check([("session".into(), example(&self.session))].into(), BTreeMap::new(), &at("session"))?;
+        // Rules that some node has both of for certain have to be apart; those of different selectors may take turns.
+        let meet = |one: &NodeSelector, two: &NodeSelector| one == two || [one, two].contains(&&NodeSelector::All);
+        // The speaker blames the later of two names: `~` is in no name and after all of them.
+        let judged = |name: &str| -> Arc<str> { format!("~{name}").into() };
+        let session = |rule: &PeerRule| match &rule.who {
+            Who::One { address, asn } => {
+                PeerConfig { address: address.clone(), asn: *asn, ..rule.template.config.clone() }
+            }
+            Who::Nodes(_) => example(&rule.template),
+        };
+        let is_one = |rule: &&PeerRule| matches!(rule.who, Who::One { .. });
         for (index, rule) in self.peers.iter().enumerate() {
-            let config = match &rule.who {
-                Who::One { address, asn } => {
-                    PeerConfig { address: address.clone(), asn: *asn, ..rule.template.config.clone() }
+            let path = at(&format!("peers[{index}]"));
+            let alone: BTreeMap<_, _> = [(judged(&rule.name), session(rule))].into();
+            check(alone.clone(), BTreeMap::new(), &path)?;
+            for other in self.peers[..index].iter().filter(|other| is_one(&rule) && is_one(other)) {
+                if meet(&rule.nodes, &other.nodes) {
+                    let mut both = alone.clone();
+                    both.insert(other.name.clone(), session(other));
+                    check(both, BTreeMap::new(), &path)?;
                 }
-                Who::Nodes(_) => example(&rule.template),
-            };
-            check([(rule.name.clone(), config)].into(), BTreeMap::new(), &at(&format!("peers[{index}]")))?;
+            }
         }
-        // Those of all nodes have to be apart; those of some may take turns.
-        let mut common = BTreeMap::new();
+        let listen =
+            |rule: &RangeRule| ListenRange { range: rule.range, template: example(&rule.template), limit: rule.limit };
         for (index, rule) in self.ranges.iter().enumerate() {
-            let range = ListenRange { range: rule.range, template: example(&rule.template), limit: rule.limit };
-            let mut with = common.clone();
-            with.insert(rule.name.clone(), range.clone());
-            check(BTreeMap::new(), with, &at(&format!("listenRanges[{index}]")))?;
-            if rule.nodes == NodeSelector::All {
-                common.insert(rule.name.clone(), range);
+            let path = at(&format!("listenRanges[{index}]"));
+            let alone: BTreeMap<_, _> = [(judged(&rule.name), listen(rule))].into();
+            check(BTreeMap::new(), alone.clone(), &path)?;
+            for other in self.ranges[..index].iter().filter(|other| meet(&rule.nodes, &other.nodes)) {
+                let mut both = alone.clone();
+                both.insert(other.name.clone(), listen(other));
+                check(BTreeMap::new(), both, &path)?;
             }
         }
         Ok(())

@@ -118,3 +118,32 @@ fn what_is_said_of_a_session_arrives_in_it() {
     assert_eq!((session.max_prefixes.len(), session.add_path.len()), (1, 1));
     assert!(config.session.says_ttl && config.session.password_file.is_some());
 }
+
+#[test]
+fn two_rules_that_one_node_has_for_certain_share_no_address_and_no_range() {
+    let peers = |first: serde_json::Value, second: serde_json::Value| {
+        let peer = |name: &str, nodes: serde_json::Value| {
+            let mut peer = json!({ "name": name, "address": "192.0.2.254", "asn": 65001 });
+            if !nodes.is_null() {
+                peer["nodeSelector"] = nodes;
+            }
+            peer
+        };
+        json!({ "peers": [peer("tor", first), peer("again", second)] })
+    };
+    let (all, seven, eight) = (json!(null), json!("rack == '7'"), json!("rack == '8'"));
+    for section in [peers(all.clone(), all.clone()), peers(seven.clone(), all.clone()), peers(all, seven.clone())] {
+        let message =
+            "bgp.peers[1].address: 192.0.2.254 is also that of peer tor; each peer needs an address of its own";
+        assert_eq!(refusal(&section), message);
+    }
+    assert!(refusal(&peers(seven.clone(), seven.clone())).starts_with("bgp.peers[1].address: "));
+    assert!(Config::from_json(&peers(seven, eight)).is_ok());
+    let late = json!({ "listenRanges": [
+        { "name": "some", "range": "10.1.0.0/16", "asn": 65001, "nodeSelector": "has(x)" },
+        { "name": "all", "range": "10.0.0.0/8", "asn": 65001 }
+    ] });
+    assert!(refusal(&late).starts_with("bgp.listenRanges[1].range: 10.0.0.0/8 overlaps 10.1.0.0/16 of range some"));
+    let twice = json!({ "listenAddresses": ["192.0.2.1", "192.0.2.1"] });
+    assert_eq!(refusal(&twice), "bgp.listenAddresses[1]: is 192.0.2.1 again; write each address once");
+}

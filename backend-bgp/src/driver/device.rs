@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 /// What the alias of the tunnel device says.
 const ALIAS_ID: &str = "bgp-backend";
-/// The kernel's name of this kind of link.
-const KIND: &str = "vxlan";
+/// The kernel's names of the kinds of link that we make, and that another backend may have left.
+const KINDS: [&str; 2] = ["vxlan", "tun"];
 
-/// One with our alias, or one that a predecessor made and was killed before it gave it the alias.
+/// One with our alias or that of the backend before us, or one that a predecessor made and was killed before it gave it the
+/// alias.
 pub(super) fn is_ours(link: &Link) -> bool {
-    link.our_id() == Some(ALIAS_ID) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
+    link.our_id().is_some_and(marks::is_of_backend) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
 }
 
 /// The device as the kernel is asked for it. Outer packets over IPv6 have no UDP checksum, as over IPv4 (RFC 6935): both
@@ -30,8 +31,11 @@ fn as_vxlan(port: u16) -> Vxlan {
 impl BgpDriver {
     /// The tunnel device of ours. Of several, which only a change of its name leaves, the wanted one comes last.
     pub(super) fn device(&mut self) -> Result<Option<(InterfaceName, Link)>> {
-        let filter = LinkFilter { kind: Some(KIND), ..LinkFilter::default() };
-        let mut ours: Vec<Link> = Link::dump(&mut self.socket, &filter)?.into_iter().filter(is_ours).collect();
+        let mut ours = Vec::new();
+        for kind in KINDS {
+            let filter = LinkFilter { kind: Some(kind), ..LinkFilter::default() };
+            ours.extend(Link::dump(&mut self.socket, &filter)?.into_iter().filter(is_ours));
+        }
         let wanted = self.compiler.config().tunnel.as_ref().map(|tunnel| tunnel.device.as_str().to_owned());
         ours.sort_by_key(|link| Some(&link.name) == wanted.as_ref());
         Ok(ours.into_iter().next().and_then(|link| Some((InterfaceName::new(&link.name).ok()?, link))))

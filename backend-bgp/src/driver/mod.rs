@@ -19,10 +19,11 @@ use crate::object::{Key, Object};
 use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
+use crate::task::setup::{self, LeftOut};
 use crate::watch::Watched;
 use async_trait::async_trait;
 use bgp_speaker::config::PeerConfig;
-use bgp_speaker::speaker::Effect;
+use bgp_speaker::speaker::{Effect, Origination};
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
 use net_linux::netlink::Socket;
@@ -183,6 +184,13 @@ fn opened_anew(field: &'static str) -> Error {
     Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend bgp", detail) }
 }
 
+/// What peers are told with a prefix, for people.
+fn announced(what: &Origination) -> String {
+    let standard = what.communities.iter().map(ToString::to_string);
+    let with: Vec<String> = standard.chain(what.large.iter().map(ToString::to_string)).collect();
+    if with.is_empty() { "told to peers".to_owned() } else { format!("told to peers with {}", with.join(" ")) }
+}
+
 fn not_for(key: &Key, object: &Object) -> Error {
     Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}"))
 }
@@ -212,6 +220,17 @@ impl Driver for BgpDriver {
         if compiler.attributes() != self.compiler.attributes() {
             return Err(opened_anew("asn"));
         }
+        // At the start a secret may come later; here the former configuration is better than a session less.
+        let refuse = |object: String, problem: LeftOut| Error::invalid(object, "passwordFile", problem);
+        let fixed = compiler.base().into_iter().filter_map(|(key, object)| match object {
+            Object::Session(session) => Some((key, session.password_file)),
+            Object::Range(range) => Some((key, range.password_file)),
+            _ => None,
+        });
+        let nodes = [("bgp.session".to_owned(), config.session.password_file.clone())];
+        for (object, file) in fixed.map(|(key, file)| (key.to_string(), file)).chain(nodes) {
+            setup::password(file.as_deref()).map_err(|problem| refuse(object, problem))?;
+        }
         self.compiler = compiler;
         Ok(())
     }
@@ -233,6 +252,13 @@ impl Driver for BgpDriver {
             (Some(Object::Session(was)), Some(Object::Session(is))) => self.effect(&was.config, &is.config),
             (None, Some(Object::Session(is))) => format!("a session with {} begins", is.config.address),
             (Some(Object::Session(was)), None) => format!("the session with {} ends", was.config.address),
+            (None, Some(Object::Range(is))) => format!("peers from {} are let in", is.config.range),
+            (Some(Object::Range(_)), Some(Object::Range(is))) => {
+                format!("peers from {} are let in otherwise; their sessions end", is.config.range)
+            }
+            (Some(Object::Range(was)), None) => format!("peers from {} are let in no more", was.config.range),
+            (_, Some(Object::Announcement(is))) => announced(is),
+            (Some(Object::Announcement(_)), None) => "told to peers no more".to_owned(),
             (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
             (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
             (None, None) => "unknown".to_owned(),

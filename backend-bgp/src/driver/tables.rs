@@ -9,10 +9,12 @@ use net_linux::endpoint::{self, EndpointKey, EndpointObject, Interfaces};
 use net_linux::link::Link;
 use net_linux::neigh::{Neighbour, NeighbourState};
 use net_linux::netlink::Batch;
+use net_linux::nexthop::NextHop;
 use net_linux::objects::{self, Write};
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 
 /// Collects objects; what comes twice under one key is none that we wrote.
 #[derive(Default)]
@@ -65,6 +67,10 @@ impl BgpDriver {
                 let object = if *route == place { Object::Unreachable } else { Object::Strange };
                 found.add(Key::Route(route.destination), object);
             }
+        }
+        // A kernel that has no such objects has none left.
+        for next_hop in NextHop::dump(&mut self.socket, None).unwrap_or_default().iter().filter(|hop| hop.is_ours()) {
+            found.add(Key::StrayNextHop(next_hop.id), Object::Strange);
         }
         objects.extend(found.0);
         Ok(())
@@ -154,6 +160,10 @@ fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> 
         }
         Op::Delete { key: Key::Route(destination), .. } => {
             Some(Write::Delete(objects::Object::Route(any(*destination))))
+        }
+        Op::Delete { key: Key::StrayNextHop(id), .. } => {
+            let any = NextHop::via(*id, IpAddr::from([0, 0, 0, 0]), 0);
+            Some(Write::Delete(objects::Object::NextHop(any)))
         }
         Op::Delete { key: Key::StrayRoute(destination, metric), .. } => {
             Some(Write::Delete(objects::Object::Route(Route { metric: *metric, ..any(*destination) })))

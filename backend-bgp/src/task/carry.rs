@@ -2,7 +2,7 @@
 
 use crate::table::Wanted;
 use bgp_speaker::speaker::Hop;
-use cni_core::model::Encapsulation;
+use cni_core::model::{Encapsulation, never_of_pods};
 use ipnet::IpNet;
 use net_linux::fib::{Fib, Target, Tracker};
 use net_linux::route::{RouteKind, TunnelKey, Way};
@@ -47,6 +47,10 @@ impl Carrier<'_> {
         let ground = self.wanted.ground.as_ref()?;
         if ground.segments.iter().any(|segment| segment.contains(&prefix)) {
             // Part of the underlay: it would lead sessions and tunnels astray.
+            return None;
+        }
+        if never_of_pods(&prefix).is_some_and(|special| special.contains(&prefix)) {
+            // The host's own: a route for 169.254.0.0/16 would take the metadata service of a cloud away.
             return None;
         }
         let how = self.wanted.carriage_of(prefix);
@@ -183,5 +187,14 @@ mod tests {
             assert_eq!(target(section.clone(), &["cnidarian.bgp"], part, "192.0.2.2"), None, "{part}");
         }
         assert!(target(section, &["cnidarian.bgp"], "192.0.0.0/16", "192.0.2.2").is_some());
+    }
+
+    #[test]
+    fn nothing_learned_leads_addresses_that_no_host_elsewhere_has() {
+        let section = json!({ "encapsulation": "Always" });
+        for special in ["127.0.0.1/32", "169.254.0.0/16", "224.0.0.0/4", "fe80::/64"] {
+            assert_eq!(target(section.clone(), &["cnidarian.bgp"], special, "192.0.2.2"), None, "{special}");
+        }
+        assert!(target(section, &["cnidarian.bgp"], "0.0.0.0/0", "192.0.2.2").is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::carry::{Carrier, underlay_address};
 use super::mail::{Letters, Mail};
-use super::setup;
+use super::setup::{self, LeftOut};
 use crate::compile::SESSION_PREFIX;
 use crate::table::{Table, Wanted};
 use bgp_speaker::config::{Config, PeerAddress, PeerName};
@@ -94,6 +94,8 @@ struct Control<'a> {
     look_took: Duration,
     /// The table has to be looked at again: a socket or password was not to be had.
     unfinished: bool,
+    /// What was said last of peers and ranges that are not as they should be.
+    problems: Vec<(String, LeftOut)>,
 }
 
 impl<'a> Control<'a> {
@@ -134,11 +136,12 @@ impl<'a> Control<'a> {
             lingering: BTreeMap::new(),
             config,
             announced,
-            retry_at: None,
+            retry_at: (!problems.is_empty()).then(|| now + RETRY),
             look_at: None,
             looked: now,
             look_took: Duration::ZERO,
             unfinished: !problems.is_empty(),
+            problems,
         };
         control.read_links()?;
         table.set_speaker(Some(control.handle.clone()));
@@ -357,11 +360,13 @@ impl<'a> Control<'a> {
     async fn take_table(&mut self) -> Result<(), Failed> {
         let wanted = self.table.wanted();
         let Some((mut config, problems)) = setup::config(&wanted) else { return Ok(()) };
+        setup::keep(&problems, &self.config, &mut config);
         self.linger(&wanted, &mut config);
-        if !self.unfinished {
+        if problems != self.problems {
             warn(&problems);
         }
         self.unfinished = !problems.is_empty();
+        self.problems = problems;
         let carried_otherwise = |old: &Wanted| {
             let ground = |wanted: &Wanted| {
                 wanted
@@ -444,9 +449,9 @@ impl<'a> Control<'a> {
     }
 }
 
-fn warn(problems: &[(String, setup::PasswordProblem)]) {
+fn warn(problems: &[(String, LeftOut)]) {
     for (object, problem) in problems {
-        tracing::warn!(%object, %problem, "left out of the BGP speaker until it can be read");
+        tracing::warn!(%object, %problem, "the BGP speaker goes on without, or as it was");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pods of several nodes over BGP: who is reached, by which way, and that nothing is lost when nodes and roles change.
 
-use crate::bed::run;
+use crate::bed::{run, try_run};
 use crate::cluster::Cluster;
 use cni_core::backend::Change;
 use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
@@ -9,6 +9,7 @@ use net_linux::monitor::{Event, Group, Monitor};
 use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 fn no_loss((sent, came): (u32, u32)) {
@@ -237,4 +238,48 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
     assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
     let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
     assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}
+
+#[test]
+fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_our_tunnel() {
+    let mut cluster = Cluster::new(&[1, 2], &json!({ "encapsulation": "Always" }), &[]);
+    cluster.all_pairs_talk();
+    cluster.nodes[0].stop();
+    let plant = || {
+        run("ip link delete cnidarian.bgp");
+        run("ip link add cnidarian.1 type vxlan id 1 local 192.0.2.1 dstport 4789");
+        run("ip link set cnidarian.1 alias cnidarian:vxlan-backend up");
+        run("ip nexthop add id 3405774849 via 192.0.2.99 dev eth0 protocol 203");
+        run("ip route add 10.99.0.0/24 nhid 3405774849 protocol 203");
+    };
+    cluster.nodes[0].netns.run(plant).unwrap();
+    cluster.nodes[0].start();
+    cluster.introduce(&cluster.nodes[0]);
+    let left = || run("ip route show 10.99.0.0/24") + &run("ip nexthop show protocol 203");
+    assert_eq!(cluster.nodes[0].netns.run(left).unwrap(), "");
+    assert!(cluster.nodes[0].netns.run(|| try_run("ip link show dev cnidarian.1")).unwrap().is_err());
+    cluster.all_pairs_talk();
+}
+
+#[test]
+fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let session = json!({ "passwordFile": file });
+    let tor = json!({ "name": "tor", "address": "192.0.2.254", "asn": 65001, "session": session });
+    let mut cluster = Cluster::new(&[1, 2], &json!({ "peers": [tor] }), &[]);
+    // Anew, so that no device comes up after the start: that would be a reason to look again.
+    cluster.nodes[0].stop();
+    cluster.nodes[0].start();
+    cluster.introduce(&cluster.nodes[0]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let wait = |what: &str, holds: &dyn Fn(&str) -> bool| {
+        while !cluster.nodes[0].ask("bgp peers", &[]).is_ok_and(|peers| holds(&peers.to_string())) {
+            assert!(Instant::now() < deadline, "{what}: {}", cluster.survey());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait("the speaker does not begin without it", &|peers| peers.contains("node/") && !peers.contains("\"tor\""));
+    std::fs::write(&file, "geheim").unwrap();
+    wait("the password is there and the peer is not", &|peers| peers.contains("\"tor\""));
 }

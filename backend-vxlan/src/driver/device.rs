@@ -91,9 +91,10 @@ impl Devices {
     }
 }
 
-/// One with our alias, or one that a predecessor made and was killed before it gave it the alias.
+/// One with our alias or that of the backend before us, or one that a predecessor made and was killed before it gave it the
+/// alias.
 fn is_ours(link: &Link) -> bool {
-    link.our_id() == Some(ALIAS_ID) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
+    link.our_id().is_some_and(marks::is_of_backend) || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP)
 }
 
 /// What a device is, as far as we would have made it so; `None` for one that was made otherwise.

@@ -91,6 +91,7 @@ impl VxlanDriver {
             self.read_device(&name, link, &neighbours, &mut found)?;
         }
         self.read_next_hops(devices, &mut found)?;
+        self.read_learned(&mut found)?;
         let pods = Interfaces::observe(&mut self.socket)?;
         let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
         for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
@@ -130,6 +131,22 @@ impl VxlanDriver {
             let plain = entry.permanent && entry.port.is_none() && entry.vni.is_none();
             let object = if plain { Object::Fdb(entry.destination) } else { Object::Strange };
             found.add(Key::Fdb(name.clone(), entry.mac), object);
+        }
+        Ok(())
+    }
+
+    /// What a backend before us learned by a routing protocol: nobody keeps it true any more.
+    fn read_learned(&mut self, found: &mut Found) -> Result<()> {
+        let filter =
+            RouteFilter { table: Some(MAIN_TABLE), protocol: Some(marks::LEARNED_PROTOCOL), ..RouteFilter::ours() };
+        for route in Route::dump(&mut self.socket, &filter)? {
+            found.add(Key::LearnedRoute(route.destination, route.metric), Object::Strange);
+        }
+        // A kernel that has no such objects has none left.
+        for next_hop in NextHop::dump(&mut self.socket, None).unwrap_or_default() {
+            if next_hop.protocol == marks::LEARNED_PROTOCOL {
+                found.add(Key::StrayNextHop(next_hop.id), Object::Strange);
+            }
         }
         Ok(())
     }
@@ -308,6 +325,10 @@ impl VxlanDriver {
             Key::StrayNextHop(id) => objects::Object::NextHop(ours_by_id(*id)),
             // Type 0 matches a route of any type.
             Key::Route(destination) => objects::Object::Route(Route::refusing(*destination, RouteKind::Other(0))),
+            Key::LearnedRoute(destination, metric) => {
+                let any = Route::refusing(*destination, RouteKind::Other(0));
+                objects::Object::Route(Route { metric: *metric, protocol: marks::LEARNED_PROTOCOL, ..any })
+            }
             Key::StrayRoute(destination, metric) => {
                 objects::Object::Route(Route { metric: *metric, ..Route::refusing(*destination, RouteKind::Other(0)) })
             }

@@ -250,3 +250,27 @@ fn an_address_of_a_block_that_no_pod_has_is_unreachable_at_once() {
     let text = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(text.contains("Unreachable"), "{text}");
 }
+
+#[test]
+fn what_the_backend_before_us_left_is_taken_away() {
+    let mut cluster = Cluster::new(&[1, 2], &json!({}));
+    cluster.nodes[0].stop();
+    let node = &mut cluster.nodes[0];
+    let plant = || {
+        run("ip link add cnidarian.bgp type vxlan external dstport 4790");
+        run("ip link set cnidarian.bgp alias cnidarian:bgp-backend up");
+        run("ip nexthop add id 3422552064 via 192.0.2.99 dev eth0 protocol 204");
+        run("ip route add 10.99.0.0/24 nhid 3422552064 protocol 204 metric 2048");
+        run("ip route add 10.98.0.0/24 via 192.0.2.99 dev eth0 protocol bird");
+    };
+    node.netns.run(plant).unwrap();
+    node.start();
+    let peer = cluster.nodes[1].peer();
+    let node = &cluster.nodes[0];
+    let all = node.blocks().into_iter().chain([Change::Put(NetworkItem::Peer(peer)), Change::InSync]).collect();
+    node.stage_all(all);
+    let left = || run("ip route show protocol 204") + &run("ip nexthop show protocol 204");
+    assert_eq!(node.netns.run(left).unwrap(), "");
+    assert!(node.netns.run(|| try_run("ip link show dev cnidarian.bgp")).unwrap().is_err());
+    assert!(node.netns.run(|| run("ip route show 10.98.0.0/24")).unwrap().contains("bird"), "a stranger's stays");
+}

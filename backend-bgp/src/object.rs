@@ -44,6 +44,8 @@ pub enum Key {
     Node(IpAddr),
     /// What the pool of another node's prefix says of encapsulation.
     Carriage(IpNet),
+    /// A prefix of another node's pods, which only nodes may announce.
+    Block(IpNet),
     /// A peer of the speaker.
     Session(PeerName),
     /// Where peers of the speaker may come from.
@@ -100,6 +102,8 @@ pub enum Object {
     Speaker(Box<Ground>),
     /// See [`Key::Node`].
     Node(FarEnd),
+    /// See [`Key::Block`].
+    Block,
     /// See [`Key::Carriage`].
     Carriage(Encapsulation),
     /// See [`Key::Session`].
@@ -125,6 +129,8 @@ pub struct Ground {
     pub tunnel: Option<Way>,
     /// The prefixes on link of the underlay: no learned route leads elsewhere with a part of them.
     pub segments: Vec<IpNet>,
+    /// Nodes have sessions among themselves, so that they need nobody else to tell them of blocks.
+    pub nodes_tell_blocks: bool,
 }
 
 /// The far end of the tunnel to a node.
@@ -186,6 +192,7 @@ impl Key {
             Self::Speaker
                 | Self::Node(_)
                 | Self::Carriage(_)
+                | Self::Block(_)
                 | Self::Session(_)
                 | Self::Range(_)
                 | Self::Announcement(_)
@@ -206,7 +213,7 @@ impl Key {
             Self::Neighbour(..) | Self::PodNeighbour(..) => Rank::level(3),
             Self::StrayNextHop(_) => Rank::level(3),
             Self::Route(_) | Self::StrayRoute(..) => Rank::level(4),
-            Self::Node(_) | Self::Carriage(_) => Rank::level(5),
+            Self::Node(_) | Self::Carriage(_) | Self::Block(_) => Rank::level(5),
             // An announcement waits for the route behind it: a pod's /32 that is not there would be a black hole.
             Self::Announcement(_) | Self::PodAddress(_) => Rank::level(5),
             Self::Speaker => Rank::level(6),
@@ -232,6 +239,7 @@ impl fmt::Display for Key {
             Self::Speaker => f.write_str("bgp speaker"),
             Self::Node(address) => write!(f, "bgp next hop {address}"),
             Self::Carriage(prefix) => write!(f, "bgp carriage {prefix}"),
+            Self::Block(prefix) => write!(f, "bgp block {prefix}"),
             Self::Session(name) => write!(f, "bgp peer {name}"),
             Self::Range(name) => write!(f, "bgp range {name}"),
             Self::Announcement(prefix) => write!(f, "bgp announcement {prefix}"),

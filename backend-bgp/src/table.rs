@@ -42,6 +42,8 @@ pub struct Wanted {
     pub nodes: BTreeMap<IpAddr, FarEnd>,
     /// What pools of other nodes' prefixes say.
     pub carriage: BTreeMap<IpNet, Encapsulation>,
+    /// Prefixes of other nodes' pods.
+    pub blocks: BTreeMap<IpNet, ()>,
 }
 
 impl Table {
@@ -67,7 +69,9 @@ impl Table {
         let pods = wanted.pods.keys().map(|prefix| (Key::PodAddress(*prefix), Object::PodAddress));
         let nodes = wanted.nodes.iter().map(|(address, end)| (Key::Node(*address), Object::Node(*end)));
         let carriage = wanted.carriage.iter().map(|(prefix, how)| (Key::Carriage(*prefix), Object::Carriage(*how)));
-        ground.chain(sessions).chain(ranges).chain(announcements).chain(pods).chain(nodes).chain(carriage).collect()
+        let blocks = wanted.blocks.keys().map(|prefix| (Key::Block(*prefix), Object::Block));
+        let speaker = ground.chain(sessions).chain(ranges).chain(announcements).chain(pods);
+        speaker.chain(nodes).chain(carriage).chain(blocks).collect()
     }
 
     /// Puts an object. `false` when the object is none for the key; nothing has changed then.
@@ -93,6 +97,9 @@ impl Table {
             (Key::Carriage(prefix), Object::Carriage(how)) => {
                 wanted.carriage.insert(*prefix, *how);
             }
+            (Key::Block(prefix), Object::Block) => {
+                wanted.blocks.insert(*prefix, ());
+            }
             _ => return false,
         }
         true
@@ -109,6 +116,7 @@ impl Table {
             Key::PodAddress(prefix) => drop(wanted.pods.remove(prefix)),
             Key::Node(address) => drop(wanted.nodes.remove(address)),
             Key::Carriage(prefix) => drop(wanted.carriage.remove(prefix)),
+            Key::Block(prefix) => drop(wanted.blocks.remove(prefix)),
             _ => {}
         }
     }

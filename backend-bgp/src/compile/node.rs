@@ -1,7 +1,7 @@
 //! What follows from the node, its configuration and its own items. Never of other nodes.
 
 use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL};
-use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Template, Who, listen};
+use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Template, Who, listen};
 use crate::object::{Device, Ground, Key, Object, Secured, Way};
 use crate::tunnel;
 use bgp_speaker::config::{self as speaker, ListenRange, PeerConfig};
@@ -203,6 +203,7 @@ impl Compiler {
             encapsulation: self.config.encapsulation,
             tunnel: self.way.clone(),
             segments: underlay.segments().collect(),
+            nodes_tell_blocks: !matches!(self.config.mode, Mode::None),
         }
     }
 

@@ -36,6 +36,7 @@ impl Compiler {
         }
         for prefix in &peer.prefixes {
             self.check_encapsulation(&object(peer), prefix.encapsulation)?;
+            objects.push((Key::Block(prefix.prefix), Object::Block));
             if let Some(wanted) = prefix.encapsulation.filter(|wanted| *wanted != self.config.encapsulation) {
                 objects.push((Key::Carriage(prefix.prefix), Object::Carriage(wanted)));
             }

@@ -12,6 +12,7 @@
 
 mod carry;
 mod control;
+mod guard;
 mod mail;
 pub(crate) mod setup;
 

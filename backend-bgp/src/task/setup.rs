@@ -1,5 +1,6 @@
 //! From the table to a speaker's configuration. Never a socket; passwords are read here and nowhere else.
 
+use super::guard::guard;
 use crate::table::Wanted;
 use bgp_speaker::config::{Config, ConfigError, PeerConfig, Secret};
 use std::path::Path;
@@ -49,6 +50,7 @@ pub(crate) fn config(wanted: &Wanted) -> Option<(Config, Vec<(String, LeftOut)>)
             Err(problem) => problems.push((format!("range {name}"), problem)),
         }
     }
+    guard(wanted, &mut config);
     while let Err(error) = config.check() {
         let peer = error.at.strip_prefix("peer ").and_then(|name| config.peers.remove(name)).is_some();
         let range = error.at.strip_prefix("range ").and_then(|name| config.ranges.remove(name)).is_some();
@@ -122,8 +124,13 @@ mod tests {
     fn wanted(peers: &[(&str, &str, Option<&Path>)]) -> Wanted {
         let mut wanted = Wanted::default();
         let speaker = Config::new(Asn::new(64_512).unwrap(), RouterId::new([192, 0, 2, 1].into()).unwrap());
-        wanted.ground =
-            Some(Ground { speaker, encapsulation: Encapsulation::Never, tunnel: None, segments: Vec::new() });
+        wanted.ground = Some(Ground {
+            speaker,
+            encapsulation: Encapsulation::Never,
+            tunnel: None,
+            segments: Vec::new(),
+            nodes_tell_blocks: true,
+        });
         for (name, address, file) in peers {
             let address = PeerAddress::Ip(address.parse().unwrap());
             let config = PeerConfig { address, ..Section::default().session.config };

@@ -40,6 +40,14 @@ pub enum EndpointKey {
     },
 }
 
+impl EndpointKey {
+    /// The route of the main table with the family's default metric: the one that [`compile`] makes.
+    #[must_use]
+    pub fn main_route(destination: IpNet) -> Self {
+        route_key(&Route::new(destination))
+    }
+}
+
 impl fmt::Display for EndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

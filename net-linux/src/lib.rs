@@ -7,6 +7,7 @@
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`attach`] | pods: the veth and the pod's side |
 //! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
+//! | [`host`] | a node: settings, and what we have in nftables, shared by all drivers |
 //! | [`fib`] | routes learned from other routers, and the ways to their next hops |
 //! | [`monitor`] | changes of the tables, as they happen |
 //! | [`netns`] | network namespaces by descriptor |
@@ -37,6 +38,7 @@ pub mod fib;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod heap;
+pub mod host;
 pub mod link;
 pub mod marks;
 pub mod masquerade;

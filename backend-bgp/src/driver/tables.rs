@@ -1,6 +1,6 @@
 //! Addresses and neighbours of the tunnel device, and routes. Never a route without our protocol number.
 
-use super::{BgpDriver, key_of, not_for};
+use super::{BgpDriver, not_for};
 use crate::object::{Key, Object};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
@@ -93,7 +93,7 @@ impl BgpDriver {
                 of_pods.push(*index);
                 continue;
             }
-            if let Key::Address(name, address) = key_of(op) {
+            if let Key::Address(name, address) = op.key() {
                 let on = device.as_ref().filter(|(known, _)| known == name).map(|(_, link)| link.index);
                 let address = on.map(|on| Address::new(on, *address));
                 results.insert(*index, self.write_address(op, name, address.as_ref()));
@@ -174,27 +174,18 @@ fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> 
 
 /// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
-    let known = |present: &Known<Object>| match present {
-        Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
-        Known::Present(_) | Known::Unknown => Known::Unknown,
+    let key = match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), .. }
+        | Op::Delete { key: Key::PodNeighbour(interface, address), .. } => {
+            EndpointKey::Neighbour { interface: interface.clone(), address: *address }
+        }
+        Op::Put { key: Key::Route(destination), .. } => EndpointKey::main_route(*destination),
+        _ => return None,
     };
-    match op {
-        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
-            let metric = Route::new(*destination).metric;
-            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Delete { key, present: known(present) })
-        }
+    op.part(key, |object| match object {
+        Object::Pod(object) => Some((**object).clone()),
         _ => None,
-    }
+    })
 }
 
 /// The error for an object on a device that is not there.

@@ -1,7 +1,7 @@
 //! What hangs on devices, next hops and routes. Never a route without our protocol number.
 
 use super::device::Devices;
-use super::{VxlanDriver, key_of, no_device};
+use super::{VxlanDriver, no_device};
 use crate::object::{Hop, Key, Object, Target};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
@@ -225,7 +225,7 @@ impl VxlanDriver {
         let mut addresses = Vec::new();
         let (mut pods, mut of_pods) = (Vec::new(), Vec::new());
         for (index, op) in ops {
-            if let Key::Address(device, address) = key_of(op) {
+            if let Key::Address(device, address) = op.key() {
                 addresses.push((*index, *op, device, *address));
                 continue;
             }
@@ -369,27 +369,18 @@ impl VxlanDriver {
 
 /// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
-    let known = |present: &Known<Object>| match present {
-        Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
-        Known::Present(_) | Known::Unknown => Known::Unknown,
+    let key = match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), .. }
+        | Op::Delete { key: Key::PodNeighbour(interface, address), .. } => {
+            EndpointKey::Neighbour { interface: interface.clone(), address: *address }
+        }
+        Op::Put { key: Key::Route(destination), .. } => EndpointKey::main_route(*destination),
+        _ => return None,
     };
-    match op {
-        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
-            let metric = Route::new(*destination).metric;
-            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Delete { key, present: known(present) })
-        }
+    op.part(key, |object| match object {
+        Object::Pod(object) => Some((**object).clone()),
         _ => None,
-    }
+    })
 }
 
 /// Whether the devices have to be known to write an op.

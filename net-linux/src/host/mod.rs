@@ -4,6 +4,10 @@
 //! The same on every backend that uses the host's stack, so a driver holds one [`Host`] and embeds these objects under its
 //! own keys ([`Op::part`]). All of it is in the network namespace that the host was opened in, whichever thread asks.
 
+mod watch;
+
+pub use watch::{Watch, are_amiss};
+
 use crate::netns::NetNs;
 use crate::nft::Nft;
 use crate::{masquerade, sysctl, tunnel_ends, untracked};

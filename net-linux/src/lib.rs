@@ -22,6 +22,7 @@
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
 //! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
+//! | [`probe`] | what a kernel can do for every backend of the host's stack |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -52,6 +53,7 @@ mod nfnetlink;
 pub mod nft;
 pub mod objects;
 pub mod pmtu;
+pub mod probe;
 pub mod route;
 #[allow(unsafe_code)]
 mod sys;

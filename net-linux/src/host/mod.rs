@@ -182,3 +182,6 @@ fn own<K, O>(op: &Op<Key, Object>, key: K, own: fn(&Object) -> Option<O>) -> Res
 fn another(op: &Op<Key, Object>) -> Error {
     Error::new(ErrorKind::Invalid, "write", op.key(), "its object is of another kind")
 }
+
+#[cfg(test)]
+mod tests;

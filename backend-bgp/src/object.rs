@@ -7,7 +7,7 @@ use cni_core::model::{Encapsulation, InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
 use net_linux::route::Route;
-use net_linux::{masquerade, tunnel_ends, untracked};
+use net_linux::{host, masquerade, tunnel_ends, untracked};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -54,6 +54,17 @@ pub enum Key {
     Announcement(IpNet),
     /// The address of a local pod: announced where no announcement holds it (borrowed from another node's block).
     PodAddress(IpNet),
+}
+
+impl From<host::Key> for Key {
+    fn from(key: host::Key) -> Self {
+        match key {
+            host::Key::Sysctl(path) => Self::Sysctl(path),
+            host::Key::Masquerade(key) => Self::Masquerade(key),
+            host::Key::Untracked(key) => Self::Untracked(key),
+            host::Key::Ends(key) => Self::Ends(key),
+        }
+    }
 }
 
 impl From<EndpointKey> for Key {
@@ -183,7 +194,44 @@ impl Device {
     }
 }
 
+impl From<host::Object> for Object {
+    fn from(object: host::Object) -> Self {
+        match object {
+            host::Object::Sysctl(value) => Self::Sysctl(value),
+            host::Object::Masquerade(object) => Self::Masquerade(object),
+            host::Object::Untracked(object) => Self::Untracked(object),
+            host::Object::Ends(object) => Self::Ends(object),
+        }
+    }
+}
+
+impl Object {
+    /// The object as the shared code of hosts has it; `None` for one that is not its own.
+    #[must_use]
+    pub fn of_host(&self) -> Option<host::Object> {
+        Some(match self {
+            Self::Sysctl(value) => host::Object::Sysctl(value.clone()),
+            Self::Masquerade(object) => host::Object::Masquerade(object.clone()),
+            Self::Untracked(object) => host::Object::Untracked(object.clone()),
+            Self::Ends(object) => host::Object::Ends(object.clone()),
+            _ => return None,
+        })
+    }
+}
+
 impl Key {
+    /// The key as the shared code of hosts has it; `None` for one that is not its own.
+    #[must_use]
+    pub fn of_host(&self) -> Option<host::Key> {
+        Some(match self {
+            Self::Sysctl(path) => host::Key::Sysctl(path.clone()),
+            Self::Masquerade(key) => host::Key::Masquerade(*key),
+            Self::Untracked(key) => host::Key::Untracked(*key),
+            Self::Ends(key) => host::Key::Ends(*key),
+            _ => return None,
+        })
+    }
+
     /// Whether the object lives in this process, not in the kernel.
     #[must_use]
     pub fn is_of_speaker(&self) -> bool {

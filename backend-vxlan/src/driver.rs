@@ -5,8 +5,8 @@
 //! | devices | `driver/device.rs` | alias |
 //! | forwarding entries, neighbours, addresses | `driver/table.rs` | by their device |
 //! | next hops, routes | `driver/table.rs` | protocol number |
-//! | settings, sockets, user-space forwarding | `driver/local.rs` | only those wanted are looked at |
-//! | masquerading, untracked packets | `net_linux::masquerade`, `net_linux::untracked` | nftables table |
+//! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
+//! | sockets, user-space forwarding | `driver/local.rs` | all of the running pump |
 
 mod device;
 mod local;
@@ -24,9 +24,8 @@ use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result
 use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
 use device::Devices;
 use net_linux::ethtool::Ethtool;
+use net_linux::host::{self, Host};
 use net_linux::netlink::Socket;
-use net_linux::netns::NetNs;
-use net_linux::nft::Nft;
 use std::collections::HashMap;
 use table::NextHops;
 
@@ -34,14 +33,12 @@ use table::NextHops;
 pub struct VxlanDriver {
     compiler: Compiler,
     capabilities: Capabilities,
-    netns: NetNs,
+    host: Host,
     socket: Socket,
     next_hops: NextHops,
     decision: Decision,
     /// `None` where the kernel has no ethtool over netlink.
     ethtool: Option<Ethtool>,
-    /// `None` where the kernel has no nftables; the capability says why.
-    nft: Option<Nft>,
     /// The `udp` mode's packets; its table outlives the device.
     pump: Pump,
     watched: Watched,
@@ -56,18 +53,16 @@ impl VxlanDriver {
     /// The node cannot carry this configuration, or no netlink socket can be had.
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, decision: Decision) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
-        let netns = NetNs::current()
-            .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
+        let host = Host::open()?;
         let socket = Socket::route()?;
         Ok(Self {
             compiler,
             capabilities,
-            netns,
+            host,
             socket,
             next_hops: NextHops::default(),
             decision,
             ethtool: Ethtool::open().ok(),
-            nft: Nft::open().ok(),
             pump: Pump::default(),
             watched: Watched::default(),
             tester: None,
@@ -90,23 +85,31 @@ impl VxlanDriver {
         self.watched.set_devices(devices.ours().map(|(_, link)| link.index));
         self.read_devices(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
-        self.read_local(&mut found)?;
+        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Sysctl(path) => Some(path),
+            _ => None,
+        });
+        let of_host = self.host.observe(settings.collect())?;
+        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
+        self.read_local(&mut found);
         Ok(found)
     }
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let (mut tables, mut ends) = (Vec::new(), Vec::new());
+        let (at, of_host): (Vec<_>, Vec<_>) =
+            batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
+        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        let mut tables = Vec::new();
         for (index, op) in batch.iter().enumerate() {
-            let result = match key_of(op) {
+            if results.contains_key(&index) {
+                continue;
+            }
+            let result = match op.key() {
                 Key::Link(name) => self.write_device(name, op),
-                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) | Key::Socket(_) | Key::Forward(_) => {
-                    self.write_local(op)
-                }
-                Key::Ends(_) => {
-                    ends.push((index, op));
-                    continue;
-                }
+                Key::Socket(_) | Key::Forward(_) => self.write_local(op),
+                // The host has taken all but an object under the key of another kind, which is refused.
+                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) | Key::Ends(_) => self.write_local(op),
                 Key::Address(..)
                 | Key::Fdb(..)
                 | Key::Neighbour(..)
@@ -122,16 +125,13 @@ impl VxlanDriver {
             };
             results.insert(index, result);
         }
-        if !ends.is_empty() {
-            self.write_ends(&ends, &mut results);
-        }
         if !tables.is_empty() {
             self.write_tables(&tables, &mut results);
         }
         (0..batch.len())
             .map(|index| {
                 results.remove(&index).unwrap_or_else(|| {
-                    Err(Error::new(ErrorKind::Kernel, "write", key_of(&batch[index]), "the write was not answered"))
+                    Err(Error::new(ErrorKind::Kernel, "write", batch[index].key(), "the write was not answered"))
                 })
             })
             .collect()
@@ -171,21 +171,13 @@ impl VxlanDriver {
 
     /// The netlink ports that our own changes carry.
     pub(crate) fn ports(&self) -> (u32, Option<u32>) {
-        (self.socket.port(), self.nft.as_ref().map(Nft::port))
-    }
-
-    /// Runs something that depends on the thread's network namespace.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        self.netns
-            .run(work)
-            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))
+        (self.socket.port(), self.host.nft_port())
     }
 }
 
-fn key_of(op: &Op<Key, Object>) -> &Key {
-    match op {
-        Op::Put { key, .. } | Op::Delete { key, .. } => key,
-    }
+/// The op on an object of the host, in the shared code's terms; `None` for another.
+fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
+    op.part(op.key().of_host()?, Object::of_host)
 }
 
 /// The error for a field that pods, peers or tasks of the backend were given when it was opened.

@@ -6,7 +6,7 @@ use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
 use net_linux::route::Route;
-use net_linux::{masquerade, tunnel_ends, untracked};
+use net_linux::{host, masquerade, tunnel_ends, untracked};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -47,6 +47,17 @@ pub enum Key {
     StrayRoute(IpNet, u32),
     /// A route of the main table that the backend before us learned by a routing protocol. Only read, and deleted.
     LearnedRoute(IpNet, u32),
+}
+
+impl From<host::Key> for Key {
+    fn from(key: host::Key) -> Self {
+        match key {
+            host::Key::Sysctl(path) => Self::Sysctl(path),
+            host::Key::Masquerade(key) => Self::Masquerade(key),
+            host::Key::Untracked(key) => Self::Untracked(key),
+            host::Key::Ends(key) => Self::Ends(key),
+        }
+    }
 }
 
 impl From<EndpointKey> for Key {
@@ -183,7 +194,44 @@ pub enum Target {
     Unreachable,
 }
 
+impl From<host::Object> for Object {
+    fn from(object: host::Object) -> Self {
+        match object {
+            host::Object::Sysctl(value) => Self::Sysctl(value),
+            host::Object::Masquerade(object) => Self::Masquerade(object),
+            host::Object::Untracked(object) => Self::Untracked(object),
+            host::Object::Ends(object) => Self::Ends(object),
+        }
+    }
+}
+
+impl Object {
+    /// The object as the shared code of hosts has it; `None` for one that is not its own.
+    #[must_use]
+    pub fn of_host(&self) -> Option<host::Object> {
+        Some(match self {
+            Self::Sysctl(value) => host::Object::Sysctl(value.clone()),
+            Self::Masquerade(object) => host::Object::Masquerade(object.clone()),
+            Self::Untracked(object) => host::Object::Untracked(object.clone()),
+            Self::Ends(object) => host::Object::Ends(object.clone()),
+            _ => return None,
+        })
+    }
+}
+
 impl Key {
+    /// The key as the shared code of hosts has it; `None` for one that is not its own.
+    #[must_use]
+    pub fn of_host(&self) -> Option<host::Key> {
+        Some(match self {
+            Self::Sysctl(path) => host::Key::Sysctl(path.clone()),
+            Self::Masquerade(key) => host::Key::Masquerade(*key),
+            Self::Untracked(key) => host::Key::Untracked(*key),
+            Self::Ends(key) => host::Key::Ends(*key),
+            _ => return None,
+        })
+    }
+
     /// The order of writes: who may be heard, settings of the node and devices, what hangs on a device, next hops, routes.
     /// A device holds back the items that want it too, such as peers behind a tunnel; local pods and peers that are routed
     /// plainly do not.

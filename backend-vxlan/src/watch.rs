@@ -1,21 +1,16 @@
 //! Who changed something of ours, as it happens. Never repairs: it asks for a resync.
 
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
+use cni_core::backend::{DriftWatch, Result};
 use cni_core::model::{InterfaceName, MacAddr};
-use net_linux::marks;
-use net_linux::monitor::{Change, DriftMonitor, Event, Group, Scope, Settings};
+use net_linux::host;
+use net_linux::monitor::{Change, DriftMonitor, Event, Group};
 use net_linux::neigh::NeighbourState;
-use net_linux::nft::{NftEvent, NftWatch};
 use net_linux::route::MAIN_TABLE;
-use net_linux::{masquerade, tunnel_ends, untracked};
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
-
-/// What `rp_filter` of a tunnel device has to be, see [`crate::object::Device::SETTINGS`].
-const RP_FILTER_LOOSE: i32 = 2;
 
 /// What the driver wrote where the kernel does not tell who wrote it. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +83,7 @@ impl Watched {
                 let stands_in_the_way = || written.obstacles.values().any(|index| *index == link.index);
                 link.name == underlay.as_str() || written.devices.contains(&link.index) || stands_in_the_way()
             }
-            Event::Settings(settings) => matters(settings, &written.devices),
+            Event::Settings(settings) => host::are_amiss(settings, |index| written.devices.contains(&index)),
             Event::Address(_, address) => written.devices.contains(&address.index),
             Event::Route(_, route) => route.is_ours() && route.table == MAIN_TABLE,
             Event::NextHop(_, next_hop) => next_hop.is_ours(),
@@ -106,21 +101,10 @@ impl Watched {
     }
 }
 
-/// Whether settings are not as we want them. Our own writes are told too, and so are those of every new device.
-fn matters(settings: &Settings, devices: &HashSet<u32>) -> bool {
-    match settings.scope {
-        Scope::All => settings.forwarding == Some(0),
-        Scope::Device(index) => {
-            devices.contains(&index) && settings.rp_filter.is_some_and(|value| value != RP_FILTER_LOOSE)
-        }
-        Scope::Default => false,
-    }
-}
-
 /// The backend's watch: tables, nftables, and decisions of its own.
 pub(crate) struct VxlanWatch {
     tables: DriftMonitor,
-    nft: Option<(NftWatch, Option<u32>)>,
+    host: host::Watch,
     /// The self-test decided something that the driver shall write.
     decided: Arc<Notify>,
 }
@@ -135,7 +119,7 @@ impl VxlanWatch {
     ) -> Result<Self> {
         let concerns = move |event: &Event| watched.concerns(event, &underlay);
         let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;
-        Ok(Self { tables, nft: NftWatch::open().ok().map(|watch| (watch, ports.1)), decided })
+        Ok(Self { tables, host: host::Watch::open(ports.1), decided })
     }
 }
 
@@ -144,32 +128,8 @@ impl DriftWatch for VxlanWatch {
     async fn changed(&mut self) -> Result<()> {
         tokio::select! {
             result = self.tables.changed() => result,
-            result = table_of_ours_changed(&mut self.nft) => result,
+            result = self.host.changed() => result,
             () = self.decided.notified() => Ok(()),
-        }
-    }
-}
-
-/// Waits until somebody else changes our nftables table; for ever where there is no nftables.
-async fn table_of_ours_changed(nft: &mut Option<(NftWatch, Option<u32>)>) -> Result<()> {
-    let Some((watch, own)) = nft else { return std::future::pending().await };
-    loop {
-        let events = watch
-            .next()
-            .await
-            .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "nftables", &error).because(error))?;
-        let concerns = |event: &NftEvent| match event {
-            NftEvent::Changed(change) => {
-                // Policy has its chains and sets in the same table.
-                let ours = [masquerade::PREFIX, untracked::PREFIX, tunnel_ends::PREFIX];
-                let is_ours = |name: &str| ours.iter().any(|prefix| name.starts_with(prefix));
-                let concerns_us = change.name.as_ref().is_none_or(|name| is_ours(name.as_str()));
-                change.table.name.as_str() == marks::NFT_TABLE && Some(change.port) != *own && concerns_us
-            }
-            NftEvent::Lost => true,
-        };
-        if events.iter().any(concerns) {
-            return Ok(());
         }
     }
 }

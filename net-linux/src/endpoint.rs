@@ -3,7 +3,7 @@
 //!
 //! The same on every backend, so a driver embeds these pieces under its own key: [`compile`], [`level`], [`observe`],
 //! [`apply`]. A route or neighbour belongs here when its device is a veth with our alias; a driver leaves those out of
-//! its own `observe` ([`Interfaces::name_of`]).
+//! its own `observe` ([`MainTable`]).
 
 use crate::attach::our_veths;
 use crate::link::{Link, LinkChange, LinkId};
@@ -11,7 +11,7 @@ use crate::marks;
 use crate::neigh::{Neighbour, NeighbourState};
 use crate::netlink::{self, Batch, Error, Socket};
 use crate::objects::{self, Object, Write};
-use crate::route::{Route, RouteFilter};
+use crate::route::{MAIN_TABLE, Route, RouteFilter};
 use cni_core::backend::{self, Known, Op};
 use cni_core::model::{Endpoint, InterfaceName, MacAddr};
 use ipnet::IpNet;
@@ -38,6 +38,14 @@ pub enum EndpointKey {
         /// The metric.
         metric: u32,
     },
+}
+
+impl EndpointKey {
+    /// The route of the main table with the family's default metric: the one that [`compile`] makes.
+    #[must_use]
+    pub fn main_route(destination: IpNet) -> Self {
+        route_key(&Route::new(destination))
+    }
 }
 
 impl fmt::Display for EndpointKey {
@@ -194,6 +202,29 @@ pub fn from_tables(
         Some((route_key(&route), EndpointObject::Route { interface, route }))
     });
     neighbours.chain(routes).collect()
+}
+
+/// What is ours in the main table and beside it: of endpoints, and the rest, which is the driver's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MainTable {
+    /// Objects of endpoints.
+    pub endpoints: Vec<(EndpointKey, EndpointObject)>,
+    /// Routes of ours that lead to no endpoint.
+    pub others: Vec<Route>,
+}
+
+impl MainTable {
+    /// Reads it, but for neighbours, which were read already.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    pub fn observe(socket: &mut Socket, neighbours: &[Neighbour]) -> netlink::Result<Self> {
+        let interfaces = Interfaces::observe(socket)?;
+        let mut routes = Route::dump(socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
+        let endpoints = from_tables(&interfaces, &routes, neighbours);
+        routes.retain(|route| route.index.and_then(|index| interfaces.name_of(index)).is_none());
+        Ok(Self { endpoints, others: routes })
+    }
 }
 
 /// Writes a batch and answers for each op in order.

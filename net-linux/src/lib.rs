@@ -7,6 +7,7 @@
 //! | [`objects`] | batches over several tables that respect what is not ours |
 //! | [`attach`] | pods: the veth and the pod's side |
 //! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
+//! | [`host`] | a node: settings, and what we have in nftables, shared by all drivers |
 //! | [`fib`] | routes learned from other routers, and the ways to their next hops |
 //! | [`monitor`] | changes of the tables, as they happen |
 //! | [`netns`] | network namespaces by descriptor |
@@ -21,6 +22,7 @@
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
 //! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
+//! | [`probe`] | what a kernel can do for every backend of the host's stack |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
@@ -37,6 +39,7 @@ pub mod fib;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod heap;
+pub mod host;
 pub mod link;
 pub mod marks;
 pub mod masquerade;
@@ -50,6 +53,7 @@ mod nfnetlink;
 pub mod nft;
 pub mod objects;
 pub mod pmtu;
+pub mod probe;
 pub mod route;
 #[allow(unsafe_code)]
 mod sys;

@@ -62,6 +62,12 @@ impl Neighbour {
         Self { index, address, mac: Some(mac), state: NeighbourState::Permanent, protocol: marks::PROTOCOL }
     }
 
+    /// The permanent ones of a device of ours: the address, and the Ethernet address where it is as we write it.
+    pub fn permanent_on(all: &[Self], index: u32) -> impl Iterator<Item = (IpAddr, Option<MacAddr>)> {
+        let permanent = move |found: &&Self| found.index == index && found.state == NeighbourState::Permanent;
+        all.iter().filter(permanent).map(|found| (found.address, found.mac.filter(|_| found.is_ours())))
+    }
+
     /// Whether it carries our mark.
     #[must_use]
     pub fn is_ours(&self) -> bool {

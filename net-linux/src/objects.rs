@@ -4,6 +4,7 @@
 //! when its place is taken, the table is read, and only an object with our mark (or a neighbour that nobody owns) is
 //! replaced.
 
+use crate::addr::Address;
 use crate::fdb::FdbEntry;
 use crate::neigh::{Neighbour, NeighbourState};
 use crate::netlink::{Batch, Error, Result, Socket};
@@ -23,6 +24,8 @@ pub enum Object {
     Fdb(FdbEntry),
     /// A next-hop object.
     NextHop(NextHop),
+    /// An address, of a device of ours.
+    Address(Address),
 }
 
 impl fmt::Display for Object {
@@ -32,6 +35,7 @@ impl fmt::Display for Object {
             Self::Neighbour(object) => object.fmt(f),
             Self::Fdb(object) => object.fmt(f),
             Self::NextHop(object) => object.fmt(f),
+            Self::Address(object) => object.fmt(f),
         }
     }
 }
@@ -67,7 +71,8 @@ impl Write {
         match self {
             Self::Create(Object::Route(route)) => route.create(batch),
             Self::Create(Object::Neighbour(neighbour)) => neighbour.create(batch),
-            // A device of ours has no foreign entries.
+            // A device of ours has no foreign addresses and entries.
+            Self::Create(Object::Address(address)) => address.replace(batch),
             Self::Create(Object::Fdb(entry)) | Self::Replace(Object::Fdb(entry)) => entry.replace(batch),
             Self::Create(Object::NextHop(nexthop)) => nexthop.create(batch),
             Self::Replace(object) => object.replace(batch),
@@ -75,6 +80,7 @@ impl Write {
             Self::Delete(Object::Neighbour(neighbour)) => neighbour.delete(batch),
             Self::Delete(Object::Fdb(entry)) => entry.delete(batch),
             Self::Delete(Object::NextHop(nexthop)) => nexthop.delete(batch),
+            Self::Delete(Object::Address(address)) => address.delete(batch),
         }
     }
 }
@@ -86,6 +92,7 @@ impl Object {
             Self::Neighbour(neighbour) => neighbour.replace(batch),
             Self::Fdb(entry) => entry.replace(batch),
             Self::NextHop(nexthop) => nexthop.replace(batch),
+            Self::Address(address) => address.replace(batch),
         }
     }
 }
@@ -169,7 +176,7 @@ impl Present {
                 let found = present.iter().find(|other| other.id == nexthop.id);
                 found.filter(|other| !other.is_ours()).map(|other| format!("protocol {}", other.protocol))
             }
-            Object::Fdb(_) => None,
+            Object::Fdb(_) | Object::Address(_) => None,
         })
     }
 }

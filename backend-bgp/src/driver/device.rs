@@ -46,7 +46,7 @@ impl BgpDriver {
         let LinkKind::Vxlan(vxlan) = &link.kind else { return Ok(Object::Strange) };
         let Some(mac) = link.mac.filter(|_| *vxlan == as_vxlan(vxlan.port)) else { return Ok(Object::Strange) };
         let read = |(setting, _)| Some((setting, sysctl::read(&Device::setting_path(setting, name)).ok()?));
-        let settings = self.inside(|| Device::SETTINGS.into_iter().filter_map(read).collect())?;
+        let settings = self.host.inside(|| Device::SETTINGS.into_iter().filter_map(read).collect())?;
         Ok(Object::Link(Arc::new(Device { port: vxlan.port, mac, mtu_bytes: link.mtu_bytes, up: link.up, settings })))
     }
 
@@ -111,7 +111,7 @@ impl BgpDriver {
         // The kernel forgets the neighbours even when the address stays the same.
         change.mac = Some(wanted.mac).filter(|mac| link.mac != Some(*mac));
         self.run(|batch| change.add(batch, &id))?;
-        self.inside(|| {
+        self.host.inside(|| {
             let mut settings = wanted.settings.iter();
             settings.try_for_each(|(setting, value)| sysctl::write(&Device::setting_path(setting, name), value))
         })??;

@@ -6,11 +6,10 @@
 //! | the tunnel device | `driver/device.rs` | alias |
 //! | its neighbours and addresses | `driver/tables.rs` | by the device |
 //! | routes | `driver/tables.rs` | protocol number |
-//! | settings, nftables | `driver/local.rs` | only those wanted are looked at; nftables table |
+//! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
 //! | the speaker, its peers, announcements | [`Table`] | all of them |
 
 mod device;
-mod local;
 mod tables;
 
 use crate::compile::Compiler;
@@ -26,19 +25,16 @@ use bgp_speaker::config::PeerConfig;
 use bgp_speaker::speaker::{Effect, Origination};
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
+use net_linux::host::{self, Host};
 use net_linux::netlink::Socket;
-use net_linux::netns::NetNs;
-use net_linux::nft::Nft;
 use std::collections::HashMap;
 
 /// The driver of one node, bound to the network namespace that it was opened in.
 pub struct BgpDriver {
     compiler: Compiler,
     capabilities: Capabilities,
-    netns: NetNs,
+    host: Host,
     socket: Socket,
-    /// `None` where the kernel has no nftables; the capability says why.
-    nft: Option<Nft>,
     table: Table,
     watched: Watched,
     /// Ends with the driver.
@@ -53,19 +49,9 @@ impl BgpDriver {
     /// The node cannot carry this configuration, or no netlink socket can be had.
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, table: Table) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
-        let netns = NetNs::current()
-            .map_err(|error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error))?;
+        let host = Host::open()?;
         let socket = Socket::route()?;
-        Ok(Self {
-            compiler,
-            capabilities,
-            netns,
-            socket,
-            nft: Nft::open().ok(),
-            table,
-            watched: Watched::default(),
-            task: None,
-        })
+        Ok(Self { compiler, capabilities, host, socket, table, watched: Watched::default(), task: None })
     }
 
     /// The node's part of the translation.
@@ -91,7 +77,7 @@ impl BgpDriver {
 
     /// The netlink ports that our own changes carry.
     pub(crate) fn ports(&self) -> (u32, Option<u32>) {
-        (self.socket.port(), self.nft.as_ref().map(Nft::port))
+        (self.socket.port(), self.host.nft_port())
     }
 
     /// Reads what there is. Not async: the kernel answers at once.
@@ -103,26 +89,32 @@ impl BgpDriver {
         if let Some((name, link)) = &device {
             found.push((Key::Link(name.clone()), self.read_device(name, link)?));
         }
-        self.read_local(&mut found)?;
+        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Sysctl(path) => Some(path),
+            _ => None,
+        });
+        let of_host = self.host.observe(settings.collect())?;
+        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
         Ok(found)
     }
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let (mut tables, mut ends) = (Vec::new(), Vec::new());
+        let (at, of_host): (Vec<_>, Vec<_>) =
+            batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
+        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        let mut tables = Vec::new();
         let mut told = false;
         for (index, op) in batch.iter().enumerate() {
-            let result = match key_of(op) {
+            if results.contains_key(&index) {
+                continue;
+            }
+            let result = match op.key() {
                 key if key.is_of_speaker() => {
                     told = true;
                     self.write_table(op)
                 }
                 Key::Link(name) => self.write_device(name, op),
-                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) => self.write_local(op),
-                Key::Ends(_) => {
-                    ends.push((index, op));
-                    continue;
-                }
                 _ => {
                     tables.push((index, op));
                     continue;
@@ -133,13 +125,11 @@ impl BgpDriver {
         if told {
             self.table.announce_change();
         }
-        if !ends.is_empty() {
-            self.write_ends(&ends, &mut results);
-        }
         if !tables.is_empty() {
             self.write_tables(&tables, &mut results);
         }
-        let unanswered = |op| Err(Error::new(ErrorKind::Kernel, "write", key_of(op), "the write was not answered"));
+        let unanswered =
+            |op: &Op<_, _>| Err(Error::new(ErrorKind::Kernel, "write", op.key(), "the write was not answered"));
         batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
     }
 
@@ -163,19 +153,11 @@ impl BgpDriver {
             }
         }
     }
-
-    /// Runs something that depends on the thread's network namespace.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        self.netns
-            .run(work)
-            .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))
-    }
 }
 
-fn key_of(op: &Op<Key, Object>) -> &Key {
-    match op {
-        Op::Put { key, .. } | Op::Delete { key, .. } => key,
-    }
+/// The op on an object of the host, in the shared code's terms; `None` for another.
+fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
+    op.part(op.key().of_host()?, Object::of_host)
 }
 
 /// The error for a field that pods or other nodes were told of when the backend was opened.

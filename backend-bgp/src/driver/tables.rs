@@ -1,17 +1,16 @@
 //! Addresses and neighbours of the tunnel device, and routes. Never a route without our protocol number.
 
-use super::{BgpDriver, key_of, not_for};
+use super::{BgpDriver, not_for};
 use crate::object::{Key, Object};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use net_linux::addr::Address;
-use net_linux::endpoint::{self, EndpointKey, EndpointObject, Interfaces};
+use net_linux::endpoint::{self, EndpointKey, EndpointObject, MainTable};
 use net_linux::link::Link;
-use net_linux::neigh::{Neighbour, NeighbourState};
-use net_linux::netlink::Batch;
+use net_linux::neigh::Neighbour;
 use net_linux::nexthop::NextHop;
 use net_linux::objects::{self, Write};
-use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
+use net_linux::route::{Route, RouteKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
@@ -44,22 +43,15 @@ impl BgpDriver {
                 let object = if address.tentative { Object::Strange } else { Object::Address };
                 found.add(Key::Address(name.clone(), address.address), object);
             }
-            let on_it = neighbours.iter().filter(|neighbour| neighbour.index == link.index);
-            for neighbour in on_it.filter(|neighbour| neighbour.state == NeighbourState::Permanent) {
-                let object = match neighbour.mac {
-                    Some(mac) if neighbour.is_ours() => Object::Neighbour(mac),
-                    _ => Object::Strange,
-                };
-                found.add(Key::Neighbour(name.clone(), neighbour.address), object);
+            for (address, mac) in Neighbour::permanent_on(&neighbours, link.index) {
+                found.add(Key::Neighbour(name.clone(), address), mac.map_or(Object::Strange, Object::Neighbour));
             }
         }
-        let pods = Interfaces::observe(&mut self.socket)?;
-        let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
-        for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
+        let main = MainTable::observe(&mut self.socket, &neighbours)?;
+        for (key, object) in main.endpoints {
             found.add(key.into(), Object::Pod(object.into()));
         }
-        let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
-        for route in routes.iter().filter(|route| !of_pod(route)) {
+        for route in &main.others {
             let place = Route::refusing(route.destination, RouteKind::Unreachable);
             if route.metric != place.metric {
                 found.add(Key::StrayRoute(route.destination, route.metric), Object::Strange);
@@ -93,12 +85,6 @@ impl BgpDriver {
                 of_pods.push(*index);
                 continue;
             }
-            if let Key::Address(name, address) = key_of(op) {
-                let on = device.as_ref().filter(|(known, _)| known == name).map(|(_, link)| link.index);
-                let address = on.map(|on| Address::new(on, *address));
-                results.insert(*index, self.write_address(op, name, address.as_ref()));
-                continue;
-            }
             match table_write(device.as_ref(), op) {
                 Ok(Some(write)) => {
                     writes.push(write);
@@ -116,20 +102,6 @@ impl BgpDriver {
         results.extend(written.into_iter().zip(answers));
         results.extend(of_pods.into_iter().zip(endpoint::apply(&mut self.socket, &pods)));
     }
-
-    fn write_address(&mut self, op: &Op<Key, Object>, device: &InterfaceName, address: Option<&Address>) -> Result<()> {
-        let mut batch = Batch::new();
-        match (op, address) {
-            (Op::Delete { .. }, None) => return Ok(()),
-            (Op::Put { key, .. }, None) => return Err(no_device(key, device)),
-            (Op::Put { .. }, Some(address)) => address.replace(&mut batch),
-            (Op::Delete { .. }, Some(address)) => address.delete(&mut batch),
-        }
-        match self.socket.run_all(&mut batch) {
-            Err(error) if matches!(op, Op::Delete { .. }) && error.is_gone() => Ok(()),
-            result => Ok(result?),
-        }
-    }
 }
 
 /// The kernel's write for an op; `None` when there is nothing to write any more.
@@ -140,9 +112,13 @@ fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> 
     let any = |destination| Route::refusing(destination, RouteKind::Other(0));
     Ok(match op {
         Op::Put { key, present, object } => Some(match (key, object) {
+            // A device of ours has no foreign entries: whatever is there is replaced.
+            (Key::Address(name, address), Object::Address) => {
+                let index = index(name).ok_or_else(|| no_device(key, name))?;
+                Write::Replace(objects::Object::Address(Address::new(index, *address)))
+            }
             (Key::Neighbour(name, address), Object::Neighbour(mac)) => {
                 let index = index(name).ok_or_else(|| no_device(key, name))?;
-                // A device of ours has no foreign entries: whatever is there is replaced.
                 Write::Replace(neighbour(index, *address, *mac))
             }
             (Key::Route(destination), Object::Unreachable) => {
@@ -151,6 +127,9 @@ fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> 
             }
             _ => return Err(not_for(key, object)),
         }),
+        Op::Delete { key: Key::Address(name, address), .. } => {
+            index(name).map(|index| Write::Delete(objects::Object::Address(Address::new(index, *address))))
+        }
         Op::Delete { key: Key::Neighbour(name, address), present } => {
             let mac = match present {
                 Known::Present(Object::Neighbour(mac)) => *mac,
@@ -174,27 +153,18 @@ fn table_write(device: Option<&(InterfaceName, Link)>, op: &Op<Key, Object>) -> 
 
 /// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
-    let known = |present: &Known<Object>| match present {
-        Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
-        Known::Present(_) | Known::Unknown => Known::Unknown,
+    let key = match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), .. }
+        | Op::Delete { key: Key::PodNeighbour(interface, address), .. } => {
+            EndpointKey::Neighbour { interface: interface.clone(), address: *address }
+        }
+        Op::Put { key: Key::Route(destination), .. } => EndpointKey::main_route(*destination),
+        _ => return None,
     };
-    match op {
-        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
-            let metric = Route::new(*destination).metric;
-            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Delete { key, present: known(present) })
-        }
+    op.part(key, |object| match object {
+        Object::Pod(object) => Some((**object).clone()),
         _ => None,
-    }
+    })
 }
 
 /// The error for an object on a device that is not there.

@@ -161,7 +161,7 @@ impl VxlanDriver {
     pub(super) fn read_devices(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let ours: Vec<(InterfaceName, &Link)> = devices.ours().collect();
         let names: Vec<InterfaceName> = ours.iter().map(|(name, _)| name.clone()).collect();
-        let mut settings = self.inside(move || names.iter().map(read_settings).collect::<Vec<_>>())?.into_iter();
+        let mut settings = self.host.inside(move || names.iter().map(read_settings).collect::<Vec<_>>())?.into_iter();
         for (name, link) in ours {
             let settings = settings.next().unwrap_or_default();
             let object = match kind_of(link) {
@@ -270,7 +270,7 @@ impl VxlanDriver {
 
     /// Settings and offload, then up: an address of the kernel's own making would come before them.
     fn finish_device(&mut self, name: &InterfaceName, index: u32, wanted: &Device) -> Result<()> {
-        self.inside(|| {
+        self.host.inside(|| {
             wanted
                 .settings
                 .iter()
@@ -293,12 +293,12 @@ impl VxlanDriver {
     }
 
     fn open_tun(&self, options: &TunOptions) -> Result<Tun> {
-        Ok(self.inside(|| options.open())??)
+        Ok(self.host.inside(|| options.open())??)
     }
 
     /// Moves the packets of a TUN device from now on.
     fn serve(&self, tun: Tun) -> Result<()> {
-        Ok(self.inside(|| self.pump.serve(tun))??)
+        Ok(self.host.inside(|| self.pump.serve(tun))??)
     }
 
     /// Runs a batch whose requests belong together: the first failure counts.

@@ -1,18 +1,18 @@
 //! What hangs on devices, next hops and routes. Never a route without our protocol number.
 
 use super::device::Devices;
-use super::{VxlanDriver, key_of, no_device};
+use super::{VxlanDriver, no_device};
 use crate::object::{Hop, Key, Object, Target};
 use cni_core::backend::{Error, ErrorKind, Known, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::addr::Address;
-use net_linux::endpoint::{self, EndpointKey, EndpointObject, Interfaces};
+use net_linux::endpoint::{self, EndpointKey, EndpointObject, MainTable};
 use net_linux::fdb::FdbEntry;
 use net_linux::link::Link;
 use net_linux::marks;
-use net_linux::neigh::{Neighbour, NeighbourState};
-use net_linux::netlink::{self, Batch};
+use net_linux::neigh::Neighbour;
+use net_linux::netlink;
 use net_linux::nexthop::{self, NextHop};
 use net_linux::objects::{self, Write};
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
@@ -92,13 +92,11 @@ impl VxlanDriver {
         }
         self.read_next_hops(devices, &mut found)?;
         self.read_learned(&mut found)?;
-        let pods = Interfaces::observe(&mut self.socket)?;
-        let routes = Route::dump(&mut self.socket, &RouteFilter { table: Some(MAIN_TABLE), ..RouteFilter::ours() })?;
-        for (key, object) in endpoint::from_tables(&pods, &routes, &neighbours) {
+        let main = MainTable::observe(&mut self.socket, &neighbours)?;
+        for (key, object) in main.endpoints {
             found.add(key.into(), Object::Pod(object.into()));
         }
-        let of_pod = |route: &&Route| route.index.is_some_and(|index| pods.name_of(index).is_some());
-        for route in routes.iter().filter(|route| !of_pod(route)) {
+        for route in &main.others {
             let (key, object) = self.read_route(devices, route);
             found.add(key, object);
         }
@@ -118,13 +116,8 @@ impl VxlanDriver {
             let object = if address.tentative { Object::Strange } else { Object::Address };
             found.add(Key::Address(name.clone(), address.address), object);
         }
-        let permanent = |neighbour: &&Neighbour| neighbour.state == NeighbourState::Permanent;
-        for neighbour in neighbours.iter().filter(|neighbour| neighbour.index == link.index).filter(permanent) {
-            let object = match neighbour.mac {
-                Some(mac) if neighbour.is_ours() => Object::Neighbour(mac),
-                _ => Object::Strange,
-            };
-            found.add(Key::Neighbour(name.clone(), neighbour.address), object);
+        for (address, mac) in Neighbour::permanent_on(neighbours, link.index) {
+            found.add(Key::Neighbour(name.clone(), address), mac.map_or(Object::Strange, Object::Neighbour));
         }
         for entry in FdbEntry::dump(&mut self.socket, link.index)? {
             self.watched.forwards(link.index, entry.mac, Some(entry.destination));
@@ -222,13 +215,8 @@ impl VxlanDriver {
         };
         let mut writes = Vec::with_capacity(ops.len());
         let mut written = Vec::with_capacity(ops.len());
-        let mut addresses = Vec::new();
         let (mut pods, mut of_pods) = (Vec::new(), Vec::new());
         for (index, op) in ops {
-            if let Key::Address(device, address) = key_of(op) {
-                addresses.push((*index, *op, device, *address));
-                continue;
-            }
             if let Some(op) = pod_op(op) {
                 pods.push(op);
                 of_pods.push(*index);
@@ -262,10 +250,6 @@ impl VxlanDriver {
             results.insert(index, result.map_err(Into::into));
         }
         results.extend(of_pods.into_iter().zip(endpoint::apply(&mut self.socket, &pods)));
-        for (index, op, device, address) in addresses {
-            let result = self.write_address(&devices, op, device, address);
-            results.insert(index, result);
-        }
     }
 
     /// The kernel's write for an op; `None` when there is nothing to write any more.
@@ -285,6 +269,9 @@ impl VxlanDriver {
                 let device = index(device)?;
                 self.watched.forwards(device, *mac, Some(*to));
                 Write::Replace(objects::Object::Fdb(FdbEntry::new(device, *mac, *to)))
+            }
+            (Key::Address(device, address), Object::Address) => {
+                Write::Replace(objects::Object::Address(Address::new(index(device)?, *address)))
             }
             (Key::Neighbour(device, address), Object::Neighbour(mac)) => {
                 Write::Replace(objects::Object::Neighbour(Neighbour::permanent(index(device)?, *address, *mac)))
@@ -314,6 +301,7 @@ impl VxlanDriver {
                 self.watched.forwards(device, *mac, None);
                 objects::Object::Fdb(FdbEntry::new(device, *mac, Ipv4Addr::UNSPECIFIED.into()))
             }
+            Key::Address(device, address) => objects::Object::Address(Address::new(index(device)?, *address)),
             Key::Neighbour(device, address) => {
                 let mac = match present {
                     Known::Present(Object::Neighbour(mac)) => *mac,
@@ -336,31 +324,6 @@ impl VxlanDriver {
         })
     }
 
-    fn write_address(
-        &mut self,
-        devices: &Devices,
-        op: &Op<Key, Object>,
-        device: &InterfaceName,
-        address: IpNet,
-    ) -> Result<()> {
-        let index = devices.our_index(device);
-        let mut batch = Batch::new();
-        match (op, index) {
-            (Op::Delete { .. }, None) => return Ok(()),
-            (Op::Put { key, .. }, None) => return Err(no_device(key, device)),
-            (Op::Put { .. }, Some(index)) => Address::new(index, address).replace(&mut batch),
-            (Op::Delete { .. }, Some(index)) => Address::new(index, address).delete(&mut batch),
-        }
-        let gone = |error: &netlink::Error| matches!(op, Op::Delete { .. }) && error.is_gone();
-        for result in self.socket.run(&mut batch) {
-            match result {
-                Err(error) if !gone(&error) => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn uses_next_hops(&self) -> bool {
         use cni_core::backend::Capability;
         self.capabilities.has(Capability::NextHopObjects)
@@ -369,27 +332,18 @@ impl VxlanDriver {
 
 /// The op on a pod's object, in the shared code's terms; `None` for another. A route is taken away like any of ours.
 fn pod_op(op: &Op<Key, Object>) -> Option<Op<EndpointKey, EndpointObject>> {
-    let known = |present: &Known<Object>| match present {
-        Known::Absent => Known::Absent,
-        Known::Present(Object::Pod(object)) => Known::Present((**object).clone()),
-        Known::Present(_) | Known::Unknown => Known::Unknown,
+    let key = match op {
+        Op::Put { key: Key::PodNeighbour(interface, address), .. }
+        | Op::Delete { key: Key::PodNeighbour(interface, address), .. } => {
+            EndpointKey::Neighbour { interface: interface.clone(), address: *address }
+        }
+        Op::Put { key: Key::Route(destination), .. } => EndpointKey::main_route(*destination),
+        _ => return None,
     };
-    match op {
-        Op::Put { key: Key::PodNeighbour(interface, address), present, object: Object::Pod(object) } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Put { key: Key::Route(destination), present, object: Object::Pod(object) } => {
-            let metric = Route::new(*destination).metric;
-            let key = EndpointKey::Route { destination: *destination, table: MAIN_TABLE, metric };
-            Some(Op::Put { key, present: known(present), object: (**object).clone() })
-        }
-        Op::Delete { key: Key::PodNeighbour(interface, address), present } => {
-            let key = EndpointKey::Neighbour { interface: interface.clone(), address: *address };
-            Some(Op::Delete { key, present: known(present) })
-        }
+    op.part(key, |object| match object {
+        Object::Pod(object) => Some((**object).clone()),
         _ => None,
-    }
+    })
 }
 
 /// Whether the devices have to be known to write an op.

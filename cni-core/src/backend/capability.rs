@@ -73,6 +73,15 @@ impl Capabilities {
         self
     }
 
+    /// The same with what a probe said: an error is the reason of a "no".
+    #[must_use]
+    pub fn probed(self, capability: Capability, result: std::result::Result<(), impl fmt::Display>) -> Self {
+        match result {
+            Ok(()) => self.with(capability),
+            Err(reason) => self.without(capability, reason),
+        }
+    }
+
     /// Whether it works here.
     #[must_use]
     pub fn has(&self, capability: Capability) -> bool {

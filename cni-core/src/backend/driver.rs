@@ -74,6 +74,31 @@ pub enum Op<K, O> {
     },
 }
 
+impl<K, O> Op<K, O> {
+    /// Which object is written.
+    #[must_use]
+    pub const fn key(&self) -> &K {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } => key,
+        }
+    }
+
+    /// The same write in the terms of shared code that owns the object, under the key that it has there. `own` says what an
+    /// object is there. `None`: what shall be put is not the shared code's. What is there now and is not, is unknown to it.
+    #[must_use]
+    pub fn part<L, P>(&self, key: L, own: impl Fn(&O) -> Option<P>) -> Option<Op<L, P>> {
+        let known = |present: &Known<O>| match present {
+            Known::Absent => Known::Absent,
+            Known::Present(object) => own(object).map_or(Known::Unknown, Known::Present),
+            Known::Unknown => Known::Unknown,
+        };
+        Some(match self {
+            Self::Put { present, object, .. } => Op::Put { key, present: known(present), object: own(object)? },
+            Self::Delete { present, .. } => Op::Delete { key, present: known(present) },
+        })
+    }
+}
+
 /// Translator and driver for one set of kernel tables.
 ///
 /// # Laws
@@ -145,4 +170,37 @@ pub trait Driver: Send {
 
     /// Writes a batch, all of one level, and answers for each op in order.
     async fn apply(&mut self, batch: &[Op<Self::Key, Self::Object>]) -> Vec<Result<()>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `part` is for: an enum of several tables, of which one module owns the numbers.
+    fn number(object: &Result<u8, &str>) -> Option<u8> {
+        object.ok()
+    }
+
+    #[test]
+    fn a_part_of_a_write_keeps_what_it_does_and_what_is_known() {
+        let put = |present, object| Op::Put { key: "key", present, object };
+        assert_eq!(
+            put(Known::Absent, Ok(1)).part(7, number),
+            Some(Op::Put { key: 7, present: Known::Absent, object: 1 })
+        );
+        let known = Op::Put { key: 7, present: Known::Present(2), object: 1 };
+        assert_eq!(put(Known::Present(Ok(2)), Ok(1)).part(7, number), Some(known));
+        let delete = Op::Delete { key: "key", present: Known::Present(Ok(2)) };
+        assert_eq!(delete.part(7, number), Some(Op::Delete { key: 7, present: Known::Present(2) }));
+    }
+
+    #[test]
+    fn another_tables_object_is_never_put_and_its_presence_is_unknown() {
+        let foreign = Known::Present(Err("text"));
+        let put = |object| Op::Put { key: "key", present: foreign.clone(), object };
+        assert_eq!(put(Err("text")).part(7, number), None);
+        assert_eq!(put(Ok(1)).part(7, number), Some(Op::Put { key: 7, present: Known::Unknown, object: 1 }));
+        let delete = Op::Delete { key: "key", present: foreign.clone() };
+        assert_eq!(delete.part(7, number), Some(Op::<_, u8>::Delete { key: 7, present: Known::Unknown }));
+    }
 }

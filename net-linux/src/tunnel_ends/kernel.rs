@@ -48,7 +48,7 @@ where
     I: IntoIterator<Item = &'a Op<Key, Object>> + Clone,
 {
     nft.transact(|nft| {
-        let of_guard = ops.clone().into_iter().find(|op| key_of(op) == Key::Guard);
+        let of_guard = ops.clone().into_iter().find(|op| *op.key() == Key::Guard);
         let mut found = Found::read(nft, false)?;
         let mut batch = Batch::new();
         if let Some(Op::Put { object: Object::Guard { tunnels, .. }, .. }) = of_guard {
@@ -56,7 +56,7 @@ where
             found.sets = Ends::ALL.map(|ends| (ends, true)).into();
         }
         for ends in Ends::ALL {
-            let of_set = ops.clone().into_iter().filter(|op| match key_of(op) {
+            let of_set = ops.clone().into_iter().filter(|op| match *op.key() {
                 Key::End(address) => Ends::of(address) == ends,
                 Key::Guard => false,
             });
@@ -77,12 +77,6 @@ pub fn probe(nft: &mut Nft) -> Support {
     put_guard(&mut batch, &Found::default(), &[SocketAddr::new(end, 1)]);
     batch.add_elements(&Ends::V4.set(), [&element(end)]);
     nft.would_take(batch, table().family)
-}
-
-fn key_of(op: &Op<Key, Object>) -> Key {
-    match op {
-        Op::Put { key, .. } | Op::Delete { key, .. } => *key,
-    }
 }
 
 #[derive(Debug, Default)]
@@ -146,7 +140,7 @@ fn put_guard(batch: &mut Batch, found: &Found, tunnels: &[SocketAddr]) {
 fn write_ends<'a>(batch: &mut Batch, found: &Found, ends: Ends, ops: impl Iterator<Item = &'a Op<Key, Object>>) {
     let (mut gone, mut put): (Vec<Element>, Vec<Element>) = (Vec::new(), Vec::new());
     for op in ops {
-        let Key::End(address) = key_of(op) else { continue };
+        let Key::End(address) = *op.key() else { continue };
         match op {
             Op::Put { present: Known::Absent | Known::Present(Object::End { intact: true }), .. } => {}
             Op::Put { .. } | Op::Delete { .. } => gone.push(element(address)),

@@ -4,7 +4,7 @@
 //! `cargo run --release -p bgp-speaker --example tables -- feed 1000000 1250` (prefixes, different attributes), or
 //! `reflect 500 10` (clients, prefixes of each).
 
-use bgp_speaker::config::{PrivateAsns, Selection};
+use bgp_speaker::config::Selection;
 use bgp_speaker::export::{Delivery, Encode, Export, GroupFacts};
 use bgp_speaker::rib::{Own, PeerFacts, PeerKind, Rib};
 use bgp_speaker::speaker::{Resolution, Via};
@@ -14,7 +14,6 @@ use bgp_speaker::types::{
 };
 use bytes::{BufMut, BytesMut};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -63,38 +62,14 @@ fn asn(number: u32) -> Result<Asn, Box<dyn Error>> {
 
 fn peer(number: u32, kind: PeerKind) -> Result<PeerFacts, Box<dyn Error>> {
     let address = Ipv4Addr::from(0x0a00_0001 + number);
-    Ok(PeerFacts {
-        name: number.to_string().into(),
-        kind,
-        asn: asn(if kind.is_external() { 65_001 + number } else { 64_512 })?,
-        router_id: RouterId::new(address).ok_or("no router id")?,
-        address: address.into(),
-        local: None,
-        interface: None,
-        allow_own_asn: 0,
-        skip_first_asn_check: false,
-        role: None,
-        max_prefixes: BTreeMap::new(),
-    })
+    let system = asn(if kind.is_external() { 65_001 + number } else { 64_512 })?;
+    let router_id = RouterId::new(address).ok_or("no router id")?;
+    Ok(PeerFacts::new(number.to_string().into(), kind, system, router_id, address.into()))
 }
 
 fn facts(kind: PeerKind) -> GroupFacts {
-    GroupFacts {
-        kind,
-        next_hop: SelfNextHop { v4: Some(NextHop::V4(Ipv4Addr::new(10, 255, 0, 1))), v6: None },
-        link: BTreeSet::new(),
-        next_hop_self: false,
-        private_asns: PrivateAsns::Keep,
-        role: None,
-        default_originate: BTreeSet::new(),
-        drain: false,
-        long_lived: false,
-        policy: None,
-        add_path: BTreeMap::new(),
-        four_octet_asn: true,
-        extended_next_hop: BTreeSet::new(),
-        max_message_bytes: 4096,
-    }
+    let next_hop = NextHop::V4(Ipv4Addr::new(10, 255, 0, 1));
+    GroupFacts::new(kind, SelfNextHop { v4: Some(next_hop), v6: None })
 }
 
 fn attributes(peer: &PeerFacts, number: u32) -> Result<Arc<Attributes>, Box<dyn Error>> {

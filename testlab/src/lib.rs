@@ -1,6 +1,7 @@
-//! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`.
+//! Multi-node clusters in network namespaces, for tests, benches and `cnidarian lab`; and the bed of backends' own tests.
 #![forbid(unsafe_code)]
 
+pub mod bed;
 pub mod cases;
 pub mod lab;
 pub mod probe;

@@ -4,8 +4,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
-mod bed;
-mod cluster;
 mod conformance;
 mod network;
-mod pod;
+mod sessions;

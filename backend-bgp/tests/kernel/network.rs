@@ -1,7 +1,7 @@
 //! Pods of several nodes over BGP: who is reached, by which way, and that nothing is lost when nodes and roles change.
 
-use crate::bed::{run, try_run};
-use crate::cluster::Cluster;
+use crate::sessions::Sessions;
+use backend_bgp::Bgp;
 use cni_core::backend::Change;
 use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
 use net_linux::marks::LEARNED_PROTOCOL;
@@ -10,6 +10,7 @@ use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+use testlab::bed::{Cluster, run, try_run};
 use tokio::runtime::Runtime;
 
 fn no_loss((sent, came): (u32, u32)) {
@@ -45,8 +46,8 @@ impl Writes {
 
 #[test]
 fn routes_are_plain_inside_a_segment_and_tunnelled_across() {
-    let cluster = Cluster::new(&[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }));
+    cluster.wait_all_pairs();
     let way = |prefix: &str| {
         let family = if prefix.contains(':') { "-6" } else { "-4" };
         cluster.nodes[0].netns.run(|| run(&format!("ip {family} route get {prefix}"))).unwrap()
@@ -62,16 +63,16 @@ fn routes_are_plain_inside_a_segment_and_tunnelled_across() {
 
 #[test]
 fn always_wraps_inside_a_segment_too() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "encapsulation": "Always" }), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "encapsulation": "Always" }));
+    cluster.wait_all_pairs();
     let found = cluster.nodes[0].netns.run(|| run("ip route get 10.244.2.2")).unwrap();
     assert!(found.contains("dev cnidarian.bgp"), "{found}");
 }
 
 #[test]
 fn an_agent_that_restarts_loses_no_packet_and_no_route() {
-    let mut cluster = Cluster::new(&[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
-    cluster.all_pairs_talk();
+    let mut cluster = Cluster::new(&Bgp, &[1, 2, 9], &json!({ "encapsulation": "CrossSubnet" }));
+    cluster.wait_all_pairs();
     let pod = cluster.pods.remove(0);
     let (near, far) = (cluster.pods[0].addresses[0], cluster.pods[1].addresses[1]);
     // More than once: what is gone for half a millisecond is not lost each time.
@@ -99,8 +100,8 @@ fn an_agent_that_restarts_loses_no_packet_and_no_route() {
 #[test]
 fn labels_make_reflectors_and_move_them_without_loss() {
     let section = json!({ "mode": "reflectors", "reflectors": { "selector": "has(rr)", "clusterId": "10.0.0.1" } });
-    let mut cluster = Cluster::new(&[1, 2, 3, 4], &section, &[(3, "rr")]);
-    cluster.all_pairs_talk();
+    let mut cluster = Cluster::labelled(&Bgp, &[1, 2, 3, 4], &section, &[(3, "rr")]);
+    cluster.wait_all_pairs();
     let pod = cluster.pods.remove(0);
     let address = cluster.pods[0].addresses[0];
     let probe = |cluster: &Cluster, last: u8| {
@@ -124,8 +125,8 @@ fn labels_make_reflectors_and_move_them_without_loss() {
 #[test]
 fn a_mesh_becomes_reflectors_and_a_mesh_again_without_loss() {
     let section = json!({ "mode": "reflectors", "reflectors": { "selector": "!has(client)" } });
-    let mut cluster = Cluster::new(&[1, 2, 3, 4], &section, &[]);
-    cluster.all_pairs_talk();
+    let mut cluster = Cluster::new(&Bgp, &[1, 2, 3, 4], &section);
+    cluster.wait_all_pairs();
     (0..4).for_each(|at| cluster.wait_sessions(at, 3));
     let pod = cluster.pods.remove(0);
     let address = cluster.pods[0].addresses[0];
@@ -147,8 +148,8 @@ fn a_mesh_becomes_reflectors_and_a_mesh_again_without_loss() {
 
 #[test]
 fn a_borrowed_address_is_announced_alone_and_withdrawn_with_its_pod() {
-    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 2], &json!({}));
+    cluster.wait_all_pairs();
     let borrowed: IpAddr = [10, 244, 1, 77].into();
     let endpoint = cluster.nodes[1].endpoint_with(borrowed);
     let id = endpoint.id.clone();
@@ -167,15 +168,15 @@ fn a_borrowed_address_is_announced_alone_and_withdrawn_with_its_pod() {
 
 #[test]
 fn a_tunnel_device_that_somebody_deletes_comes_back_with_all_that_hangs_on_it() {
-    let cluster = Cluster::new(&[1, 9], &json!({ "encapsulation": "CrossSubnet" }), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 9], &json!({ "encapsulation": "CrossSubnet" }));
+    cluster.wait_all_pairs();
     cluster.nodes[0].netns.run(|| run("ip link delete cnidarian.bgp")).unwrap();
-    cluster.all_pairs_talk();
+    cluster.wait_all_pairs();
 }
 
 #[test]
 fn a_route_into_the_underlay_is_learned_by_nobodys_kernel() {
-    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
+    let cluster = Cluster::new(&Bgp, &[1, 2], &json!({}));
     // An address of the segment on a pod is announced like any that lies outside of the node's blocks.
     let endpoint = cluster.nodes[1].endpoint_with([192, 0, 2, 200].into());
     cluster.nodes[1].stage_all(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
@@ -191,8 +192,8 @@ fn a_route_into_the_underlay_is_learned_by_nobodys_kernel() {
 
 #[test]
 fn a_learned_route_that_somebody_deletes_comes_back() {
-    let cluster = Cluster::new(&[1, 2], &json!({}), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 2], &json!({}));
+    cluster.wait_all_pairs();
     cluster.nodes[0].netns.run(|| run("ip route delete 10.244.2.0/24 protocol 204")).unwrap();
     cluster.wait_learned(0, "10.244.2.0/24", true);
     // The device's fall takes routes and objects along; afterwards all of them are there again.
@@ -210,8 +211,8 @@ fn a_learned_route_that_somebody_deletes_comes_back() {
 
 #[test]
 fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }), &[]);
-    cluster.all_pairs_talk();
+    let cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }));
+    cluster.wait_all_pairs();
     let node = &cluster.nodes[0];
     let peers = node.ask("bgp peers", &[]).unwrap();
     assert_eq!((&peers[0]["peer"], &peers[0]["state"]), (&json!("node/node-2"), &json!("Established")), "{peers}");
@@ -242,8 +243,8 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
 
 #[test]
 fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_our_tunnel() {
-    let mut cluster = Cluster::new(&[1, 2], &json!({ "encapsulation": "Always" }), &[]);
-    cluster.all_pairs_talk();
+    let mut cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "encapsulation": "Always" }));
+    cluster.wait_all_pairs();
     cluster.nodes[0].stop();
     let plant = || {
         run("ip link delete cnidarian.bgp");
@@ -258,7 +259,7 @@ fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_o
     let left = || run("ip route show 10.99.0.0/24") + &run("ip nexthop show protocol 203");
     assert_eq!(cluster.nodes[0].netns.run(left).unwrap(), "");
     assert!(cluster.nodes[0].netns.run(|| try_run("ip link show dev cnidarian.1")).unwrap().is_err());
-    cluster.all_pairs_talk();
+    cluster.wait_all_pairs();
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
     let file = directory.path().join("secret");
     let session = json!({ "passwordFile": file });
     let tor = json!({ "name": "tor", "address": "192.0.2.254", "asn": 65001, "session": session });
-    let mut cluster = Cluster::new(&[1, 2], &json!({ "peers": [tor] }), &[]);
+    let mut cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "peers": [tor] }));
     // Anew, so that no device comes up after the start: that would be a reason to look again.
     cluster.nodes[0].stop();
     cluster.nodes[0].start();

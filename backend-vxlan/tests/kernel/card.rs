@@ -12,18 +12,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use testlab::bed::Underlays;
 
 /// `PACKET_OUTGOING` of `include/uapi/linux/if_packet.h`: an echo of what was sent.
 const PACKET_OUTGOING: u8 = 4;
 const LOOPBACK: usize = 1;
 
-pub(crate) struct Card {
+/// One segment between two nodes, over a card that breaks inner checksums.
+pub(crate) fn broken() -> Underlays {
+    Underlays::carried_by(Card::start)
+}
+
+struct Card {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Card {
-    pub(crate) fn start() -> Self {
+    fn start() -> Self {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let packets = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).unwrap();
         let stop = Arc::new(AtomicBool::new(false));

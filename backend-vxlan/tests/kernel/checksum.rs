@@ -1,12 +1,12 @@
 //! Broken checksum offload on the path is found, turned off there, and told.
 
-use crate::bed::{try_run, wait_for};
-use crate::cluster::{Cluster, Node, Underlays};
-use crate::pod::{tcp, udp};
+use crate::card;
+use backend_vxlan::Vxlan;
 use net_linux::ethtool::{Ethtool, TX_CHECKSUM_IP_GENERIC};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
+use testlab::bed::{Cluster, Node, tcp, try_run, udp, wait_for};
 
 fn offload_is_on(node: &Node) -> bool {
     let features = node.netns.run(|| Ethtool::open().unwrap().features("cnidarian.1").unwrap()).unwrap();
@@ -15,7 +15,7 @@ fn offload_is_on(node: &Node) -> bool {
 
 #[test]
 fn without_the_test_a_broken_card_lets_pings_through_and_nothing_else() {
-    let cluster = Cluster::on(Underlays::with_broken_card(), &[1, 2], &json!({ "checksumOffload": "on" }));
+    let cluster = Cluster::on(card::broken(), &Vxlan, &[1, 2], &json!({ "checksumOffload": "on" }));
     let (from, to) = (&cluster.pods[0], cluster.pods[1].addresses[0]);
     from.netns.run(|| try_run(&format!("ping -n -c 1 -W 5 {to}")).unwrap()).unwrap();
     assert!(!from.reaches(to) && !from.reaches(to), "the card is not broken, so the other test proves nothing");
@@ -23,7 +23,7 @@ fn without_the_test_a_broken_card_lets_pings_through_and_nothing_else() {
 
 #[test]
 fn a_broken_path_is_found_and_offload_goes_off_and_stays_off() {
-    let mut cluster = Cluster::on(Underlays::with_broken_card(), &[1, 2], &json!({}));
+    let mut cluster = Cluster::on(card::broken(), &Vxlan, &[1, 2], &json!({}));
     for node in &cluster.nodes {
         let found = wait_for("offload goes off", Duration::from_secs(20), || !offload_is_on(node));
         println!("node {}: off after {found:?}", node.number);
@@ -44,10 +44,10 @@ fn a_broken_path_is_found_and_offload_goes_off_and_stays_off() {
 
 #[test]
 fn a_sound_path_keeps_its_offload_and_the_operator_can_turn_it_off() {
-    let cluster = Cluster::new(&[1, 2], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     cluster.all_pairs_talk();
     assert!(cluster.nodes.iter().all(offload_is_on));
-    let off = Cluster::new(&[1, 2], &json!({ "checksumOffload": "off" }));
+    let off = Cluster::new(&Vxlan, &[1, 2], &json!({ "checksumOffload": "off" }));
     off.all_pairs_talk();
     assert!(!off.nodes.iter().any(offload_is_on));
 }

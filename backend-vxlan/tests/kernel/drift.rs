@@ -1,13 +1,13 @@
 //! What others do to our objects, and what nodes do to each other: repaired within a second, and nothing foreign touched.
 
-use crate::bed::{run, run_json, try_run, wait_for};
-use crate::cluster::{Cluster, Node, Underlays, v4_of};
+use backend_vxlan::Vxlan;
 use backend_vxlan::vtep;
 use cni_core::backend::{Change, ErrorKind};
 use cni_core::model::{NetworkItem, NetworkKey, Peer};
 use net_linux::sysctl;
 use serde_json::json;
 use std::time::Duration;
+use testlab::bed::{Cluster, Node, Underlays, run, run_json, try_run, v4_of, wait_for};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 
@@ -44,7 +44,7 @@ fn state_of(node: &Node) -> Vec<String> {
 
 #[test]
 fn whatever_is_deleted_behind_our_back_is_back_within_a_second() {
-    let cluster = Cluster::new(&[1, 2, 3], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 3], &json!({}));
     cluster.all_pairs_talk();
     let node = &cluster.nodes[0];
     let mac = vtep::mac_of(&cluster.nodes[1].name());
@@ -78,7 +78,7 @@ fn whatever_is_deleted_behind_our_back_is_back_within_a_second() {
 /// Those that Linux tells of: no resync by the clock is due in this time.
 #[test]
 fn a_setting_that_somebody_changes_is_back_within_a_second() {
-    let cluster = Cluster::new(&[1, 2], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     let node = &cluster.nodes[0];
     for (path, ours, theirs) in [
         ("net/ipv4/ip_forward", "1", "0"),
@@ -96,7 +96,7 @@ fn a_setting_that_somebody_changes_is_back_within_a_second() {
 
 #[test]
 fn an_agent_that_starts_again_finds_what_its_predecessor_left_and_repairs_what_happened_meanwhile() {
-    let mut cluster = Cluster::new(&[1, 2], &json!({}));
+    let mut cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     cluster.nodes[0].stop();
     cluster.all_pairs_talk();
     let node = &mut cluster.nodes[0];
@@ -114,7 +114,7 @@ fn an_agent_that_starts_again_finds_what_its_predecessor_left_and_repairs_what_h
 
 #[test]
 fn udp_pods_talk_again_when_the_agent_is_back() {
-    let mut cluster = Cluster::new(&[1, 2], &json!({ "mode": "udp" }));
+    let mut cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "udp" }));
     cluster.all_pairs_talk();
     cluster.nodes[0].stop();
     let (pods, peer) = (&cluster.pods, cluster.nodes[1].peer());
@@ -132,7 +132,7 @@ fn udp_pods_talk_again_when_the_agent_is_back() {
 
 #[test]
 fn a_node_that_leaves_takes_its_routes_along_and_the_others_talk_on() {
-    let cluster = Cluster::new(&[1, 2, 3], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 3], &json!({}));
     let gone = &cluster.nodes[2];
     for node in &cluster.nodes[..2] {
         node.stage_all(vec![Change::Remove(NetworkKey::Peer(gone.name()))]);
@@ -149,7 +149,7 @@ fn a_node_that_leaves_takes_its_routes_along_and_the_others_talk_on() {
 
 #[test]
 fn a_node_that_changes_its_address_stays_reachable() {
-    let cluster = Cluster::new(&[1, 2], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     let [one, two] = &cluster.nodes[..] else { unreachable!() };
     // Another address.
     two.netns
@@ -168,7 +168,7 @@ fn a_node_that_changes_its_address_stays_reachable() {
 
 #[test]
 fn two_nodes_with_one_pod_prefix_are_told_apart_and_the_first_keeps_it() {
-    let cluster = Cluster::new(&[1, 2, 3], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 3], &json!({}));
     let thief = Peer { prefixes: cluster.nodes[1].peer().prefixes, ..cluster.nodes[2].peer() };
     let report = cluster.nodes[0].stage(vec![Change::Put(NetworkItem::Peer(thief))]);
     let error = report.problem_of(&NetworkKey::Peer(cluster.nodes[2].name())).expect("a conflict is told");
@@ -178,8 +178,8 @@ fn two_nodes_with_one_pod_prefix_are_told_apart_and_the_first_keeps_it() {
 
 #[test]
 fn host_gw_refuses_only_the_peer_behind_a_router() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "mode": "host-gw" }));
-    let far = Node::new(&cluster.underlays, 9, &json!({ "mode": "host-gw" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "host-gw" }));
+    let far = Node::new(&cluster.underlays, 9, &Vxlan, &json!({ "mode": "host-gw" }));
     let report = cluster.nodes[0].stage(vec![Change::Put(NetworkItem::Peer(far.peer()))]);
     let error = report.problem_of(&NetworkKey::Peer(far.name())).expect("the peer is refused");
     assert_eq!((error.kind, error.field), (ErrorKind::Invalid, Some("v4")));
@@ -192,8 +192,8 @@ fn a_foreign_device_with_our_name_or_vni_is_named_and_left_alone() {
         ("ip link add cnidarian.1 type vxlan id 99 dstport 4789 nolearning", "cnidarian.1"),
         ("ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1 nolearning", "flannel.1"),
     ] {
-        let cluster = Cluster::new(&[], &json!({}));
-        let node = Node::new(&cluster.underlays, 1, &json!({}));
+        let cluster = Cluster::new(&Vxlan, &[], &json!({}));
+        let node = Node::new(&cluster.underlays, 1, &Vxlan, &json!({}));
         node.netns.run(|| run(foreign)).unwrap();
         let before = node.netns.run(|| run("ip -details link show type vxlan")).unwrap();
         let report = node.stage(vec![Change::InSync]);
@@ -207,7 +207,7 @@ fn a_foreign_device_with_our_name_or_vni_is_named_and_left_alone() {
 #[test]
 fn a_local_pod_does_not_wait_for_the_tunnel_and_the_tunnel_comes_once_the_foreign_device_goes() {
     let underlays = Underlays::new();
-    let (node, far) = (Node::new(&underlays, 1, &json!({})), Node::new(&underlays, 2, &json!({})));
+    let (mut node, far) = (Node::new(&underlays, 1, &Vxlan, &json!({})), Node::new(&underlays, 2, &Vxlan, &json!({})));
     node.netns.run(|| run("ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1 nolearning")).unwrap();
     let peer = Change::Put(NetworkItem::Peer(far.peer()));
     let report = node.stage(node.blocks().into_iter().chain([peer, Change::InSync]).collect());
@@ -228,7 +228,7 @@ fn a_local_pod_does_not_wait_for_the_tunnel_and_the_tunnel_comes_once_the_foreig
 
 #[test]
 fn a_host_reaches_pods_of_other_nodes_with_an_address_of_its_own_block() {
-    let cluster = Cluster::new(&[1, 9], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 9], &json!({}));
     for address in &cluster.pods[1].addresses {
         let command = format!("ip -j route get {address}");
         let route = cluster.nodes[0].netns.run(|| run_json(&command)).unwrap();
@@ -240,7 +240,7 @@ fn a_host_reaches_pods_of_other_nodes_with_an_address_of_its_own_block() {
 
 #[test]
 fn an_address_of_a_block_that_no_pod_has_is_unreachable_at_once() {
-    let cluster = Cluster::new(&[1, 2], &json!({}));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     let answer = cluster.pods[0].netns.run(|| try_run("ping -n -c 1 -W 5 10.244.2.99")).unwrap();
     assert!(answer.is_err());
     let told = cluster.pods[0]
@@ -253,7 +253,7 @@ fn an_address_of_a_block_that_no_pod_has_is_unreachable_at_once() {
 
 #[test]
 fn what_the_backend_before_us_left_is_taken_away() {
-    let mut cluster = Cluster::new(&[1, 2], &json!({}));
+    let mut cluster = Cluster::new(&Vxlan, &[1, 2], &json!({}));
     cluster.nodes[0].stop();
     let node = &mut cluster.nodes[0];
     let plant = || {

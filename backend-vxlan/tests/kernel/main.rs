@@ -4,14 +4,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
-mod bed;
 mod card;
 mod checksum;
-mod cluster;
 mod conformance;
 mod drift;
 mod modes;
-mod pod;
 mod router;
 mod strangers;
 mod untracked;

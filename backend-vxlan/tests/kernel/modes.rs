@@ -1,8 +1,8 @@
 //! Pods of three nodes talk in every mode, over both underlays.
 
-use crate::bed::run_json;
-use crate::cluster::{Cluster, Node};
+use backend_vxlan::Vxlan;
 use serde_json::{Value, json};
+use testlab::bed::{Cluster, Node, run_json};
 
 /// The device of the route to a pod network.
 fn device_of(node: &Node, prefix: &str) -> String {
@@ -13,7 +13,7 @@ fn device_of(node: &Node, prefix: &str) -> String {
 
 /// Nodes 1 and 2 on one segment, node 9 on the other.
 fn everybody_talks(section: Value) -> Cluster {
-    let cluster = Cluster::new(&[1, 2, 9], &section);
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 9], &section);
     cluster.all_pairs_talk();
     cluster
 }
@@ -45,7 +45,7 @@ fn direct_routing_wraps_only_what_crosses_segments() {
 
 #[test]
 fn host_gw_routes_plainly() {
-    let cluster = Cluster::new(&[1, 2, 3], &json!({ "mode": "host-gw" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 3], &json!({ "mode": "host-gw" }));
     cluster.all_pairs_talk();
     assert_eq!(device_of(&cluster.nodes[0], "10.244.2.0/24"), "eth0");
     assert_eq!(cluster.nodes[0].pod_mtu_bytes, 1500);

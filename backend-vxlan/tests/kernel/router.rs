@@ -1,12 +1,11 @@
 //! The `udp` mode as a router: hops, errors, sizes, and who is let in.
 
-use crate::bed::{run, try_run};
-use crate::cluster::Cluster;
-use crate::pod::udp;
+use backend_vxlan::Vxlan;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
+use testlab::bed::{Cluster, run, try_run, udp};
 
 /// What `ping` says, whether or not it succeeds.
 fn ping(cluster: &Cluster, options: &str, to: IpAddr) -> String {
@@ -21,7 +20,7 @@ fn ping(cluster: &Cluster, options: &str, to: IpAddr) -> String {
 #[test]
 fn a_packet_whose_hops_are_used_up_in_the_tunnel_is_answered() {
     for underlay in ["ipv4", "ipv6"] {
-        let cluster = Cluster::new(&[1, 2], &json!({ "mode": "udp", "underlay": underlay }));
+        let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "udp", "underlay": underlay }));
         for address in cluster.pods[1].addresses.clone() {
             // One hop is node 1's kernel, the second is the tunnel, the third is node 2's kernel.
             for hops in 1..=3 {
@@ -37,7 +36,7 @@ fn a_packet_whose_hops_are_used_up_in_the_tunnel_is_answered() {
 
 #[test]
 fn a_destination_that_no_peer_has_is_told_to_be_unreachable() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "mode": "udp" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "udp" }));
     cluster.nodes[0]
         .netns
         .run(|| {
@@ -53,7 +52,7 @@ fn a_destination_that_no_peer_has_is_told_to_be_unreachable() {
 
 #[test]
 fn a_narrower_path_is_told_to_senders_that_want_whole_packets_and_others_are_cut() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "mode": "udp" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "udp" }));
     // The kernel's route knows that the path to the peer is narrower than the device.
     cluster.nodes[0].netns.run(|| run("ip route add 192.0.2.2/32 dev eth0 mtu lock 1400")).unwrap();
     let v4 = cluster.pods[1].addresses[0];
@@ -68,7 +67,7 @@ fn a_narrower_path_is_told_to_senders_that_want_whole_packets_and_others_are_cut
 
 #[test]
 fn large_datagrams_are_cut_by_the_pod_and_put_together_again() {
-    let cluster = Cluster::new(&[1, 2], &json!({ "mode": "udp" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "mode": "udp" }));
     for address in &cluster.pods[1].addresses {
         cluster.pods[0].netns.run(|| udp(SocketAddr::new(*address, 7), 20_000).unwrap()).unwrap();
     }
@@ -76,7 +75,7 @@ fn large_datagrams_are_cut_by_the_pod_and_put_together_again() {
 
 #[test]
 fn what_comes_from_an_address_that_is_no_peers_is_dropped() {
-    let cluster = Cluster::new(&[1, 2, 3], &json!({ "mode": "udp" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2, 3], &json!({ "mode": "udp" }));
     let pod = &cluster.pods[0];
     let listener = pod.netns.run(|| UdpSocket::bind("0.0.0.0:4242").unwrap()).unwrap();
     listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();

@@ -1,7 +1,6 @@
 //! Who is no node is not heard: packets that somebody makes by hand and sends to the tunnel's port.
 
-use crate::bed::{run, wait_for};
-use crate::cluster::{Cluster, Node, v4_of, v6_of};
+use backend_vxlan::Vxlan;
 use backend_vxlan::udp::packet::checksum;
 use backend_vxlan::vtep;
 use cni_core::backend::{Change, Item};
@@ -10,6 +9,7 @@ use net_linux::netns::NetNs;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
+use testlab::bed::{Cluster, Node, run, v4_of, v6_of, wait_for};
 
 /// The pod's port that forged packets go to.
 const TARGET: u16 = 4242;
@@ -48,8 +48,8 @@ struct Bed {
 impl Bed {
     fn new(mode: &'static str, underlay: &str) -> Self {
         let section: Value = json!({ "mode": mode, "underlay": underlay, "checksumOffload": "on" });
-        let cluster = Cluster::new(&[1, 2], &section);
-        let stranger = Node::new(&cluster.underlays, 9, &section);
+        let cluster = Cluster::new(&Vxlan, &[1, 2], &section);
+        let stranger = Node::new(&cluster.underlays, 9, &Vxlan, &section);
         let address: IpAddr = if underlay == "ipv6" { v6_of(1).into() } else { v4_of(1).into() };
         let end = SocketAddr::new(address, if mode == "udp" { 8285 } else { 8472 });
         let target = cluster.pods[0].netns.run(|| UdpSocket::bind(("0.0.0.0", TARGET)).unwrap()).unwrap();
@@ -150,7 +150,7 @@ fn a_new_peer_is_heard_at_once_and_one_that_is_gone_no_more() {
 
 #[test]
 fn whatever_is_done_to_the_guard_is_put_back_and_host_gw_has_none() {
-    let mut cluster = Cluster::new(&[1, 2], &json!({ "checksumOffload": "on" }));
+    let mut cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "checksumOffload": "on" }));
     let table = |node: &Node| node.netns.run(|| run("nft list ruleset")).unwrap();
     let whole = |node: &Node| {
         let text = table(node);

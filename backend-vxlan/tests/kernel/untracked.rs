@@ -1,11 +1,11 @@
 //! Outer packets and connection tracking: what is tracked, and what an operator's firewall makes of it.
 
-use crate::bed::{run, wait_for};
-use crate::cluster::{Cluster, Node};
+use backend_vxlan::Vxlan;
 use cni_core::backend::Change;
 use net_linux::conntrack::Conntrack;
 use serde_json::json;
 use std::time::Duration;
+use testlab::bed::{Cluster, Node, run, wait_for};
 
 /// A host firewall that lets in what belongs to connections, and what `rule` says besides.
 fn firewall(node: &Node, rule: &str) {
@@ -21,7 +21,7 @@ fn firewall(node: &Node, rule: &str) {
 }
 
 fn cluster(tracked: bool) -> Cluster {
-    let cluster = Cluster::new(&[1, 2], &json!({ "trackOuterPackets": tracked, "checksumOffload": "on" }));
+    let cluster = Cluster::new(&Vxlan, &[1, 2], &json!({ "trackOuterPackets": tracked, "checksumOffload": "on" }));
     cluster.all_pairs_talk();
     cluster
 }

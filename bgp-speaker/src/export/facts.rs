@@ -43,6 +43,27 @@ pub struct GroupFacts {
 }
 
 impl GroupFacts {
+    /// Facts of peers that know four-byte AS numbers and nothing else that need be agreed on, with no policy.
+    #[must_use]
+    pub const fn new(kind: PeerKind, next_hop: SelfNextHop) -> Self {
+        Self {
+            kind,
+            next_hop,
+            link: BTreeSet::new(),
+            next_hop_self: false,
+            private_asns: PrivateAsns::Keep,
+            role: None,
+            default_originate: BTreeSet::new(),
+            drain: false,
+            long_lived: false,
+            policy: None,
+            add_path: BTreeMap::new(),
+            four_octet_asn: true,
+            extended_next_hop: BTreeSet::new(),
+            max_message_bytes: 4096,
+        }
+    }
+
     /// Whether a session can go from these facts to others: what its two ends agreed on must be the same.
     #[must_use]
     pub fn can_become(&self, other: &Self) -> bool {

@@ -53,6 +53,26 @@ pub struct PeerFacts {
     pub max_prefixes: BTreeMap<Family, MaxPrefixes>,
 }
 
+impl PeerFacts {
+    /// Facts of a peer that may announce what it likes and is allowed no exception.
+    #[must_use]
+    pub const fn new(name: Arc<str>, kind: PeerKind, asn: Asn, router_id: RouterId, address: IpAddr) -> Self {
+        Self {
+            name,
+            kind,
+            asn,
+            router_id,
+            address,
+            local: None,
+            interface: None,
+            allow_own_asn: 0,
+            skip_first_asn_check: false,
+            role: None,
+            max_prefixes: BTreeMap::new(),
+        }
+    }
+}
+
 /// A peer announced more than it may. The session has to end; what it sent until then is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("more than {limit} {family} prefixes")]

@@ -71,32 +71,21 @@ impl Deferral {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Asn, GracefulRestart, RouterId};
+    use crate::speaker::tests::agreed;
+    use crate::types::GracefulRestart;
 
     const PATIENCE: Duration = Duration::from_secs(20);
     const LIMIT: Duration = Duration::from_secs(120);
 
     fn negotiated(restart: Option<bool>) -> Negotiated {
         Negotiated {
-            peer_asn: Asn::new(64_512).unwrap(),
-            peer_id: RouterId::new([192, 0, 2, 1].into()).unwrap(),
-            hold_time: Duration::from_secs(90),
-            families: [Family::Ipv4].into(),
-            four_octet_asn: true,
-            max_message_bytes: 4096,
-            route_refresh: true,
-            enhanced_route_refresh: true,
-            extended_next_hop: BTreeSet::new(),
-            add_path_in: BTreeSet::new(),
-            add_path_out: BTreeSet::new(),
             graceful_restart: restart.map(|restarting| GracefulRestart {
                 restarting,
                 notification: true,
                 restart_time_seconds: 120,
                 families: Vec::new(),
             }),
-            long_lived: Vec::new(),
-            role: None,
+            ..agreed([Family::Ipv4].into())
         }
     }
 

@@ -151,8 +151,8 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Asn, GracefulRestart, LongLivedFamily, RestartFamily, RouterId};
-    use std::collections::BTreeSet;
+    use crate::speaker::tests::agreed;
+    use crate::types::{GracefulRestart, LongLivedFamily, RestartFamily};
 
     const RESTART: Duration = Duration::from_secs(120);
     const STALE: Duration = Duration::from_secs(360);
@@ -160,17 +160,6 @@ mod tests {
 
     fn session(forwarding_kept: bool) -> Negotiated {
         Negotiated {
-            peer_asn: Asn::new(64_512).unwrap(),
-            peer_id: RouterId::new([192, 0, 2, 1].into()).unwrap(),
-            hold_time: Duration::from_secs(90),
-            families: Family::ALL.into(),
-            four_octet_asn: true,
-            max_message_bytes: 4096,
-            route_refresh: true,
-            enhanced_route_refresh: true,
-            extended_next_hop: BTreeSet::new(),
-            add_path_in: BTreeSet::new(),
-            add_path_out: BTreeSet::new(),
             graceful_restart: Some(GracefulRestart {
                 restarting: true,
                 notification: true,
@@ -178,7 +167,7 @@ mod tests {
                 families: vec![RestartFamily { family: Family::Ipv4, forwarding_kept }],
             }),
             long_lived: vec![LongLivedFamily { family: Family::Ipv4, forwarding_kept, stale_time_seconds: 3600 }],
-            role: None,
+            ..agreed(Family::ALL.into())
         }
     }
 

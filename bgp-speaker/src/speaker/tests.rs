@@ -5,3 +5,5 @@ mod bed;
 mod live;
 mod reflection;
 mod restart;
+
+pub(super) use bed::agreed;

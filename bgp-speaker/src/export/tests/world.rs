@@ -1,7 +1,7 @@
 //! A speaker's tables with peers that come, go, and announce, beside what they have announced in plain maps.
 
 use super::listeners::{Listeners, Paper, hear};
-use crate::config::{Aggregate, PrivateAsns};
+use crate::config::Aggregate;
 use crate::export::{Export, GroupFacts};
 use crate::policy::{Policy, RawPolicy};
 use crate::rib::tests::ways;
@@ -15,22 +15,8 @@ use std::sync::Arc;
 
 pub(super) fn group(kind: PeerKind) -> GroupFacts {
     let v6 = NextHop::V6 { global: "2001:db8::fe".parse().unwrap(), link_local: None };
-    GroupFacts {
-        kind,
-        next_hop: SelfNextHop { v4: Some(NextHop::V4(Ipv4Addr::new(192, 0, 2, 254))), v6: Some(v6) },
-        link: BTreeSet::new(),
-        next_hop_self: false,
-        private_asns: PrivateAsns::Keep,
-        role: None,
-        default_originate: BTreeSet::new(),
-        drain: false,
-        long_lived: false,
-        policy: None,
-        add_path: BTreeMap::new(),
-        four_octet_asn: true,
-        extended_next_hop: BTreeSet::new(),
-        max_message_bytes: 4096,
-    }
+    let next_hop = SelfNextHop { v4: Some(NextHop::V4(Ipv4Addr::new(192, 0, 2, 254))), v6: Some(v6) };
+    GroupFacts::new(kind, next_hop)
 }
 
 pub(super) fn prefix(number: u8) -> IpNet {

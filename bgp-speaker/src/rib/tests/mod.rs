@@ -11,7 +11,6 @@ use crate::types::{
     Announcement, AsPath, Asn, Attributes, Family, NextHop, Nlri, PathId, PeerId, RouterId, Update, Withdrawal,
 };
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -37,19 +36,8 @@ pub(crate) fn facts(peer: u32) -> PeerFacts {
         _ => PeerKind::Internal,
     };
     let last = 1 + u8::try_from(peer).unwrap();
-    PeerFacts {
-        name: format!("peer-{peer}").into(),
-        kind,
-        asn: if kind.is_external() { asn(65_001 + peer) } else { asn(OWN) },
-        router_id: id(last),
-        address: Ipv4Addr::new(192, 0, 2, last).into(),
-        local: None,
-        interface: None,
-        allow_own_asn: 0,
-        skip_first_asn_check: false,
-        role: None,
-        max_prefixes: BTreeMap::new(),
-    }
+    let system = if kind.is_external() { asn(65_001 + peer) } else { asn(OWN) };
+    PeerFacts::new(format!("peer-{peer}").into(), kind, system, id(last), Ipv4Addr::new(192, 0, 2, last).into())
 }
 
 pub(crate) fn announce(nlri: Nlri, attributes: &Attributes) -> Update {

@@ -3,8 +3,9 @@
 use crate::config::{Config, PeerAddress, PeerConfig, RemoteAsn};
 use crate::speaker::{Beginning, Origination};
 use crate::testkit::{Network, NodeId};
-use crate::types::{Asn, RouterId};
+use crate::types::{Asn, Family, Negotiated, RouterId};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -13,6 +14,26 @@ pub(super) const SOON: Duration = Duration::from_secs(30);
 
 pub(super) fn asn(number: u32) -> Asn {
     Asn::new(number).unwrap()
+}
+
+/// What holds on a session with a peer that keeps no routes over a restart.
+pub(in crate::speaker) fn agreed(families: BTreeSet<Family>) -> Negotiated {
+    Negotiated {
+        peer_asn: asn(64_512),
+        peer_id: RouterId::new(address(1)).unwrap(),
+        hold_time: Duration::from_secs(90),
+        families,
+        four_octet_asn: true,
+        max_message_bytes: 4096,
+        route_refresh: true,
+        enhanced_route_refresh: true,
+        extended_next_hop: BTreeSet::new(),
+        add_path_in: BTreeSet::new(),
+        add_path_out: BTreeSet::new(),
+        graceful_restart: None,
+        long_lived: Vec::new(),
+        role: None,
+    }
 }
 
 pub(super) fn address(node: u8) -> Ipv4Addr {

@@ -1,12 +1,14 @@
-//! What the tests share: namespaces, iproute2 as a second opinion, and waiting for conditions.
+//! iproute2 and other programs as a second opinion, in the namespace of the calling thread. Never changes namespaces.
 
 use serde_json::Value;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-/// Runs a program in the namespace of the calling thread; `Err` has what it said.
-pub(crate) fn try_run(line: &str) -> Result<String, String> {
+/// Runs a program in the namespace of the calling thread.
+///
+/// # Errors
+/// What the program said when it failed.
+pub fn try_run(line: &str) -> Result<String, String> {
     let mut words = line.split_whitespace();
     let program = words.next().unwrap();
     let output = Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
@@ -18,12 +20,12 @@ pub(crate) fn try_run(line: &str) -> Result<String, String> {
 }
 
 /// Runs a program that has to succeed.
-pub(crate) fn run(line: &str) -> String {
+pub fn run(line: &str) -> String {
     try_run(line).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs a program and reads its JSON; nothing said is an empty list.
-pub(crate) fn run_json(line: &str) -> Vec<Value> {
+pub fn run_json(line: &str) -> Vec<Value> {
     let text = run(line);
     match serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap() {
         Value::Array(values) => values,
@@ -31,30 +33,15 @@ pub(crate) fn run_json(line: &str) -> Vec<Value> {
     }
 }
 
-/// Waits until a condition holds; panics with its description after the deadline. Answers with how long it took.
-pub(crate) fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < deadline, "after {deadline:?} still not: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    start.elapsed()
-}
-
-/// Drives a future on this thread.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
 /// Runs lines of iproute2 in one process, in this thread's namespace.
-pub(crate) fn ip_batch(lines: &[String]) {
+pub(super) fn ip_batch(lines: &[String]) {
     let mut child = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("iproute2");
     child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{lines:?}");
 }
 
 /// A pair of devices, the first of them up with addresses, in this thread's namespace.
-pub(crate) fn uplink(name: &str, addresses: &[&str]) {
+pub(super) fn uplink(name: &str, addresses: &[&str]) {
     let mut lines: Vec<String> = vec![
         format!("link add {name} type veth peer name {name}-far"),
         format!("link set {name}-far up"),

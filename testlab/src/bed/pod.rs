@@ -1,6 +1,6 @@
 //! A pod: a namespace with echo servers, and clients that talk to others. Never knows how packets get there.
 
-use crate::bed::try_run;
+use super::shell::try_run;
 use net_linux::netns::NetNs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,16 +12,23 @@ use std::time::{Duration, Instant};
 const ECHO: u16 = 7;
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// Between two datagrams of a stream.
+const PACE: Duration = Duration::from_millis(1);
+/// The last answers of a stream may take so long.
+const LAST: Duration = Duration::from_millis(500);
 
-pub(crate) struct Pod {
-    pub(crate) netns: NetNs,
-    pub(crate) addresses: Vec<IpAddr>,
+/// A pod with echo servers over TCP and UDP.
+pub struct Pod {
+    /// The pod's namespace.
+    pub netns: NetNs,
+    /// One of each family.
+    pub addresses: Vec<IpAddr>,
     stop: Arc<AtomicBool>,
     servers: Vec<JoinHandle<()>>,
 }
 
 impl Pod {
-    pub(crate) fn new(netns: NetNs, addresses: Vec<IpAddr>) -> Self {
+    pub(super) fn new(netns: NetNs, addresses: Vec<IpAddr>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (tcp, udp) = (stop.clone(), stop.clone());
         let servers = netns
@@ -40,7 +47,7 @@ impl Pod {
     }
 
     /// Talks to an echo server over TCP (more than a window of it), UDP and ICMP.
-    pub(crate) fn talks_to(&self, address: IpAddr) {
+    pub fn talks_to(&self, address: IpAddr) {
         let to = SocketAddr::new(address, ECHO);
         self.netns
             .run(|| {
@@ -52,7 +59,7 @@ impl Pod {
     }
 
     /// Whether one datagram comes back soon.
-    pub(crate) fn reaches(&self, address: IpAddr) -> bool {
+    pub fn reaches(&self, address: IpAddr) -> bool {
         self.netns
             .run(|| {
                 let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
@@ -61,6 +68,40 @@ impl Pod {
                 socket.send_to(b"anybody there?", to).is_ok() && socket.recv(&mut [0; 64]).is_ok()
             })
             .unwrap()
+    }
+
+    /// Sends a datagram each millisecond for as long as `work` takes; gives how many were sent and how many came back.
+    pub fn stream_while(&self, address: IpAddr, work: impl FnOnce()) -> (u32, u32) {
+        let socket = self.netns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap()).unwrap();
+        let to = SocketAddr::new(mapped(address), ECHO);
+        let receiver = socket.try_clone().unwrap();
+        receiver.set_read_timeout(Some(LAST)).unwrap();
+        let (sending, ended) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let (go_on, over) = (sending.clone(), ended.clone());
+        let sender = std::thread::spawn(move || {
+            let mut sent = 0;
+            while go_on.load(Ordering::Acquire) {
+                // What the kernel refuses is lost as well.
+                let _ = socket.send_to(&[7; 64], to);
+                sent += 1;
+                std::thread::sleep(PACE);
+            }
+            over.store(true, Ordering::Release);
+            sent
+        });
+        let counter = std::thread::spawn(move || {
+            let mut came = 0;
+            loop {
+                match receiver.recv(&mut [0; 128]) {
+                    Ok(_) => came += 1,
+                    Err(_) if ended.load(Ordering::Acquire) => return came,
+                    Err(_) => {}
+                }
+            }
+        });
+        work();
+        sending.store(false, Ordering::Release);
+        (sender.join().unwrap(), counter.join().unwrap())
     }
 }
 
@@ -81,7 +122,10 @@ fn mapped(address: IpAddr) -> IpAddr {
 }
 
 /// Sends so many bytes and wants them back.
-pub(crate) fn tcp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
+///
+/// # Errors
+/// No connection, or it stands still.
+pub fn tcp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -98,7 +142,10 @@ pub(crate) fn tcp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
 }
 
 /// Sends a datagram of so many bytes until it comes back.
-pub(crate) fn udp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
+///
+/// # Errors
+/// It was never sent or does not come back.
+pub fn udp(to: SocketAddr, bytes: usize) -> std::io::Result<()> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
     let start = Instant::now();

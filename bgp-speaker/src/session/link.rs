@@ -14,10 +14,19 @@ const OPEN_HOLD: Duration = Duration::from_secs(240);
 /// How far a connection is.
 #[derive(Debug)]
 pub(super) enum Phase {
+    /// The peer has connected beside a session that stands, and speaks first. RFC 4271, section 8.1.1, `DelayOpen`.
+    Unopened,
     /// Our OPEN is out.
     OpenSent,
     /// The peer's OPEN is in and good.
     OpenConfirm(Box<Negotiated>),
+    /// The peer has taken our OPEN too, and the connection that both sides would rather keep is under way.
+    Confirmed {
+        /// What will hold.
+        session: Box<Negotiated>,
+        /// So long the other one may take.
+        until: Instant,
+    },
     /// The session.
     Established {
         /// What holds.
@@ -41,6 +50,8 @@ pub(super) struct Link {
     pub(super) conn: ConnId,
     pub(super) phase: Phase,
     pub(super) decoder: Decoder,
+    /// The peer has established the session too: an UPDATE came.
+    pub(super) is_mutual: bool,
     hold_at: Option<Instant>,
     keepalive_at: Option<Instant>,
     send_hold: Option<Duration>,
@@ -52,8 +63,9 @@ impl Link {
     pub(super) fn new(now: Instant, conn: ConnId, send_hold: Option<Duration>) -> Self {
         Self {
             conn,
-            phase: Phase::OpenSent,
+            phase: Phase::Unopened,
             decoder: Decoder::default(),
+            is_mutual: false,
             hold_at: Some(now + OPEN_HOLD),
             keepalive_at: None,
             send_hold,
@@ -64,8 +76,9 @@ impl Link {
 
     pub(super) const fn state(&self) -> State {
         match self.phase {
+            Phase::Unopened => State::Active,
             Phase::OpenSent => State::OpenSent,
-            Phase::OpenConfirm(_) => State::OpenConfirm,
+            Phase::OpenConfirm(_) | Phase::Confirmed { .. } => State::OpenConfirm,
             Phase::Established { .. } => State::Established,
         }
     }
@@ -73,8 +86,10 @@ impl Link {
     /// What was agreed on, once the peer's OPEN is in.
     pub(super) const fn session(&self) -> Option<&Negotiated> {
         match &self.phase {
-            Phase::OpenSent => None,
-            Phase::OpenConfirm(session) | Phase::Established { session, .. } => Some(session),
+            Phase::Unopened | Phase::OpenSent => None,
+            Phase::OpenConfirm(session) | Phase::Confirmed { session, .. } | Phase::Established { session, .. } => {
+                Some(session)
+            }
         }
     }
 
@@ -145,8 +160,17 @@ impl Link {
         None
     }
 
+    /// Whether it has waited long enough for the other one.
+    pub(super) fn has_waited(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Confirmed { until, .. } if until <= now)
+    }
+
     /// When to tick.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.hold_at, self.keepalive_at, self.stalled_at].into_iter().flatten().min()
+        let waits = match self.phase {
+            Phase::Confirmed { until, .. } => Some(until),
+            _ => None,
+        };
+        [self.hold_at, self.keepalive_at, self.stalled_at, waits].into_iter().flatten().min()
     }
 }

@@ -1,5 +1,6 @@
 //! The state machine of one peer. RFC 4271, section 8. Never the meaning of a message: that is in `receive`.
 
+mod collision;
 mod receive;
 
 use super::backoff::{Backoff, Blame, Jitter};
@@ -205,12 +206,22 @@ impl Session {
         self.wait(now, blame);
     }
 
-    /// A connection stands: our OPEN goes out.
+    /// A connection stands: our OPEN goes out, or waits for the peer's where a session stands.
     fn opened(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Action>) {
         self.mode = Mode::Running { retry_at: None };
-        let mut link = Link::new(now, conn, self.config.peer.hold.send_hold);
-        link.send(now, Encoder::open(&self.config.open()), out);
-        self.links.push(link);
+        let is_first = self.established().is_none();
+        self.links.push(Link::new(now, conn, self.config.peer.hold.send_hold));
+        if is_first {
+            self.introduce(now, out);
+        }
+    }
+
+    /// Sends our OPEN on every connection that lacks it.
+    fn introduce(&mut self, now: Instant, out: &mut Vec<Action>) {
+        for link in self.links.iter_mut().filter(|link| matches!(link.phase, Phase::Unopened)) {
+            link.phase = Phase::OpenSent;
+            link.send(now, Encoder::open(&self.config.open()), out);
+        }
     }
 
     fn accepted(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Action>) {
@@ -252,9 +263,13 @@ impl Session {
                     self.backoff.forget();
                 }
                 let blame = if has_lasted && blame == Blame::Absent { Blame::Nobody } else { blame };
+                self.introduce(now, out);
                 self.wait(now, blame);
             }
-            _ => self.attempt_ended(now, reason, blame, out),
+            _ => {
+                self.attempt_ended(now, reason, blame, out);
+                self.settle(now, out);
+            }
         }
     }
 
@@ -310,5 +325,6 @@ impl Session {
             };
             self.fail(now, conn, notification, out);
         }
+        self.settle(now, out);
     }
 }

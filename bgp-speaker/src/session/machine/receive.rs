@@ -2,9 +2,8 @@
 
 use super::{Blame, Session};
 use crate::session::event::{Action, State};
-use crate::session::link::Phase;
 use crate::session::negotiate::negotiate;
-use crate::speaker::{ConnId, ConnectFailure, DownReason};
+use crate::speaker::{ConnId, DownReason};
 use crate::types::{
     Asn, CeaseSubcode, FsmSubcode, Message, Negotiated, Notification, Open, Problem, RefreshKind, Update, Withdrawal,
 };
@@ -13,11 +12,6 @@ use std::time::Instant;
 
 /// AS_PATH, as a problem names it.
 const AS_PATH: u8 = 2;
-
-/// Which end of a connection asked for it: that of the higher identifier stays.
-fn is_ours(conn: ConnId) -> bool {
-    matches!(conn, ConnId::Out(_))
-}
 
 impl Session {
     pub(super) fn received(&mut self, now: Instant, conn: ConnId, bytes: &[u8], out: &mut Vec<Action>) {
@@ -32,6 +26,9 @@ impl Session {
     }
 
     fn message(&mut self, now: Instant, conn: ConnId, message: Message, out: &mut Vec<Action>) {
+        if matches!(message, Message::Update(_) | Message::RouteRefresh(_)) {
+            self.routes_came(now, conn, out);
+        }
         let Some(link) = self.link(conn) else { return };
         match (link.state(), message) {
             (_, Message::Notification(notification)) => {
@@ -39,8 +36,8 @@ impl Session {
                 let blame = Blame::of(&notification);
                 self.remove(now, conn, DownReason::Received(notification), blame, out);
             }
-            (State::OpenSent, Message::Open(open)) => self.open(now, conn, &open, out),
-            (State::OpenConfirm, Message::Keepalive) => self.establish(now, conn, out),
+            (State::Active | State::OpenSent, Message::Open(open)) => self.open(now, conn, &open, out),
+            (State::OpenConfirm, Message::Keepalive) => self.confirmed(now, conn, out),
             (State::Established, Message::Keepalive) => link.heard(now),
             (State::Established, Message::Update(mut update)) => {
                 link.heard(now);
@@ -87,51 +84,6 @@ impl Session {
         let link = &mut self.links[at];
         link.decoder.set_options(options);
         link.confirm(now, session, &mut self.jitter, out);
-    }
-
-    /// Whether the connection stays beside the other one; where it does, the other one is closed. RFC 4271, section 6.8;
-    /// RFC 6286, section 2.3; RFC 4724, section 4.2.
-    fn outlives_collision(&mut self, now: Instant, conn: ConnId, new: &Negotiated, out: &mut Vec<Action>) -> bool {
-        let Some(other) = self.links.iter().find(|link| link.conn != conn) else { return true };
-        let other_conn = other.conn;
-        match &other.phase {
-            // Its OPEN will tell.
-            Phase::OpenSent => true,
-            Phase::Established { session, .. } if session.graceful_restart.is_some() => {
-                // The peer has restarted, and its old connection is dead.
-                out.push(Action::Close { conn: other_conn });
-                let reason = DownReason::Connection(ConnectFailure::Closed);
-                self.remove(now, other_conn, reason, Blame::Nobody, out);
-                true
-            }
-            Phase::Established { .. } => false,
-            Phase::OpenConfirm(_) => {
-                let (own, peer) = ((self.config.router_id, self.config.asn), (new.peer_id, new.peer_asn));
-                let stays = is_ours(conn) == (own > peer);
-                if stays {
-                    self.fail(now, other_conn, Notification::Cease(CeaseSubcode::Collision, None), out);
-                }
-                stays
-            }
-        }
-    }
-
-    /// The peer has taken our OPEN.
-    fn establish(&mut self, now: Instant, conn: ConnId, out: &mut Vec<Action>) {
-        if let Some(attempt) = self.attempt.take() {
-            out.push(Action::Close { conn: attempt.conn });
-        }
-        let others: Vec<ConnId> = self.links.iter().map(|link| link.conn).filter(|other| *other != conn).collect();
-        for other in others {
-            self.fail(now, other, Notification::Cease(CeaseSubcode::Collision, None), out);
-        }
-        let Some(link) = self.link(conn) else { return };
-        if let Phase::OpenConfirm(session) = &link.phase {
-            let session = session.clone();
-            out.push(Action::Up { conn, session: session.clone() });
-            link.phase = Phase::Established { session, since: now };
-            link.heard(now);
-        }
     }
 }
 

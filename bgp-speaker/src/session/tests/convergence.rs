@@ -18,6 +18,24 @@ fn two_sides_that_connect_at_once_end_with_one_connection() {
     }
 }
 
+/// Whoever connects, answers or is told first: nobody's session comes, goes and comes again.
+#[test]
+fn sides_that_begin_at_once_come_up_once() {
+    for seed in 0..4000 {
+        let mut sides = [side(1, 64_512, 64_513), side(2, 64_513, 64_512)];
+        if seed % 2 == 0 {
+            sides.iter_mut().for_each(|side| side.restart.time_seconds = 0);
+        }
+        let mut world = World::new(sides, seed);
+        world.tell(0, Event::Start);
+        world.run(Duration::from_millis(seed % 120));
+        world.tell(1, Event::Start);
+        world.run(Duration::from_secs(20));
+        assert_eq!((world.ups, world.downs), ([1; 2], [0; 2]), "seed {seed}");
+        assert!(world.has_converged(), "seed {seed}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Chaos {
     Run(u16),

@@ -2,7 +2,9 @@
 
 use crate::session::{Action, Config, Event, Session, State};
 use crate::speaker::{ConnId, ConnectFailure, DownReason};
-use bytes::Bytes;
+use crate::types::Family;
+use crate::wire::{Encoder, Options};
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,9 @@ struct End {
 pub(super) struct World {
     pub(super) now: Instant,
     pub(super) sides: [Session; 2],
+    /// How often the session of each side came and went.
+    pub(super) ups: [usize; 2],
+    pub(super) downs: [usize; 2],
     /// Why attempts of each side came to nothing.
     pub(super) failures: [Vec<DownReason>; 2],
     /// Nothing arrives, nobody is told.
@@ -43,6 +48,8 @@ impl World {
         Self {
             now: Instant::now(),
             sides: [Session::new(a, 1, seed), Session::new(b, 2, seed ^ 0xffff)],
+            ups: [0; 2],
+            downs: [0; 2],
             failures: [Vec::new(), Vec::new()],
             is_silent: false,
             queue: BTreeMap::new(),
@@ -88,9 +95,22 @@ impl World {
                 Action::Send { conn, bytes } => self.send(side, conn, bytes),
                 Action::Close { conn } => self.close(side, conn, ConnectFailure::Closed),
                 Action::Attempt { reason } => self.failures[side].push(reason),
+                Action::Up { conn, .. } => {
+                    self.ups[side] += 1;
+                    self.routes(side, conn);
+                }
+                Action::Down { .. } => self.downs[side] += 1,
                 _ => {}
             }
         }
+    }
+
+    /// A side that is up tells that it has no routes.
+    fn routes(&mut self, side: usize, conn: ConnId) {
+        let mut bytes = BytesMut::new();
+        Encoder::new(Options::before_open()).end_of_rib(Family::Ipv4, &mut bytes);
+        self.tell(side, Event::Queued { bytes: bytes.len() });
+        self.send(side, conn, bytes.freeze());
     }
 
     fn connect(&mut self, side: usize, conn: ConnId) {

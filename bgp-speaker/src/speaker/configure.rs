@@ -42,6 +42,7 @@ impl Speaker {
             peers: Peers::default(),
             export: Export::default(),
             rib,
+            addresses: Default::default(),
             told: Default::default(),
             deferral: None,
             restarting: *beginning != Beginning::Fresh,
@@ -203,7 +204,7 @@ impl Speaker {
         }
     }
 
-    fn tell_all_anew(&mut self) {
+    pub(super) fn tell_all_anew(&mut self) {
         for id in self.peers.ids() {
             let session = self.peers.get(id).and_then(|peer| peer.session.negotiated().cloned());
             if let Some(session) = session {

@@ -4,7 +4,7 @@
 use super::deferral::Deferral;
 use super::peer::{Ends, Peer};
 use super::peers::Peers;
-use super::{ConnId, DownReason, Input, Output, PeerEvent};
+use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent};
 use crate::config::{Config, ListenRange, PeerAddress, PeerName};
 use crate::export::{Delivery, Export};
 use crate::rib::{PeerFacts, Rib, SlotSet};
@@ -21,6 +21,8 @@ pub struct Speaker {
     pub(super) peers: Peers,
     pub(super) rib: Rib,
     pub(super) export: Export,
+    /// What this node has on its links, as far as it is known.
+    pub(super) addresses: Addresses,
     /// Prefixes that the kernel was told of.
     pub(super) told: [SlotSet; Family::ALL.len()],
     /// Sessions have begun.
@@ -81,6 +83,7 @@ impl Speaker {
             Input::Sent { conn, bytes } => self.sent(now, conn, bytes, out),
             Input::Resolved { address, ways } => self.rib.resolve(address, ways),
             Input::Bfd { peer, up } => self.bfd(now, peer, up, out),
+            Input::Addresses(addresses) => self.has_addresses(addresses),
             Input::Neighbour { interface, address } => self.neighbour(now, &interface, address.map(IpAddr::V6), out),
             Input::Tick => self.tick(now, out),
         }

@@ -4,6 +4,7 @@ use crate::rib::NearLimit;
 use crate::types::{Notification, PeerId, Problem};
 use bytes::Bytes;
 use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +85,9 @@ pub struct Hop {
     pub interface: Option<Arc<str>>,
 }
 
+/// Addresses of this node by device, each with the length of its network.
+pub type Addresses = BTreeMap<Arc<str>, BTreeSet<IpNet>>;
+
 /// What comes in.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -158,6 +162,8 @@ pub enum Input<'a> {
         /// The neighbour's link-local address; `None`: it has gone.
         address: Option<std::net::Ipv6Addr>,
     },
+    /// The addresses of this node, all of them: what is not named any more is gone.
+    Addresses(Addresses),
     /// Nothing but time has passed.
     Tick,
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `io` | what comes in and what goes out |
 //! | `core`, `inbound`, `outbound` | how one becomes the other |
+//! | `link` | what a session's own link offers as next hop |
 //! | `configure`, `plan`, `local` | what it is told to be and to announce |
 //! | `peer`, `peers` | the peers |
 //! | `retention`, `deferral` | graceful restart: of others, of ourselves |
@@ -16,6 +17,7 @@ mod deferral;
 mod fib;
 mod inbound;
 mod io;
+mod link;
 mod local;
 mod outbound;
 mod peer;
@@ -28,7 +30,7 @@ mod tests;
 
 pub use configure::Beginning;
 pub use core::Speaker;
-pub use io::{ConnId, ConnectFailure, DownReason, Hop, Input, Output, PeerEvent, Resolution, Target, Via};
+pub use io::{Addresses, ConnId, ConnectFailure, DownReason, Hop, Input, Output, PeerEvent, Resolution, Target, Via};
 pub use local::Origination;
 pub use peer::Counters;
 pub use plan::{Effect, Plan};

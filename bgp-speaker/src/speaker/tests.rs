@@ -3,6 +3,7 @@
 mod basics;
 mod bed;
 mod live;
+mod next_hops;
 mod reflection;
 mod restart;
 

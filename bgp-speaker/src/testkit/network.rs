@@ -3,7 +3,7 @@
 use super::node::{Node, Traffic};
 use crate::config::{Config, ConfigError};
 use crate::speaker::{
-    Beginning, ConnId, ConnectFailure, Hop, Input, Output, PeerEvent, Resolution, Speaker, Target, Via,
+    Addresses, Beginning, ConnId, ConnectFailure, Hop, Input, Output, PeerEvent, Resolution, Speaker, Target, Via,
 };
 use crate::types::PeerId;
 use bytes::Bytes;
@@ -96,8 +96,20 @@ impl Network {
         node.tracked.clear();
         node.in_sync = false;
         node.speaker = Some(speaker);
+        self.tell_networks(id);
         self.schedule(id);
         Ok(())
+    }
+
+    /// Says which networks a node is on: addresses on its one device, with the lengths of their networks. None at first.
+    pub fn attach(&mut self, id: NodeId, addresses: impl IntoIterator<Item = IpNet>) {
+        self.nodes[id.0].networks = Addresses::from([(self.interface.clone(), addresses.into_iter().collect())]);
+        self.tell_networks(id);
+    }
+
+    fn tell_networks(&mut self, id: NodeId) {
+        let networks = self.nodes[id.0].networks.clone();
+        self.with(id, |speaker, now, out| speaker.handle(now, Input::Addresses(networks), out));
     }
 
     /// Ends a speaker without a word: the kernel closes its connections, and keeps its routes.

@@ -1,6 +1,6 @@
 //! A speaker in the simulated network, with what it wrote into its kernel. Never the network.
 
-use crate::speaker::{Hop, Output, PeerEvent, Speaker};
+use crate::speaker::{Addresses, Hop, Output, PeerEvent, Speaker};
 use crate::types::PeerId;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub struct Traffic {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) addresses: Vec<IpAddr>,
+    /// What its speaker is told of them.
+    pub(super) networks: Addresses,
     /// `None` while it is dead.
     pub(super) speaker: Option<Speaker>,
     /// What the kernel forwards by: it survives its speaker.
@@ -43,6 +45,7 @@ impl Node {
     pub(super) fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,
+            networks: Addresses::new(),
             speaker: None,
             fib: BTreeMap::new(),
             told: BTreeSet::new(),

@@ -19,26 +19,29 @@ pub(super) enum Token {
     Connection(ConnId),
     Listener(u64),
     Discovery(u64),
+    Addresses,
 }
 
-/// The lowest two bits tell the kinds apart; ids are counted from 0 and never reach 2^62.
+/// The lowest three bits tell the kinds apart; ids are counted from 0 and never reach 2^61.
 impl Token {
     const fn encode(self) -> u64 {
         match self {
-            Self::Connection(ConnId::Out(id)) => id << 2,
-            Self::Connection(ConnId::In(id)) => id << 2 | 1,
-            Self::Listener(id) => id << 2 | 2,
-            Self::Discovery(id) => id << 2 | 3,
+            Self::Connection(ConnId::Out(id)) => id << 3,
+            Self::Connection(ConnId::In(id)) => id << 3 | 1,
+            Self::Listener(id) => id << 3 | 2,
+            Self::Discovery(id) => id << 3 | 3,
+            Self::Addresses => 4,
         }
     }
 
     const fn decode(bits: u64) -> Self {
-        let id = bits >> 2;
-        match bits & 3 {
+        let id = bits >> 3;
+        match bits & 7 {
             0 => Self::Connection(ConnId::Out(id)),
             1 => Self::Connection(ConnId::In(id)),
             2 => Self::Listener(id),
-            _ => Self::Discovery(id),
+            3 => Self::Discovery(id),
+            _ => Self::Addresses,
         }
     }
 }

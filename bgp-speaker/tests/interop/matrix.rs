@@ -78,6 +78,7 @@ matrix! {
         not [exabgp: "passes no routes on"];
     extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr gobgp exabgp],
         not [openbgpd: "not offered"];
+    third_party: "Next hop of a third router on the link (RFC 4271, 5.1.3)", with [bird frr gobgp openbgpd exabgp];
     unnumbered: "Unnumbered: the peer on an interface", with [bird frr],
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not offered"];
     bfd: "BFD: they freeze, we see it at once", with [bird frr],

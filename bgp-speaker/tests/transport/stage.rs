@@ -1,6 +1,6 @@
 //! Two namespaces with a cable between them, and in each a transport with a core that does what the test says. Never a check.
 
-use bgp_speaker::speaker::{ConnId, ConnectFailure, Input, Output, Target};
+use bgp_speaker::speaker::{Addresses, ConnId, ConnectFailure, Input, Output, Target};
 use bgp_speaker::transport::{Core, Handle, Host, Limits, Setup, SetupError, Transport, Trouble};
 use bgp_speaker::types::PeerId;
 use net_linux::addr::Address;
@@ -34,6 +34,7 @@ pub(crate) enum Event {
     Sent { conn: ConnId, bytes: usize },
     Bfd { peer: PeerId, up: bool, at: Instant },
     Neighbour { interface: Arc<str>, address: Option<Ipv6Addr> },
+    Addresses(Addresses),
     Trouble(String),
 }
 
@@ -50,6 +51,7 @@ impl Core for Stand {
             Input::Sent { conn, bytes } => Event::Sent { conn, bytes },
             Input::Bfd { peer, up } => Event::Bfd { peer, up, at: now },
             Input::Neighbour { interface, address } => Event::Neighbour { interface, address },
+            Input::Addresses(addresses) => Event::Addresses(addresses),
             Input::Resolved { .. } | Input::Tick => return,
         };
         let _ = self.0.send(event);
@@ -134,9 +136,9 @@ impl Node {
         }
     }
 
-    /// What has come until now.
+    /// What has come until now, but for addresses: the kernel has them when it has them.
     pub(crate) fn pending(&self) -> Vec<Event> {
-        self.events.try_iter().collect()
+        self.events.try_iter().filter(|event| !matches!(event, Event::Addresses(_))).collect()
     }
 
     pub(crate) fn accepted(&self) -> ConnId {

@@ -40,7 +40,7 @@ pub(crate) fn ipv6(kind: Kind) {
     scene.wait("withdrawn", || !scene.theirs.has(OURS6));
 }
 
-/// The other family's next hop is what we were told to be, for the session does not say.
+/// The other family's next hop is the address that the device of the session has besides.
 pub(crate) fn both_families(kind: Kind) {
     let scene = Scene::new(kind, Over::V4, |_| ());
     scene.up();

@@ -135,7 +135,9 @@ fn next_hop(
         NextHopRule::Own => false,
         NextHopRule::Kept => true,
         NextHopRule::Usual if path.peer.is_none() || is_link_local => false,
-        NextHopRule::Usual if to.kind.is_external() => !to.next_hop_self && to.link.iter().any(|network| network.contains(&address)),
+        NextHopRule::Usual if to.kind.is_external() => {
+            !to.next_hop_self && to.link.iter().any(|network| network.contains(&address))
+        }
         NextHopRule::Usual => !(to.next_hop_self && path.peer.is_some_and(|peer| peer.kind.is_external())),
     };
     if keeps && can_be_kept { Some(kept) } else { own }

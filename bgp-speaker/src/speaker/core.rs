@@ -82,7 +82,7 @@ impl Speaker {
             }
             Input::Sent { conn, bytes } => self.sent(now, conn, bytes, out),
             Input::Resolved { address, ways } => self.rib.resolve(address, ways),
-            Input::Bfd { peer, up } => self.bfd(now, peer, up, out),
+            Input::Bfd { peer, up, independent } => self.bfd(now, peer, up, independent, out),
             Input::Addresses(addresses) => self.has_addresses(addresses),
             Input::Neighbour { interface, address } => self.neighbour(now, &interface, address.map(IpAddr::V6), out),
             Input::Tick => self.tick(now, out),
@@ -220,7 +220,7 @@ impl Speaker {
         if let Some(limit) = over {
             self.over_limit(now, id, limit, out);
         }
-        self.after(id);
+        self.after(id, out);
     }
 
     fn connect(&mut self, conn: ConnId, id: PeerId, out: &mut Vec<Output>) {
@@ -232,10 +232,11 @@ impl Speaker {
     }
 
     /// Looks after timers; a peer of a range that has nothing any more is forgotten.
-    fn after(&mut self, id: PeerId) {
+    fn after(&mut self, id: PeerId, out: &mut Vec<Output>) {
         self.peers.set_timer(id);
+        self.end_watch(id, out);
         let Some(peer) = self.peers.get(id) else { return };
-        let idle = peer.range.is_some() && peer.ends.is_empty() && peer.retention.families().is_empty();
+        let idle = peer.range.is_some() && peer.ends.is_empty() && !peer.retention.keeps();
         if idle && peer.session.state() < State::OpenSent {
             self.forget(id);
         }
@@ -296,9 +297,11 @@ impl Speaker {
         };
         (peer.since, peer.last) = (now, Some(reason.clone()));
         let comes_back = peer.config.shutdown.is_none() && peer.range.is_none();
-        if peer.bfd.take().is_some() {
+        // RFC 5882, section 4.3: BFD that outlives the peer's control plane says whether it still forwards. Other BFD may go
+        // down with it, and says nothing.
+        peer.bfd.take_if(|bfd| kept.is_empty() || !bfd.up || !bfd.independent).inspect(|_| {
             out.push(Output::StopBfd { peer: id });
-        }
+        });
         self.rib.peer_down(id, &kept);
         self.export.leave(id);
         if let Some(deferral) = &mut self.deferral {

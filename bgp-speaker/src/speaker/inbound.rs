@@ -64,16 +64,6 @@ impl Speaker {
         }
     }
 
-    /// BFD's word on a peer. Only one that was there can be lost: a peer without BFD keeps its session (RFC 5882,
-    /// section 4.3).
-    pub(super) fn bfd(&mut self, now: Instant, id: PeerId, up: bool, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let was = peer.bfd.replace(up);
-        if was == Some(true) && !up {
-            self.ask(now, id, Event::BfdDown, out);
-        }
-    }
-
     /// Who is on an unnumbered interface.
     pub(super) fn neighbour(
         &mut self,

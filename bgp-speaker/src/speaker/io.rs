@@ -154,6 +154,9 @@ pub enum Input<'a> {
         peer: PeerId,
         /// Up, or down.
         up: bool,
+        /// The peer's BFD lives on when its control plane dies: the C bit of what it sent last (RFC 5880, section 4.1). Told
+        /// again, with the same `up`, when it changes.
+        independent: bool,
     },
     /// A router advertisement named a neighbour on an interface of an unnumbered peer.
     Neighbour {

@@ -8,6 +8,7 @@
 //! | `configure`, `plan`, `local` | what it is told to be and to announce |
 //! | `peer`, `peers` | the peers |
 //! | `retention`, `deferral` | graceful restart: of others, of ourselves |
+//! | `reach` | BFD with peers |
 //! | `fib` | routes for the kernel |
 //! | `status` | what people ask |
 
@@ -23,6 +24,7 @@ mod outbound;
 mod peer;
 mod peers;
 mod plan;
+mod reach;
 mod retention;
 mod status;
 #[cfg(test)]

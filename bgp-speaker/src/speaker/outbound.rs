@@ -5,9 +5,7 @@ use super::{ConnId, Output, link};
 use crate::export::{Advertisement, Encode, GroupFacts};
 use crate::rib::PeerKind;
 use crate::session::Event;
-use crate::types::{
-    Attributes, CeaseSubcode, Family, Negotiated, Nlri, Notification, PeerId, Refresh,
-};
+use crate::types::{Attributes, CeaseSubcode, Family, Negotiated, Nlri, Notification, PeerId, Refresh};
 use crate::wire::{Encoder, Options};
 use bytes::BytesMut;
 use ipnet::IpNet;
@@ -133,24 +131,6 @@ impl Speaker {
             () if config.reflector_client => PeerKind::Client,
             () => PeerKind::Internal,
         }
-    }
-
-    pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
-        let single_hop = peer.config.is_direct(self.config.asn);
-        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| single_hop);
-        // A session that goes on with other timers is still known to be up.
-        peer.bfd = peer.bfd.or(Some(false));
-        out.push(Output::StartBfd {
-            peer: id,
-            remote: ends.remote.ip(),
-            local: Some(ends.local.ip()),
-            single_hop,
-            interface,
-            interval: bfd.interval,
-            multiplier: bfd.multiplier,
-        });
     }
 
     /// Bytes of a session go to the transport.

@@ -2,6 +2,7 @@
 
 mod basics;
 mod bed;
+mod bfd;
 mod live;
 mod next_hops;
 mod reflection;

@@ -252,18 +252,7 @@ impl<C: Core, H: Host> Driver<C, H> {
         }
     }
 
-    fn news(&mut self, news: News) {
-        match news {
-            News::Reachable { peer, epoch, up } => {
-                if self.watched.get(&peer) == Some(&epoch) {
-                    self.feed(Instant::now(), Input::Bfd { peer, up });
-                }
-            }
-            News::Trouble(trouble) => self.host.trouble(trouble),
-        }
-    }
-
-    fn ready(&mut self, ready: Ready) {
+    pub(super) fn ready(&mut self, ready: Ready) {
         let now = Instant::now();
         match ready.token {
             Token::Listener(id) => self.accept(now, id),
@@ -335,15 +324,7 @@ impl<C: Core, H: Host> Driver<C, H> {
         {
             self.drop_connection(now, conn, Some(ConnectFailure::TimedOut));
         }
-        for report in std::mem::take(&mut self.reports) {
-            self.feed(
-                now,
-                match report {
-                    Report::Failed(conn, why) => Input::Failed { conn, why },
-                    Report::Closed(conn, why) => Input::Closed { conn, why },
-                },
-            );
-        }
+        self.tell_reports(now);
         self.read_addresses(now);
         if self.discovery.deadline().is_some() {
             let (mut changes, mut trouble) = (Vec::new(), Vec::new());
@@ -358,6 +339,18 @@ impl<C: Core, H: Host> Driver<C, H> {
         }
         self.accept_if_room(now);
         self.flush(now);
+    }
+
+    pub(super) fn tell_reports(&mut self, now: Instant) {
+        for report in std::mem::take(&mut self.reports) {
+            self.feed(
+                now,
+                match report {
+                    Report::Failed(conn, why) => Input::Failed { conn, why },
+                    Report::Closed(conn, why) => Input::Closed { conn, why },
+                },
+            );
+        }
     }
 
     /// Sends what is queued, each connection in its turn.

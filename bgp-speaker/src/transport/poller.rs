@@ -105,6 +105,18 @@ impl Poller {
         if count == 0 {
             guard.clear_ready();
         }
+        self.tell(count, found);
+        Ok(())
+    }
+
+    /// As [`Self::wait`], without waiting.
+    pub(super) fn look(&mut self, found: &mut Vec<Ready>) -> io::Result<()> {
+        let count = self.epoll.get_ref().epoll().wait(&mut self.events, EpollTimeout::ZERO)?;
+        self.tell(count, found);
+        Ok(())
+    }
+
+    fn tell(&self, count: usize, found: &mut Vec<Ready>) {
         let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         found.extend(self.events[..count].iter().map(|event| {
             let flags = event.events();
@@ -114,6 +126,5 @@ impl Poller {
                 write: flags.intersects(EpollFlags::EPOLLOUT | broken),
             }
         }));
-        Ok(())
     }
 }

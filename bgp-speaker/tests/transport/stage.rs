@@ -32,7 +32,7 @@ pub(crate) enum Event {
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId, why: ConnectFailure },
     Sent { conn: ConnId, bytes: usize },
-    Bfd { peer: PeerId, up: bool, at: Instant },
+    Bfd { peer: PeerId, up: bool, independent: bool, at: Instant },
     Neighbour { interface: Arc<str>, address: Option<Ipv6Addr> },
     Addresses(Addresses),
     Trouble(String),
@@ -49,7 +49,7 @@ impl Core for Stand {
             Input::Received { conn, bytes } => Event::Received { conn, bytes: bytes.to_vec() },
             Input::Closed { conn, why } => Event::Closed { conn, why },
             Input::Sent { conn, bytes } => Event::Sent { conn, bytes },
-            Input::Bfd { peer, up } => Event::Bfd { peer, up, at: now },
+            Input::Bfd { peer, up, independent } => Event::Bfd { peer, up, independent, at: now },
             Input::Neighbour { interface, address } => Event::Neighbour { interface, address },
             Input::Addresses(addresses) => Event::Addresses(addresses),
             Input::Resolved { .. } | Input::Tick => return,
@@ -117,6 +117,11 @@ impl Node {
     /// Keeps the core busy, without any other turn between.
     pub(crate) fn keep_busy(&self, length: Duration) {
         block_on(self.handle().with(move |_, _, _| thread::sleep(length))).unwrap();
+    }
+
+    /// As [`Self::keep_busy`], from its next turn on, without waiting for the end.
+    pub(crate) fn be_busy(&self, length: Duration) {
+        self.handle().post(move |_, _, _| thread::sleep(length)).unwrap();
     }
 
     /// Waits for an event that `pick` takes; others are passed over.

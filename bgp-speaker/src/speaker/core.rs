@@ -261,7 +261,7 @@ impl Speaker {
         }
         self.join(id, session);
         self.start_bfd(id, out);
-        out.push(Output::Peer { peer: id, event: PeerEvent::Up });
+        self.say(id, PeerEvent::Up, out);
     }
 
     /// A peer as the tables see it.
@@ -307,6 +307,13 @@ impl Speaker {
         if let Some(deferral) = &mut self.deferral {
             deferral.down(id, comes_back);
         }
-        out.push(Output::Peer { peer: id, event: PeerEvent::Down(reason) });
+        self.say(id, PeerEvent::Down(reason), out);
+    }
+
+    /// For the log.
+    pub(super) fn say(&self, id: PeerId, event: PeerEvent, out: &mut Vec<Output>) {
+        if let Some(peer) = self.peers.get(id) {
+            out.push(Output::Peer { peer: id, name: peer.name.clone(), event });
+        }
     }
 }

@@ -18,11 +18,11 @@ impl Speaker {
         peer.counters.updates_in += 1;
         peer.counters.mended += update.problems.len() as u64;
         for problem in &update.problems {
-            out.push(Output::Peer { peer: id, event: PeerEvent::Mended(problem.clone()) });
+            self.say(id, PeerEvent::Mended(problem.clone()), out);
         }
         match self.rib.update(id, update) {
             Ok(None) => {}
-            Ok(Some(near)) => out.push(Output::Peer { peer: id, event: PeerEvent::NearLimit(near) }),
+            Ok(Some(near)) => self.say(id, PeerEvent::NearLimit(near), out),
             Err(over) => return Some(over),
         }
         if let Some(family) = update.end_of_rib {

@@ -1,5 +1,6 @@
 //! What goes into a speaker and what comes out. Never how.
 
+use crate::config::PeerName;
 use crate::rib::NearLimit;
 use crate::types::{Notification, PeerId, Problem};
 use bytes::Bytes;
@@ -241,6 +242,8 @@ pub enum Output {
     Peer {
         /// Which.
         peer: PeerId,
+        /// As it is configured; for one out of a range the range's name and its address.
+        name: PeerName,
         /// What happened.
         event: PeerEvent,
     },

@@ -8,7 +8,7 @@
 //! | `configure`, `plan`, `local` | what it is told to be and to announce |
 //! | `peer`, `peers` | the peers |
 //! | `retention`, `deferral` | graceful restart: of others, of ourselves |
-//! | `reach` | BFD with peers |
+//! | `reach`, `refresh` | BFD with peers; asking them again |
 //! | `fib` | routes for the kernel |
 //! | `status` | what people ask |
 
@@ -25,6 +25,7 @@ mod peer;
 mod peers;
 mod plan;
 mod reach;
+mod refresh;
 mod retention;
 mod status;
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use io::{Addresses, ConnId, ConnectFailure, DownReason, Hop, Input, Output, 
 pub use local::Origination;
 pub use peer::Counters;
 pub use plan::{Effect, Plan};
+pub use refresh::RefreshError;
 pub use status::{PeerStatus, RouteStatus};

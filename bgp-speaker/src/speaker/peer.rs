@@ -39,6 +39,8 @@ pub struct Counters {
     pub updates_in: u64,
     /// Refreshes that it asked for.
     pub refreshes_in: u64,
+    /// Refreshes that we asked it for.
+    pub refreshes_out: u64,
     /// Bytes taken in.
     pub bytes_in: u64,
     /// Bytes sent.

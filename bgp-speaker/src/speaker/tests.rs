@@ -6,6 +6,7 @@ mod bfd;
 mod live;
 mod next_hops;
 mod reflection;
+mod refresh;
 mod restart;
 
 pub(super) use bed::agreed;

@@ -75,7 +75,7 @@ impl Node {
                 let told = &self.told;
                 self.fib.retain(|prefix, _| crate::types::Family::of(prefix) != family || told.contains(prefix));
             }
-            Output::Peer { peer, event } => self.events.push((now, peer, event)),
+            Output::Peer { peer, event, .. } => self.events.push((now, peer, event)),
             _ => {}
         }
     }

@@ -35,6 +35,7 @@ mod sockopt;
 mod tcp;
 
 pub use driver::{Handle, Stopped, Transport};
+pub use of_speaker::RefreshFailed;
 
 use crate::speaker::{Input, Output};
 use ipnet::IpNet;

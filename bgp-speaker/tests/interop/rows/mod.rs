@@ -8,7 +8,9 @@ mod next_hops;
 mod restart;
 mod several;
 
-pub(crate) use basic::{both_families, collision, communities, extended_messages, four_byte_asn, ipv4, ipv6, refresh};
+pub(crate) use basic::{
+    both_families, collision, communities, extended_messages, four_byte_asn, ipv4, ipv6, refresh, refresh_of_us,
+};
 pub(crate) use config::{drain, range, roles};
 pub(crate) use ends::{bfd, bfd_of_us, they_announce_too_much, they_shut, we_announce_too_much, we_shut};
 pub(crate) use keys::{md5, ttl_security};

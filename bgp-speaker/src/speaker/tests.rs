@@ -3,7 +3,9 @@
 mod basics;
 mod bed;
 mod bfd;
+mod gathering;
 mod live;
+mod mesh;
 mod next_hops;
 mod reflection;
 mod refresh;

@@ -137,8 +137,18 @@ impl Network {
     pub fn reach(&mut self, id: NodeId, address: IpAddr, reachable: bool) {
         let node = &mut self.nodes[id.0];
         let changed = if reachable { node.unreachable.remove(&address) } else { node.unreachable.insert(address) };
-        if changed && node.tracked.contains(&address) {
+        if changed && node.tracked.contains(&address) && !node.is_mute {
             self.post(self.now, id, Delivery::Resolve { address });
+        }
+    }
+
+    /// Lets the kernel of a node say nothing of next hops, or again: then it says all that it was asked for.
+    pub fn mute(&mut self, id: NodeId, is_mute: bool) {
+        self.nodes[id.0].is_mute = is_mute;
+        if !is_mute {
+            for address in self.nodes[id.0].tracked.clone() {
+                self.post(self.now, id, Delivery::Resolve { address });
+            }
         }
     }
 
@@ -274,8 +284,11 @@ impl Network {
                 Output::Send { conn, bytes } => self.send(id, conn, bytes),
                 Output::Close { conn } => self.close(id, conn, ConnectFailure::Closed),
                 Output::Track { address } => {
-                    self.nodes[id.0].tracked.insert(address);
-                    self.post(self.now, id, Delivery::Resolve { address });
+                    let node = &mut self.nodes[id.0];
+                    node.tracked.insert(address);
+                    if !node.is_mute {
+                        self.post(self.now, id, Delivery::Resolve { address });
+                    }
                 }
                 Output::Untrack { address } => {
                     self.nodes[id.0].tracked.remove(&address);

@@ -39,6 +39,8 @@ pub(super) struct Node {
     /// Next hops that it cannot reach.
     pub(super) unreachable: BTreeSet<IpAddr>,
     pub(super) tracked: BTreeSet<IpAddr>,
+    /// Its kernel says nothing of next hops.
+    pub(super) is_mute: bool,
 }
 
 impl Node {
@@ -55,6 +57,7 @@ impl Node {
             events: Vec::new(),
             unreachable: BTreeSet::new(),
             tracked: BTreeSet::new(),
+            is_mute: false,
         }
     }
 

@@ -68,7 +68,7 @@ async fn host(
             Output::Route { prefix, hops } => {
                 println!("{prefix} via {:?}", hops.iter().map(|hop| hop.address).collect::<Vec<_>>())
             }
-            Output::Peer { event, .. } => println!("{event:?}"),
+            Output::Peer { name, event, .. } => println!("{name}: {event:?}"),
             _ => {}
         }
         if enough(&output) {

@@ -49,7 +49,7 @@ impl Host for Mail {
             Output::Track { address } => letters.tracked.push((address, true)),
             Output::Untrack { address } => letters.tracked.push((address, false)),
             Output::InSync { family } => drop(letters.in_sync.insert(family)),
-            Output::Peer { peer, event } => {
+            Output::Peer { name: peer, event, .. } => {
                 match event {
                     PeerEvent::Up => tracing::info!(%peer, "BGP session established"),
                     PeerEvent::Down(reason) => tracing::info!(%peer, %reason, "BGP session down"),

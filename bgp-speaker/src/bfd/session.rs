@@ -85,6 +85,8 @@ pub struct Session {
     /// Next periodic packet.
     next_send: Instant,
     last_heard: Option<Instant>,
+    /// The C bit of the last packet: needed once the neighbour has fallen silent.
+    independent: bool,
     /// For the jitter.
     random: u64,
 }
@@ -106,6 +108,7 @@ impl Session {
             last_sent: now,
             next_send: now,
             last_heard: None,
+            independent: false,
             random: seed | 1,
         }
     }
@@ -126,6 +129,13 @@ impl Session {
     #[must_use]
     pub const fn polling(&self) -> bool {
         self.polling
+    }
+
+    /// Whether the neighbour's BFD lives on when its control plane dies, as its last packet said: its silence then means that
+    /// it forwards nothing (RFC 5882, section 4.3). `false` before anything was heard.
+    #[must_use]
+    pub const fn control_plane_independent(&self) -> bool {
+        self.independent
     }
 
     /// So long nothing may be heard: the neighbour's multiplier times the slower of what it sends and what we can take.
@@ -190,6 +200,7 @@ impl Session {
             demand: packet.demand,
         };
         self.last_heard = Some(now);
+        self.independent = packet.control_plane_independent;
         if self.polling && packet.is_final {
             self.polling = false;
             self.settle();

@@ -331,3 +331,22 @@ proptest! {
         prop_assert_eq!(down.0, last + detection);
     }
 }
+
+/// RFC 5882, section 4.3: what the silence of a neighbour means is asked once it is silent.
+#[test]
+fn the_c_bit_of_the_last_packet_is_known_after_the_neighbour_has_fallen_silent() {
+    for independent in [false, true] {
+        let mut pair = Pair::equal(100, 3);
+        pair.run(Duration::from_secs(5), |_| false);
+        assert_eq!(pair.states(), UP);
+        assert!(!pair.ends[0].control_plane_independent());
+        let (_, _, last) = *pair.sent.iter().rfind(|(_, from, _)| *from == 1).unwrap();
+        let packet = Packet { control_plane_independent: independent, ..last };
+        pair.ends[0].receive(pair.now, &packet, &mut Vec::new()).unwrap();
+        assert_eq!(pair.ends[0].control_plane_independent(), independent);
+        pair.flying.clear();
+        pair.run(Duration::from_secs(5), |_| true);
+        assert_eq!(pair.states(), [State::Down; 2]);
+        assert_eq!(pair.ends[0].control_plane_independent(), independent);
+    }
+}

@@ -83,7 +83,8 @@ pub struct Config {
     /// Our next hop for IPv4 routes on sessions over IPv6; `None`: the session's own address, where the peer takes it
     /// (RFC 8950).
     pub next_hop_v4: Option<Ipv4Addr>,
-    /// Our next hop for IPv6 routes on sessions over IPv4; `None`: such sessions carry none of our own.
+    /// Our next hop for IPv6 routes on sessions over IPv4; `None`: the lowest global IPv6 address of the device that the
+    /// session's own address is on, and where there is none such sessions carry no routes of our own.
     pub next_hop_v6: Option<Ipv6Addr>,
     /// Where peers may connect to. Empty: only we connect.
     pub listen: Vec<SocketAddr>,

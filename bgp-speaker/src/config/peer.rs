@@ -218,7 +218,8 @@ pub struct PeerConfig {
     pub bfd: Option<Bfd>,
     /// The peer is a client of us as a route reflector. Internal peers only. RFC 4456.
     pub reflector_client: bool,
-    /// Routes of others go out with our own next hop, to internal peers too.
+    /// Routes of others go out with our own next hop, to internal peers too, and to external ones also where they could reach
+    /// the next router themselves (RFC 4271, section 5.1.3).
     pub next_hop_self: bool,
     /// A default route goes out to it, whether we have one or not.
     pub default_originate: BTreeSet<Family>,

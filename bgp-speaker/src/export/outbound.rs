@@ -4,7 +4,7 @@ use super::facts::GroupFacts;
 use crate::config::PrivateAsns;
 use crate::policy::{self, NextHopRule, RouteSource};
 use crate::rib::{Own, PathView, PeerKind, Source};
-use crate::types::{AsPath, Attributes, Community, Family, NextHop, Role, Segment};
+use crate::types::{AsPath, Asn, Attributes, Community, Family, NextHop, Role, Segment};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -135,7 +135,9 @@ fn next_hop(
         NextHopRule::Own => false,
         NextHopRule::Kept => true,
         NextHopRule::Usual if path.peer.is_none() || is_link_local => false,
-        NextHopRule::Usual if to.kind.is_external() => to.link.iter().any(|network| network.contains(&address)),
+        NextHopRule::Usual if to.kind.is_external() => {
+            !to.next_hop_self && to.link.iter().any(|network| network.contains(&address))
+        }
         NextHopRule::Usual => !(to.next_hop_self && path.peer.is_some_and(|peer| peer.kind.is_external())),
     };
     if keeps && can_be_kept { Some(kept) } else { own }
@@ -172,8 +174,9 @@ fn add(made: &mut Attributes, community: Community) {
 }
 
 fn remove_private(path: &mut AsPath) {
-    for Segment { asns, .. } in &mut path.0 {
-        asns.retain(|asn| !asn.is_private());
-    }
-    path.0.retain(|segment| !segment.asns.is_empty());
+    let public = |segment: Segment<'_>| {
+        let asns: Vec<Asn> = segment.asns.iter().copied().filter(|asn| !asn.is_private()).collect();
+        (segment.kind, asns)
+    };
+    *path = path.segments().map(public).collect();
 }

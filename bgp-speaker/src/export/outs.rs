@@ -130,9 +130,16 @@ impl Outs {
             }
             self.table.resize(from + stride, NONE);
         }
-        let row = self.places(slot, wanted);
+        let (one, many);
+        let row: &[Id] = if stride == 1 {
+            one = [wanted.first().copied().unwrap_or(NONE)];
+            &one
+        } else {
+            many = self.places(slot, wanted);
+            &many
+        };
         let mut has_changed = false;
-        for (at, new) in row.into_iter().enumerate() {
+        for (at, new) in row.iter().copied().enumerate() {
             let old = std::mem::replace(&mut self.table[from + at], new);
             let place = Place { slot, at: at as u16 };
             if old != new {

@@ -14,6 +14,13 @@ struct Entry<T> {
     /// `None` when its number is free.
     value: Option<T>,
     users: u32,
+    /// Of the value: it is long to make for some.
+    hash: u32,
+}
+
+/// A hash as the table wants it: it looks at the lowest bits and the highest ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Values by number. A number is given to another value after its last user has released it.
@@ -34,13 +41,18 @@ impl<T> Default for Interner<T> {
 impl<T: Hash + Eq> Interner<T> {
     /// The number of a value, with one user more.
     pub(crate) fn intern(&mut self, value: T) -> Id {
-        let hash = self.hasher.hash_one(&value);
-        let Self { entries, free, table, hasher } = self;
-        if let Some(id) = table.find(hash, |id| entries[*id as usize - 1].value.as_ref() == Some(&value)) {
+        // Its lower half is as good as all of it.
+        let hash = self.hasher.hash_one(&value) as u32;
+        let Self { entries, free, table, .. } = self;
+        let is_it = |id: &Id| {
+            let entry = &entries[*id as usize - 1];
+            entry.hash == hash && entry.value.as_ref() == Some(&value)
+        };
+        if let Some(id) = table.find(spread(hash), is_it) {
             entries[*id as usize - 1].users += 1;
             return *id;
         }
-        let entry = Entry { value: Some(value), users: 1 };
+        let entry = Entry { value: Some(value), users: 1, hash };
         let id = if let Some(id) = free.pop() {
             entries[id as usize - 1] = entry;
             id
@@ -48,9 +60,7 @@ impl<T: Hash + Eq> Interner<T> {
             entries.push(entry);
             u32::try_from(entries.len()).expect("four thousand million values do not fit into memory")
         };
-        table.insert_unique(hash, id, |id| {
-            hasher.hash_one(entries[*id as usize - 1].value.as_ref().expect("what is in the table has a value"))
-        });
+        table.insert_unique(spread(hash), id, |id| spread(entries[*id as usize - 1].hash));
         id
     }
 
@@ -76,13 +86,11 @@ impl<T: Hash + Eq> Interner<T> {
         if entry.users > 0 {
             return;
         }
-        if let Some(value) = entry.value.take() {
-            let hash = self.hasher.hash_one(&value);
-            if let Ok(found) = self.table.find_entry(hash, |other| *other == id) {
-                found.remove();
-            }
-            self.free.push(id);
+        entry.value = None;
+        if let Ok(found) = self.table.find_entry(spread(entry.hash), |other| *other == id) {
+            found.remove();
         }
+        self.free.push(id);
     }
 
     /// How many values there are.

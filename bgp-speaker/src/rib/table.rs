@@ -48,6 +48,11 @@ impl Table {
         self.prefixes.find(prefix)
     }
 
+    /// As [`Self::find`], for one of many that come in a row.
+    pub(super) fn seek(&mut self, prefix: &IpNet) -> Option<u32> {
+        self.prefixes.seek(prefix)
+    }
+
     pub(super) fn prefix(&self, slot: u32) -> Option<IpNet> {
         self.prefixes.get(slot)
     }

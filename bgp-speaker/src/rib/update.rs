@@ -118,8 +118,8 @@ impl Rib {
 
     /// Takes a path out; nothing when there is none.
     pub(super) fn remove(&mut self, source: Source, family: Family, nlri: &Nlri) {
-        let table = &self.tables[family.index()];
-        let Some(slot) = table.find(&nlri.prefix) else { return };
+        let table = &mut self.tables[family.index()];
+        let Some(slot) = table.seek(&nlri.prefix) else { return };
         if let Some(at) = table.paths(slot).iter().position(|path| path.is(source, nlri.path)) {
             self.remove_at(family, slot, at);
         }

@@ -42,6 +42,7 @@ impl Speaker {
             peers: Peers::default(),
             export: Export::default(),
             rib,
+            addresses: Default::default(),
             told: Default::default(),
             deferral: None,
             restarting: *beginning != Beginning::Fresh,
@@ -135,6 +136,10 @@ impl Speaker {
     /// A peer is no longer one.
     fn dismiss(&mut self, now: Instant, id: PeerId, out: &mut Vec<Output>) {
         self.stop(now, id, CeaseSubcode::Deconfigured, None, out);
+        if self.peers.get(id).is_some_and(|peer| peer.bfd.is_some()) {
+            // It outlived its session.
+            out.push(Output::StopBfd { peer: id });
+        }
         self.forget(id);
     }
 
@@ -203,7 +208,7 @@ impl Speaker {
         }
     }
 
-    fn tell_all_anew(&mut self) {
+    pub(super) fn tell_all_anew(&mut self) {
         for id in self.peers.ids() {
             let session = self.peers.get(id).and_then(|peer| peer.session.negotiated().cloned());
             if let Some(session) = session {
@@ -245,27 +250,19 @@ impl Speaker {
             }
             _ => self.start(now, id, out),
         }
-        self.told_anew(id, &old, out);
+        self.told_anew(id);
+        self.change_bfd(id, old.bfd.as_ref(), out);
     }
 
     /// What a standing session needs when its peer's configuration has changed.
-    fn told_anew(&mut self, id: PeerId, old: &PeerConfig, out: &mut Vec<Output>) {
+    fn told_anew(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(id) else { return };
         let Some(session) = peer.session.negotiated().cloned() else { return };
-        let (config, had_bfd) = (peer.config.clone(), peer.bfd.is_some());
+        let import = peer.config.import.clone();
         if let Some(facts) = self.facts(id, &session) {
-            self.rib.peer_up(id, facts, config.import.clone());
+            self.rib.peer_up(id, facts, import);
         }
         self.tell_anew(id, &session);
-        if old.bfd != config.bfd {
-            if had_bfd && config.bfd.is_none() {
-                out.push(Output::StopBfd { peer: id });
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.bfd = None;
-                }
-            }
-            self.start_bfd(id, out);
-        }
     }
 }
 

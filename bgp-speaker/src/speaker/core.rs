@@ -4,7 +4,7 @@
 use super::deferral::Deferral;
 use super::peer::{Ends, Peer};
 use super::peers::Peers;
-use super::{ConnId, DownReason, Input, Output, PeerEvent};
+use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent};
 use crate::config::{Config, ListenRange, PeerAddress, PeerName};
 use crate::export::{Delivery, Export};
 use crate::rib::{PeerFacts, Rib, SlotSet};
@@ -21,6 +21,8 @@ pub struct Speaker {
     pub(super) peers: Peers,
     pub(super) rib: Rib,
     pub(super) export: Export,
+    /// What this node has on its links, as far as it is known.
+    pub(super) addresses: Addresses,
     /// Prefixes that the kernel was told of.
     pub(super) told: [SlotSet; Family::ALL.len()],
     /// Sessions have begun.
@@ -80,7 +82,8 @@ impl Speaker {
             }
             Input::Sent { conn, bytes } => self.sent(now, conn, bytes, out),
             Input::Resolved { address, ways } => self.rib.resolve(address, ways),
-            Input::Bfd { peer, up } => self.bfd(now, peer, up, out),
+            Input::Bfd { peer, up, independent } => self.bfd(now, peer, up, independent, out),
+            Input::Addresses(addresses) => self.has_addresses(addresses),
             Input::Neighbour { interface, address } => self.neighbour(now, &interface, address.map(IpAddr::V6), out),
             Input::Tick => self.tick(now, out),
         }
@@ -217,7 +220,7 @@ impl Speaker {
         if let Some(limit) = over {
             self.over_limit(now, id, limit, out);
         }
-        self.after(id);
+        self.after(id, out);
     }
 
     fn connect(&mut self, conn: ConnId, id: PeerId, out: &mut Vec<Output>) {
@@ -229,10 +232,11 @@ impl Speaker {
     }
 
     /// Looks after timers; a peer of a range that has nothing any more is forgotten.
-    fn after(&mut self, id: PeerId) {
+    fn after(&mut self, id: PeerId, out: &mut Vec<Output>) {
         self.peers.set_timer(id);
+        self.end_watch(id, out);
         let Some(peer) = self.peers.get(id) else { return };
-        let idle = peer.range.is_some() && peer.ends.is_empty() && peer.retention.families().is_empty();
+        let idle = peer.range.is_some() && peer.ends.is_empty() && !peer.retention.keeps();
         if idle && peer.session.state() < State::OpenSent {
             self.forget(id);
         }
@@ -257,7 +261,7 @@ impl Speaker {
         }
         self.join(id, session);
         self.start_bfd(id, out);
-        out.push(Output::Peer { peer: id, event: PeerEvent::Up });
+        self.say(id, PeerEvent::Up, out);
     }
 
     /// A peer as the tables see it.
@@ -293,14 +297,23 @@ impl Speaker {
         };
         (peer.since, peer.last) = (now, Some(reason.clone()));
         let comes_back = peer.config.shutdown.is_none() && peer.range.is_none();
-        if peer.bfd.take().is_some() {
+        // RFC 5882, section 4.3: BFD that outlives the peer's control plane says whether it still forwards. Other BFD may go
+        // down with it, and says nothing.
+        peer.bfd.take_if(|bfd| kept.is_empty() || !bfd.up || !bfd.independent).inspect(|_| {
             out.push(Output::StopBfd { peer: id });
-        }
+        });
         self.rib.peer_down(id, &kept);
         self.export.leave(id);
         if let Some(deferral) = &mut self.deferral {
             deferral.down(id, comes_back);
         }
-        out.push(Output::Peer { peer: id, event: PeerEvent::Down(reason) });
+        self.say(id, PeerEvent::Down(reason), out);
+    }
+
+    /// For the log.
+    pub(super) fn say(&self, id: PeerId, event: PeerEvent, out: &mut Vec<Output>) {
+        if let Some(peer) = self.peers.get(id) {
+            out.push(Output::Peer { peer: id, name: peer.name.clone(), event });
+        }
     }
 }

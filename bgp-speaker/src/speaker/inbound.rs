@@ -18,11 +18,11 @@ impl Speaker {
         peer.counters.updates_in += 1;
         peer.counters.mended += update.problems.len() as u64;
         for problem in &update.problems {
-            out.push(Output::Peer { peer: id, event: PeerEvent::Mended(problem.clone()) });
+            self.say(id, PeerEvent::Mended(problem.clone()), out);
         }
         match self.rib.update(id, update) {
             Ok(None) => {}
-            Ok(Some(near)) => out.push(Output::Peer { peer: id, event: PeerEvent::NearLimit(near) }),
+            Ok(Some(near)) => self.say(id, PeerEvent::NearLimit(near), out),
             Err(over) => return Some(over),
         }
         if let Some(family) = update.end_of_rib {
@@ -61,16 +61,6 @@ impl Speaker {
             }
             RefreshKind::Begin => self.rib.begin_refresh(id, family),
             RefreshKind::End => self.rib.sweep(id, family),
-        }
-    }
-
-    /// BFD's word on a peer. Only one that was there can be lost: a peer without BFD keeps its session (RFC 5882,
-    /// section 4.3).
-    pub(super) fn bfd(&mut self, now: Instant, id: PeerId, up: bool, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let was = peer.bfd.replace(up);
-        if was == Some(true) && !up {
-            self.ask(now, id, Event::BfdDown, out);
         }
     }
 

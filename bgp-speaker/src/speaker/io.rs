@@ -1,9 +1,11 @@
 //! What goes into a speaker and what comes out. Never how.
 
+use crate::config::PeerName;
 use crate::rib::NearLimit;
 use crate::types::{Notification, PeerId, Problem};
 use bytes::Bytes;
 use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +86,9 @@ pub struct Hop {
     pub interface: Option<Arc<str>>,
 }
 
+/// Addresses of this node by device, each with the length of its network.
+pub type Addresses = BTreeMap<Arc<str>, BTreeSet<IpNet>>;
+
 /// What comes in.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -150,6 +155,9 @@ pub enum Input<'a> {
         peer: PeerId,
         /// Up, or down.
         up: bool,
+        /// The peer's BFD lives on when its control plane dies: the C bit of what it sent last (RFC 5880, section 4.1). Told
+        /// again, with the same `up`, when it changes.
+        independent: bool,
     },
     /// A router advertisement named a neighbour on an interface of an unnumbered peer.
     Neighbour {
@@ -158,6 +166,8 @@ pub enum Input<'a> {
         /// The neighbour's link-local address; `None`: it has gone.
         address: Option<std::net::Ipv6Addr>,
     },
+    /// The addresses of this node, all of them: what is not named any more is gone.
+    Addresses(Addresses),
     /// Nothing but time has passed.
     Tick,
 }
@@ -232,6 +242,8 @@ pub enum Output {
     Peer {
         /// Which.
         peer: PeerId,
+        /// As it is configured; for one out of a range the range's name and its address.
+        name: PeerName,
         /// What happened.
         event: PeerEvent,
     },

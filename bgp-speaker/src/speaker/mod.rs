@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `io` | what comes in and what goes out |
 //! | `core`, `inbound`, `outbound` | how one becomes the other |
+//! | `link` | what a session's own link offers as next hop |
 //! | `configure`, `plan`, `local` | what it is told to be and to announce |
 //! | `peer`, `peers` | the peers |
 //! | `retention`, `deferral` | graceful restart: of others, of ourselves |
+//! | `reach`, `refresh` | BFD with peers; asking them again |
 //! | `fib` | routes for the kernel |
 //! | `status` | what people ask |
 
@@ -16,11 +18,14 @@ mod deferral;
 mod fib;
 mod inbound;
 mod io;
+mod link;
 mod local;
 mod outbound;
 mod peer;
 mod peers;
 mod plan;
+mod reach;
+mod refresh;
 mod retention;
 mod status;
 #[cfg(test)]
@@ -28,8 +33,9 @@ mod tests;
 
 pub use configure::Beginning;
 pub use core::Speaker;
-pub use io::{ConnId, ConnectFailure, DownReason, Hop, Input, Output, PeerEvent, Resolution, Target, Via};
+pub use io::{Addresses, ConnId, ConnectFailure, DownReason, Hop, Input, Output, PeerEvent, Resolution, Target, Via};
 pub use local::Origination;
 pub use peer::Counters;
 pub use plan::{Effect, Plan};
+pub use refresh::RefreshError;
 pub use status::{PeerStatus, RouteStatus};

@@ -1,20 +1,14 @@
 //! What is told to peers. Never what they told us.
 
 use super::core::Speaker;
-use super::peer::Ends;
-use super::{ConnId, Output};
-use crate::config::Config;
+use super::{ConnId, Output, link};
 use crate::export::{Advertisement, Encode, GroupFacts};
 use crate::rib::PeerKind;
 use crate::session::Event;
-use crate::types::{
-    Attributes, CeaseSubcode, Family, Negotiated, NextHop, Nlri, Notification, PeerId, Refresh, SelfNextHop,
-};
+use crate::types::{Attributes, CeaseSubcode, Family, Negotiated, Nlri, Notification, PeerId, Refresh};
 use crate::wire::{Encoder, Options};
 use bytes::BytesMut;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,11 +104,12 @@ impl Speaker {
         let peer = self.peers.get(id)?;
         let config = &peer.config;
         let kind = self.kind(config, session);
+        let ends = peer.established()?;
         let sends = config.add_path.iter().filter(|(family, _)| session.add_path_out.contains(family));
         Some(GroupFacts {
             kind,
-            next_hop: own_next_hop(&self.config, peer.established()?),
-            link: BTreeSet::new(),
+            next_hop: self.own_next_hop(ends),
+            link: link::shared(&self.addresses, ends.remote.ip()),
             next_hop_self: config.next_hop_self,
             private_asns: config.private_asns,
             role: session.role,
@@ -136,24 +131,6 @@ impl Speaker {
             () if config.reflector_client => PeerKind::Client,
             () => PeerKind::Internal,
         }
-    }
-
-    pub(super) fn start_bfd(&mut self, id: PeerId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let (Some(bfd), Some(ends)) = (peer.config.bfd.clone(), peer.established().cloned()) else { return };
-        let single_hop = peer.config.is_direct(self.config.asn);
-        let interface = ends.interface.or_else(|| peer.interface().cloned()).filter(|_| single_hop);
-        // A session that goes on with other timers is still known to be up.
-        peer.bfd = peer.bfd.or(Some(false));
-        out.push(Output::StartBfd {
-            peer: id,
-            remote: ends.remote.ip(),
-            local: Some(ends.local.ip()),
-            single_hop,
-            interface,
-            interval: bfd.interval,
-            multiplier: bfd.multiplier,
-        });
     }
 
     /// Bytes of a session go to the transport.
@@ -246,25 +223,5 @@ impl Speaker {
     #[must_use]
     pub fn explain_to(&self, peer: PeerId, prefix: &IpNet) -> Advertisement {
         self.export.explain(&self.rib, &Wire, peer, &prefix.trunc())
-    }
-}
-
-/// What "next hop self" means on a session: its own end, and for the other IP version what is configured.
-fn own_next_hop(config: &Config, ends: &Ends) -> SelfNextHop {
-    let configured_v6 = config.next_hop_v6;
-    match ends.local.ip().to_canonical() {
-        IpAddr::V4(local) => SelfNextHop {
-            v4: Some(NextHop::V4(local)),
-            v6: configured_v6.map(|global| NextHop::V6 { global, link_local: None }),
-        },
-        IpAddr::V6(local) => {
-            let own = if local.is_unicast_link_local() {
-                NextHop::V6 { global: configured_v6.unwrap_or(local), link_local: Some(local) }
-            } else {
-                NextHop::V6 { global: local, link_local: None }
-            };
-            // RFC 8950 where the session allows it; else what is configured for IPv4.
-            SelfNextHop { v4: config.next_hop_v4.map(NextHop::V4).or(Some(own)), v6: Some(own) }
-        }
     }
 }

@@ -19,6 +19,17 @@ pub(crate) struct Ends {
     pub(crate) interface: Option<Arc<str>>,
 }
 
+/// BFD with a peer, as it was begun and what it has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bfd {
+    /// The peer's address, ours, and the device: other ones are another session.
+    pub(crate) place: (IpAddr, IpAddr, Option<Arc<str>>),
+    /// The peer is there.
+    pub(crate) up: bool,
+    /// Its BFD outlives its control plane.
+    pub(crate) independent: bool,
+}
+
 /// What is counted of a peer since it is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -28,6 +39,8 @@ pub struct Counters {
     pub updates_in: u64,
     /// Refreshes that it asked for.
     pub refreshes_in: u64,
+    /// Refreshes that we asked it for.
+    pub refreshes_out: u64,
     /// Bytes taken in.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -56,8 +69,8 @@ pub(crate) struct Peer {
     pub(crate) held: bool,
     /// Held no longer then; `None`: until an administrator says so.
     pub(crate) resume: Option<Instant>,
-    /// BFD was begun, and has said that the peer is there.
-    pub(crate) bfd: Option<bool>,
+    /// BFD, since it was begun.
+    pub(crate) bfd: Option<Bfd>,
     /// Bytes handed over on the established connection that the kernel has not taken yet.
     pub(crate) queued_bytes: usize,
     /// So many that it is told nothing more until some are gone.

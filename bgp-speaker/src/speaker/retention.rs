@@ -142,6 +142,11 @@ impl Retention {
         self.kept.iter().flatten().map(|kept| kept.until).min()
     }
 
+    /// Whether there are stale routes: a graceful restart is under way.
+    pub(crate) fn keeps(&self) -> bool {
+        self.kept.iter().any(Option::is_some)
+    }
+
     /// Families with stale routes.
     pub(crate) fn families(&self) -> Vec<Family> {
         Family::ALL.into_iter().filter(|family| self.kept[family.index()].is_some()).collect()

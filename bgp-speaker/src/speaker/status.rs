@@ -78,7 +78,7 @@ impl Speaker {
             session: peer.session.negotiated().cloned(),
             last: peer.last.clone(),
             held: peer.held,
-            bfd: peer.bfd,
+            bfd: peer.bfd.as_ref().map(|bfd| bfd.up),
             stale: peer.retention.families(),
             received: Family::ALL.map(|family| self.rib.received(peer.id, family)),
             queued_bytes: peer.queued_bytes,

@@ -2,8 +2,13 @@
 
 mod basics;
 mod bed;
+mod bfd;
+mod gathering;
 mod live;
+mod mesh;
+mod next_hops;
 mod reflection;
+mod refresh;
 mod restart;
 
 pub(super) use bed::agreed;

@@ -3,7 +3,7 @@
 use super::node::{Node, Traffic};
 use crate::config::{Config, ConfigError};
 use crate::speaker::{
-    Beginning, ConnId, ConnectFailure, Hop, Input, Output, PeerEvent, Resolution, Speaker, Target, Via,
+    Addresses, Beginning, ConnId, ConnectFailure, Hop, Input, Output, PeerEvent, Resolution, Speaker, Target, Via,
 };
 use crate::types::PeerId;
 use bytes::Bytes;
@@ -96,8 +96,20 @@ impl Network {
         node.tracked.clear();
         node.in_sync = false;
         node.speaker = Some(speaker);
+        self.tell_networks(id);
         self.schedule(id);
         Ok(())
+    }
+
+    /// Says which networks a node is on: addresses on its one device, with the lengths of their networks. None at first.
+    pub fn attach(&mut self, id: NodeId, addresses: impl IntoIterator<Item = IpNet>) {
+        self.nodes[id.0].networks = Addresses::from([(self.interface.clone(), addresses.into_iter().collect())]);
+        self.tell_networks(id);
+    }
+
+    fn tell_networks(&mut self, id: NodeId) {
+        let networks = self.nodes[id.0].networks.clone();
+        self.with(id, |speaker, now, out| speaker.handle(now, Input::Addresses(networks), out));
     }
 
     /// Ends a speaker without a word: the kernel closes its connections, and keeps its routes.
@@ -125,8 +137,18 @@ impl Network {
     pub fn reach(&mut self, id: NodeId, address: IpAddr, reachable: bool) {
         let node = &mut self.nodes[id.0];
         let changed = if reachable { node.unreachable.remove(&address) } else { node.unreachable.insert(address) };
-        if changed && node.tracked.contains(&address) {
+        if changed && node.tracked.contains(&address) && !node.is_mute {
             self.post(self.now, id, Delivery::Resolve { address });
+        }
+    }
+
+    /// Lets the kernel of a node say nothing of next hops, or again: then it says all that it was asked for.
+    pub fn mute(&mut self, id: NodeId, is_mute: bool) {
+        self.nodes[id.0].is_mute = is_mute;
+        if !is_mute {
+            for address in self.nodes[id.0].tracked.clone() {
+                self.post(self.now, id, Delivery::Resolve { address });
+            }
         }
     }
 
@@ -262,8 +284,11 @@ impl Network {
                 Output::Send { conn, bytes } => self.send(id, conn, bytes),
                 Output::Close { conn } => self.close(id, conn, ConnectFailure::Closed),
                 Output::Track { address } => {
-                    self.nodes[id.0].tracked.insert(address);
-                    self.post(self.now, id, Delivery::Resolve { address });
+                    let node = &mut self.nodes[id.0];
+                    node.tracked.insert(address);
+                    if !node.is_mute {
+                        self.post(self.now, id, Delivery::Resolve { address });
+                    }
                 }
                 Output::Untrack { address } => {
                     self.nodes[id.0].tracked.remove(&address);

@@ -1,6 +1,6 @@
 //! A speaker in the simulated network, with what it wrote into its kernel. Never the network.
 
-use crate::speaker::{Hop, Output, PeerEvent, Speaker};
+use crate::speaker::{Addresses, Hop, Output, PeerEvent, Speaker};
 use crate::types::PeerId;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub struct Traffic {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) addresses: Vec<IpAddr>,
+    /// What its speaker is told of them.
+    pub(super) networks: Addresses,
     /// `None` while it is dead.
     pub(super) speaker: Option<Speaker>,
     /// What the kernel forwards by: it survives its speaker.
@@ -37,12 +39,15 @@ pub(super) struct Node {
     /// Next hops that it cannot reach.
     pub(super) unreachable: BTreeSet<IpAddr>,
     pub(super) tracked: BTreeSet<IpAddr>,
+    /// Its kernel says nothing of next hops.
+    pub(super) is_mute: bool,
 }
 
 impl Node {
     pub(super) fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,
+            networks: Addresses::new(),
             speaker: None,
             fib: BTreeMap::new(),
             told: BTreeSet::new(),
@@ -52,6 +57,7 @@ impl Node {
             events: Vec::new(),
             unreachable: BTreeSet::new(),
             tracked: BTreeSet::new(),
+            is_mute: false,
         }
     }
 
@@ -72,7 +78,7 @@ impl Node {
                 let told = &self.told;
                 self.fib.retain(|prefix, _| crate::types::Family::of(prefix) != family || told.contains(prefix));
             }
-            Output::Peer { peer, event } => self.events.push((now, peer, event)),
+            Output::Peer { peer, event, .. } => self.events.push((now, peer, event)),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use super::connection::{Connection, Heard, Phase};
 use super::discovery::{self, Discovery};
 use super::listening::Open;
 use super::poller::{Poller, Ready, Token};
-use super::{Core, Guard, Host, Limits, Setup, SetupError, tcp};
+use super::{Core, Guard, Host, Limits, Setup, SetupError, addresses, tcp};
 use crate::speaker::{ConnId, ConnectFailure, Input, Output};
 use crate::types::PeerId;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -127,6 +127,8 @@ pub(super) struct Driver<C, H> {
     pub(super) watched: HashMap<PeerId, u64>,
     pub(super) epochs: u64,
     pub(super) discovery: Discovery,
+    /// `None` where they can't be watched.
+    pub(super) addresses: Option<addresses::Watch>,
     pub(super) out: Vec<Output>,
     buffer: Box<[u8]>,
 }
@@ -161,6 +163,7 @@ impl<C: Core, H: Host> Transport<C, H> {
             watched: HashMap::new(),
             epochs: 0,
             discovery: Discovery::default(),
+            addresses: None,
             out: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
         };
@@ -177,6 +180,7 @@ impl<C: Core, H: Host> Transport<C, H> {
         let Self { mut driver, mut commands } = self;
         let mut ready = Vec::new();
         let mut ending = false;
+        driver.watch_addresses(Instant::now());
         driver.feed(Instant::now(), Input::Tick);
         while !(ending && driver.is_quiet()) {
             let deadline = driver.deadline().map(tokio::time::Instant::from_std);
@@ -228,7 +232,9 @@ impl<C: Core, H: Host> Driver<C, H> {
             return Some(Instant::now());
         }
         let connection = self.deadlines.first().map(|(at, _)| *at);
-        [self.core.deadline(), connection, self.discovery.deadline(), self.accept_at].into_iter().flatten().min()
+        let addresses = self.addresses.as_ref().and_then(addresses::Watch::deadline);
+        let core = self.core.deadline();
+        [core, connection, self.discovery.deadline(), addresses, self.accept_at].into_iter().flatten().min()
     }
 
     fn command(&mut self, now: Instant, command: Command<C>) {
@@ -246,22 +252,16 @@ impl<C: Core, H: Host> Driver<C, H> {
         }
     }
 
-    fn news(&mut self, news: News) {
-        match news {
-            News::Reachable { peer, epoch, up } => {
-                if self.watched.get(&peer) == Some(&epoch) {
-                    self.feed(Instant::now(), Input::Bfd { peer, up });
-                }
-            }
-            News::Trouble(trouble) => self.host.trouble(trouble),
-        }
-    }
-
-    fn ready(&mut self, ready: Ready) {
+    pub(super) fn ready(&mut self, ready: Ready) {
         let now = Instant::now();
         match ready.token {
             Token::Listener(id) => self.accept(now, id),
             Token::Discovery(id) => self.discovery.receive(now, id),
+            Token::Addresses => {
+                if let Some(watch) = &mut self.addresses {
+                    watch.changed(now);
+                }
+            }
             Token::Connection(conn) => self.connection_ready(now, conn, ready),
         }
     }
@@ -324,15 +324,8 @@ impl<C: Core, H: Host> Driver<C, H> {
         {
             self.drop_connection(now, conn, Some(ConnectFailure::TimedOut));
         }
-        for report in std::mem::take(&mut self.reports) {
-            self.feed(
-                now,
-                match report {
-                    Report::Failed(conn, why) => Input::Failed { conn, why },
-                    Report::Closed(conn, why) => Input::Closed { conn, why },
-                },
-            );
-        }
+        self.tell_reports(now);
+        self.read_addresses(now);
         if self.discovery.deadline().is_some() {
             let (mut changes, mut trouble) = (Vec::new(), Vec::new());
             self.discovery.tick(now, &self.poller, &mut changes, &mut trouble);
@@ -346,6 +339,18 @@ impl<C: Core, H: Host> Driver<C, H> {
         }
         self.accept_if_room(now);
         self.flush(now);
+    }
+
+    pub(super) fn tell_reports(&mut self, now: Instant) {
+        for report in std::mem::take(&mut self.reports) {
+            self.feed(
+                now,
+                match report {
+                    Report::Failed(conn, why) => Input::Failed { conn, why },
+                    Report::Closed(conn, why) => Input::Closed { conn, why },
+                },
+            );
+        }
     }
 
     /// Sends what is queued, each connection in its turn.

@@ -3,7 +3,7 @@
 //! ```text
 //!   listeners ----+                                              +--> TCP: connect, queue, close
 //!   connections --+--> epoll --> driver --Input--> Core --Output-+--> BFD thread
-//!   RA sockets ---+           (one task, no lock)                +--> Host: next hops, routes, events
+//!   RA, addresses +           (one task, no lock)                +--> Host: next hops, routes, events
 //!   BFD thread ------- news ------^
 //! ```
 //!
@@ -19,8 +19,9 @@
 //! | `of_speaker` | a speaker as the core |
 //! | `listening` | listeners, their keys, accepted connections |
 //! | `connection`, `tcp`, `poller`, `sockopt` | one connection; its socket; all sockets; what takes `unsafe` |
-//! | `bfd`, `discovery` | neighbours that answer; neighbours on unnumbered links |
+//! | `bfd`, `discovery`, `addresses` | neighbours that answer; neighbours on unnumbered links; what this node has on its links |
 
+mod addresses;
 mod bfd;
 mod connection;
 mod discovery;
@@ -34,6 +35,7 @@ mod sockopt;
 mod tcp;
 
 pub use driver::{Handle, Stopped, Transport};
+pub use of_speaker::RefreshFailed;
 
 use crate::speaker::{Input, Output};
 use ipnet::IpNet;
@@ -83,6 +85,9 @@ pub enum Trouble {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The addresses of this node can't be read; tried again in a second, where they can be watched at all.
+    #[error("read the addresses of this node: {0}")]
+    Addresses(io::Error),
     /// Connections can't be accepted; tried again in a second.
     #[error("accept on {address}: {source}")]
     Accept {

@@ -1,9 +1,11 @@
 //! What a transport needs of a speaker: its inputs, its time, its sockets. Never a socket.
 
-use super::{Core, Guard, Listener, Setup};
+use super::{Core, Guard, Handle, Listener, Setup, Stopped};
 use crate::config::{Config, PeerAddress, PeerConfig};
-use crate::speaker::{Input, Output, Speaker};
+use crate::speaker::{Input, Output, RefreshError, Speaker};
+use crate::types::Family;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +21,28 @@ impl Core for Speaker {
 
     fn deadline(&self) -> Option<Instant> {
         Self::deadline(self)
+    }
+}
+
+/// Why a peer is not asked for its routes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefreshFailed {
+    /// It can't be asked.
+    #[error(transparent)]
+    Refused(#[from] RefreshError),
+    /// Nobody is there to ask it.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl Handle<Speaker> {
+    /// Asks a peer for all its routes of some families once more: see [`Speaker::request_refresh`].
+    ///
+    /// # Errors
+    /// [`RefreshFailed`]: nothing was sent.
+    pub async fn refresh(&self, peer: &str, families: BTreeSet<Family>) -> Result<(), RefreshFailed> {
+        let peer = peer.to_owned();
+        Ok(self.with(move |core, now, out| core.request_refresh(now, &peer, &families, out)).await??)
     }
 }
 

@@ -19,26 +19,29 @@ pub(super) enum Token {
     Connection(ConnId),
     Listener(u64),
     Discovery(u64),
+    Addresses,
 }
 
-/// The lowest two bits tell the kinds apart; ids are counted from 0 and never reach 2^62.
+/// The lowest three bits tell the kinds apart; ids are counted from 0 and never reach 2^61.
 impl Token {
     const fn encode(self) -> u64 {
         match self {
-            Self::Connection(ConnId::Out(id)) => id << 2,
-            Self::Connection(ConnId::In(id)) => id << 2 | 1,
-            Self::Listener(id) => id << 2 | 2,
-            Self::Discovery(id) => id << 2 | 3,
+            Self::Connection(ConnId::Out(id)) => id << 3,
+            Self::Connection(ConnId::In(id)) => id << 3 | 1,
+            Self::Listener(id) => id << 3 | 2,
+            Self::Discovery(id) => id << 3 | 3,
+            Self::Addresses => 4,
         }
     }
 
     const fn decode(bits: u64) -> Self {
-        let id = bits >> 2;
-        match bits & 3 {
+        let id = bits >> 3;
+        match bits & 7 {
             0 => Self::Connection(ConnId::Out(id)),
             1 => Self::Connection(ConnId::In(id)),
             2 => Self::Listener(id),
-            _ => Self::Discovery(id),
+            3 => Self::Discovery(id),
+            _ => Self::Addresses,
         }
     }
 }
@@ -102,6 +105,18 @@ impl Poller {
         if count == 0 {
             guard.clear_ready();
         }
+        self.tell(count, found);
+        Ok(())
+    }
+
+    /// As [`Self::wait`], without waiting.
+    pub(super) fn look(&mut self, found: &mut Vec<Ready>) -> io::Result<()> {
+        let count = self.epoll.get_ref().epoll().wait(&mut self.events, EpollTimeout::ZERO)?;
+        self.tell(count, found);
+        Ok(())
+    }
+
+    fn tell(&self, count: usize, found: &mut Vec<Ready>) {
         let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         found.extend(self.events[..count].iter().map(|event| {
             let flags = event.events();
@@ -111,6 +126,5 @@ impl Poller {
                 write: flags.intersects(EpollFlags::EPOLLOUT | broken),
             }
         }));
-        Ok(())
     }
 }

@@ -16,4 +16,5 @@ pub use message::{Announcement, Message, Nlri, Open, Problem, Refresh, RefreshKi
 pub use notification::{
     CeaseSubcode, FsmSubcode, HeaderSubcode, Notification, OpenSubcode, RefreshSubcode, UpdateSubcode,
 };
-pub use path::{AsPath, Segment, SegmentKind};
+pub(crate) use path::Builder;
+pub use path::{AsPath, Segment, SegmentKind, Segments};

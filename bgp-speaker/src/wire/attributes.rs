@@ -155,7 +155,7 @@ impl Gathered {
             }
             code::AS_PATH => {
                 let path = path::read(value, options.four_octet_asn).map_err(withdrawn)?;
-                if !options.internal && path.0.iter().any(|segment| path::is_confederation(segment.kind)) {
+                if !options.internal && path.segments().any(|segment| segment.kind.is_confederation()) {
                     return Err(withdrawn(Fault::Confederation));
                 }
                 self.as_path = Some(path);

@@ -1,7 +1,6 @@
 //! What a speaker of two-byte AS numbers passed on in AS4_PATH and AS4_AGGREGATOR. RFC 6793, section 4.2.3.
 
-use super::path::is_confederation;
-use crate::types::{Aggregator, AsPath, Asn, Segment, SegmentKind};
+use crate::types::{Aggregator, AsPath, Asn, SegmentKind};
 
 /// The real path and aggregator.
 pub(super) fn merge(
@@ -15,43 +14,42 @@ pub(super) fn merge(
         return (as_path, aggregator);
     }
     let aggregator = aggregator.map(|aggregator| as4_aggregator.unwrap_or(aggregator));
-    let merged = as4_path.map(|newer| paths(&as_path, newer));
+    let merged = as4_path.map(|newer| paths(&as_path, &newer));
     (merged.unwrap_or(as_path), aggregator)
 }
 
 /// As many leading numbers of the old path as it has more of, then the new path.
-fn paths(old: &AsPath, newer: AsPath) -> AsPath {
-    let mut tail = newer.0;
-    tail.retain(|segment| !is_confederation(segment.kind));
-    let tail = AsPath(tail);
-    let Some(mut missing) = old.hops().checked_sub(tail.hops()) else { return old.clone() };
-    let mut segments: Vec<Segment> = Vec::new();
-    for segment in &old.0 {
-        match segment.kind {
-            SegmentKind::ConfederationSequence | SegmentKind::ConfederationSet => segments.push(segment.clone()),
+fn paths(old: &AsPath, newer: &AsPath) -> AsPath {
+    let tail = || newer.segments().filter(|segment| !segment.kind.is_confederation());
+    let plain: AsPath = tail().map(|segment| (segment.kind, segment.asns)).collect();
+    let Some(mut missing) = old.hops().checked_sub(plain.hops()) else { return old.clone() };
+    let mut segments: Vec<(SegmentKind, Vec<Asn>)> = Vec::new();
+    for segment in old.segments() {
+        let taken = match segment.kind {
+            kind if kind.is_confederation() => segment.asns.len(),
             _ if missing == 0 => break,
-            SegmentKind::Set => {
-                segments.push(segment.clone());
-                missing -= 1;
-            }
             SegmentKind::Sequence => {
                 let taken = missing.min(segment.asns.len());
-                segments.push(Segment { kind: segment.kind, asns: segment.asns[..taken].to_vec() });
                 missing -= taken;
+                taken
             }
-        }
+            _ => {
+                missing -= 1;
+                segment.asns.len()
+            }
+        };
+        segments.push((segment.kind, segment.asns[..taken].to_vec()));
     }
-    for segment in tail.0 {
+    for segment in tail() {
         match segments.last_mut() {
-            Some(last)
-                if last.kind == SegmentKind::Sequence
-                    && segment.kind == SegmentKind::Sequence
-                    && last.asns.len() + segment.asns.len() <= AsPath::MOST_IN_SEGMENT =>
+            Some((SegmentKind::Sequence, last))
+                if segment.kind == SegmentKind::Sequence
+                    && last.len() + segment.asns.len() <= AsPath::MOST_IN_SEGMENT =>
             {
-                last.asns.extend(segment.asns);
+                last.extend_from_slice(segment.asns);
             }
-            _ => segments.push(segment),
+            _ => segments.push((segment.kind, segment.asns.to_vec())),
         }
     }
-    AsPath(segments)
+    segments.into_iter().collect()
 }

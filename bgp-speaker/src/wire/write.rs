@@ -30,7 +30,7 @@ pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: 
         Origin::Incomplete => 2,
     };
     attribute(flag::TRANSITIVE, code::ORIGIN, &[origin], to);
-    let segments = attributes.as_path.0.iter();
+    let segments = attributes.as_path.segments();
     head(flag::TRANSITIVE, code::AS_PATH, path::bytes(segments.clone(), options.four_octet_asn), to);
     path::write(segments, options.four_octet_asn, to);
     if let (NextHop::V4(address), true) = (attributes.next_hop, with_next_hop) {
@@ -84,7 +84,7 @@ pub(super) fn attributes(attributes: &Attributes, with_next_hop: bool, options: 
 fn four_octets(attributes: &Attributes, to: &mut Vec<u8>) {
     let is_long = |asn: Asn| asn.get() > u32::from(u16::MAX);
     if attributes.as_path.asns().any(is_long) {
-        let plain = attributes.as_path.0.iter().filter(|segment| !path::is_confederation(segment.kind));
+        let plain = attributes.as_path.segments().filter(|segment| !segment.kind.is_confederation());
         head(flag::KIND, code::AS4_PATH, path::bytes(plain.clone(), true), to);
         path::write(plain, true, to);
     }

@@ -62,6 +62,8 @@ matrix! {
     drain: "Graceful shutdown (RFC 8326), begun and ended without a reset", with [bird frr gobgp openbgpd exabgp];
     communities: "Communities, both ways: standard, extended, large", with [bird frr gobgp openbgpd exabgp];
     refresh: "Route refresh: they ask us", with [bird frr openbgpd exabgp], not [gobgp: "never asks"];
+    refresh_of_us: "Route refresh: we ask them", with [bird frr gobgp exabgp],
+        not [openbgpd: "sends nothing then"];
     extended_messages: "Messages of more than 4096 bytes (RFC 8654)", with [bird frr exabgp],
         not [gobgp: "not offered", openbgpd: "not offered"];
     they_restart: "Graceful restart: they are killed, we keep their routes", with [bird frr gobgp],
@@ -78,6 +80,7 @@ matrix! {
         not [exabgp: "passes no routes on"];
     extended_next_hop: "IPv4 routes with IPv6 next hops (RFC 8950)", with [bird frr gobgp exabgp],
         not [openbgpd: "not offered"];
+    third_party: "Next hop of a third router on the link (RFC 4271, 5.1.3)", with [bird frr gobgp openbgpd exabgp];
     unnumbered: "Unnumbered: the peer on an interface", with [bird frr],
         not [gobgp: "not tested", openbgpd: "not offered", exabgp: "not offered"];
     bfd: "BFD: they freeze, we see it at once", with [bird frr],

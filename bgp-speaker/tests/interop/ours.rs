@@ -96,8 +96,10 @@ impl Host for Witness {
             Output::InSync { family } => {
                 record.in_sync.insert(family);
             }
-            Output::Peer { peer, event: PeerEvent::Up } => *record.ups.entry(peer).or_default() += 1,
-            Output::Peer { peer, event: PeerEvent::Down(reason) } => record.ends.entry(peer).or_default().push(reason),
+            Output::Peer { peer, event: PeerEvent::Up, .. } => *record.ups.entry(peer).or_default() += 1,
+            Output::Peer { peer, event: PeerEvent::Down(reason), .. } => {
+                record.ends.entry(peer).or_default().push(reason)
+            }
             // Every next hop of these tests is on the link.
             Output::Track { address } => {
                 let ways = vec![Resolution { metric: 0, via: Via { interface: "link".into(), gateway: None } }];
@@ -187,6 +189,17 @@ impl Ours {
 
     pub(crate) fn refreshes_in(&self, name: &str) -> u64 {
         self.peer(name).counters.refreshes_in
+    }
+
+    /// Asks a peer for its IPv4 routes once more.
+    pub(crate) fn refresh(&self, name: &str) {
+        let handle = &self.running.as_ref().expect("it runs").handle;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(handle.refresh(name, [Family::Ipv4].into())).unwrap();
+    }
+
+    pub(crate) fn updates_in(&self, name: &str) -> u64 {
+        self.peer(name).counters.updates_in
     }
 
     pub(crate) fn is_in_sync(&self) -> bool {

@@ -1,12 +1,13 @@
 //! BFD on the wire, with itself and with BIRD. Never a BGP session.
 
-use crate::stage::{DEVICE, Daemon, Event, Node, PATIENCE, cable, ip, set_device, show, two_nodes};
+use crate::stage::{DEVICE, Daemon, Event, Node, PATIENCE, PORT, cable, ip, set_device, show, target, two_nodes};
 use bgp_speaker::bfd::{self, Packet, State};
-use bgp_speaker::speaker::Output;
-use bgp_speaker::transport::Limits;
+use bgp_speaker::speaker::{ConnId, ConnectFailure, Output};
+use bgp_speaker::transport::{Limits, Listener, Setup};
 use bgp_speaker::types::PeerId;
+use bytes::Bytes;
 use net_linux::netns::NetNs;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,7 +33,7 @@ pub(crate) fn watch(remote: &str, local: &str, single_hop: bool) -> Output {
 
 pub(crate) fn told(node: &Node, wanted: bool) -> Instant {
     node.wait("word of BFD", |event| match event {
-        Event::Bfd { peer: PEER, up, at } => {
+        Event::Bfd { peer: PEER, up, at, .. } => {
             assert_eq!(*up, wanted);
             Some(*at)
         }
@@ -100,6 +101,34 @@ fn a_busy_core_and_a_planned_end_are_not_a_lost_path() {
     again.say([Output::StopBfd { peer: PEER }]);
     again.keep_busy(INTERVAL * 9);
     assert_eq!((again.pending(), nodes[1].pending()), (vec![], vec![]));
+}
+
+/// A peer whose process is killed: the kernel ends its connections at once, and its BFD falls silent.
+#[test]
+fn a_connection_that_ended_before_is_told_before_what_bfd_says() {
+    for _ in 0..5 {
+        let nodes = two_nodes();
+        nodes[0].say([watch("10.9.0.2", "10.9.0.1", true)]);
+        nodes[1].say([watch("10.9.0.1", "10.9.0.2", true)]);
+        told(&nodes[0], true);
+        let listener = Listener { address: SocketAddr::new(ip("10.9.0.1"), PORT), interface: None };
+        nodes[0].set_up(Setup { listeners: vec![listener], ..Setup::default() }).unwrap();
+        nodes[1].say([Output::Connect { conn: ConnId::Out(1), target: target("10.9.0.1") }]);
+        let conn = nodes[0].accepted();
+        nodes[0].say([Output::Send { conn, bytes: Bytes::from_static(&[0]) }]);
+        nodes[1].received(ConnId::Out(1), 1);
+        nodes[0].be_busy(INTERVAL * 9);
+        nodes[1].say([Output::Close { conn: ConnId::Out(1) }]);
+        // The turn in which it was said is over, so the end is on its way.
+        nodes[1].keep_busy(Duration::ZERO);
+        set_device(&nodes[1].namespace, false);
+        let first = nodes[0].wait("end", |event| match event {
+            Event::Bfd { .. } | Event::Closed { .. } => Some(event.clone()),
+            _ => None,
+        });
+        assert_eq!(first, Event::Closed { conn, why: ConnectFailure::Closed });
+        told(&nodes[0], false);
+    }
 }
 
 /// Reads the next packet of the other end.

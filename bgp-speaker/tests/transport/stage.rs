@@ -1,6 +1,6 @@
 //! Two namespaces with a cable between them, and in each a transport with a core that does what the test says. Never a check.
 
-use bgp_speaker::speaker::{ConnId, ConnectFailure, Input, Output, Target};
+use bgp_speaker::speaker::{Addresses, ConnId, ConnectFailure, Input, Output, Target};
 use bgp_speaker::transport::{Core, Handle, Host, Limits, Setup, SetupError, Transport, Trouble};
 use bgp_speaker::types::PeerId;
 use net_linux::addr::Address;
@@ -32,8 +32,9 @@ pub(crate) enum Event {
     Received { conn: ConnId, bytes: Vec<u8> },
     Closed { conn: ConnId, why: ConnectFailure },
     Sent { conn: ConnId, bytes: usize },
-    Bfd { peer: PeerId, up: bool, at: Instant },
+    Bfd { peer: PeerId, up: bool, independent: bool, at: Instant },
     Neighbour { interface: Arc<str>, address: Option<Ipv6Addr> },
+    Addresses(Addresses),
     Trouble(String),
 }
 
@@ -48,8 +49,9 @@ impl Core for Stand {
             Input::Received { conn, bytes } => Event::Received { conn, bytes: bytes.to_vec() },
             Input::Closed { conn, why } => Event::Closed { conn, why },
             Input::Sent { conn, bytes } => Event::Sent { conn, bytes },
-            Input::Bfd { peer, up } => Event::Bfd { peer, up, at: now },
+            Input::Bfd { peer, up, independent } => Event::Bfd { peer, up, independent, at: now },
             Input::Neighbour { interface, address } => Event::Neighbour { interface, address },
+            Input::Addresses(addresses) => Event::Addresses(addresses),
             Input::Resolved { .. } | Input::Tick => return,
         };
         let _ = self.0.send(event);
@@ -117,6 +119,11 @@ impl Node {
         block_on(self.handle().with(move |_, _, _| thread::sleep(length))).unwrap();
     }
 
+    /// As [`Self::keep_busy`], from its next turn on, without waiting for the end.
+    pub(crate) fn be_busy(&self, length: Duration) {
+        self.handle().post(move |_, _, _| thread::sleep(length)).unwrap();
+    }
+
     /// Waits for an event that `pick` takes; others are passed over.
     pub(crate) fn wait<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
@@ -134,9 +141,9 @@ impl Node {
         }
     }
 
-    /// What has come until now.
+    /// What has come until now, but for addresses: the kernel has them when it has them.
     pub(crate) fn pending(&self) -> Vec<Event> {
-        self.events.try_iter().collect()
+        self.events.try_iter().filter(|event| !matches!(event, Event::Addresses(_))).collect()
     }
 
     pub(crate) fn accepted(&self) -> ConnId {

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo build --release -p benches --bin bgp --bin bgp-router
 //! target/release/bgp table 1000000 [ROUNDS [CONTENDER...]]       # as root, with Debian's bird2, frr and gobgpd
+//! target/release/bgp scattered 1000000 [ROUNDS [CONTENDER...]]   # withdrawn in another order than announced
 //! target/release/bgp reflect 500 [ROUNDS [CONTENDER...]]
 //! ```
 //!
@@ -31,13 +32,18 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 /// Prefixes that share an UPDATE and a path in the table that is fed, unless told otherwise.
 const PREFIXES_PER_PATH: usize = 10;
 const BLOCKS_PER_CLIENT: usize = 10;
-const USAGE: &str = "bgp table PREFIXES | reflect CLIENTS  [ROUNDS [cnidarian|bird|frr|gobgp ...]]";
+/// From one prefix to the next that is withdrawn: a prime, so that all have their turn.
+const STEP: usize = 611_953;
+const USAGE: &str =
+    "bgp table PREFIXES | scattered PREFIXES | reflect CLIENTS  [ROUNDS [cnidarian|bird|frr|gobgp ...]]";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
 enum Case {
     /// So many prefixes from one external peer to another.
     Table(usize),
+    /// The same, withdrawn in another order than announced.
+    Scattered(usize),
     /// So many clients of a reflector, each with a few blocks of its own.
     Reflect(usize),
 }
@@ -45,21 +51,21 @@ enum Case {
 impl Case {
     fn plan(self) -> Plan {
         match self {
-            Self::Table(_) => Plan::TABLE,
+            Self::Table(_) | Self::Scattered(_) => Plan::TABLE,
             Self::Reflect(_) => Plan::BLOCKS,
         }
     }
 
     fn prefixes(self) -> usize {
         match self {
-            Self::Table(prefixes) => prefixes,
+            Self::Table(prefixes) | Self::Scattered(prefixes) => prefixes,
             Self::Reflect(clients) => clients * BLOCKS_PER_CLIENT,
         }
     }
 
     fn peers(self) -> Vec<Identity> {
         match self {
-            Self::Table(prefixes) => vec![
+            Self::Table(prefixes) | Self::Scattered(prefixes) => vec![
                 Identity { number: 0, asn: 65_001, own: 0..prefixes },
                 Identity { number: 1, asn: 65_002, own: 0..0 },
             ],
@@ -75,13 +81,20 @@ impl Case {
         if own.is_empty() {
             return Vec::new();
         }
-        let external_asn = matches!(self, Self::Table(_)).then_some(65_001);
+        let external_asn = (!matches!(self, Self::Reflect(_))).then_some(65_001);
         let origin = Origin { external_asn, next_hop: session.address };
         message::announcements(origin, self.plan(), own, PREFIXES_PER_PATH)
     }
 
     fn withdrawal(self, own: Range<usize>) -> Vec<u8> {
-        if own.is_empty() { Vec::new() } else { message::withdrawals(self.plan(), own) }
+        match self {
+            _ if own.is_empty() => Vec::new(),
+            Self::Scattered(_) => {
+                let (start, count) = (own.start, own.len());
+                message::withdrawals(self.plan(), own.map(|at| start + (at - start) * STEP % count))
+            }
+            _ => message::withdrawals(self.plan(), own),
+        }
     }
 }
 
@@ -90,6 +103,7 @@ fn main() -> Outcome<()> {
     let count = args.get(1).and_then(|count| count.parse().ok()).ok_or(USAGE)?;
     let case = match args[0].as_str() {
         "table" => Case::Table(count),
+        "scattered" => Case::Scattered(count),
         "reflect" => Case::Reflect(count),
         _ => return Err(USAGE.into()),
     };
@@ -127,6 +141,7 @@ fn print(case: Case, contenders: &[Contender], took: &[Vec<[Took; 3]>], rounds: 
     }
     let what = match case {
         Case::Table(prefixes) => format!("{prefixes} prefixes, {PREFIXES_PER_PATH} to a path, through to another peer"),
+        Case::Scattered(prefixes) => format!("{prefixes} prefixes as before, withdrawn in another order"),
         Case::Reflect(clients) => format!("reflector with {clients} clients x {BLOCKS_PER_CLIENT} blocks, all to all"),
     };
     println!("{what}; median of {rounds}\n{table}");
@@ -152,7 +167,7 @@ async fn steps(daemon: &Daemon, case: Case, identities: &[Identity]) -> Outcome<
     let established = running.stop()?;
     meter.idle()?;
     let waited = |session: &Session| match case {
-        Case::Table(_) => session.ledger.own.is_empty(),
+        Case::Table(_) | Case::Scattered(_) => session.ledger.own.is_empty(),
         Case::Reflect(_) => true,
     };
     let announce: Vec<_> = sessions

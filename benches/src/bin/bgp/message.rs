@@ -109,14 +109,14 @@ pub(crate) fn announcements(origin: Origin, plan: Plan, numbers: std::ops::Range
 }
 
 /// As few UPDATEs as possible.
-pub(crate) fn withdrawals(plan: Plan, numbers: std::ops::Range<usize>) -> Vec<u8> {
+pub(crate) fn withdrawals(plan: Plan, numbers: impl Iterator<Item = usize>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut at = numbers.start;
-    while at < numbers.end {
+    let mut numbers = numbers.peekable();
+    while numbers.peek().is_some() {
         let mut body = vec![0, 0];
-        while at < numbers.end && HEADER_BYTES + body.len() + NLRI_BYTES + 2 <= MOST_BYTES {
-            plan.write(at, &mut body);
-            at += 1;
+        while HEADER_BYTES + body.len() + NLRI_BYTES + 2 <= MOST_BYTES {
+            let Some(number) = numbers.next() else { break };
+            plan.write(number, &mut body);
         }
         let length = (body.len() - 2) as u16;
         body[..2].copy_from_slice(&length.to_be_bytes());

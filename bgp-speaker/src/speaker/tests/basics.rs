@@ -93,6 +93,40 @@ fn peers_of_a_range_come_without_being_named_and_are_forgotten_when_they_go() {
 }
 
 #[test]
+fn a_range_takes_as_many_as_its_limit_says_and_more_as_soon_as_it_is_raised() {
+    let hub = |limit| {
+        let mut hub = config(1, 65_001);
+        let template = PeerConfig { asn: RemoteAsn::External, ..peer(1, 65_001) };
+        hub.ranges.insert("nodes".into(), ListenRange { range: "192.0.2.0/24".parse().unwrap(), template, limit });
+        hub
+    };
+    let spoke = |node: u8| {
+        let mut spoke = config(node, 65_000 + u32::from(node));
+        spoke.peers.insert("hub".into(), peer(1, 65_001));
+        spoke
+    };
+    let (mut network, nodes) = network(&[hub(2), spoke(2), spoke(3), spoke(4), spoke(5)]);
+    let up = |network: &crate::testkit::Network| {
+        let peers = network.speaker(nodes[0]).unwrap().peers();
+        peers.iter().filter(|peer| peer.state == State::Established).count()
+    };
+    network.run_for(SOON * 10);
+    assert_eq!(up(&network), 2);
+    // Who is one too many sees its connections closed, and nothing is kept of it.
+    assert_eq!(network.speaker(nodes[0]).unwrap().peers().len(), 2);
+    let outside = |node: &crate::testkit::NodeId| {
+        let hub = network.speaker(*node).unwrap().peer("hub").unwrap();
+        (hub.counters.sessions, hub.counters.bytes_in) == (0, 0)
+    };
+    assert_eq!(nodes[1..].iter().filter(|node| outside(node)).count(), 2);
+    network.with(nodes[0], |speaker, now, out| speaker.reconfigure(now, hub(3), out)).unwrap().unwrap();
+    assert!(network.run_until(SOON * 10, |network| up(network) == 3).is_some());
+    network.run_for(SOON * 10);
+    let peers = network.speaker(nodes[0]).unwrap().peers();
+    assert_eq!(peers.iter().map(|peer| peer.counters.sessions).collect::<Vec<_>>(), [1, 1, 1], "nobody was reset");
+}
+
+#[test]
 fn too_many_prefixes_end_the_session_for_as_long_as_is_configured() {
     let mut one = config(1, 65_001);
     one.peers.insert("two".into(), peer(2, 65_002));

@@ -111,3 +111,48 @@ fn a_session_shut_down_by_its_administrator_keeps_nothing() {
     let seen = network.speaker(nodes[2]).unwrap().peer("two").unwrap().last.unwrap().to_string();
     assert!(seen.contains("maintenance"), "{seen}");
 }
+
+/// Two was killed and is back, its peers have told everything, and its kernel has not said how their next hops are reached.
+fn without_next_hops() -> (crate::testkit::Network, Vec<crate::testkit::NodeId>) {
+    let (mut network, nodes) = chain();
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    let last = announce(&mut network, nodes[2], "10.0.2.0/24");
+    assert!(arrives(&mut network, nodes[2], first).is_some());
+    assert!(arrives(&mut network, nodes[0], last).is_some());
+    network.run_for(SOON);
+    network.kill(nodes[1]);
+    network.mute(nodes[1], true);
+    network.run_for(Duration::from_secs(2));
+    let [_, two, _] = chain_configs();
+    network.start(nodes[1], two, &Beginning::Restarted(Family::ALL.into())).unwrap();
+    network.run_for(SOON);
+    let speaker = network.speaker(nodes[1]).unwrap();
+    assert_eq!(speaker.rib().prefixes(Family::Ipv4), 2, "they have told everything");
+    assert!(speaker.is_deferring() && !network.is_in_sync(nodes[1]));
+    (network, nodes)
+}
+
+#[test]
+fn after_a_restart_the_kernels_routes_stay_until_it_has_said_how_their_next_hops_are_reached() {
+    let (mut network, nodes) = without_next_hops();
+    let kept = network.fib(nodes[1]).clone();
+    assert_eq!(kept.len(), 2, "without a next hop they would have been called gone");
+    network.mute(nodes[1], false);
+    let took = network.run_until(SOON, |network| {
+        assert_eq!(network.fib(nodes[1]), &kept);
+        network.is_in_sync(nodes[1])
+    });
+    assert_eq!(took, Some(Duration::ZERO), "the last answer is enough");
+    network.run_for(SOON);
+    assert_eq!(network.fib(nodes[1]), &kept);
+}
+
+#[test]
+fn after_a_restart_a_kernel_that_says_nothing_of_next_hops_is_waited_for_as_long_as_the_restart_time_only() {
+    let (mut network, nodes) = without_next_hops();
+    let [_, two, _] = chain_configs();
+    let limit = Duration::from_secs(two.restart.time_seconds.into()) - SOON;
+    let took = network.run_until(2 * limit, |network| network.is_in_sync(nodes[1]));
+    assert_eq!(took, Some(limit));
+    assert!(network.fib(nodes[1]).is_empty(), "nothing is known of the ways there");
+}

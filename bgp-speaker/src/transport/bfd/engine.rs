@@ -2,7 +2,7 @@
 
 use super::socket::{self, DATAGRAM_BYTES, Origin};
 use super::{News, Wish};
-use crate::bfd::{Action, PORT_MULTIHOP, PORT_SINGLE_HOP, Packet, Session, TTL};
+use crate::bfd::{Action, PORT_MULTIHOP, PORT_SINGLE_HOP, Packet, Session, State, TTL};
 use crate::transport::{Trouble, tcp};
 use crate::types::PeerId;
 use nix::net::if_::if_nametoindex;
@@ -26,6 +26,8 @@ struct Entry {
     sender: Option<UdpSocket>,
     /// Index of the device when the sender was opened; 0 for several hops.
     interface: u32,
+    /// The C bit as it was told last.
+    independent: bool,
     /// Where it stands in the order of deadlines.
     scheduled: Option<Instant>,
 }
@@ -104,7 +106,8 @@ impl Engine {
         let session = Session::new(now, wish.config, discriminator, self.draw());
         self.by_discriminator.insert(discriminator.get(), peer);
         self.by_remote.entry(wish.remote).or_default().push(peer);
-        self.sessions.insert(peer, Entry { wish, session, sender: None, interface: 0, scheduled: None });
+        self.sessions
+            .insert(peer, Entry { wish, session, sender: None, interface: 0, independent: false, scheduled: None });
         self.schedule(peer);
     }
 
@@ -200,6 +203,10 @@ impl Engine {
                     Action::Unwatched => {}
                 }
             }
+            // It may change at any time, with no other news.
+            if entry.session.state() == State::Up && entry.session.control_plane_independent() != entry.independent {
+                news.push(entry.news(peer, true));
+            }
         }
         self.schedule(peer);
     }
@@ -217,8 +224,9 @@ impl Engine {
 }
 
 impl Entry {
-    fn news(&self, peer: PeerId, up: bool) -> News {
-        News::Reachable { peer, epoch: self.wish.epoch, up }
+    fn news(&mut self, peer: PeerId, up: bool) -> News {
+        self.independent = self.session.control_plane_independent();
+        News::Reachable { peer, epoch: self.wish.epoch, up, independent: self.independent }
     }
 
     fn fits(&self, origin: Origin, single: bool) -> bool {

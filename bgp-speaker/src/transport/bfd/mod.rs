@@ -4,13 +4,15 @@
 //! routes does not notice. Wishes go in over a channel, news come out over another.
 //!
 //! When the thread ends it tells each neighbour that BFD is switched off, so that a planned restart does not end BGP
-//! sessions (RFC 5882, section 3.2); a process that is killed can't.
+//! sessions (RFC 5882, section 3.2); a process that is killed can't, and its C bit is clear to say so (section 4.3).
 
 mod engine;
 mod socket;
 
-use super::Trouble;
+use super::driver::Driver;
+use super::{Core, Host, Trouble};
 use crate::bfd::Config;
+use crate::speaker::Input;
 use crate::types::PeerId;
 use engine::Engine;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,6 +53,7 @@ pub(super) enum News {
         peer: PeerId,
         epoch: u64,
         up: bool,
+        independent: bool,
     },
     Trouble(Trouble),
 }
@@ -107,6 +110,35 @@ impl Drop for Bfd {
             // If it has panicked it has said so.
             let _ = thread.join();
         }
+    }
+}
+
+impl<C: Core, H: Host> Driver<C, H> {
+    /// What the thread has said.
+    pub(super) fn news(&mut self, news: News) {
+        match news {
+            News::Reachable { peer, epoch, up, independent } => {
+                if !up {
+                    self.catch_up();
+                }
+                if self.watched.get(&peer) == Some(&epoch) {
+                    self.feed(Instant::now(), Input::Bfd { peer, up, independent });
+                }
+            }
+            News::Trouble(trouble) => self.host.trouble(trouble),
+        }
+    }
+
+    /// Hears what is there already. A peer that restarts ends its connections and then its BFD, and who hears the latter first
+    /// takes it for lost.
+    fn catch_up(&mut self) {
+        let mut ready = Vec::new();
+        // An error comes again at the next turn.
+        let _ = self.poller.look(&mut ready);
+        for ready in ready {
+            self.ready(ready);
+        }
+        self.tell_reports(Instant::now());
     }
 }
 

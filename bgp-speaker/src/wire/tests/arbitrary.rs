@@ -2,7 +2,7 @@
 
 use crate::types::{
     Aggregator, AsPath, Asn, Attributes, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Nlri, Origin,
-    PathId, RawAttribute, RouterId, Segment, SegmentKind,
+    PathId, RawAttribute, RouterId, SegmentKind,
 };
 use crate::wire::Options;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -36,10 +36,9 @@ fn id() -> impl Strategy<Value = RouterId> {
 
 /// A path as a speaker builds it: full sequences are split, and no two sequences could be one.
 fn as_path() -> impl Strategy<Value = AsPath> {
-    let sequence = vec(asn(), 1..5).prop_map(|asns| Segment { kind: SegmentKind::Sequence, asns });
-    let set = vec(asn(), 1..3).prop_map(|asns| Segment { kind: SegmentKind::Set, asns });
-    (option::of(sequence), option::of(set))
-        .prop_map(|(sequence, set)| AsPath(sequence.into_iter().chain(set).collect()))
+    let sequence = vec(asn(), 1..5).prop_map(|asns| (SegmentKind::Sequence, asns));
+    let set = vec(asn(), 1..3).prop_map(|asns| (SegmentKind::Set, asns));
+    (option::of(sequence), option::of(set)).prop_map(|(sequence, set)| sequence.into_iter().chain(set).collect())
 }
 
 fn next_hop(family: Family, extended: bool) -> BoxedStrategy<NextHop> {

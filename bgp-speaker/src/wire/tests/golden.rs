@@ -3,7 +3,7 @@
 use super::{decode_update, external, hex, internal, update_bytes};
 use crate::types::{
     Aggregator, AsPath, Asn, Attributes, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Nlri, Origin,
-    PathId, RawAttribute, RouterId, Segment, SegmentKind,
+    PathId, RawAttribute, RouterId, SegmentKind,
 };
 use crate::wire::{EncodeError, Encoder, Options};
 use bytes::BytesMut;
@@ -140,10 +140,9 @@ fn an_end_of_rib_is_an_update_with_nothing_in_it() {
 fn every_attribute_stands_as_its_rfc_says() {
     let attributes = Attributes {
         origin: Origin::Incomplete,
-        as_path: AsPath(vec![
-            Segment { kind: SegmentKind::Sequence, asns: vec![asn(65_001), asn(4_200_000_000)] },
-            Segment { kind: SegmentKind::Set, asns: vec![asn(3), asn(4)] },
-        ]),
+        as_path: [(SegmentKind::Sequence, [asn(65_001), asn(4_200_000_000)]), (SegmentKind::Set, [asn(3), asn(4)])]
+            .into_iter()
+            .collect(),
         med: Some(5),
         local_pref: Some(200),
         atomic_aggregate: true,

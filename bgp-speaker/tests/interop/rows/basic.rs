@@ -40,7 +40,7 @@ pub(crate) fn ipv6(kind: Kind) {
     scene.wait("withdrawn", || !scene.theirs.has(OURS6));
 }
 
-/// The other family's next hop is what we were told to be, for the session does not say.
+/// The other family's next hop is the address that the device of the session has besides.
 pub(crate) fn both_families(kind: Kind) {
     let scene = Scene::new(kind, Over::V4, |_| ());
     scene.up();
@@ -120,7 +120,7 @@ pub(crate) fn extended_messages(kind: Kind) {
     assert!(scene.ours.is_up(THEIRS), "{}", scene.state());
 }
 
-/// RFC 2918: they ask for all our routes once more. We never have to: what a peer told is kept.
+/// RFC 2918: they ask for all our routes once more.
 pub(crate) fn refresh(kind: Kind) {
     let scene = Scene::new(kind, Over::V4, |_| ());
     scene.up();
@@ -129,4 +129,16 @@ pub(crate) fn refresh(kind: Kind) {
     scene.theirs.refresh(scene.our);
     scene.wait("they ask us", || scene.ours.refreshes_in(THEIRS) > sent);
     assert!(scene.theirs.has(OURS4) && scene.ours.has(THEIRS4), "{}", scene.state());
+}
+
+/// RFC 2918: we ask for all their routes once more.
+pub(crate) fn refresh_of_us(kind: Kind) {
+    let scene = Scene::new(kind, Over::V4, |_| ());
+    scene.up();
+    scene.exchanged(OURS4, THEIRS4);
+    let (before, ups) = (scene.ours.updates_in(THEIRS), scene.ours.ups(THEIRS));
+    scene.ours.refresh(THEIRS);
+    scene.wait("they tell us", || scene.ours.updates_in(THEIRS) > before);
+    assert!(scene.theirs.has(OURS4) && scene.ours.has(THEIRS4), "{}", scene.state());
+    assert_eq!(scene.ours.ups(THEIRS), ups, "{}", scene.state());
 }

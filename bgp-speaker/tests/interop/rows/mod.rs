@@ -8,11 +8,13 @@ mod next_hops;
 mod restart;
 mod several;
 
-pub(crate) use basic::{both_families, collision, communities, extended_messages, four_byte_asn, ipv4, ipv6, refresh};
+pub(crate) use basic::{
+    both_families, collision, communities, extended_messages, four_byte_asn, ipv4, ipv6, refresh, refresh_of_us,
+};
 pub(crate) use config::{drain, range, roles};
 pub(crate) use ends::{bfd, bfd_of_us, they_announce_too_much, they_shut, we_announce_too_much, we_shut};
 pub(crate) use keys::{md5, ttl_security};
-pub(crate) use next_hops::{extended_next_hop, unnumbered};
+pub(crate) use next_hops::{extended_next_hop, third_party, unnumbered};
 pub(crate) use restart::{they_restart, they_stay_away, we_restart};
 pub(crate) use several::{add_path_in, add_path_out, they_reflect, we_reflect};
 
@@ -61,10 +63,6 @@ impl Over {
     }
 }
 
-fn v6(address: IpAddr) -> Option<std::net::Ipv6Addr> {
-    if let IpAddr::V6(v6) = address { Some(v6) } else { None }
-}
-
 /// We and one daemon.
 pub(crate) struct Scene {
     pub(crate) bed: Bed,
@@ -89,9 +87,7 @@ impl Scene {
             link: bed.link().clone(),
         };
         adapt(&mut plan);
-        let mut config = crate::ours::config(plan.asn, "10.255.0.1", [(THEIRS, plan.peer)]);
-        // A session over IPv4 says nothing of our IPv6 address.
-        config.next_hop_v6 = Some(bed.link().our6()).filter(|_| matches!(over, Over::V4)).and_then(v6);
+        let config = crate::ours::config(plan.asn, "10.255.0.1", [(THEIRS, plan.peer)]);
         let ours = Ours::start(&bed.ours, config);
         ours.originate(&[OURS4, OURS6]);
         let theirs = kind.start(bed.link(), &plan.told);

@@ -1,0 +1,80 @@
+//! Next hops of what is told: RFC 4271, section 5.1.3; RFC 2545, with the whole speaker.
+
+use super::bed::{SOON, address, announce, arrives, chain, chain_configs, config, network, peer, prefix};
+use crate::testkit::{Network, NodeId};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv6Addr};
+
+fn next_hop(network: &Network, node: NodeId, prefix: IpNet) -> Option<IpAddr> {
+    network.fib(node).get(&prefix).map(|hops| hops[0].address)
+}
+
+/// Waits until a node's kernel has a route by way of an address.
+fn goes_by(network: &mut Network, node: NodeId, prefix: IpNet, hop: impl Into<IpAddr>) -> bool {
+    let hop = Some(hop.into());
+    network.run_until(SOON, |network| next_hop(network, node, prefix) == hop).is_some()
+}
+
+fn sessions(network: &Network, nodes: &[NodeId]) -> Vec<u64> {
+    let peers = nodes.iter().flat_map(|node| network.speaker(*node).unwrap().peers());
+    peers.map(|peer| peer.counters.sessions).collect()
+}
+
+#[test]
+fn a_third_partys_next_hop_is_kept_towards_an_external_peer_on_the_same_network_and_changes_with_it() {
+    let (mut network, nodes) = chain();
+    let own = prefix("192.0.2.2/24");
+    network.attach(nodes[1], [own]);
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    assert!(goes_by(&mut network, nodes[2], first, address(1)), "three reaches one without two");
+    network.attach(nodes[1], [prefix("192.0.2.2/32")]);
+    assert!(goes_by(&mut network, nodes[2], first, address(2)), "they are on no network together any more");
+    network.attach(nodes[1], [own]);
+    assert!(goes_by(&mut network, nodes[2], first, address(1)));
+    let [_, mut two, _] = chain_configs();
+    two.peers.get_mut("three").unwrap().next_hop_self = true;
+    network.with(nodes[1], |speaker, now, out| speaker.reconfigure(now, two, out)).unwrap().unwrap();
+    assert!(goes_by(&mut network, nodes[2], first, address(2)), "as it is configured");
+    assert_eq!(sessions(&network, &nodes), [1, 1, 1, 1]);
+}
+
+#[test]
+fn a_third_partys_next_hop_is_not_kept_where_nothing_is_known_of_networks_or_it_is_on_another() {
+    let (mut network, nodes) = chain();
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    assert!(goes_by(&mut network, nodes[2], first, address(2)));
+    // Three is in the longer network, and one is not.
+    network.attach(nodes[1], [prefix("192.0.2.2/30"), prefix("192.0.2.2/31"), prefix("192.0.2.4/32")]);
+    network.run_for(SOON);
+    assert_eq!(next_hop(&network, nodes[2], first), Some(address(2).into()));
+    // A route of our own has our own.
+    network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+    let own = announce(&mut network, nodes[1], "10.0.1.0/24");
+    assert!(goes_by(&mut network, nodes[2], own, address(2)));
+}
+
+/// Two speakers, a session over IPv4.
+fn pair() -> (Network, Vec<NodeId>) {
+    let (mut one, mut two) = (config(1, 65_001), config(2, 65_002));
+    one.peers.insert("two".into(), peer(2, 65_002));
+    two.peers.insert("one".into(), peer(1, 65_001));
+    network(&[one, two])
+}
+
+#[test]
+fn ipv6_routes_on_a_session_over_ipv4_have_the_ipv6_address_of_its_device_as_next_hop() {
+    let (mut network, nodes) = pair();
+    let first = announce(&mut network, nodes[0], "2001:db8:1::/48");
+    network.run_for(SOON);
+    assert_eq!(next_hop(&network, nodes[1], first), None, "one has no IPv6 address as far as it knows");
+    network.attach(nodes[0], ["192.0.2.1/24", "fe80::1/64", "2001:db8::1/64"].map(prefix));
+    assert!(goes_by(&mut network, nodes[1], first, "2001:db8::1".parse::<Ipv6Addr>().unwrap()));
+    let mut one = config(1, 65_001);
+    one.peers.insert("two".into(), peer(2, 65_002));
+    one.next_hop_v6 = Some("2001:db8::77".parse().unwrap());
+    network.with(nodes[0], |speaker, now, out| speaker.reconfigure(now, one, out)).unwrap().unwrap();
+    assert!(goes_by(&mut network, nodes[1], first, "2001:db8::77".parse::<Ipv6Addr>().unwrap()), "what is configured");
+    assert_eq!(sessions(&network, &nodes), [1, 1]);
+    let other = announce(&mut network, nodes[0], "10.0.0.0/24");
+    assert!(arrives(&mut network, nodes[1], other).is_some());
+}

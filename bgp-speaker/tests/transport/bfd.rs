@@ -161,6 +161,44 @@ fn a_single_hop_packet_from_behind_a_router_is_not_heard() {
     assert_eq!(node.pending(), []);
 }
 
+/// RFC 5880, section 4.1: whether the neighbour's BFD outlives its control plane may change with each packet.
+#[test]
+fn the_c_bit_is_told_with_each_word_and_when_it_changes() {
+    let ends = cable();
+    let node = Node::start(&ends[0], Limits::default());
+    let bind = |port| ends[1].run(|| UdpSocket::bind(("10.9.0.2", port)).unwrap()).unwrap();
+    let (hears, sends) = (bind(bfd::PORT_SINGLE_HOP), bind(50_000));
+    hears.set_read_timeout(Some(PATIENCE)).unwrap();
+    sends.set_ttl(255).unwrap();
+    node.say([watch("10.9.0.2", "10.9.0.1", true)]);
+    let theirs = next_packet(&hears);
+    let say = |state, control_plane_independent| {
+        let ours = Packet {
+            state,
+            control_plane_independent,
+            my_discriminator: NonZeroU32::new(77).unwrap(),
+            your_discriminator: theirs.my_discriminator.get(),
+            ..theirs
+        };
+        sends.send_to(&ours.encode(), ("10.9.0.1", bfd::PORT_SINGLE_HOP)).unwrap();
+    };
+    let word = || {
+        node.wait("word of BFD", |event| match event {
+            Event::Bfd { peer: PEER, up, independent, .. } => Some((*up, *independent)),
+            Event::Trouble(trouble) => panic!("{trouble}"),
+            _ => None,
+        })
+    };
+    say(State::Down, true);
+    say(State::Init, true);
+    assert_eq!(word(), (true, true));
+    say(State::Up, false);
+    assert_eq!(word(), (true, false));
+    say(State::Up, true);
+    assert_eq!(word(), (true, true));
+    assert_eq!(word(), (false, true), "after the silence");
+}
+
 /// BIRD with a `protocol bfd` of this content.
 fn bird(namespace: &NetNs, directory: &Path, bfd: &str) -> Daemon {
     let (config, control) = (directory.join("bird.conf"), directory.join("bird.ctl"));

@@ -1,6 +1,6 @@
 //! FRR's `zebra` and `bfdd` at the other end. Never its `bgpd`.
 
-use crate::bfd::{PEER, cut_and_measure, told, watch};
+use crate::bfd::{PEER, cut_and_measure, watch};
 use crate::stage::{DEVICE, Daemon, Event, Node, PATIENCE, cable};
 use bgp_speaker::transport::{Limits, Setup};
 use net_linux::netns::NetNs;
@@ -63,7 +63,12 @@ fn bfdd_agrees_and_is_missed_when_the_link_is_cut() {
     let control = directory.path().join("bfdd.sock").to_string_lossy().into_owned();
     let _bfdd = start(&ends[1], directory.path(), "bfdd", &config, &["--bfdctl", &control]);
     node.say([watch("10.9.0.2", "10.9.0.1", true)]);
-    told(&node, true);
+    let independent = node.wait("word of BFD", |event| match event {
+        Event::Bfd { up: true, independent, .. } => Some(*independent),
+        _ => None,
+    });
+    // A process of its own, and yet it says so only where `bgpd` asks it to (`bfd check-control-plane-failure`).
+    assert!(!independent);
     ask(&ends[1], directory.path(), "show bfd peers brief", |answer| {
         answer.lines().any(|line| line.contains("10.9.0.1") && line.trim_end().ends_with("up"))
     });

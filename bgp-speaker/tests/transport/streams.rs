@@ -207,6 +207,7 @@ fn strangers_are_few_and_do_not_stay() {
                 here -= 1;
                 ended += 1;
             }
+            Event::Addresses(_) => {}
             other => panic!("{other:?}"),
         }
         assert!(here <= 2, "{here} strangers at once");

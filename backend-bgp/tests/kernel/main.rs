@@ -6,4 +6,7 @@
 
 mod conformance;
 mod network;
+mod outside;
+mod racks;
+mod routers;
 mod sessions;

@@ -10,12 +10,12 @@ use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use testlab::bed::{Cluster, run, try_run};
+use testlab::bed::{Cluster, Stream, run, try_run};
 use tokio::runtime::Runtime;
 
-fn no_loss((sent, came): (u32, u32)) {
-    assert!(sent > 20, "a stream of {sent} proves nothing");
-    assert_eq!(sent, came, "{} of {sent} lost", sent.saturating_sub(came));
+fn no_loss(stream: Stream) {
+    assert!(stream.sent > 20, "{stream:?} proves nothing");
+    assert_eq!(stream.sent, stream.came, "{stream:?}");
 }
 
 /// Counts changes of learned routes in a namespace.

@@ -222,7 +222,7 @@ impl Node {
         };
         self.attached = Some(endpoint.clone());
         let report = self.stage(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
-        (Pod::new(netns, addresses), report)
+        (Pod::serving(netns, addresses), report)
     }
 
     /// What the backend answers.

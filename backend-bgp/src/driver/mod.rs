@@ -18,13 +18,14 @@ use crate::object::{Key, Object};
 use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
-use crate::task::setup::{self, LeftOut};
+use crate::task::setup;
 use crate::watch::Watched;
 use async_trait::async_trait;
 use bgp_speaker::config::PeerConfig;
 use bgp_speaker::speaker::{Effect, Origination};
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
+use cni_core::strict::StrictError;
 use net_linux::host::{self, Host};
 use net_linux::netlink::Socket;
 use std::collections::HashMap;
@@ -203,15 +204,8 @@ impl Driver for BgpDriver {
             return Err(opened_anew("asn"));
         }
         // At the start a secret may come later; here the former configuration is better than a session less.
-        let refuse = |object: String, problem: LeftOut| Error::invalid(object, "passwordFile", problem);
-        let fixed = compiler.base().into_iter().filter_map(|(key, object)| match object {
-            Object::Session(session) => Some((key, session.password_file)),
-            Object::Range(range) => Some((key, range.password_file)),
-            _ => None,
-        });
-        let nodes = [("bgp.session".to_owned(), config.session.password_file.clone())];
-        for (object, file) in fixed.map(|(key, file)| (key.to_string(), file)).chain(nodes) {
-            setup::password(file.as_deref()).map_err(|problem| refuse(object, problem))?;
+        for (path, file) in config.password_files(&self.compiler.node().labels) {
+            setup::password(file).map_err(|problem| refused(StrictError { path, problem: problem.to_string() }))?;
         }
         self.compiler = compiler;
         Ok(())

@@ -1,14 +1,17 @@
-//! What the speaker tells, until the control loop has time for it: of each prefix the last word only, so that it stays
-//! bounded by the table. Never blocks the speaker.
+//! What the speaker tells, until the control loop has time for it: of each prefix the last word only, and so
+//! many events, so that it stays bounded. Never blocks the speaker.
 
 use bgp_speaker::speaker::{Hop, Output, PeerEvent};
 use bgp_speaker::transport::{Host, Trouble};
-use bgp_speaker::types::Family;
+use bgp_speaker::types::{Family, PeerId};
 use ipnet::IpNet;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+
+/// Events kept while nobody has time for them.
+const MOST_EVENTS: usize = 1_024;
 
 /// Letters that wait.
 #[derive(Debug, Default)]
@@ -19,6 +22,10 @@ pub(super) struct Letters {
     pub(super) tracked: Vec<(IpAddr, bool)>,
     /// Families that are complete.
     pub(super) in_sync: BTreeSet<Family>,
+    /// What happened to peers, for the log.
+    pub(super) events: VecDeque<(PeerId, PeerEvent)>,
+    /// So many more happened that are forgotten.
+    pub(super) forgotten: usize,
 }
 
 /// The box. Clones are the same.
@@ -50,12 +57,11 @@ impl Host for Mail {
             Output::Untrack { address } => letters.tracked.push((address, false)),
             Output::InSync { family } => drop(letters.in_sync.insert(family)),
             Output::Peer { peer, event } => {
-                match event {
-                    PeerEvent::Up => tracing::info!(%peer, "BGP session established"),
-                    PeerEvent::Down(reason) => tracing::info!(%peer, %reason, "BGP session down"),
-                    other => tracing::warn!(%peer, event = ?other, "BGP"),
+                if letters.events.len() >= MOST_EVENTS {
+                    letters.events.pop_front();
+                    letters.forgotten += 1;
                 }
-                return;
+                letters.events.push_back((peer, event));
             }
             _ => return,
         }

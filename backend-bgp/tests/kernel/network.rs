@@ -2,7 +2,7 @@
 
 use crate::sessions::Sessions;
 use backend_bgp::Bgp;
-use cni_core::backend::Change;
+use cni_core::backend::{Change, Gauge};
 use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
 use net_linux::marks::LEARNED_PROTOCOL;
 use net_linux::monitor::{Event, Group, Monitor};
@@ -227,8 +227,20 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
     assert_eq!(node.ask("bgp routes", &[]).unwrap().as_array().unwrap().len(), 4);
     let why = node.ask("bgp explain", &["10.244.2.0/24"]).unwrap();
     assert_eq!((&why[0]["from"], &why[0]["verdict"]), (&json!("node/node-2"), &json!("best")), "{why}");
+    assert_eq!(why[0]["match"], "exact", "{why}");
     let told = node.ask("bgp explain", &["10.244.1.0/24", "node-2"]).unwrap();
     assert_eq!(told["verdict"], "told");
+    // A pod's address is in no table: the block that leads there is.
+    let why = node.ask("bgp explain", &["10.244.2.2"]).unwrap();
+    let found = (&why[0]["prefix"], &why[0]["match"], &why[0]["from"]);
+    assert_eq!(
+        found,
+        (&json!("10.244.2.0/24"), &json!("longest that holds 10.244.2.2"), &json!("node/node-2")),
+        "{why}"
+    );
+    let told = node.ask("bgp explain", &["10.244.1.2", "node-2"]).unwrap();
+    assert_eq!((&told["prefix"], &told["verdict"]), (&json!("10.244.1.0/24"), &json!("told")), "{told}");
+    assert!(node.ask("bgp explain", &["198.51.100.1"]).is_err());
     let plan = |section: serde_json::Value| node.ask("bgp plan", &[&section.to_string()]).unwrap();
     assert_eq!(plan(json!({ "mode": "none" })), json!([{ "peer": "node/node-2", "effect": "goes, with its routes" }]));
     assert_eq!(plan(json!({})), json!([]));
@@ -280,7 +292,24 @@ fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    wait("the speaker does not begin without it", &|peers| peers.contains("node/") && !peers.contains("\"tor\""));
+    wait("the speaker does not begin without it", &|peers| peers.contains("node/"));
+    let row = || {
+        let peers = cluster.nodes[0].ask("bgp peers", &[]).unwrap();
+        peers.as_array().unwrap().iter().find(|peer| peer["peer"] == "tor").cloned().unwrap_or_default()
+    };
+    let value = |name: &str| {
+        let gauges = cluster.nodes[0].gauges();
+        let is_it = |gauge: &&Gauge| gauge.name == name && gauge.labels[0].1 == "tor";
+        gauges.iter().find(is_it).map(|gauge| (gauge.labels.clone(), gauge.value))
+    };
+    let problem = format!("password file {}: entity not found", file.display());
+    assert_eq!((&row()["state"], &row()["address"]), (&json!("left out"), &json!("192.0.2.254")));
+    assert_eq!(row()["problem"], json!(problem));
+    assert_eq!(value("bgp_peer_up").unwrap().1, 0.0);
+    let labels = vec![("peer", "tor".to_owned()), ("reason", "password-file".to_owned())];
+    assert_eq!(value("bgp_peer_problem"), Some((labels, 1.0)));
     std::fs::write(&file, "geheim").unwrap();
-    wait("the password is there and the peer is not", &|peers| peers.contains("\"tor\""));
+    wait("the password is there and the peer is not", &|peers| !peers.contains("left out"));
+    assert_eq!(row()["problem"], json!(null));
+    assert_eq!(value("bgp_peer_problem"), None);
 }

@@ -130,6 +130,31 @@ fn a_session_comes_about_with_the_password_of_the_file_and_with_no_other() {
 }
 
 #[test]
+fn a_password_that_changes_in_its_file_counts_soon_and_a_file_that_goes_away_ends_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, "falsch").unwrap();
+    let cluster = Cluster::new(&Bgp, &[1], &json!({ "peers": [peer("tor", 7, with_password(&file))] }));
+    let tor = bird(&cluster.underlays, 7, "password \"geheim\";");
+    cluster.wait_sessions(0, 0);
+    // As secrets are mounted: a new file takes the place of the old one.
+    let new = directory.path().join("new");
+    std::fs::write(&new, "geheim\n").unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    tor.wait_established("node1");
+    let problem = || cluster.nodes[0].ask("bgp peers", &[]).unwrap()[0]["problem"].clone();
+    assert_eq!(problem(), json!(null));
+    let since = |answer: &str| answer.lines().find(|line| line.contains("Established")).map(str::to_owned);
+    let before = since(&tor.ask("show protocols node1"));
+    std::fs::remove_file(&file).unwrap();
+    wait_for("the file is missed", PATIENCE, || problem() != json!(null));
+    assert_eq!(since(&tor.ask("show protocols node1")), before);
+    std::fs::write(&file, "geheim\n").unwrap();
+    wait_for("the file is there again", PATIENCE, || problem() == json!(null));
+    assert_eq!(since(&tor.ask("show protocols node1")), before);
+}
+
+#[test]
 fn a_drained_node_says_so_and_its_traffic_moves_before_its_session_goes() {
     let section = json!({
         "nodes": [{ "selector": "has(maintenance)", "drain": true }],

@@ -2,17 +2,17 @@
 
 use crate::config::{Config, refused};
 use crate::driver::BgpDriver;
-use crate::inspect::{Inspector, Known};
+use crate::inspect::Inspector;
 use crate::probe::{needed, probe};
 use crate::table::Table;
 use crate::task::Task;
 use crate::watch::BgpWatch;
 use async_trait::async_trait;
 use cni_core::backend::{
-    Backend, Capabilities, Change, CommitReport, Drift, Driver, Engine, NetworkChange, OpenRequest, Parts, Plan,
-    Reconciler, Result,
+    Backend, Capabilities, Change, CommitReport, Drift, Engine, NetworkChange, OpenRequest, Parts, Plan, Reconciler,
+    Result,
 };
-use cni_core::model::{NetworkItem, NetworkKey};
+use cni_core::model::NetworkItem;
 use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::policy::model::Protocol;
 use std::sync::Arc;
@@ -41,10 +41,8 @@ impl Backend for Bgp {
         let interface = request.node.underlay.interface.clone();
         let watch = BgpWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
-        let known = Known::new(request.node);
-        let capabilities = driver.capabilities().clone();
-        let inspector = Inspector { table: table.clone(), known: known.clone(), capabilities };
-        let datapath = Datapath { engine: Reconciler::new(driver)?, table, known, staged: false };
+        let inspector = Inspector { table: table.clone() };
+        let datapath = Datapath { engine: Reconciler::new(driver)?, table, staged: false };
         let mut parts = Parts::new(Box::new(datapath), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
@@ -65,7 +63,6 @@ fn node_ports(config: &Config) -> Vec<ProtocolPort> {
 struct Datapath {
     engine: Reconciler<BgpDriver>,
     table: Table,
-    known: Known,
     /// In sync is staged; the next commit makes it so.
     staged: bool,
 }
@@ -77,13 +74,7 @@ impl Engine<NetworkItem> for Datapath {
     }
 
     fn stage(&mut self, change: NetworkChange) -> Result<()> {
-        match &change {
-            Change::Put(NetworkItem::Peer(peer)) => drop(self.known.lock().1.insert(peer.node.clone(), peer.clone())),
-            Change::Remove(NetworkKey::Peer(node)) => drop(self.known.lock().1.remove(node)),
-            Change::Node(node) => self.known.lock().0 = node.clone(),
-            Change::InSync => self.staged = true,
-            _ => {}
-        }
+        self.staged |= matches!(change, Change::InSync);
         self.engine.stage(change)
     }
 

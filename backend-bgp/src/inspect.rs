@@ -1,54 +1,32 @@
 //! What people ask of the speaker. Never changes anything, and nothing depends on an answer.
 
-use crate::compile::Compiler;
-use crate::config::{Config, refused};
-use crate::object::{Key, Object};
 use crate::table::Table;
-use crate::task::setup::{self, Named, Passwords, Problem};
+use crate::task::setup::{Named, Problem};
 use async_trait::async_trait;
 use bgp_speaker::export::Advertisement;
 use bgp_speaker::rib::{Explanation, PathState};
-use bgp_speaker::speaker::{PeerStatus, Plan, Speaker};
+use bgp_speaker::speaker::{PeerStatus, Speaker};
 use bgp_speaker::types::{Attributes, Family};
-use cni_core::backend::{Capabilities, Error, ErrorKind, Gauge, Inspect, Result};
-use cni_core::model::{NodeContext, NodeName, Peer};
+use cni_core::backend::{Error, ErrorKind, Gauge, Inspect, Result};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-const QUESTIONS: [(&str, &str); 6] = [
+const QUESTIONS: [(&str, &str); 5] = [
     ("bgp advertised", "PEER: what a peer is told"),
     (
         "bgp explain",
         "PREFIX [PEER]: all paths of a prefix, or of the longest that holds it, which won and why; with a peer: why it is told, or not",
     ),
     ("bgp peers", "peers, the state of their sessions, and why they are down"),
-    ("bgp plan", "SECTION: what another section `bgp` would do to sessions, as JSON"),
     ("bgp received", "PEER: what a peer has told, before any policy"),
     ("bgp routes", "the best path of each prefix"),
 ];
 
-/// What a plan is made from: the node and the other nodes, as they were staged last. Clones are the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Known(Arc<Mutex<(NodeContext, BTreeMap<NodeName, Peer>)>>);
-
-impl Known {
-    pub(crate) fn new(node: NodeContext) -> Self {
-        Self(Arc::new(Mutex::new((node, BTreeMap::new()))))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, (NodeContext, BTreeMap<NodeName, Peer>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Answers.
 pub(crate) struct Inspector {
     pub(crate) table: Table,
-    pub(crate) known: Known,
-    pub(crate) capabilities: Capabilities,
 }
 
 #[async_trait]
@@ -83,7 +61,6 @@ impl Inspect for Inspector {
                 };
                 self.of_peer(peer, told).await
             }
-            ("bgp plan", [section]) => self.plan(section).await,
             _ => {
                 let known: Vec<String> = QUESTIONS.iter().map(|(name, about)| format!("{name} {about}")).collect();
                 let detail = format!("there are: {}", known.join("; "));
@@ -124,43 +101,6 @@ impl Inspector {
             .await?;
         let missing = "there is no such peer; `cnidarian bgp peers` lists them";
         found.ok_or_else(|| Error::new(ErrorKind::Missing, "ask", format_args!("peer {name}"), missing))
-    }
-
-    /// What another section would do, were it this node's.
-    async fn plan(&self, section: &str) -> Result<Value> {
-        let section: Value = serde_json::from_str(section)
-            .map_err(|error| Error::invalid("plan", "section", format_args!("is no JSON: {error}")))?;
-        let config = Config::from_json(&section).map_err(refused)?;
-        let there = Table::default();
-        let mut blocked = Vec::new();
-        {
-            let known = self.known.lock();
-            let compiler = Compiler::new(&config, &known.0, &self.capabilities)?;
-            let put = |objects: Vec<(Key, Object)>| {
-                objects.iter().filter(|(key, _)| key.is_of_speaker()).for_each(|(key, object)| {
-                    there.put(key, object);
-                });
-            };
-            put(compiler.base());
-            for peer in known.1.values() {
-                match compiler.peer(peer) {
-                    Ok(objects) => put(objects),
-                    Err(error) => {
-                        blocked.push(json!({ "peer": format!("node/{}", peer.node), "effect": error.to_string() }))
-                    }
-                }
-            }
-        }
-        let wanted = there.wanted();
-        let Some((config, problems)) = setup::config(&wanted, &Passwords::read(&wanted)) else {
-            return Ok(Value::Array(blocked));
-        };
-        blocked.extend(
-            problems.iter().map(|problem| json!({ "peer": problem.of.to_string(), "effect": problem.why.to_string() })),
-        );
-        let plan = self.with(move |speaker, _| speaker.plan(&config)).await?;
-        let plan = plan.map_err(|error| Error::new(ErrorKind::Invalid, "plan", "bgp speaker", error))?;
-        Ok(Value::Array(effects(&plan).chain(blocked).collect()))
     }
 }
 
@@ -302,16 +242,6 @@ fn told(found: &Advertisement, prefix: IpNet, prefix_match: &str) -> Value {
     row["match"] = prefix_match.into();
     row["verdict"] = verdict.into();
     row
-}
-
-fn effects(plan: &Plan) -> impl Iterator<Item = Value> {
-    let row = |peer: &str, effect: String| json!({ "peer": peer, "effect": effect });
-    let added = plan.added.iter().map(move |peer| row(peer, "comes".to_owned()));
-    let removed = plan.removed.iter().map(move |peer| row(peer, "goes, with its routes".to_owned()));
-    let changed = plan.changed.iter().map(move |(peer, effect)| row(peer, effect.to_string()));
-    let ranges = plan.ranges.iter().map(move |range| row(range, "range changes, with its peers".to_owned()));
-    let speaker = plan.speaker.then(|| row("all", "applied live".to_owned()));
-    added.chain(removed).chain(changed).chain(ranges).chain(speaker)
 }
 
 fn gauges(speaker: &Speaker, problems: &[Problem]) -> Vec<Gauge> {

@@ -180,8 +180,8 @@ impl Compiler {
         objects
     }
 
-    /// What the speaker is.
-    fn ground(&self) -> Ground {
+    /// The speaker, without peers and ranges.
+    pub(crate) fn speaker(&self) -> speaker::Config {
         let underlay = &self.node.underlay;
         let mut speaker = speaker::Config::new(self.asn, self.router_id());
         speaker.cluster_id = self.config.cluster_of(&self.node.labels);
@@ -198,11 +198,16 @@ impl Compiler {
         speaker.listen =
             listen(&self.config, self.own()).into_iter().map(|address| SocketAddr::new(address, port)).collect();
         (speaker.restart, speaker.selection) = (self.config.restart.clone(), self.config.selection.clone());
+        speaker
+    }
+
+    /// What the speaker is, and what it needs to know to write routes.
+    fn ground(&self) -> Ground {
         Ground {
-            speaker,
+            speaker: self.speaker(),
             encapsulation: self.config.encapsulation,
             tunnel: self.way.clone(),
-            segments: underlay.segments().collect(),
+            segments: self.node.underlay.segments().collect(),
             nodes_tell_blocks: !matches!(self.config.mode, Mode::None),
         }
     }

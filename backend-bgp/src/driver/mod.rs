@@ -9,8 +9,11 @@
 //! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
 //! | the speaker, its peers, announcements | [`Table`] | all of them |
 
+mod describe;
 mod device;
 mod tables;
+
+use describe::describe;
 
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
@@ -21,8 +24,6 @@ use crate::task::Task;
 use crate::task::setup;
 use crate::watch::Watched;
 use async_trait::async_trait;
-use bgp_speaker::config::PeerConfig;
-use bgp_speaker::speaker::{Effect, Origination};
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
 use cni_core::strict::StrictError;
@@ -134,16 +135,6 @@ impl BgpDriver {
         batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
     }
 
-    /// What a change of a peer does to its session, for people.
-    fn effect(&self, was: &PeerConfig, is: &PeerConfig) -> String {
-        let speakers = self.compiler.base().into_iter().filter_map(|(_, object)| match object {
-            Object::Speaker(ground) => Some(ground.speaker),
-            _ => None,
-        });
-        let effects = speakers.map(|speaker| Effect::of(&speaker, was, is).to_string());
-        effects.last().unwrap_or_default()
-    }
-
     fn write_table(&self, op: &Op<Key, Object>) -> Result<()> {
         match op {
             Op::Put { key, object, .. } if !self.table.put(key, object) => Err(not_for(key, object)),
@@ -165,13 +156,6 @@ fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
 fn opened_anew(field: &'static str) -> Error {
     let detail = "takes effect when the agent is started again";
     Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend bgp", detail) }
-}
-
-/// What peers are told with a prefix, for people.
-fn announced(what: &Origination) -> String {
-    let standard = what.communities.iter().map(ToString::to_string);
-    let with: Vec<String> = standard.chain(what.large.iter().map(ToString::to_string)).collect();
-    if with.is_empty() { "told to peers".to_owned() } else { format!("told to peers with {}", with.join(" ")) }
 }
 
 fn not_for(key: &Key, object: &Object) -> Error {
@@ -224,21 +208,7 @@ impl Driver for BgpDriver {
     }
 
     fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
-        match (from, to) {
-            (Some(Object::Session(was)), Some(Object::Session(is))) => self.effect(&was.config, &is.config),
-            (None, Some(Object::Session(is))) => format!("a session with {} begins", is.config.address),
-            (Some(Object::Session(was)), None) => format!("the session with {} ends", was.config.address),
-            (None, Some(Object::Range(is))) => format!("peers from {} are let in", is.config.range),
-            (Some(Object::Range(_)), Some(Object::Range(is))) => {
-                format!("peers from {} are let in otherwise; their sessions end", is.config.range)
-            }
-            (Some(Object::Range(was)), None) => format!("peers from {} are let in no more", was.config.range),
-            (_, Some(Object::Announcement(is))) => announced(is),
-            (Some(Object::Announcement(_)), None) => "told to peers no more".to_owned(),
-            (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
-            (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
-            (None, None) => "unknown".to_owned(),
-        }
+        describe(&self.compiler, from, to)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {

@@ -210,7 +210,7 @@ fn a_learned_route_that_somebody_deletes_comes_back() {
 }
 
 #[test]
-fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do() {
+fn people_are_told_what_is_announced_to_whom_and_why() {
     let cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }));
     cluster.wait_all_pairs();
     let node = &cluster.nodes[0];
@@ -241,16 +241,43 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
     let told = node.ask("bgp explain", &["10.244.1.2", "node-2"]).unwrap();
     assert_eq!((&told["prefix"], &told["verdict"]), (&json!("10.244.1.0/24"), &json!("told")), "{told}");
     assert!(node.ask("bgp explain", &["198.51.100.1"]).is_err());
-    let plan = |section: serde_json::Value| node.ask("bgp plan", &[&section.to_string()]).unwrap();
-    assert_eq!(plan(json!({ "mode": "none" })), json!([{ "peer": "node/node-2", "effect": "goes, with its routes" }]));
-    assert_eq!(plan(json!({})), json!([]));
-    let live = plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } }));
-    assert_eq!(live, json!([{ "peer": "node/node-2", "effect": "applied live" }]));
-    assert!(node.ask("bgp plan", &["{\"asn\": 0}"]).is_err());
     assert!(node.ask("bgp received", &["nobody"]).is_err());
     assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
     let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
     assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}
+
+#[test]
+fn a_plan_says_what_another_section_would_do_to_sessions_and_does_nothing() {
+    let section = json!({ "communities": { "blue": ["65001:7"] } });
+    let cluster = Cluster::new(&Bgp, &[1, 2], &section);
+    cluster.wait_sessions(0, 1);
+    let plan = |change: serde_json::Value| {
+        let mut other = section.clone();
+        other.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let plan = cluster.nodes[0].plan_for(&other).unwrap();
+        plan.steps.iter().map(|step| format!("{:?} {}: {}", step.action, step.object, step.detail)).collect::<Vec<_>>()
+    };
+    let node = |effect: &str| vec![format!("Update bgp peer node/node-2: {effect}")];
+    assert_eq!(plan(json!({})), [""; 0]);
+    assert_eq!(plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } })), node("applied live"));
+    let resets = node("session resets: ttl is agreed on when a session begins");
+    assert_eq!(plan(json!({ "session": { "gtsm": 1 } })), resets);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, "geheim").unwrap();
+    let resets = node("session resets: password is agreed on when a session begins");
+    assert_eq!(plan(json!({ "session": { "passwordFile": file } })), resets);
+    let tor = json!({ "peers": [{ "name": "tor", "address": "192.0.2.254", "asn": 65001 }] });
+    assert_eq!(plan(tor), ["Create bgp peer tor: a session with 192.0.2.254 begins"]);
+    let all = "Update bgp speaker: all sessions reset: routerId is agreed on when a session begins";
+    assert_eq!(plan(json!({ "routerId": "198.51.100.9" })), [all]);
+    let none = plan(json!({ "mode": "none" }));
+    let gone = "Delete bgp peer node/node-2: the session with 192.0.2.2 ends, and its routes go";
+    assert!(none.contains(&gone.to_owned()), "{none:?}");
+    let refused = cluster.nodes[0].plan_for(&json!({ "session": { "bfd": { "multiplier": 0 } } })).unwrap_err();
+    assert!(refused.to_string().contains("bgp.session.bfd.multiplier: "), "{refused}");
+    cluster.wait_sessions(0, 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The backend as agents and embedders open it. Never writes to the kernel: the first commit does.
 
-use crate::config::{Config, refused};
+use crate::config::{Config, TunnelKind, refused};
 use crate::driver::BgpDriver;
 use crate::inspect::Inspector;
 use crate::probe::{needed, probe};
@@ -33,7 +33,7 @@ impl Backend for Bgp {
 
     async fn open(&self, request: OpenRequest) -> Result<Parts> {
         let config = Config::from_json(&request.config).map_err(refused)?;
-        let capabilities = probe();
+        let capabilities = probe(config.tunnel.as_ref().map(|tunnel| &tunnel.kind));
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
         let table = Table::default();
         let driver = BgpDriver::open(&config, &request.node, capabilities, table.clone())?;
@@ -52,10 +52,13 @@ impl Backend for Bgp {
     }
 }
 
-/// The port of sessions among nodes, and the tunnel's.
+/// The port of sessions among nodes, and the tunnel's where it has one.
 fn node_ports(config: &Config) -> Vec<ProtocolPort> {
     let session = ProtocolPort { protocol: Protocol::TCP, port: config.port.get() };
-    let tunnel = config.tunnel.iter().map(|tunnel| ProtocolPort { protocol: Protocol::UDP, port: tunnel.port.get() });
+    let tunnel = config.tunnel.as_ref().and_then(|tunnel| match tunnel.kind {
+        TunnelKind::Vxlan { port, .. } => Some(ProtocolPort { protocol: Protocol::UDP, port: port.get() }),
+        TunnelKind::Ipip => None,
+    });
     std::iter::once(session).chain(tunnel).collect()
 }
 

@@ -1,9 +1,9 @@
 //! From what was written to what is checked. Never looks at the node.
 
-use super::raw::{RawConfig, RawMode, RawNodes, RawRestart, RawSelection, RawVxlan};
+use super::raw::{RawConfig, RawIpip, RawMode, RawNodes, RawRestart, RawSelection, RawTunnel, RawVxlan};
 use super::sessions::{Common, policies};
 use super::values::{Result, asn, at, families, missing, port, router_id, wrong};
-use super::{Communities, Config, Mode, NodeRule, NodeSelector, PeerRule, RangeRule, Tunnel};
+use super::{Communities, Config, Mode, NodeRule, NodeSelector, PeerRule, RangeRule, Tunnel, TunnelKind};
 use bgp_speaker::config::{BGP_PORT, RemoteAsn, Restart, Selection};
 use bgp_speaker::types::Family;
 use cni_core::model::{Encapsulation, InterfaceName};
@@ -43,15 +43,12 @@ impl TryFrom<RawConfig> for Config {
             .collect::<Result<_>>()?;
         names_differ(&peers, &ranges)?;
         let encapsulation = raw.encapsulation.unwrap_or(Encapsulation::Never);
-        let tunnel = match (encapsulation, raw.vxlan) {
-            (Encapsulation::Never, None) => None,
-            (Encapsulation::Never, Some(_)) => {
-                let problem =
-                    "is given, but `encapsulation` is Never; set that to CrossSubnet or Always, or remove this";
-                return Err(StrictError { path: at("vxlan"), problem: problem.to_owned() });
-            }
-            (_, raw) => Some(tunnel(raw.unwrap_or_default())?),
-        };
+        let tunnel = tunnel(encapsulation, raw.tunnel, raw.vxlan, raw.ipip)?;
+        let is_ipip = tunnel.as_ref().is_some_and(|tunnel| tunnel.kind == TunnelKind::Ipip);
+        if is_ipip && !families.contains(&Family::Ipv4) {
+            let problem = "is ipip, which carries IPv4 only, and `families` has none of it; write vxlan";
+            return Err(StrictError { path: at("tunnel"), problem: problem.to_owned() });
+        }
         let least = if families.contains(&Family::Ipv6) { MIN_MTU_V6_BYTES } else { MIN_MTU_V4_BYTES };
         if let Some(mtu) = raw.mtu.filter(|mtu| !(least..=65_535).contains(mtu)) {
             return Err(wrong(&at("mtu"), mtu, "an integer from 576 to 65535 (from 1280 with IPv6 pods)"));
@@ -146,17 +143,44 @@ fn communities(raw: BTreeMap<String, Vec<String>>) -> Result<BTreeMap<String, Co
     raw.into_iter().map(of_pool).collect()
 }
 
-fn tunnel(raw: RawVxlan) -> Result<Tunnel> {
-    let key = |key: &str| at(&format!("vxlan.{key}"));
+fn tunnel(
+    encapsulation: Encapsulation,
+    kind: Option<RawTunnel>,
+    vxlan: Option<RawVxlan>,
+    ipip: Option<RawIpip>,
+) -> Result<Option<Tunnel>> {
+    let needless = |key: &str, why: &str| Err(StrictError { path: at(key), problem: format!("is given, but {why}") });
+    let given = [("tunnel", kind.is_some()), ("vxlan", vxlan.is_some()), ("ipip", ipip.is_some())];
+    if encapsulation == Encapsulation::Never {
+        let why = "`encapsulation` is Never; set that to CrossSubnet or Always, or remove this";
+        return given.iter().find(|(_, given)| *given).map_or(Ok(None), |(key, _)| needless(key, why));
+    }
+    match (kind.unwrap_or_default(), vxlan, ipip) {
+        (RawTunnel::Vxlan, vxlan, None) => vxlan_tunnel(vxlan.unwrap_or_default()).map(Some),
+        (RawTunnel::Ipip, None, ipip) => {
+            let name = ipip.unwrap_or_default().device_name;
+            Ok(Some(Tunnel { device: device("ipip.deviceName", name)?, kind: TunnelKind::Ipip }))
+        }
+        (RawTunnel::Vxlan, _, Some(_)) => needless("ipip", "`tunnel` is vxlan; set that to ipip, or remove this"),
+        (RawTunnel::Ipip, Some(_), _) => needless("vxlan", "`tunnel` is ipip; set that to vxlan, or remove this"),
+    }
+}
+
+fn device(key: &str, name: Option<String>) -> Result<InterfaceName> {
+    let name = name.unwrap_or_else(|| "cnidarian.bgp".to_owned());
+    InterfaceName::new(&name)
+        .map_err(|_| wrong(&at(key), format_args!("{name:?}"), "an interface name of 1 to 15 bytes"))
+}
+
+fn vxlan_tunnel(raw: RawVxlan) -> Result<Tunnel> {
     let vni = raw.vni.unwrap_or(4096);
     if !(1..1 << 24).contains(&vni) {
-        return Err(wrong(&key("vni"), vni, "an integer from 1 to 16777215"));
+        return Err(wrong(&at("vxlan.vni"), vni, "an integer from 1 to 16777215"));
     }
-    let name = raw.device_name.unwrap_or_else(|| "cnidarian.bgp".to_owned());
-    let device = InterfaceName::new(&name)
-        .map_err(|_| wrong(&key("deviceName"), format_args!("{name:?}"), "an interface name of 1 to 15 bytes"))?;
-    let port = port(&key("port"), raw.port.unwrap_or(4789))?;
-    Ok(Tunnel { vni, port, device, track_outer: raw.track_outer_packets.unwrap_or(false) })
+    let device = device("vxlan.deviceName", raw.device_name)?;
+    let port = port(&at("vxlan.port"), raw.port.unwrap_or(4789))?;
+    let track_outer = raw.track_outer_packets.unwrap_or(false);
+    Ok(Tunnel { device, kind: TunnelKind::Vxlan { vni, port, track_outer } })
 }
 
 fn restart(raw: RawRestart) -> Restart {

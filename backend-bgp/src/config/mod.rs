@@ -11,8 +11,8 @@ mod tests;
 mod values;
 
 pub use raw::{
-    RawAddPath, RawBfd, RawConfig, RawMaxPrefixes, RawMode, RawNodes, RawPeer, RawRange, RawReflectors, RawRestart,
-    RawSelection, RawServices, RawSession, RawVxlan,
+    RawAddPath, RawBfd, RawConfig, RawIpip, RawMaxPrefixes, RawMode, RawNodes, RawPeer, RawRange, RawReflectors,
+    RawRestart, RawSelection, RawServices, RawSession, RawTunnel, RawVxlan,
 };
 pub use selector::NodeSelector;
 
@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 /// The section's key.
 pub const SECTION: &str = "bgp";
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "asn",
     "routerId",
     "port",
@@ -46,7 +46,9 @@ const KEYS: [&str; 19] = [
     "policies",
     "communities",
     "encapsulation",
+    "tunnel",
     "vxlan",
+    "ipip",
     "families",
     "mtu",
     "serviceAdvertisement",
@@ -148,14 +150,26 @@ pub struct Communities {
 /// The tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
-    /// VXLAN network identifier, 1 to 16 777 215.
-    pub vni: u32,
-    /// UDP port.
-    pub port: NonZeroU16,
     /// The device.
     pub device: InterfaceName,
-    /// Whether the kernel tracks outer packets as connections.
-    pub track_outer: bool,
+    /// What wraps packets.
+    pub kind: TunnelKind,
+}
+
+/// What wraps packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// VXLAN.
+    Vxlan {
+        /// VXLAN network identifier, 1 to 16 777 215.
+        vni: u32,
+        /// UDP port.
+        port: NonZeroU16,
+        /// Whether the kernel tracks outer packets as connections.
+        track_outer: bool,
+    },
+    /// IPv4 in IPv4: IPv6 is never wrapped.
+    Ipip,
 }
 
 /// The section, checked.

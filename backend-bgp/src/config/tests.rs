@@ -44,6 +44,26 @@ fn each_bad_value_names_key_value_and_what_is_right() {
             json!({ "encapsulation": "Always", "vxlan": { "vni": 0 } }),
             "bgp.vxlan.vni: is 0; write an integer from 1 to 16777215",
         ),
+        (
+            json!({ "tunnel": "ipip" }),
+            "bgp.tunnel: is given, but `encapsulation` is Never; set that to CrossSubnet or Always, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "vxlan": {} }),
+            "bgp.vxlan: is given, but `tunnel` is ipip; set that to vxlan, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "ipip": {} }),
+            "bgp.ipip: is given, but `tunnel` is vxlan; set that to ipip, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "families": ["ipv6"] }),
+            "bgp.tunnel: is ipip, which carries IPv4 only, and `families` has none of it; write vxlan",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "ipip": { "deviceName": "" } }),
+            "bgp.ipip.deviceName: is \"\"; write an interface name of 1 to 15 bytes",
+        ),
         (json!({ "modes": "mesh" }), "bgp.modes: no such key; did you mean `mode`?"),
         (
             peer(json!({ "asn": "internl" })),

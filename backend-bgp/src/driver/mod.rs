@@ -37,6 +37,8 @@ pub struct BgpDriver {
     capabilities: Capabilities,
     host: Host,
     socket: Socket,
+    /// Kinds of link that may be ours.
+    kinds: Vec<&'static str>,
     table: Table,
     watched: Watched,
     /// Ends with the driver.
@@ -52,8 +54,9 @@ impl BgpDriver {
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, table: Table) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let host = Host::open()?;
-        let socket = Socket::route()?;
-        Ok(Self { compiler, capabilities, host, socket, table, watched: Watched::default(), task: None })
+        let mut socket = Socket::route()?;
+        let kinds = device::kinds(&mut socket, config)?;
+        Ok(Self { compiler, capabilities, host, socket, kinds, table, watched: Watched::default(), task: None })
     }
 
     /// The node's part of the translation.

@@ -1,18 +1,18 @@
 //! The backend as agents and embedders open it. Never writes to the kernel: the first commit does.
 
-use crate::config::{Config, refused};
+use crate::config::{Config, TunnelKind, refused};
 use crate::driver::BgpDriver;
-use crate::inspect::{Inspector, Known};
+use crate::inspect::Inspector;
 use crate::probe::{needed, probe};
 use crate::table::Table;
 use crate::task::Task;
 use crate::watch::BgpWatch;
 use async_trait::async_trait;
 use cni_core::backend::{
-    Backend, Capabilities, Change, CommitReport, Drift, Driver, Engine, NetworkChange, OpenRequest, Parts, Plan,
-    Reconciler, Result,
+    Backend, Capabilities, Change, CommitReport, Drift, Engine, NetworkChange, OpenRequest, Parts, Plan, Reconciler,
+    Result,
 };
-use cni_core::model::{NetworkItem, NetworkKey};
+use cni_core::model::NetworkItem;
 use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::policy::model::Protocol;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Backend for Bgp {
 
     async fn open(&self, request: OpenRequest) -> Result<Parts> {
         let config = Config::from_json(&request.config).map_err(refused)?;
-        let capabilities = probe();
+        let capabilities = probe(config.tunnel.as_ref().map(|tunnel| &tunnel.kind));
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
         let table = Table::default();
         let driver = BgpDriver::open(&config, &request.node, capabilities, table.clone())?;
@@ -41,10 +41,8 @@ impl Backend for Bgp {
         let interface = request.node.underlay.interface.clone();
         let watch = BgpWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
-        let known = Known::new(request.node);
-        let capabilities = driver.capabilities().clone();
-        let inspector = Inspector { table: table.clone(), known: known.clone(), capabilities };
-        let datapath = Datapath { engine: Reconciler::new(driver)?, table, known, staged: false };
+        let inspector = Inspector { table: table.clone() };
+        let datapath = Datapath { engine: Reconciler::new(driver)?, table, staged: false };
         let mut parts = Parts::new(Box::new(datapath), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
@@ -54,10 +52,13 @@ impl Backend for Bgp {
     }
 }
 
-/// The port of sessions among nodes, and the tunnel's.
+/// The port of sessions among nodes, and the tunnel's where it has one.
 fn node_ports(config: &Config) -> Vec<ProtocolPort> {
     let session = ProtocolPort { protocol: Protocol::TCP, port: config.port.get() };
-    let tunnel = config.tunnel.iter().map(|tunnel| ProtocolPort { protocol: Protocol::UDP, port: tunnel.port.get() });
+    let tunnel = config.tunnel.as_ref().and_then(|tunnel| match tunnel.kind {
+        TunnelKind::Vxlan { port, .. } => Some(ProtocolPort { protocol: Protocol::UDP, port: port.get() }),
+        TunnelKind::Ipip => None,
+    });
     std::iter::once(session).chain(tunnel).collect()
 }
 
@@ -65,7 +66,6 @@ fn node_ports(config: &Config) -> Vec<ProtocolPort> {
 struct Datapath {
     engine: Reconciler<BgpDriver>,
     table: Table,
-    known: Known,
     /// In sync is staged; the next commit makes it so.
     staged: bool,
 }
@@ -77,13 +77,7 @@ impl Engine<NetworkItem> for Datapath {
     }
 
     fn stage(&mut self, change: NetworkChange) -> Result<()> {
-        match &change {
-            Change::Put(NetworkItem::Peer(peer)) => drop(self.known.lock().1.insert(peer.node.clone(), peer.clone())),
-            Change::Remove(NetworkKey::Peer(node)) => drop(self.known.lock().1.remove(node)),
-            Change::Node(node) => self.known.lock().0 = node.clone(),
-            Change::InSync => self.staged = true,
-            _ => {}
-        }
+        self.staged |= matches!(change, Change::InSync);
         self.engine.stage(change)
     }
 

@@ -1,51 +1,32 @@
 //! What people ask of the speaker. Never changes anything, and nothing depends on an answer.
 
-use crate::compile::Compiler;
-use crate::config::{Config, refused};
-use crate::object::{Key, Object};
 use crate::table::Table;
-use crate::task::setup;
+use crate::task::setup::{Named, Problem};
 use async_trait::async_trait;
 use bgp_speaker::export::Advertisement;
-use bgp_speaker::rib::PathState;
-use bgp_speaker::speaker::{PeerStatus, Plan, Speaker};
+use bgp_speaker::rib::{Explanation, PathState};
+use bgp_speaker::speaker::{PeerStatus, Speaker};
 use bgp_speaker::types::{Attributes, Family};
-use cni_core::backend::{Capabilities, Error, ErrorKind, Gauge, Inspect, Result};
-use cni_core::model::{NodeContext, NodeName, Peer};
+use cni_core::backend::{Error, ErrorKind, Gauge, Inspect, Result};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-const QUESTIONS: [(&str, &str); 6] = [
+const QUESTIONS: [(&str, &str); 5] = [
     ("bgp advertised", "PEER: what a peer is told"),
-    ("bgp explain", "PREFIX [PEER]: all paths of a prefix, which won and why; with a peer: why it is told, or not"),
+    (
+        "bgp explain",
+        "PREFIX [PEER]: all paths of a prefix, or of the longest that holds it, which won and why; with a peer: why it is told, or not",
+    ),
     ("bgp peers", "peers, the state of their sessions, and why they are down"),
-    ("bgp plan", "SECTION: what another section `bgp` would do to sessions, as JSON"),
     ("bgp received", "PEER: what a peer has told, before any policy"),
     ("bgp routes", "the best path of each prefix"),
 ];
 
-/// What a plan is made from: the node and the other nodes, as they were staged last. Clones are the same.
-#[derive(Debug, Clone)]
-pub(crate) struct Known(Arc<Mutex<(NodeContext, BTreeMap<NodeName, Peer>)>>);
-
-impl Known {
-    pub(crate) fn new(node: NodeContext) -> Self {
-        Self(Arc::new(Mutex::new((node, BTreeMap::new()))))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, (NodeContext, BTreeMap<NodeName, Peer>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Answers.
 pub(crate) struct Inspector {
     pub(crate) table: Table,
-    pub(crate) known: Known,
-    pub(crate) capabilities: Capabilities,
 }
 
 #[async_trait]
@@ -56,20 +37,30 @@ impl Inspect for Inspector {
 
     async fn ask(&self, question: &str, arguments: &[String]) -> Result<Value> {
         match (question, arguments) {
-            ("bgp peers", []) => self.with(|speaker, now| Value::Array(rows(speaker, now))).await,
+            ("bgp peers", []) => {
+                let problems = self.table.complaints().problems;
+                self.with(move |speaker, now| Value::Array(rows(speaker, now, &problems))).await
+            }
             ("bgp routes", []) => self.with(|speaker, _| routes(speaker)).await,
             ("bgp received", [peer]) => self.of_peer(peer, received).await,
             ("bgp advertised", [peer]) => self.of_peer(peer, advertised).await,
             ("bgp explain", [prefix]) => {
                 let prefix = read_prefix(prefix)?;
-                let found = self.with(move |speaker, _| explain(speaker, &prefix)).await?;
-                found.ok_or_else(|| Error::new(ErrorKind::Missing, "explain", prefix, "nobody announces it"))
+                let found = self.with(move |speaker, _| explain(speaker, prefix)).await?;
+                let missing = "nobody announces it, nor a prefix that holds it";
+                found.ok_or_else(|| Error::new(ErrorKind::Missing, "explain", prefix, missing))
             }
             ("bgp explain", [prefix, peer]) => {
                 let prefix = read_prefix(prefix)?;
-                self.of_peer(peer, move |speaker, peer| told(&speaker.explain_to(peer.id, &prefix), prefix)).await
+                let told = move |speaker: &Speaker, peer: &PeerStatus| {
+                    let (found, prefix_match) = match nearest(speaker, prefix) {
+                        Some((found, _)) => (found, how(prefix, found)),
+                        None => (prefix, "none: nobody announces it".to_owned()),
+                    };
+                    told(&speaker.explain_to(peer.id, &found), found, &prefix_match)
+                };
+                self.of_peer(peer, told).await
             }
-            ("bgp plan", [section]) => self.plan(section).await,
             _ => {
                 let known: Vec<String> = QUESTIONS.iter().map(|(name, about)| format!("{name} {about}")).collect();
                 let detail = format!("there are: {}", known.join("; "));
@@ -79,13 +70,18 @@ impl Inspect for Inspector {
     }
 
     async fn gauges(&self) -> Vec<Gauge> {
-        self.with(|speaker, _| gauges(speaker)).await.unwrap_or_default()
+        let problems = self.table.complaints().problems;
+        self.with(move |speaker, _| gauges(speaker, &problems)).await.unwrap_or_default()
     }
 }
 
 impl Inspector {
     async fn with<T: Send + 'static>(&self, work: impl FnOnce(&Speaker, Instant) -> T + Send + 'static) -> Result<T> {
-        let away = || Error::new(ErrorKind::Busy, "ask", "bgp speaker", "it has not begun yet; see the agent's log");
+        let away = || {
+            let failure = self.table.complaints().failure;
+            let why = failure.unwrap_or_else(|| "the first whole state is not there".to_owned());
+            Error::new(ErrorKind::Busy, "ask", "bgp speaker", format_args!("it has not begun yet: {why}"))
+        };
         let speaker = self.table.speaker().ok_or_else(away)?;
         speaker.with(move |core, now, _| work(core, now)).await.map_err(|_| away())
     }
@@ -106,39 +102,6 @@ impl Inspector {
         let missing = "there is no such peer; `cnidarian bgp peers` lists them";
         found.ok_or_else(|| Error::new(ErrorKind::Missing, "ask", format_args!("peer {name}"), missing))
     }
-
-    /// What another section would do, were it this node's.
-    async fn plan(&self, section: &str) -> Result<Value> {
-        let section: Value = serde_json::from_str(section)
-            .map_err(|error| Error::invalid("plan", "section", format_args!("is no JSON: {error}")))?;
-        let config = Config::from_json(&section).map_err(refused)?;
-        let there = Table::default();
-        let mut blocked = Vec::new();
-        {
-            let known = self.known.lock();
-            let compiler = Compiler::new(&config, &known.0, &self.capabilities)?;
-            let put = |objects: Vec<(Key, Object)>| {
-                objects.iter().filter(|(key, _)| key.is_of_speaker()).for_each(|(key, object)| {
-                    there.put(key, object);
-                });
-            };
-            put(compiler.base());
-            for peer in known.1.values() {
-                match compiler.peer(peer) {
-                    Ok(objects) => put(objects),
-                    Err(error) => {
-                        blocked.push(json!({ "peer": format!("node/{}", peer.node), "effect": error.to_string() }))
-                    }
-                }
-            }
-        }
-        let Some((config, problems)) = setup::config(&there.wanted()) else { return Ok(Value::Array(blocked)) };
-        blocked
-            .extend(problems.into_iter().map(|(peer, problem)| json!({ "peer": peer, "effect": problem.to_string() })));
-        let plan = self.with(move |speaker, _| speaker.plan(&config)).await?;
-        let plan = plan.map_err(|error| Error::new(ErrorKind::Invalid, "plan", "bgp speaker", error))?;
-        Ok(Value::Array(effects(&plan).chain(blocked).collect()))
-    }
 }
 
 fn read_prefix(text: &str) -> Result<IpNet> {
@@ -147,7 +110,13 @@ fn read_prefix(text: &str) -> Result<IpNet> {
     text.parse().or_else(|_| text.parse().map(|address: std::net::IpAddr| IpNet::from(address))).map_err(|_| wrong())
 }
 
-fn rows(speaker: &Speaker, now: Instant) -> Vec<Value> {
+fn rows(speaker: &Speaker, now: Instant, problems: &[Problem]) -> Vec<Value> {
+    let problem = |peer: &PeerStatus| {
+        problems.iter().find(|problem| match &problem.of {
+            Named::Peer(name) => *name == peer.name,
+            Named::Range(name) => peer.range.as_ref() == Some(name),
+        })
+    };
     let row = |peer: PeerStatus| {
         json!({
             "peer": &*peer.name,
@@ -157,10 +126,26 @@ fn rows(speaker: &Speaker, now: Instant) -> Vec<Value> {
             "received": peer.received.iter().sum::<u32>(),
             "stale": peer.stale.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "bfd": peer.bfd.map(|up| if up { "up" } else { "down" }),
-            "last": peer.last.map(|reason| reason.to_string()),
+            "last": peer.last.as_ref().map(ToString::to_string),
+            "problem": problem(&peer).map(|problem| problem.why.to_string()),
         })
     };
-    speaker.peers().into_iter().map(row).collect()
+    speaker.peers().into_iter().map(row).chain(problems.iter().filter(|problem| !problem.kept).map(left_out)).collect()
+}
+
+/// A peer or range that the speaker does not have, with the columns of the others.
+fn left_out(problem: &Problem) -> Value {
+    json!({
+        "peer": &**problem.of.name(),
+        "address": problem.place,
+        "state": "left out",
+        "seconds": null,
+        "received": 0,
+        "stale": [],
+        "bfd": null,
+        "last": null,
+        "problem": problem.why.to_string(),
+    })
 }
 
 /// What a route carries, for people.
@@ -199,8 +184,25 @@ fn advertised(speaker: &Speaker, peer: &PeerStatus) -> Value {
     all.map(|(nlri, attributes)| route(nlri.prefix, &attributes)).collect()
 }
 
-fn explain(speaker: &Speaker, prefix: &IpNet) -> Option<Value> {
-    let found = speaker.explain(prefix)?;
+/// The prefix itself where somebody announces it, else the longest that holds it.
+fn nearest(speaker: &Speaker, prefix: IpNet) -> Option<(IpNet, Explanation)> {
+    std::iter::successors(Some(prefix.trunc()), IpNet::supernet)
+        .find_map(|prefix| Some((prefix, speaker.explain(&prefix)?)))
+}
+
+/// How what was found fits what was asked for.
+fn how(asked: IpNet, found: IpNet) -> String {
+    if asked.trunc() == found { "exact".to_owned() } else { format!("longest that holds {}", shown(asked)) }
+}
+
+/// An address as an address.
+fn shown(prefix: IpNet) -> String {
+    let is_address = prefix.prefix_len() == prefix.max_prefix_len();
+    if is_address { prefix.addr().to_string() } else { prefix.to_string() }
+}
+
+fn explain(speaker: &Speaker, asked: IpNet) -> Option<Value> {
+    let (prefix, found) = nearest(speaker, asked)?;
     let names: BTreeMap<_, _> = speaker.peers().into_iter().map(|peer| (peer.id, peer.name)).collect();
     let from = |source: bgp_speaker::rib::Source| match source.peer() {
         Some(peer) => names.get(&peer).map_or_else(|| peer.to_string(), ToString::to_string),
@@ -209,6 +211,8 @@ fn explain(speaker: &Speaker, prefix: &IpNet) -> Option<Value> {
     let sources: Vec<String> = found.paths.iter().map(|path| from(path.source)).collect();
     let path = |(at, path): (usize, &bgp_speaker::rib::ExplainedPath)| {
         let mut row = carried(path.attributes.as_ref().unwrap_or(&path.received));
+        row["prefix"] = prefix.to_string().into();
+        row["match"] = how(asked, prefix).into();
         row["from"] = sources.get(at).cloned().into();
         row["stale"] = path.is_stale.into();
         row["verdict"] = match path.state {
@@ -226,38 +230,38 @@ fn explain(speaker: &Speaker, prefix: &IpNet) -> Option<Value> {
     Some(found.paths.iter().enumerate().map(path).collect())
 }
 
-fn told(found: &Advertisement, prefix: IpNet) -> Value {
-    match found {
-        Advertisement::Told(attributes) => {
-            let mut row = route(prefix, attributes);
-            row["verdict"] = "told".into();
-            row
-        }
-        Advertisement::ItsOwn => json!({ "verdict": "not told: the best path comes from the peer itself" }),
-        Advertisement::Withheld(why) => json!({ "verdict": format!("not told: {why:?}") }),
-        Advertisement::NoPath => json!({ "verdict": "not told: there is no usable path" }),
-        Advertisement::NoSession => json!({ "verdict": "not told: no session carries it" }),
-    }
+fn told(found: &Advertisement, prefix: IpNet, prefix_match: &str) -> Value {
+    let (mut row, verdict) = match found {
+        Advertisement::Told(attributes) => (carried(attributes), "told".to_owned()),
+        Advertisement::ItsOwn => (json!({}), "not told: the best path comes from the peer itself".to_owned()),
+        Advertisement::Withheld(why) => (json!({}), format!("not told: {why:?}")),
+        Advertisement::NoPath => (json!({}), "not told: there is no usable path".to_owned()),
+        Advertisement::NoSession => (json!({}), "not told: no session carries it".to_owned()),
+    };
+    row["prefix"] = prefix.to_string().into();
+    row["match"] = prefix_match.into();
+    row["verdict"] = verdict.into();
+    row
 }
 
-fn effects(plan: &Plan) -> impl Iterator<Item = Value> {
-    let row = |peer: &str, effect: String| json!({ "peer": peer, "effect": effect });
-    let added = plan.added.iter().map(move |peer| row(peer, "comes".to_owned()));
-    let removed = plan.removed.iter().map(move |peer| row(peer, "goes, with its routes".to_owned()));
-    let changed = plan.changed.iter().map(move |(peer, effect)| row(peer, effect.to_string()));
-    let ranges = plan.ranges.iter().map(move |range| row(range, "range changes, with its peers".to_owned()));
-    let speaker = plan.speaker.then(|| row("all", "applied live".to_owned()));
-    added.chain(removed).chain(changed).chain(ranges).chain(speaker)
-}
-
-fn gauges(speaker: &Speaker) -> Vec<Gauge> {
+fn gauges(speaker: &Speaker, problems: &[Problem]) -> Vec<Gauge> {
+    const UP: (&str, &str) = ("bgp_peer_up", "Whether the session is established");
     let mut found = Vec::new();
+    for problem in problems {
+        let peer = ("peer", problem.of.name().to_string());
+        if !problem.kept {
+            found.push(Gauge { name: UP.0, help: UP.1, labels: vec![peer.clone()], value: 0.0 });
+        }
+        let help = "Peers and ranges that are left out, or run as they were before; `cnidarian bgp peers` says why";
+        let labels = vec![peer, ("reason", problem.why.kind().to_owned())];
+        found.push(Gauge { name: "bgp_peer_problem", help, labels, value: 1.0 });
+    }
     for peer in speaker.peers() {
         let mut gauge = |name, help, value: f64| {
             found.push(Gauge { name, help, labels: vec![("peer", peer.name.to_string())], value });
         };
         let is_up = peer.state == bgp_speaker::session::State::Established;
-        gauge("bgp_peer_up", "Whether the session is established", f64::from(u8::from(is_up)));
+        gauge(UP.0, UP.1, f64::from(u8::from(is_up)));
         gauge(
             "bgp_peer_received_prefixes",
             "Prefixes that the peer has announced",

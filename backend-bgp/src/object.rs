@@ -158,19 +158,25 @@ pub struct FarEnd {
 pub struct Way {
     /// The device.
     pub device: InterfaceName,
-    /// The network identifier.
-    pub vni: u32,
+    /// The VXLAN network identifier; `None`: IPIP, which has none, and carries IPv4 only.
+    pub vni: Option<u32>,
     /// Our outer address.
     pub own: IpAddr,
 }
 
-/// The tunnel device: VXLAN that asks each packet's route for its outer packet.
+impl Way {
+    /// Whether packets to a prefix can be wrapped at all.
+    #[must_use]
+    pub fn carries(&self, prefix: &IpNet) -> bool {
+        self.vni.is_some() || prefix.addr().is_ipv4()
+    }
+}
+
+/// The tunnel device, which asks each packet's route for its outer packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// UDP port. Never changes in place.
-    pub port: u16,
-    /// The Ethernet address.
-    pub mac: MacAddr,
+    /// Its kind. Never changes in place, nor the port.
+    pub kind: DeviceKind,
     /// Its MTU in bytes, which is the pods'.
     pub mtu_bytes: u32,
     /// Administratively up.
@@ -179,13 +185,36 @@ pub struct Device {
     pub settings: Vec<(&'static str, String)>,
 }
 
+/// The kind of the tunnel device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// VXLAN.
+    Vxlan {
+        /// UDP port.
+        port: u16,
+        /// The Ethernet address.
+        mac: MacAddr,
+    },
+    /// IPv4 in IPv4.
+    Ipip,
+}
+
 impl Device {
+    /// The settings that we care for on any such device, and what they have to be. Reverse path filtering is loose: packets
+    /// come in by the tunnel from where we route plainly.
+    const OF_ALL: [(&'static str, &'static str); 1] = [("ipv4/conf/*/rp_filter", "2")];
+    /// Those of VXLAN beside. IPv6 is on, because the neighbours of IPv4 routes have IPv6 addresses too.
+    const OF_VXLAN: [(&'static str, &'static str); 2] =
+        [("ipv6/conf/*/disable_ipv6", "0"), ("ipv6/conf/*/accept_ra", "0")];
+
     /// The settings that we care for, and what they have to be.
-    ///
-    /// Reverse path filtering is loose: packets come in by the tunnel from where we route plainly. IPv6 is on, because the
-    /// neighbours of IPv4 routes have IPv6 addresses too.
-    pub const SETTINGS: [(&'static str, &'static str); 3] =
-        [("ipv4/conf/*/rp_filter", "2"), ("ipv6/conf/*/disable_ipv6", "0"), ("ipv6/conf/*/accept_ra", "0")];
+    pub fn settings(kind: &DeviceKind) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let more: &[_] = match kind {
+            DeviceKind::Vxlan { .. } => &Self::OF_VXLAN,
+            DeviceKind::Ipip => &[],
+        };
+        Self::OF_ALL.into_iter().chain(more.iter().copied())
+    }
 
     /// The path below `/proc/sys` of a setting of a device.
     #[must_use]

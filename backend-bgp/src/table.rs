@@ -2,6 +2,7 @@
 //! task's.
 
 use crate::object::{FarEnd, Ground, Key, Object, Secured};
+use crate::task::setup::Problem;
 use bgp_speaker::config::{ListenRange, PeerConfig, PeerName};
 use bgp_speaker::speaker::{Origination, Speaker};
 use bgp_speaker::transport::Handle;
@@ -23,6 +24,16 @@ struct Inner {
     in_sync: AtomicBool,
     changed: Notify,
     speaker: Mutex<Option<Handle<Speaker>>>,
+    complaints: Mutex<Complaints>,
+}
+
+/// What is not as it should be, for questions.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Complaints {
+    /// Peers and ranges that are left out, or are as they were.
+    pub(crate) problems: Vec<Problem>,
+    /// Why there is no speaker, where it was tried.
+    pub(crate) failure: Option<String>,
 }
 
 /// All that the speaker shall be.
@@ -142,6 +153,16 @@ impl Table {
 
     pub(crate) fn set_speaker(&self, speaker: Option<Handle<Speaker>>) {
         *self.0.speaker.lock().unwrap_or_else(PoisonError::into_inner) = speaker;
+    }
+
+    /// What the task complained of last.
+    pub(crate) fn complaints(&self) -> Complaints {
+        self.complain(|complaints| complaints.clone())
+    }
+
+    /// Changes what the task complains of.
+    pub(crate) fn complain<T>(&self, change: impl FnOnce(&mut Complaints) -> T) -> T {
+        change(&mut self.0.complaints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Tells the task that a batch of changes is complete.

@@ -3,7 +3,9 @@
 //!
 //! A packet of a tunnelled route goes to the neighbour [`link_local`] on the tunnel device, which has the Ethernet address
 //! [`mac_of`]; the far end's device has just that one. Only the outer destination in the next-hop object says which node.
+//! An IPIP device has no neighbours: there the outer destination is all.
 
+use crate::config::TunnelKind;
 use cni_core::model::{MacAddr, NodeName};
 use std::net::Ipv6Addr;
 
@@ -20,11 +22,15 @@ pub fn link_local(mac: MacAddr) -> Ipv6Addr {
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// Bytes that wrapping adds to a pod's packet: outer IP 20 or 40, UDP 8, VXLAN 8, inner Ethernet 14. RFC 7348, section 5.
+/// Bytes that wrapping adds to a pod's packet: outer IP 20 or 40; with VXLAN also UDP 8, VXLAN 8, inner Ethernet 14
+/// (RFC 7348, section 5), with IPIP nothing (RFC 2003, section 3).
 #[must_use]
-pub const fn overhead_bytes(outer_ipv6: bool) -> u32 {
+pub const fn overhead_bytes(kind: &TunnelKind, outer_ipv6: bool) -> u32 {
     let outer_ip = if outer_ipv6 { 40 } else { 20 };
-    outer_ip + 8 + 8 + 14
+    match kind {
+        TunnelKind::Vxlan { .. } => outer_ip + 8 + 8 + 14,
+        TunnelKind::Ipip => outer_ip,
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +46,8 @@ mod tests {
 
     #[test]
     fn overhead_is_worked_by_hand_from_the_headers() {
-        assert_eq!((overhead_bytes(false), overhead_bytes(true)), (50, 70));
+        let vxlan = TunnelKind::Vxlan { vni: 1, port: std::num::NonZeroU16::MIN, track_outer: false };
+        assert_eq!([false, true].map(|v6| overhead_bytes(&vxlan, v6)), [50, 70]);
+        assert_eq!(overhead_bytes(&TunnelKind::Ipip, false), 20);
     }
 }

@@ -4,6 +4,7 @@ use crate::client::{self, AskError};
 use crate::{Ask, agent, show};
 use clap::Subcommand;
 use cni_core::rpc::Call;
+use serde_json::Value;
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +37,7 @@ pub(crate) enum Bgp {
         #[command(flatten)]
         ask: Ask,
     },
-    /// What another configuration would do to sessions.
+    /// What another configuration would do to sessions and announcements: that part of `plan --config`.
     Plan {
         /// The agent's configuration as it would be, YAML.
         config: PathBuf,
@@ -57,10 +58,18 @@ pub(crate) fn main(command: Bgp) -> Result<bool, AskError> {
             ("bgp explain", arguments.collect(), ask)
         }
         Bgp::Plan { config, ask } => {
-            let read = agent::load(&config, &cnidarian::built_in())?;
-            ("bgp plan", vec![read.node.backend_config.to_string()], ask)
+            let plan = client::ask(&ask.socket, agent::plan_for(&config)?)?;
+            return show::plan(of_speaker(plan), ask.json);
         }
     };
     let value = client::ask(&ask.socket, Call::Inspect { question: question.to_owned(), arguments })?;
     show::answer(value, ask.json)
+}
+
+/// The steps of a plan that are about the speaker.
+fn of_speaker(mut plan: Value) -> Value {
+    if let Some(steps) = plan["steps"].as_array_mut() {
+        steps.retain(|step| step["object"].as_str().is_some_and(|object| object.starts_with("bgp ")));
+    }
+    plan
 }

@@ -1,7 +1,7 @@
 //! What a kernel can do for every backend that uses the host's stack. Never guesses from a version, and leaves nothing
 //! behind in the node's own namespace.
 
-use crate::link::{NewLink, NewLinkKind, Vxlan};
+use crate::link::{Ipip, NewLink, NewLinkKind, Vxlan};
 use crate::netlink::{self, Socket};
 use crate::nexthop::NextHop;
 use crate::nft::Nft;
@@ -30,6 +30,16 @@ pub fn host_stack() -> Capabilities {
 /// This kernel does not make it.
 pub fn vxlan(device: Vxlan) -> netlink::Result<()> {
     let device = NewLink::new("probe-vxlan", NewLinkKind::Vxlan(device));
+    Socket::route().and_then(|mut socket| device.create(&mut socket)).map(|_| ())
+}
+
+/// Makes an IPIP device whose packets' routes say their tunnel, in the network namespace of the calling thread, which has to
+/// be one that goes away with it.
+///
+/// # Errors
+/// This kernel does not make it.
+pub fn ipip() -> netlink::Result<()> {
+    let device = NewLink::new("probe-ipip", NewLinkKind::Ipip(Ipip { collect_metadata: true }));
     Socket::route().and_then(|mut socket| device.create(&mut socket)).map(|_| ())
 }
 

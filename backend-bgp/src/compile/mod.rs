@@ -25,5 +25,7 @@ pub const SESSION_PREFIX: &str = "node/";
 pub const ATTRIBUTE_ASN: &str = "bgp-asn";
 /// The attribute with the port of a node's speaker.
 pub const ATTRIBUTE_PORT: &str = "bgp-port";
-/// The attribute with the tunnel's VXLAN network identifier and UDP port, `VNI/PORT`.
+/// The attribute with the tunnel's VXLAN network identifier and UDP port, `VNI/PORT`; or [`IPIP`].
 pub const ATTRIBUTE_TUNNEL: &str = "bgp-tunnel";
+/// What [`ATTRIBUTE_TUNNEL`] is where the tunnel is IPIP.
+pub const IPIP: &str = "ipip";

@@ -1,8 +1,8 @@
 //! What follows from the node, its configuration and its own items. Never of other nodes.
 
-use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL};
-use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Template, Who, listen};
-use crate::object::{Device, Ground, Key, Object, Secured, Way};
+use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL, IPIP};
+use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Template, TunnelKind, Who, listen};
+use crate::object::{Device, DeviceKind, Ground, Key, Object, Secured, Way};
 use crate::tunnel;
 use bgp_speaker::config::{self as speaker, ListenRange, PeerConfig};
 use bgp_speaker::speaker::Origination;
@@ -49,22 +49,34 @@ impl Compiler {
             );
             return Err(node_error(ErrorKind::Unsupported, node, "underlay", detail));
         };
+        let kind = config.tunnel.as_ref().map(|tunnel| &tunnel.kind);
+        if own.is_ipv6() && kind == Some(&TunnelKind::Ipip) {
+            let detail = format!("{} has no IPv4 address, which ipip needs; write `tunnel: vxlan`", underlay.interface);
+            return Err(node_error(ErrorKind::Unsupported, node, "underlay", detail));
+        }
         let pod_mtu_bytes = pod_mtu(config, node, own)?;
-        let way = config.tunnel.as_ref().map(|tunnel| Way { device: tunnel.device.clone(), vni: tunnel.vni, own });
-        let device = config.tunnel.as_ref().map(|tunnel| {
-            Arc::new(Device {
-                port: tunnel.port.get(),
-                mac: tunnel::mac_of(&node.name),
-                mtu_bytes: pod_mtu_bytes,
-                up: true,
-                settings: Device::SETTINGS.map(|(setting, value)| (setting, value.to_owned())).into(),
-            })
+        let way = config.tunnel.as_ref().map(|tunnel| {
+            let vni = match tunnel.kind {
+                TunnelKind::Vxlan { vni, .. } => Some(vni),
+                TunnelKind::Ipip => None,
+            };
+            Way { device: tunnel.device.clone(), vni, own }
         });
-        let tracks = config.tunnel.as_ref().is_none_or(|tunnel| tunnel.track_outer);
+        let device = kind.map(|kind| {
+            let kind = match kind {
+                TunnelKind::Vxlan { port, .. } => {
+                    DeviceKind::Vxlan { port: port.get(), mac: tunnel::mac_of(&node.name) }
+                }
+                TunnelKind::Ipip => DeviceKind::Ipip,
+            };
+            let settings = Device::settings(&kind).map(|(setting, value)| (setting, value.to_owned())).collect();
+            Arc::new(Device { kind, mtu_bytes: pod_mtu_bytes, up: true, settings })
+        });
+        let untracked = matches!(kind, Some(TunnelKind::Vxlan { track_outer: false, .. }));
         Ok(Self {
             asn: config.asn_of(&node.labels),
             guards: way.is_some() && capabilities.has(Capability::GuardedTunnel),
-            untracked: !tracks && capabilities.has(Capability::UntrackedTunnel),
+            untracked: untracked && capabilities.has(Capability::UntrackedTunnel),
             config: config.clone(),
             node: node.clone(),
             way,
@@ -106,7 +118,10 @@ impl Compiler {
     }
 
     pub(super) fn tunnel_text(&self) -> Option<String> {
-        self.config.tunnel.as_ref().map(|tunnel| format!("{}/{}", tunnel.vni, tunnel.port))
+        self.config.tunnel.as_ref().map(|tunnel| match tunnel.kind {
+            TunnelKind::Vxlan { vni, port, .. } => format!("{vni}/{port}"),
+            TunnelKind::Ipip => IPIP.to_owned(),
+        })
     }
 
     /// Our underlay addresses that other nodes reach.
@@ -167,21 +182,27 @@ impl Compiler {
     /// Our end of the tunnel.
     fn own_tunnel(&self) -> Objects {
         let (Some(way), Some(device)) = (&self.way, &self.device) else { return Vec::new() };
-        let end = SocketAddr::new(way.own, device.port);
-        let own = ipnet::Ipv6Net::new_assert(tunnel::link_local(device.mac), 64);
-        let mut objects = vec![
-            (Key::Link(way.device.clone()), Object::Link(device.clone())),
-            (Key::Address(way.device.clone(), own.into()), Object::Address),
-        ];
-        let untracked = untracked::objects(self.untracked.then_some(end)).into_iter();
-        objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
+        let mut objects = vec![(Key::Link(way.device.clone()), Object::Link(device.clone()))];
+        let end = match (&device.kind, way.own) {
+            (DeviceKind::Vxlan { port, mac }, _) => {
+                let link_local = ipnet::Ipv6Net::new_assert(tunnel::link_local(*mac), 64);
+                objects.push((Key::Address(way.device.clone(), link_local.into()), Object::Address));
+                let end = SocketAddr::new(way.own, *port);
+                let untracked = untracked::objects(self.untracked.then_some(end)).into_iter();
+                objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
+                tunnel_ends::Tunnel::Udp(end)
+            }
+            (DeviceKind::Ipip, IpAddr::V4(own)) => tunnel_ends::Tunnel::Ipip(own),
+            // Refused when the node was taken in.
+            (DeviceKind::Ipip, IpAddr::V6(_)) => return objects,
+        };
         let guard = tunnel_ends::objects(self.guards.then_some(end)).into_iter();
         objects.extend(guard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
         objects
     }
 
-    /// What the speaker is.
-    fn ground(&self) -> Ground {
+    /// The speaker, without peers and ranges.
+    pub(crate) fn speaker(&self) -> speaker::Config {
         let underlay = &self.node.underlay;
         let mut speaker = speaker::Config::new(self.asn, self.router_id());
         speaker.cluster_id = self.config.cluster_of(&self.node.labels);
@@ -198,11 +219,16 @@ impl Compiler {
         speaker.listen =
             listen(&self.config, self.own()).into_iter().map(|address| SocketAddr::new(address, port)).collect();
         (speaker.restart, speaker.selection) = (self.config.restart.clone(), self.config.selection.clone());
+        speaker
+    }
+
+    /// What the speaker is, and what it needs to know to write routes.
+    fn ground(&self) -> Ground {
         Ground {
-            speaker,
+            speaker: self.speaker(),
             encapsulation: self.config.encapsulation,
             tunnel: self.way.clone(),
-            segments: underlay.segments().collect(),
+            segments: self.node.underlay.segments().collect(),
             nodes_tell_blocks: !matches!(self.config.mode, Mode::None),
         }
     }
@@ -247,7 +273,7 @@ impl Compiler {
     pub fn block(&self, block: &LocalBlock) -> Result<Objects> {
         let object = format!("block {}", block.prefix);
         self.check_prefix(&object, "prefix", &block.prefix)?;
-        self.check_encapsulation(&object, block.encapsulation)?;
+        self.check_encapsulation(&object, &block.prefix, block.encapsulation)?;
         let none = Communities::default();
         let communities = block.pool.as_ref().and_then(|pool| self.config.communities.get(pool)).unwrap_or(&none);
         let mut objects = vec![(Key::Announcement(block.prefix), announcement(communities))];
@@ -260,7 +286,8 @@ impl Compiler {
                 let detail = format!("is {address}, outside the block; give one of its addresses that no pod gets");
                 return Err(Error::invalid(object, "nodeAddress", detail));
             }
-            if let (Some(link), Some(way)) = (self.link(), &self.way) {
+            let way = self.way.as_ref().filter(|way| way.carries(&block.prefix));
+            if let (Some(link), Some(way)) = (self.link(), way) {
                 objects.push(link);
                 objects.push((Key::Address(way.device.clone(), address.into()), Object::Address));
             }
@@ -320,7 +347,8 @@ fn node_error(kind: ErrorKind, node: &NodeContext, field: &'static str, detail: 
 }
 
 fn pod_mtu(config: &Config, node: &NodeContext, own: IpAddr) -> Result<u32> {
-    let overhead = if config.tunnel.is_some() { tunnel::overhead_bytes(own.is_ipv6()) } else { 0 };
+    let kind = config.tunnel.as_ref().map(|tunnel| &tunnel.kind);
+    let overhead = kind.map_or(0, |kind| tunnel::overhead_bytes(kind, own.is_ipv6()));
     let underlay = node.underlay.mtu_bytes;
     let most = underlay.saturating_sub(overhead);
     let v6 = config.families.contains(&Family::Ipv6);

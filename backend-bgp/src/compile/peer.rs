@@ -9,6 +9,7 @@ use bgp_speaker::config::{PeerAddress, PeerConfig, PeerName, RemoteAsn, TtlSecur
 use bgp_speaker::types::Asn;
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, NodeName, Peer};
+use ipnet::IpNet;
 use net_linux::tunnel_ends;
 use std::fmt;
 use std::net::IpAddr;
@@ -35,7 +36,7 @@ impl Compiler {
             objects.extend(addresses(peer).chain(mapped).map(|address| (Key::Node(address), end.clone())));
         }
         for prefix in &peer.prefixes {
-            self.check_encapsulation(&object(peer), prefix.encapsulation)?;
+            self.check_encapsulation(&object(peer), &prefix.prefix, prefix.encapsulation)?;
             objects.push((Key::Block(prefix.prefix), Object::Block));
             if let Some(wanted) = prefix.encapsulation.filter(|wanted| *wanted != self.config.encapsulation) {
                 objects.push((Key::Carriage(prefix.prefix), Object::Carriage(wanted)));
@@ -45,15 +46,24 @@ impl Compiler {
         Ok(objects)
     }
 
-    /// Refuses a pool that wants a tunnel where there is none.
-    pub(super) fn check_encapsulation(&self, object: &str, wanted: Option<Encapsulation>) -> Result<()> {
-        match wanted {
-            Some(Encapsulation::Always | Encapsulation::CrossSubnet) if self.way.is_none() => {
-                let detail =
-                    "its pool wants a tunnel, but `encapsulation` is Never here; set it to CrossSubnet or Always";
-                Err(Error::invalid(object, "encapsulation", detail))
+    /// Refuses a pool that wants a tunnel where there is none for it.
+    pub(super) fn check_encapsulation(
+        &self,
+        object: &str,
+        prefix: &IpNet,
+        wanted: Option<Encapsulation>,
+    ) -> Result<()> {
+        let refuse = |detail: &str| Err(Error::invalid(object, "encapsulation", detail));
+        match (wanted, &self.way) {
+            (None | Some(Encapsulation::Never), _) => Ok(()),
+            (Some(_), None) => {
+                refuse("its pool wants a tunnel, but `encapsulation` is Never here; set it to CrossSubnet or Always")
             }
-            _ => Ok(()),
+            (Some(_), Some(way)) if !way.carries(prefix) => refuse(
+                "its pool wants a tunnel, but ipip carries IPv4 only; set the pool's encapsulation to Never, or \
+                 `tunnel: vxlan`",
+            ),
+            (Some(_), Some(_)) => Ok(()),
         }
     }
 
@@ -75,15 +85,17 @@ impl Compiler {
         if let Some(theirs) = peer.attributes.get(ATTRIBUTE_TUNNEL).filter(|theirs| ours.as_deref() != Some(&**theirs))
         {
             let detail = format!(
-                "is {theirs} (VNI/port) there and {} here; set the same `vxlan` on all nodes",
+                "is {theirs} (VNI/port, or ipip) there and {} here; set the same `tunnel` and `vxlan` on all nodes",
                 ours.unwrap_or_default()
             );
             return Err(Error::invalid(object(peer), ATTRIBUTE_TUNNEL, detail));
         }
-        let mac = tunnel::mac_of(&peer.node);
-        let neighbour = tunnel::link_local(mac);
         let mut objects: Objects = self.link().into_iter().collect();
-        objects.push((Key::Neighbour(way.device.clone(), neighbour.into()), Object::Neighbour(mac)));
+        if way.vni.is_some() {
+            let mac = tunnel::mac_of(&peer.node);
+            let neighbour = tunnel::link_local(mac);
+            objects.push((Key::Neighbour(way.device.clone(), neighbour.into()), Object::Neighbour(mac)));
+        }
         if self.guards {
             let (key, object) = tunnel_ends::end(outer);
             objects.push((Key::Ends(key), Object::Ends(object)));

@@ -4,7 +4,7 @@ use super::Compiler;
 use super::node::Objects;
 use super::peer::session_name;
 use crate::config::Config;
-use crate::object::{FarEnd, Key, Object};
+use crate::object::{DeviceKind, FarEnd, Key, Object};
 use crate::tunnel;
 use bgp_speaker::config::{PeerAddress, PeerConfig, RemoteAsn, TtlSecurity};
 use bgp_speaker::types::{Asn, Community, Family};
@@ -109,7 +109,7 @@ fn with_a_tunnel_a_peer_is_also_its_far_end_whom_we_hear_and_how_its_next_hops_a
     let theirs = compiler_on(&there, json!({ "encapsulation": "Always" })).base();
     let link =
         theirs.iter().find_map(|(_, object)| if let Object::Link(device) = object { Some(device) } else { None });
-    assert_eq!(link.unwrap().mac, mac);
+    assert_eq!(link.unwrap().kind, DeviceKind::Vxlan { port: 4789, mac });
     assert_eq!((compiler.pod_mtu_bytes(), self::compiler(json!({})).pod_mtu_bytes()), (1450, 1500));
 }
 
@@ -266,4 +266,44 @@ fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_by_its_ipv4_address() {
     let mapped = far(&Key::Node(ip("::ffff:192.0.2.2")));
     assert!(mapped.is_some() && mapped == far(&Key::Node(ip("192.0.2.2"))));
     assert_eq!(session(&objects).unwrap().families, [Family::Ipv4, Family::Ipv6].into());
+}
+
+#[test]
+fn an_ipip_tunnel_is_a_device_and_whom_it_hears_and_costs_twenty_bytes() {
+    let compiler = compiler(json!({ "encapsulation": "CrossSubnet", "tunnel": "ipip" }));
+    assert_eq!(compiler.pod_mtu_bytes(), 1480);
+    assert_eq!(compiler.attributes()["bgp-tunnel"].as_ref(), "ipip");
+    let base = compiler.base();
+    let on_device = |key: &Key| matches!(key, Key::Address(..) | Key::Neighbour(..) | Key::Untracked(_));
+    assert!(!base.iter().any(|(key, _)| on_device(key)), "{base:?}");
+    let guard = base.iter().find_map(|(_, object)| match object {
+        Object::Ends(tunnel_ends::Object::Guard { tunnels, .. }) => Some(tunnels.clone()),
+        _ => None,
+    });
+    assert_eq!(guard, Some(vec![tunnel_ends::Tunnel::Ipip([192, 0, 2, 1].into())]));
+    let objects = compiler.peer(&peer(&[])).unwrap();
+    assert!(!objects.iter().any(|(key, _)| on_device(key)), "{objects:?}");
+    assert!(objects.iter().any(|(key, _)| *key == Key::Ends(tunnel_ends::Key::End(ip("192.0.2.2")))));
+    let other = Peer { attributes: labels(&[("bgp-tunnel", "4096/4789")]), ..peer(&[]) };
+    assert_eq!(refused(compiler.peer(&other)).field, Some("bgp-tunnel"));
+}
+
+#[test]
+fn a_pool_of_ipv6_that_wants_ipip_is_refused_and_one_that_says_nothing_stays_plain() {
+    let compiler = compiler(json!({ "encapsulation": "Always", "tunnel": "ipip" }));
+    let block = |prefix: &str, encapsulation| {
+        let prefix: ipnet::IpNet = prefix.parse().unwrap();
+        let node_address = Some(prefix.network());
+        compiler.block(&LocalBlock { prefix, pool: None, encapsulation, node_address })
+    };
+    let has_address = |objects: Objects| objects.iter().any(|(key, _)| matches!(key, Key::Address(..)));
+    assert!(has_address(block("10.1.0.0/26", Some(Encapsulation::Always)).unwrap()));
+    assert!(!has_address(block("fd00:1::/64", None).unwrap()));
+    let error = refused(block("fd00:1::/64", Some(Encapsulation::CrossSubnet)));
+    assert!(error.to_string().contains("ipip carries IPv4 only"), "{error}");
+    let mut bare = node(&[]);
+    bare.underlay.v4 = None;
+    let config = Config::from_json(&json!({ "encapsulation": "Always", "tunnel": "ipip" })).unwrap();
+    let error = Compiler::new(&config, &bare, &Capabilities::default()).unwrap_err();
+    assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some("underlay")));
 }

@@ -1,18 +1,23 @@
 //! The backend's section of the configuration: as written, checked, and what is wrong with it. Never looks at the node.
 
+mod agree;
 mod check;
+mod fields;
 mod raw;
 mod selector;
+mod sessions;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use raw::{
-    RawAddPath, RawBfd, RawConfig, RawMaxPrefixes, RawMode, RawNodes, RawPeer, RawRange, RawReflectors, RawRestart,
-    RawSelection, RawServices, RawSession, RawVxlan,
+    RawAddPath, RawBfd, RawConfig, RawIpip, RawMaxPrefixes, RawMode, RawNodes, RawPeer, RawRange, RawReflectors,
+    RawRestart, RawSelection, RawServices, RawSession, RawTunnel, RawVxlan,
 };
 pub use selector::NodeSelector;
 
 pub(crate) use check::{MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, listen};
+pub(crate) use fields::key_of;
 
 use bgp_speaker::config::{PeerAddress, PeerConfig, PeerName, RemoteAsn, Restart, Selection};
 use bgp_speaker::types::{Asn, Community, Family, LargeCommunity, RouterId};
@@ -23,11 +28,11 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The section's key.
 pub const SECTION: &str = "bgp";
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "asn",
     "routerId",
     "port",
@@ -41,7 +46,9 @@ const KEYS: [&str; 19] = [
     "policies",
     "communities",
     "encapsulation",
+    "tunnel",
     "vxlan",
+    "ipip",
     "families",
     "mtu",
     "serviceAdvertisement",
@@ -143,14 +150,26 @@ pub struct Communities {
 /// The tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
-    /// VXLAN network identifier, 1 to 16 777 215.
-    pub vni: u32,
-    /// UDP port.
-    pub port: NonZeroU16,
     /// The device.
     pub device: InterfaceName,
-    /// Whether the kernel tracks outer packets as connections.
-    pub track_outer: bool,
+    /// What wraps packets.
+    pub kind: TunnelKind,
+}
+
+/// What wraps packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelKind {
+    /// VXLAN.
+    Vxlan {
+        /// VXLAN network identifier, 1 to 16 777 215.
+        vni: u32,
+        /// UDP port.
+        port: NonZeroU16,
+        /// Whether the kernel tracks outer packets as connections.
+        track_outer: bool,
+    },
+    /// IPv4 in IPv4: IPv6 is never wrapped.
+    Ipip,
 }
 
 /// The section, checked.
@@ -229,6 +248,18 @@ impl Config {
     #[must_use]
     pub fn drains(&self, labels: &Attributes) -> bool {
         self.rules_of(labels).find_map(|rule| rule.drain).unwrap_or(false)
+    }
+
+    /// Files with passwords that a node with these labels needs for certain, each with the path of its key.
+    pub(crate) fn password_files(&self, labels: &Attributes) -> impl Iterator<Item = (String, &Path)> {
+        let peers = self.peers.iter().enumerate().filter(|(_, rule)| rule.nodes.matches(labels));
+        let peers = peers.map(|(index, rule)| (format!("peers[{index}].session"), &rule.template));
+        let ranges = self.ranges.iter().enumerate().filter(|(_, rule)| rule.nodes.matches(labels));
+        let ranges = ranges.map(|(index, rule)| (format!("listenRanges[{index}].session"), &rule.template));
+        let all = std::iter::once(("session".to_owned(), &self.session)).chain(peers).chain(ranges);
+        all.filter_map(|(path, template)| {
+            Some((format!("{SECTION}.{path}.passwordFile"), template.password_file.as_deref()?))
+        })
     }
 
     fn rules_of(&self, labels: &Attributes) -> impl Iterator<Item = &NodeRule> {

@@ -23,6 +23,17 @@ pub enum RawMode {
     None,
 }
 
+/// What wraps packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawTunnel {
+    /// VXLAN (RFC 7348), of IPv4 and IPv6.
+    #[default]
+    Vxlan,
+    /// IPv4 in IPv4 (RFC 2003).
+    Ipip,
+}
+
 /// The section `bgp`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,8 +64,12 @@ pub struct RawConfig {
     pub communities: Option<BTreeMap<String, Vec<String>>>,
     /// What pools that say nothing want; default `Never`.
     pub encapsulation: Option<Encapsulation>,
-    /// The tunnel, where `encapsulation` is not `Never`.
+    /// What wraps packets, where `encapsulation` is not `Never`; default `vxlan`.
+    pub tunnel: Option<RawTunnel>,
+    /// The tunnel `vxlan`.
     pub vxlan: Option<RawVxlan>,
+    /// The tunnel `ipip`.
+    pub ipip: Option<RawIpip>,
     /// Families of pods; default both.
     pub families: Option<Vec<Family>>,
     /// MTU of pod interfaces in bytes; default: the underlay's less the overhead of the tunnel.
@@ -221,7 +236,15 @@ pub struct RawMaxPrefixes {
     pub restart_seconds: Option<u32>,
 }
 
-/// The tunnel.
+/// The tunnel `ipip`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RawIpip {
+    /// The device; default `cnidarian.bgp`.
+    pub device_name: Option<String>,
+}
+
+/// The tunnel `vxlan`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RawVxlan {

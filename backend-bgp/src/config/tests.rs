@@ -44,6 +44,26 @@ fn each_bad_value_names_key_value_and_what_is_right() {
             json!({ "encapsulation": "Always", "vxlan": { "vni": 0 } }),
             "bgp.vxlan.vni: is 0; write an integer from 1 to 16777215",
         ),
+        (
+            json!({ "tunnel": "ipip" }),
+            "bgp.tunnel: is given, but `encapsulation` is Never; set that to CrossSubnet or Always, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "vxlan": {} }),
+            "bgp.vxlan: is given, but `tunnel` is ipip; set that to vxlan, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "ipip": {} }),
+            "bgp.ipip: is given, but `tunnel` is vxlan; set that to ipip, or remove this",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "families": ["ipv6"] }),
+            "bgp.tunnel: is ipip, which carries IPv4 only, and `families` has none of it; write vxlan",
+        ),
+        (
+            json!({ "encapsulation": "Always", "tunnel": "ipip", "ipip": { "deviceName": "" } }),
+            "bgp.ipip.deviceName: is \"\"; write an interface name of 1 to 15 bytes",
+        ),
         (json!({ "modes": "mesh" }), "bgp.modes: no such key; did you mean `mode`?"),
         (
             peer(json!({ "asn": "internl" })),
@@ -51,7 +71,7 @@ fn each_bad_value_names_key_value_and_what_is_right() {
         ),
         (
             peer(json!({ "session": { "holdSeconds": 2 } })),
-            "bgp.peers[0].hold.holdSeconds: is 2 s; must be 0, or 3 to 65535 s (RFC 4271, section 4.2)",
+            "bgp.peers[0].session.holdSeconds: is 2 s; must be 0, or 3 to 65535 s (RFC 4271, section 4.2)",
         ),
         (
             peer(json!({ "session": { "import": "none" } })),
@@ -91,6 +111,59 @@ fn each_bad_value_names_key_value_and_what_is_right() {
         assert!(refusal(&section).starts_with("bgp."), "{section}: {}", refusal(&section));
     }
     assert_eq!(refused(Config::from_json(&json!({ "asn": 0 })).unwrap_err()).field, Some("asn"));
+}
+
+/// Fields are called as they are written, not as the speaker calls them: each refusal names a key that the section takes.
+#[test]
+fn what_the_speaker_refuses_is_named_by_the_key_of_the_section() {
+    for (key, value) in [
+        ("multihop", json!(0)),
+        ("gtsm", json!(255)),
+        ("holdSeconds", json!(1)),
+        ("connectRetrySeconds", json!(0)),
+        ("sendHoldSeconds", json!(9)),
+        ("shutdown", json!("x".repeat(256))),
+        ("bfd.intervalMilliseconds", json!(1)),
+        ("bfd.multiplier", json!(0)),
+        ("addPath.sendMax", json!(0)),
+        ("maxPrefixes.limit", json!(0)),
+        ("maxPrefixes.warnPercent", json!(101)),
+        ("longLivedStaleSeconds", json!(0)),
+        ("strictRole", json!(true)),
+        ("localAddress", json!("2001:db8::1")),
+        ("removePrivateAsns", json!(true)),
+        ("role", json!("peer")),
+        ("defaultOriginate", json!(["ipv6"])),
+    ] {
+        let mut session = json!({ "families": ["ipv4"] });
+        let (outer, inner) = key.split_once('.').unwrap_or((key, ""));
+        session[outer] = match (outer, inner) {
+            (_, "") => value,
+            ("addPath", _) => json!({ "mode": "both", inner: value }),
+            ("maxPrefixes", "warnPercent") => json!({ "limit": 1, inner: value }),
+            _ => json!({ inner: value }),
+        };
+        let asn = if ["role", "removePrivateAsns"].contains(&key) { "internal" } else { "external" };
+        let peer = json!({ "name": "tor", "address": "192.0.2.254", "asn": asn, "session": session });
+        let refused = refusal(&json!({ "peers": [peer] }));
+        assert!(refused.starts_with(&format!("bgp.peers[0].session.{key}: ")), "{key}: {refused}");
+        if key != "localAddress" {
+            let range = json!({ "name": "far", "range": "192.0.2.0/24", "asn": asn, "session": session });
+            let refused = refusal(&json!({ "listenRanges": [range] }));
+            assert!(refused.starts_with(&format!("bgp.listenRanges[0].session.{key}: ")), "{key}: {refused}");
+        }
+        if asn == "external" && !["strictRole", "localAddress"].contains(&key) {
+            let refused = refusal(&json!({ "session": session }));
+            assert!(refused.starts_with(&format!("bgp.session.{key}: ")), "{key}: {refused}");
+        }
+    }
+    for (section, path) in [
+        (json!({ "selection": { "maxPaths": 65 } }), "bgp.selection.maxPaths: "),
+        (json!({ "gracefulRestart": { "timeSeconds": 4096 } }), "bgp.gracefulRestart.timeSeconds: "),
+        (json!({ "gracefulRestart": { "staleTimeSeconds": 0 } }), "bgp.gracefulRestart.staleTimeSeconds: "),
+    ] {
+        assert!(refusal(&section).starts_with(path), "{}", refusal(&section));
+    }
 }
 
 #[test]

@@ -9,8 +9,11 @@
 //! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
 //! | the speaker, its peers, announcements | [`Table`] | all of them |
 
+mod describe;
 mod device;
 mod tables;
+
+use describe::describe;
 
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
@@ -18,13 +21,12 @@ use crate::object::{Key, Object};
 use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
-use crate::task::setup::{self, LeftOut};
+use crate::task::setup;
 use crate::watch::Watched;
 use async_trait::async_trait;
-use bgp_speaker::config::PeerConfig;
-use bgp_speaker::speaker::{Effect, Origination};
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NetworkItem, NodeContext};
+use cni_core::strict::StrictError;
 use net_linux::host::{self, Host};
 use net_linux::netlink::Socket;
 use std::collections::HashMap;
@@ -35,6 +37,8 @@ pub struct BgpDriver {
     capabilities: Capabilities,
     host: Host,
     socket: Socket,
+    /// Kinds of link that may be ours.
+    kinds: Vec<&'static str>,
     table: Table,
     watched: Watched,
     /// Ends with the driver.
@@ -50,8 +54,9 @@ impl BgpDriver {
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities, table: Table) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let host = Host::open()?;
-        let socket = Socket::route()?;
-        Ok(Self { compiler, capabilities, host, socket, table, watched: Watched::default(), task: None })
+        let mut socket = Socket::route()?;
+        let kinds = device::kinds(&mut socket, config)?;
+        Ok(Self { compiler, capabilities, host, socket, kinds, table, watched: Watched::default(), task: None })
     }
 
     /// The node's part of the translation.
@@ -133,16 +138,6 @@ impl BgpDriver {
         batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
     }
 
-    /// What a change of a peer does to its session, for people.
-    fn effect(&self, was: &PeerConfig, is: &PeerConfig) -> String {
-        let speakers = self.compiler.base().into_iter().filter_map(|(_, object)| match object {
-            Object::Speaker(ground) => Some(ground.speaker),
-            _ => None,
-        });
-        let effects = speakers.map(|speaker| Effect::of(&speaker, was, is).to_string());
-        effects.last().unwrap_or_default()
-    }
-
     fn write_table(&self, op: &Op<Key, Object>) -> Result<()> {
         match op {
             Op::Put { key, object, .. } if !self.table.put(key, object) => Err(not_for(key, object)),
@@ -164,13 +159,6 @@ fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
 fn opened_anew(field: &'static str) -> Error {
     let detail = "takes effect when the agent is started again";
     Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend bgp", detail) }
-}
-
-/// What peers are told with a prefix, for people.
-fn announced(what: &Origination) -> String {
-    let standard = what.communities.iter().map(ToString::to_string);
-    let with: Vec<String> = standard.chain(what.large.iter().map(ToString::to_string)).collect();
-    if with.is_empty() { "told to peers".to_owned() } else { format!("told to peers with {}", with.join(" ")) }
 }
 
 fn not_for(key: &Key, object: &Object) -> Error {
@@ -203,15 +191,8 @@ impl Driver for BgpDriver {
             return Err(opened_anew("asn"));
         }
         // At the start a secret may come later; here the former configuration is better than a session less.
-        let refuse = |object: String, problem: LeftOut| Error::invalid(object, "passwordFile", problem);
-        let fixed = compiler.base().into_iter().filter_map(|(key, object)| match object {
-            Object::Session(session) => Some((key, session.password_file)),
-            Object::Range(range) => Some((key, range.password_file)),
-            _ => None,
-        });
-        let nodes = [("bgp.session".to_owned(), config.session.password_file.clone())];
-        for (object, file) in fixed.map(|(key, file)| (key.to_string(), file)).chain(nodes) {
-            setup::password(file.as_deref()).map_err(|problem| refuse(object, problem))?;
+        for (path, file) in config.password_files(&self.compiler.node().labels) {
+            setup::password(file).map_err(|problem| refused(StrictError { path, problem: problem.to_string() }))?;
         }
         self.compiler = compiler;
         Ok(())
@@ -230,21 +211,7 @@ impl Driver for BgpDriver {
     }
 
     fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
-        match (from, to) {
-            (Some(Object::Session(was)), Some(Object::Session(is))) => self.effect(&was.config, &is.config),
-            (None, Some(Object::Session(is))) => format!("a session with {} begins", is.config.address),
-            (Some(Object::Session(was)), None) => format!("the session with {} ends", was.config.address),
-            (None, Some(Object::Range(is))) => format!("peers from {} are let in", is.config.range),
-            (Some(Object::Range(_)), Some(Object::Range(is))) => {
-                format!("peers from {} are let in otherwise; their sessions end", is.config.range)
-            }
-            (Some(Object::Range(was)), None) => format!("peers from {} are let in no more", was.config.range),
-            (_, Some(Object::Announcement(is))) => announced(is),
-            (Some(Object::Announcement(_)), None) => "told to peers no more".to_owned(),
-            (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
-            (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
-            (None, None) => "unknown".to_owned(),
-        }
+        describe(&self.compiler, from, to)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {

@@ -88,7 +88,10 @@ impl Carrier<'_> {
         let segments = self.wanted.ground.iter().flat_map(|ground| &ground.segments);
         let is_near = segments.into_iter().any(|segment| segment.contains(&address));
         let plain_works = prefix.addr().is_ipv4() || address.is_ipv6();
+        let tunnel = self.wanted.ground.as_ref().and_then(|ground| ground.tunnel.as_ref());
         match how {
+            // Its tunnel is not for it: Calico's IPIP leaves IPv6 plain, too.
+            _ if tunnel.is_some_and(|tunnel| !tunnel.carries(&prefix)) => false,
             Encapsulation::Always => true,
             Encapsulation::CrossSubnet => !is_near || !plain_works,
             Encapsulation::Never => false,
@@ -100,8 +103,12 @@ impl Carrier<'_> {
         let tunnel = self.wanted.ground.as_ref()?.tunnel.as_ref()?;
         let far = self.wanted.nodes.get(&next_hop)?;
         let index = self.links.get(tunnel.device.as_str())?;
-        let key = TunnelKey { id: tunnel.vni.into(), destination: far.outer, source: Some(tunnel.own) };
-        Some(Way::tunnelled(far.neighbour.into(), *index, key))
+        let id = tunnel.vni.unwrap_or_default().into();
+        let key = TunnelKey { id, destination: far.outer, source: Some(tunnel.own) };
+        Some(match tunnel.vni {
+            Some(_) => Way::tunnelled(far.neighbour.into(), *index, key),
+            None => Way::wrapped(*index, key),
+        })
     }
 }
 
@@ -196,5 +203,24 @@ mod tests {
             assert_eq!(target(section.clone(), &["cnidarian.bgp"], special, "192.0.2.2"), None, "{special}");
         }
         assert!(target(section, &["cnidarian.bgp"], "0.0.0.0/0", "192.0.2.2").is_some());
+    }
+
+    #[test]
+    fn ipip_wraps_ipv4_without_a_neighbour_and_leaves_ipv6_plain() {
+        let of = |how: &str| json!({ "encapsulation": how, "tunnel": "ipip" });
+        let hop = "198.51.100.3";
+        let Some(Target::Ways(ways)) = target(of("CrossSubnet"), &["cnidarian.bgp"], "10.1.3.0/26", hop) else {
+            panic!("no ways")
+        };
+        let [(way, 1)] = ways[..] else { panic!("{ways:?}") };
+        assert_eq!((way.index, way.via, way.onlink), (7, None, false));
+        let outer = TunnelKey { id: 0, destination: hop.parse().unwrap(), source: "192.0.2.1".parse().ok() };
+        assert_eq!(way.tunnel, Some(outer));
+        assert_eq!(
+            target(of("Always"), &[], "10.1.3.0/26", hop),
+            Some(Target::Refuse(RouteKind::Unreachable)),
+            "without its device a packet is not sent bare"
+        );
+        assert_eq!(target(of("Always"), &["cnidarian.bgp"], "fd00:3::/64", "::ffff:198.51.100.3"), None);
     }
 }

@@ -1,9 +1,12 @@
 //! From the table to a speaker's configuration. Never a socket; passwords are read here and nowhere else.
 
 use super::guard::guard;
+use crate::config::key_of;
 use crate::table::Wanted;
-use bgp_speaker::config::{Config, ConfigError, PeerConfig, Secret};
-use std::path::Path;
+use bgp_speaker::config::{Config, ConfigError, PeerConfig, PeerName, Secret};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Why a peer or a range is left out: without its password the peer would refuse the session, and a speaker that takes
 /// nothing because of one peer would serve none of the others.
@@ -26,76 +29,163 @@ pub(crate) enum LeftOut {
         bytes: usize,
     },
     /// It does not go with this node or with another peer: what only the labels of this node bring together.
-    #[error("{}: {}", .0.field, .0.why)]
+    #[error("{}: {}", key_of(.0.field), .0.why)]
     Refused(ConfigError),
 }
 
+impl LeftOut {
+    /// One word, for monitors.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } | Self::Length { .. } => "password-file",
+            Self::Refused(_) => "conflict",
+        }
+    }
+}
+
+/// A peer or a range, as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// A peer.
+    Peer(PeerName),
+    /// A range.
+    Range(PeerName),
+}
+
+impl Named {
+    /// Its name.
+    pub(crate) const fn name(&self) -> &PeerName {
+        let (Self::Peer(name) | Self::Range(name)) = self;
+        name
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(name) => write!(f, "peer {name}"),
+            Self::Range(name) => write!(f, "range {name}"),
+        }
+    }
+}
+
+/// What is not as it should be: left out, or as it was before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) of: Named,
+    /// Where the peer is, or the range.
+    pub(crate) place: String,
+    pub(crate) why: LeftOut,
+    /// It runs as it was before.
+    pub(crate) kept: bool,
+}
+
+/// Says them in the log.
+pub(super) fn warn(problems: &[Problem]) {
+    for Problem { of, why, .. } in problems {
+        tracing::warn!(object = %of, problem = %why, "the BGP speaker goes on without, or as it was");
+    }
+}
+
+/// Passwords by file, each file read once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Passwords(BTreeMap<PathBuf, Result<Secret, LeftOut>>);
+
+impl Passwords {
+    /// Reads the files of all peers and ranges.
+    pub(crate) fn read(wanted: &Wanted) -> Self {
+        let of_sessions = wanted.sessions.values().map(|session| &session.password_file);
+        let files = of_sessions.chain(wanted.ranges.values().map(|range| &range.password_file)).flatten();
+        let mut read = BTreeMap::new();
+        for file in files {
+            if !read.contains_key(file) {
+                read.insert(file.clone(), password(file));
+            }
+        }
+        Self(read)
+    }
+
+    /// Whether there are none to look at.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn given(&self, peer: &PeerConfig, file: Option<&PathBuf>) -> Result<PeerConfig, LeftOut> {
+        let read = file.and_then(|file| self.0.get(file)).cloned().transpose()?;
+        Ok(PeerConfig { password: read.or_else(|| peer.password.clone()), ..peer.clone() })
+    }
+}
+
 /// The configuration, and what had to be left out.
-pub(crate) fn config(wanted: &Wanted) -> Option<(Config, Vec<(String, LeftOut)>)> {
+pub(crate) fn config(wanted: &Wanted, passwords: &Passwords) -> Option<(Config, Vec<Problem>)> {
     let mut config = wanted.ground.as_ref()?.speaker.clone();
     let mut problems = Vec::new();
     for (name, session) in &wanted.sessions {
-        match with_password(&session.config, session.password_file.as_deref()) {
+        match passwords.given(&session.config, session.password_file.as_ref()) {
             Ok(peer) => drop(config.peers.insert(name.clone(), peer)),
-            Err(problem) => problems.push((format!("peer {name}"), problem)),
+            Err(why) => {
+                let place = session.config.address.to_string();
+                problems.push(Problem { of: Named::Peer(name.clone()), place, why, kept: false });
+            }
         }
     }
     for (name, range) in &wanted.ranges {
-        match with_password(&range.config.template, range.password_file.as_deref()) {
+        match passwords.given(&range.config.template, range.password_file.as_ref()) {
             Ok(template) => {
                 let mut range = range.config.clone();
                 range.template = template;
                 config.ranges.insert(name.clone(), range);
             }
-            Err(problem) => problems.push((format!("range {name}"), problem)),
+            Err(why) => {
+                let place = range.config.range.to_string();
+                problems.push(Problem { of: Named::Range(name.clone()), place, why, kept: false });
+            }
         }
     }
     guard(wanted, &mut config);
     while let Err(error) = config.check() {
-        let peer = error.at.strip_prefix("peer ").and_then(|name| config.peers.remove(name)).is_some();
-        let range = error.at.strip_prefix("range ").and_then(|name| config.ranges.remove(name)).is_some();
-        if !(peer || range) {
+        let peer = error.at.strip_prefix("peer ").and_then(|name| config.peers.remove_entry(name));
+        let range = error.at.strip_prefix("range ").and_then(|name| config.ranges.remove_entry(name));
+        let (of, place) = match (peer, range) {
+            (Some((name, peer)), _) => (Named::Peer(name), peer.address.to_string()),
+            (_, Some((name, range))) => (Named::Range(name), range.range.to_string()),
             // Of the speaker itself: it says so when it is given this.
-            break;
-        }
-        problems.push((error.at.clone(), LeftOut::Refused(error)));
+            (None, None) => break,
+        };
+        problems.push(Problem { of, place, why: LeftOut::Refused(error), kept: false });
     }
     Some((config, problems))
 }
 
 /// What runs already goes on with the password that it has while its file cannot be used: a mount that is away for a
 /// moment ends no session.
-pub(crate) fn keep(problems: &[(String, LeftOut)], old: &Config, new: &mut Config) {
-    for (object, problem) in problems {
-        if matches!(problem, LeftOut::Refused(_)) {
+pub(crate) fn keep(problems: &mut [Problem], old: &Config, new: &mut Config) {
+    for problem in problems {
+        if matches!(problem.why, LeftOut::Refused(_)) {
             continue;
         }
-        let mut kept = new.clone();
-        if let Some((name, peer)) = object.strip_prefix("peer ").and_then(|name| old.peers.get_key_value(name)) {
-            kept.peers.insert(name.clone(), peer.clone());
-        }
-        if let Some((name, range)) = object.strip_prefix("range ").and_then(|name| old.ranges.get_key_value(name)) {
-            kept.ranges.insert(name.clone(), range.clone());
-        }
-        if kept.check().is_ok() {
-            *new = kept;
+        let mut with = new.clone();
+        problem.kept = match &problem.of {
+            Named::Peer(name) => {
+                old.peers.get(name).map(|peer| with.peers.insert(name.clone(), peer.clone())).is_some()
+            }
+            Named::Range(name) => {
+                old.ranges.get(name).map(|range| with.ranges.insert(name.clone(), range.clone())).is_some()
+            }
+        };
+        problem.kept = problem.kept && with.check().is_ok();
+        if problem.kept {
+            *new = with;
         }
     }
 }
 
-fn with_password(peer: &PeerConfig, file: Option<&Path>) -> Result<PeerConfig, LeftOut> {
-    let password = password(file)?.or_else(|| peer.password.clone());
-    Ok(PeerConfig { password, ..peer.clone() })
-}
-
-/// The password in a file, without the line break at its end; `None` without a file.
-pub(crate) fn password(file: Option<&Path>) -> Result<Option<Secret>, LeftOut> {
-    let Some(path) = file else { return Ok(None) };
+/// The password in a file, without the line break at its end.
+pub(crate) fn password(path: &Path) -> Result<Secret, LeftOut> {
     let file = path.display().to_string();
     let text = std::fs::read(path).map_err(|error| LeftOut::Unreadable { file: file.clone(), why: error.kind() })?;
     let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    let password = Secret::new(text).ok_or(LeftOut::Length { file, bytes: text.len() })?;
-    Ok(Some(password))
+    Secret::new(text).ok_or(LeftOut::Length { file, bytes: text.len() })
 }
 
 #[cfg(test)]
@@ -111,14 +201,15 @@ mod tests {
     fn a_line_break_at_the_end_is_no_part_of_a_password_and_a_bad_file_says_why() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
-        let peer = Section::default().session.config;
         std::fs::write(&file, "geheim\n").unwrap();
-        let found = with_password(&peer, Some(&file)).unwrap();
-        assert_eq!(&**found.password.unwrap().reveal(), b"geheim");
+        assert_eq!(&**password(&file).unwrap().reveal(), b"geheim");
         std::fs::write(&file, "\n").unwrap();
-        assert!(matches!(with_password(&peer, Some(&file)), Err(LeftOut::Length { bytes: 0, .. })));
-        let missing = directory.path().join("none");
-        assert!(matches!(with_password(&peer, Some(&missing)), Err(LeftOut::Unreadable { .. })));
+        assert!(matches!(password(&file), Err(LeftOut::Length { bytes: 0, .. })));
+        assert!(matches!(password(&directory.path().join("none")), Err(LeftOut::Unreadable { .. })));
+    }
+
+    fn read(wanted: &Wanted) -> (Config, Vec<Problem>) {
+        config(wanted, &Passwords::read(wanted)).unwrap()
     }
 
     fn wanted(peers: &[(&str, &str, Option<&Path>)]) -> Wanted {
@@ -143,12 +234,12 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_go_with_another_is_left_out_and_ends_no_other_session() {
         let peers = [("node/b", "192.0.2.2", None), ("tor", "192.0.2.2", None), ("uplink", "192.0.2.3", None)];
-        let (config, problems) = config(&wanted(&peers)).unwrap();
+        let (config, problems) = read(&wanted(&peers));
         assert_eq!(config.check(), Ok(()));
         assert_eq!(config.peers.keys().map(|name| &**name).collect::<Vec<_>>(), ["node/b", "uplink"]);
-        let (object, problem) = &problems[0];
-        assert_eq!(object, "peer tor");
-        assert!(problem.to_string().starts_with("address: 192.0.2.2 is also that of peer node/b"), "{problem}");
+        let Problem { of, place, why, .. } = &problems[0];
+        assert_eq!((of.to_string().as_str(), place.as_str()), ("peer tor", "192.0.2.2"));
+        assert!(why.to_string().starts_with("address: 192.0.2.2 is also that of peer node/b"), "{why}");
     }
 
     #[test]
@@ -157,11 +248,12 @@ mod tests {
         let file = directory.path().join("secret");
         std::fs::write(&file, "geheim").unwrap();
         let wanted = wanted(&[("tor", "192.0.2.254", Some(&file))]);
-        let (old, _) = config(&wanted).unwrap();
+        let (old, _) = read(&wanted);
         std::fs::remove_file(&file).unwrap();
-        let (mut new, problems) = config(&wanted).unwrap();
+        let (mut new, mut problems) = read(&wanted);
         assert!(new.peers.is_empty());
-        keep(&problems, &old, &mut new);
+        keep(&mut problems, &old, &mut new);
         assert_eq!(new, old);
+        assert!(problems[0].kept);
     }
 }

@@ -5,5 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod conformance;
+mod ipip;
 mod network;
+mod outside;
+mod racks;
+mod routers;
 mod sessions;

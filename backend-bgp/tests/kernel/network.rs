@@ -2,7 +2,7 @@
 
 use crate::sessions::Sessions;
 use backend_bgp::Bgp;
-use cni_core::backend::Change;
+use cni_core::backend::{Change, Gauge};
 use cni_core::model::{Endpoint, EndpointId, NetworkItem, NetworkKey};
 use net_linux::marks::LEARNED_PROTOCOL;
 use net_linux::monitor::{Event, Group, Monitor};
@@ -10,12 +10,12 @@ use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
-use testlab::bed::{Cluster, run, try_run};
+use testlab::bed::{Cluster, Stream, run, try_run};
 use tokio::runtime::Runtime;
 
-fn no_loss((sent, came): (u32, u32)) {
-    assert!(sent > 20, "a stream of {sent} proves nothing");
-    assert_eq!(sent, came, "{} of {sent} lost", sent.saturating_sub(came));
+fn no_loss(stream: Stream) {
+    assert!(stream.sent > 20, "{stream:?} proves nothing");
+    assert_eq!(stream.sent, stream.came, "{stream:?}");
 }
 
 /// Counts changes of learned routes in a namespace.
@@ -210,7 +210,7 @@ fn a_learned_route_that_somebody_deletes_comes_back() {
 }
 
 #[test]
-fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do() {
+fn people_are_told_what_is_announced_to_whom_and_why() {
     let cluster = Cluster::new(&Bgp, &[1, 2], &json!({ "communities": { "blue": ["65001:7"] } }));
     cluster.wait_all_pairs();
     let node = &cluster.nodes[0];
@@ -227,18 +227,57 @@ fn people_are_told_what_is_announced_to_whom_and_why_and_what_a_change_would_do(
     assert_eq!(node.ask("bgp routes", &[]).unwrap().as_array().unwrap().len(), 4);
     let why = node.ask("bgp explain", &["10.244.2.0/24"]).unwrap();
     assert_eq!((&why[0]["from"], &why[0]["verdict"]), (&json!("node/node-2"), &json!("best")), "{why}");
+    assert_eq!(why[0]["match"], "exact", "{why}");
     let told = node.ask("bgp explain", &["10.244.1.0/24", "node-2"]).unwrap();
     assert_eq!(told["verdict"], "told");
-    let plan = |section: serde_json::Value| node.ask("bgp plan", &[&section.to_string()]).unwrap();
-    assert_eq!(plan(json!({ "mode": "none" })), json!([{ "peer": "node/node-2", "effect": "goes, with its routes" }]));
-    assert_eq!(plan(json!({})), json!([]));
-    let live = plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } }));
-    assert_eq!(live, json!([{ "peer": "node/node-2", "effect": "applied live" }]));
-    assert!(node.ask("bgp plan", &["{\"asn\": 0}"]).is_err());
+    // A pod's address is in no table: the block that leads there is.
+    let why = node.ask("bgp explain", &["10.244.2.2"]).unwrap();
+    let found = (&why[0]["prefix"], &why[0]["match"], &why[0]["from"]);
+    assert_eq!(
+        found,
+        (&json!("10.244.2.0/24"), &json!("longest that holds 10.244.2.2"), &json!("node/node-2")),
+        "{why}"
+    );
+    let told = node.ask("bgp explain", &["10.244.1.2", "node-2"]).unwrap();
+    assert_eq!((&told["prefix"], &told["verdict"]), (&json!("10.244.1.0/24"), &json!("told")), "{told}");
+    assert!(node.ask("bgp explain", &["198.51.100.1"]).is_err());
     assert!(node.ask("bgp received", &["nobody"]).is_err());
     assert!(node.ask("bgp weather", &[]).unwrap_err().to_string().contains("bgp peers"));
     let up = node.gauges().into_iter().find(|gauge| gauge.name == "bgp_peer_up").unwrap();
     assert_eq!((up.labels, up.value), (vec![("peer", "node/node-2".to_owned())], 1.0));
+}
+
+#[test]
+fn a_plan_says_what_another_section_would_do_to_sessions_and_does_nothing() {
+    let section = json!({ "communities": { "blue": ["65001:7"] } });
+    let cluster = Cluster::new(&Bgp, &[1, 2], &section);
+    cluster.wait_sessions(0, 1);
+    let plan = |change: serde_json::Value| {
+        let mut other = section.clone();
+        other.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let plan = cluster.nodes[0].plan_for(&other).unwrap();
+        plan.steps.iter().map(|step| format!("{:?} {}: {}", step.action, step.object, step.detail)).collect::<Vec<_>>()
+    };
+    let node = |effect: &str| vec![format!("Update bgp peer node/node-2: {effect}")];
+    assert_eq!(plan(json!({})), [""; 0]);
+    assert_eq!(plan(json!({ "session": { "maxPrefixes": { "limit": 100 } } })), node("applied live"));
+    let resets = node("session resets: ttl is agreed on when a session begins");
+    assert_eq!(plan(json!({ "session": { "gtsm": 1 } })), resets);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    std::fs::write(&file, "geheim").unwrap();
+    let resets = node("session resets: password is agreed on when a session begins");
+    assert_eq!(plan(json!({ "session": { "passwordFile": file } })), resets);
+    let tor = json!({ "peers": [{ "name": "tor", "address": "192.0.2.254", "asn": 65001 }] });
+    assert_eq!(plan(tor), ["Create bgp peer tor: a session with 192.0.2.254 begins"]);
+    let all = "Update bgp speaker: all sessions reset: routerId is agreed on when a session begins";
+    assert_eq!(plan(json!({ "routerId": "198.51.100.9" })), [all]);
+    let none = plan(json!({ "mode": "none" }));
+    let gone = "Delete bgp peer node/node-2: the session with 192.0.2.2 ends, and its routes go";
+    assert!(none.contains(&gone.to_owned()), "{none:?}");
+    let refused = cluster.nodes[0].plan_for(&json!({ "session": { "bfd": { "multiplier": 0 } } })).unwrap_err();
+    assert!(refused.to_string().contains("bgp.session.bfd.multiplier: "), "{refused}");
+    cluster.wait_sessions(0, 1);
 }
 
 #[test]
@@ -280,7 +319,24 @@ fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    wait("the speaker does not begin without it", &|peers| peers.contains("node/") && !peers.contains("\"tor\""));
+    wait("the speaker does not begin without it", &|peers| peers.contains("node/"));
+    let row = || {
+        let peers = cluster.nodes[0].ask("bgp peers", &[]).unwrap();
+        peers.as_array().unwrap().iter().find(|peer| peer["peer"] == "tor").cloned().unwrap_or_default()
+    };
+    let value = |name: &str| {
+        let gauges = cluster.nodes[0].gauges();
+        let is_it = |gauge: &&Gauge| gauge.name == name && gauge.labels[0].1 == "tor";
+        gauges.iter().find(is_it).map(|gauge| (gauge.labels.clone(), gauge.value))
+    };
+    let problem = format!("password file {}: entity not found", file.display());
+    assert_eq!((&row()["state"], &row()["address"]), (&json!("left out"), &json!("192.0.2.254")));
+    assert_eq!(row()["problem"], json!(problem));
+    assert_eq!(value("bgp_peer_up").unwrap().1, 0.0);
+    let labels = vec![("peer", "tor".to_owned()), ("reason", "password-file".to_owned())];
+    assert_eq!(value("bgp_peer_problem"), Some((labels, 1.0)));
     std::fs::write(&file, "geheim").unwrap();
-    wait("the password is there and the peer is not", &|peers| peers.contains("\"tor\""));
+    wait("the password is there and the peer is not", &|peers| !peers.contains("left out"));
+    assert_eq!(row()["problem"], json!(null));
+    assert_eq!(value("bgp_peer_problem"), None);
 }

@@ -104,8 +104,12 @@ fn apply(
     Ok(accepted.next_hop)
 }
 
+/// Ourselves. On a link-local session where both agreed that IPv4 routes need no IPv4 next hop (RFC 8950), a configured one
+/// means nothing on the link.
 fn own_next_hop(to: &GroupFacts, family: Family) -> Option<NextHop> {
+    let is_unnumbered = matches!(to.next_hop.v6, Some(NextHop::V6 { link_local: Some(_), .. }));
     match family {
+        Family::Ipv4 if is_unnumbered && to.extended_next_hop.contains(&family) => to.next_hop.v6,
         Family::Ipv4 => to.next_hop.v4,
         Family::Ipv6 => to.next_hop.v6,
     }

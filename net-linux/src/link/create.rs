@@ -2,7 +2,7 @@
 
 use super::{
     CREATE, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_GROUP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
-    IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD, Link, LinkChange, LinkId, RTM_NEWLINK, Vxlan, ifinfomsg,
+    IFLA_LINKINFO, IFLA_MTU, IFLA_NET_NS_FD, Ipip, Link, LinkChange, LinkId, RTM_NEWLINK, Vxlan, ifinfomsg,
 };
 use crate::netlink::{Batch, Error, Message, Result, Socket, wire};
 use cni_core::model::MacAddr;
@@ -17,6 +17,8 @@ pub enum NewLinkKind<'a> {
     Veth(VethPeer<'a>),
     /// A VXLAN device.
     Vxlan(Vxlan),
+    /// A device for IPv4 in IPv4.
+    Ipip(Ipip),
     /// A bridge.
     Bridge,
     /// A device that swallows what it is sent.
@@ -28,6 +30,7 @@ impl NewLinkKind<'_> {
         match self {
             Self::Veth(_) => "veth",
             Self::Vxlan(_) => "vxlan",
+            Self::Ipip(_) => "ipip",
             Self::Bridge => "bridge",
             Self::Dummy => "dummy",
         }
@@ -113,6 +116,9 @@ impl<'a> NewLink<'a> {
             match &self.kind {
                 NewLinkKind::Vxlan(vxlan) => {
                     info.nest(IFLA_INFO_DATA, |data| vxlan.write(data));
+                }
+                NewLinkKind::Ipip(ipip) => {
+                    info.nest(IFLA_INFO_DATA, |data| ipip.write(data));
                 }
                 NewLinkKind::Veth(peer) => {
                     info.nest(IFLA_INFO_DATA, |data| {

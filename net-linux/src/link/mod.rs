@@ -4,11 +4,13 @@
 
 mod change;
 mod create;
+mod ipip;
 pub(crate) mod read;
 mod vxlan;
 
 pub use change::{LinkChange, LinkId};
 pub use create::{NewLink, NewLinkKind, VethPeer};
+pub use ipip::Ipip;
 pub use read::{Link, LinkFilter, LinkKind};
 pub use vxlan::Vxlan;
 

@@ -3,7 +3,7 @@
 use super::{
     AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK,
     IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_TARGET_NETNSID, IN6_ADDR_GEN_MODE_NONE, LinkId,
+    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_TARGET_NETNSID, IN6_ADDR_GEN_MODE_NONE, Ipip, LinkId,
     RTM_GETLINK, RTM_NEWLINK, Vxlan, ifinfomsg,
 };
 use crate::marks;
@@ -24,6 +24,8 @@ pub enum LinkKind {
     Veth,
     /// A VXLAN device.
     Vxlan(Vxlan),
+    /// A device for IPv4 in IPv4.
+    Ipip(Ipip),
     /// A bridge.
     Bridge,
     /// A dummy.
@@ -218,6 +220,7 @@ fn parse_kind(info: Attr<'_>) -> Option<LinkKind> {
     Some(match kind.as_str() {
         "veth" => LinkKind::Veth,
         "vxlan" => LinkKind::Vxlan(Vxlan::read(data?.nested())),
+        "ipip" => LinkKind::Ipip(Ipip::read(&data?.nested())),
         "bridge" => LinkKind::Bridge,
         "dummy" => LinkKind::Dummy,
         "tun" => LinkKind::Tun,

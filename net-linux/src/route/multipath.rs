@@ -41,6 +41,12 @@ impl Way {
     pub fn tunnelled(via: IpAddr, index: u32, tunnel: TunnelKey) -> Self {
         Self { tunnel: Some(tunnel), ..Self::via(via, index) }
     }
+
+    /// Through a tunnel device that collects metadata and has no neighbours.
+    #[must_use]
+    pub fn wrapped(index: u32, tunnel: TunnelKey) -> Self {
+        Self { tunnel: Some(tunnel), ..Self::on_link(index) }
+    }
 }
 
 /// Writes a gateway of a route, of IPv6 under an IPv4 route too.

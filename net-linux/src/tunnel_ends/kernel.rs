@@ -1,7 +1,7 @@
 //! Guarded tunnels in the kernel: observe and apply, each at one moment and all or nothing.
 
 use super::program::{Ends, Which, address_of, element, table, tunnel_of};
-use super::{Key, Object};
+use super::{Key, Object, Tunnel};
 use crate::nft::{Batch, Element, Nft, NftError, Rule, Table};
 use cni_core::backend::{Known, Op, Support};
 use std::collections::BTreeSet;
@@ -21,8 +21,7 @@ pub fn observe(nft: &mut Nft) -> Result<Vec<(Key, Object)>, NftError> {
     if found.chains.is_empty() && found.sets.is_empty() {
         return Ok(Vec::new());
     }
-    let tunnels: BTreeSet<SocketAddr> =
-        found.chains.iter().flat_map(|(.., rules)| rules).filter_map(tunnel_of).collect();
+    let tunnels: BTreeSet<Tunnel> = found.chains.iter().flat_map(|(.., rules)| rules).filter_map(tunnel_of).collect();
     let as_made = |which: Which| {
         let found = found.chains.iter().find(|(chain, ..)| *chain == which);
         let rules = || tunnels.iter().flat_map(|tunnel| which.rules(*tunnel));
@@ -74,7 +73,8 @@ where
 pub fn probe(nft: &mut Nft) -> Support {
     let mut batch = Batch::new();
     let end = IpAddr::from(Ipv4Addr::LOCALHOST);
-    put_guard(&mut batch, &Found::default(), &[SocketAddr::new(end, 1)]);
+    let tunnels = [Tunnel::Udp(SocketAddr::new(end, 1)), Tunnel::Ipip(Ipv4Addr::LOCALHOST)];
+    put_guard(&mut batch, &Found::default(), &tunnels);
     batch.add_elements(&Ends::V4.set(), [&element(end)]);
     nft.would_take(batch, table().family)
 }
@@ -115,7 +115,7 @@ impl Found {
 }
 
 /// Sets that are as they should be stay, with their elements: nobody goes unheard while rules are put back.
-fn put_guard(batch: &mut Batch, found: &Found, tunnels: &[SocketAddr]) {
+fn put_guard(batch: &mut Batch, found: &Found, tunnels: &[Tunnel]) {
     // Also takes a table out of sleep.
     batch.add_table(&Table::new(table()));
     for (which, kept, _) in &found.chains {

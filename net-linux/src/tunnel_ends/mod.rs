@@ -1,5 +1,5 @@
 //! Whom a tunnel hears: only the ends that are known, as kernel objects for a backend's Driver to embed. Never touches
-//! a packet that is not to a tunnel's port, nor a table other than ours.
+//! a packet that is not a tunnel's, nor a table other than ours.
 //!
 //! ```text
 //! table inet cnidarian {
@@ -15,6 +15,7 @@
 //!     }
 //! }
 //! ```
+//! Of an IPIP tunnel (RFC 2003) the rules say `meta l4proto 4`, and no port.
 //!
 //! Pods may not talk to an end at all: behind masquerading, their packets would come from a node. The chain stands
 //! after destination NAT, so that no Service leads there either.
@@ -24,11 +25,62 @@ mod program;
 
 pub use kernel::{apply, observe, probe};
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+const IPIP_PREFIX: &str = "ipip/";
 
 /// What the names of our chains and sets begin with.
 pub const PREFIX: &str = "tunnel-";
+
+/// This node's end of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tunnel {
+    /// In UDP, at this address and port of ours; all ends receive at the port.
+    Udp(SocketAddr),
+    /// IPv4 in IPv4 (RFC 2003), at this address of ours.
+    Ipip(Ipv4Addr),
+}
+
+impl Tunnel {
+    /// Our address.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Udp(end) => end.ip(),
+            Self::Ipip(address) => IpAddr::V4(*address),
+        }
+    }
+}
+
+impl From<SocketAddr> for Tunnel {
+    fn from(end: SocketAddr) -> Self {
+        Self::Udp(end)
+    }
+}
+
+/// `ADDRESS:PORT`, or `ipip/ADDRESS`.
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(end) => end.fmt(f),
+            Self::Ipip(address) => write!(f, "{IPIP_PREFIX}{address}"),
+        }
+    }
+}
+
+impl FromStr for Tunnel {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        match text.strip_prefix(IPIP_PREFIX) {
+            Some(address) => address.parse().map(Self::Ipip),
+            None => text.parse().map(Self::Udp),
+        }
+    }
+}
 
 /// Which object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,8 +105,8 @@ impl fmt::Display for Key {
 pub enum Object {
     /// See [`Key::Guard`].
     Guard {
-        /// This node's end of each tunnel, and the UDP port that all ends receive at. Sorted, without duplicates.
-        tunnels: Vec<SocketAddr>,
+        /// This node's end of each tunnel. Sorted, without duplicates.
+        tunnels: Vec<Tunnel>,
         /// Chains, rules and sets are as we make them. Always so in what is wanted; what is found may be tampered with.
         intact: bool,
     },
@@ -68,16 +120,17 @@ pub enum Object {
 /// The objects that these tunnels need before any peer is known: the guard and our own ends; none without tunnels.
 /// Pure.
 #[must_use]
-pub fn objects(tunnels: impl IntoIterator<Item = SocketAddr>) -> Vec<(Key, Object)> {
-    let mut tunnels: Vec<SocketAddr> = tunnels.into_iter().collect();
+pub fn objects(tunnels: impl IntoIterator<Item = impl Into<Tunnel>>) -> Vec<(Key, Object)> {
+    let mut tunnels: Vec<Tunnel> = tunnels.into_iter().map(Into::into).collect();
     tunnels.sort_unstable();
     tunnels.dedup();
     if tunnels.is_empty() {
         return Vec::new();
     }
-    let ends: Vec<_> = tunnels.iter().map(|tunnel| end(tunnel.ip())).collect();
+    // Several tunnels may have one address.
+    let ends: BTreeSet<IpAddr> = tunnels.iter().map(Tunnel::address).collect();
     let guard = (Key::Guard, Object::Guard { tunnels, intact: true });
-    std::iter::once(guard).chain(ends).collect()
+    std::iter::once(guard).chain(ends.into_iter().map(end)).collect()
 }
 
 /// The object of an end that may be heard. Pure.

@@ -1,14 +1,17 @@
 //! The chains, rules and sets that guard tunnels, from what is wanted. Pure.
 
+use super::Tunnel;
 use crate::marks;
 use crate::nft::{
     BaseChain, Chain, ChainId, ChainType, Cmp, Comment, Element, Family, Field, Hook, Key, MetaKey, Name, Payload,
     Policy, Program, Rule, Set, TableId, Verdict, interface_bytes, priority,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// `IPPROTO_UDP`.
 const UDP: u8 = 17;
+/// `IPPROTO_IPIP`.
+const IPIP: u8 = 4;
 /// What the comment of each rule begins with; what it does and the tunnel follow.
 const COMMENT: &str = "cnidarian:tunnel ";
 
@@ -113,26 +116,33 @@ impl Which {
     }
 
     /// The rules of one tunnel, in order. Protocol first: most packets of a node end there.
-    pub(super) fn rules(self, tunnel: SocketAddr) -> Vec<Rule> {
-        let (ends, port) = (Ends::of(tunnel.ip()), tunnel.port());
+    pub(super) fn rules(self, tunnel: Tunnel) -> Vec<Rule> {
+        let ends = Ends::of(tunnel.address());
         let rule = |what: &str, program| {
             Rule::new(self.id(), program).commented(Comment::known(&format!("{COMMENT}{what} {tunnel}")))
         };
-        let udp = Program::new().l4proto(UDP);
+        let carried = match tunnel {
+            Tunnel::Udp(_) => Program::new().l4proto(UDP),
+            Tunnel::Ipip(_) => Program::new().l4proto(IPIP),
+        };
+        let to_port = |program: Program| match tunnel {
+            Tunnel::Udp(end) => program.dport(end.port()),
+            Tunnel::Ipip(_) => program,
+        };
         match self {
             Self::Prerouting => {
                 let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-                let from_pod = udp.interface(MetaKey::IifName, Cmp::Eq, &pods).meta(
+                let from_pod = carried.interface(MetaKey::IifName, Cmp::Eq, &pods).meta(
                     MetaKey::IifKind,
                     Cmp::Eq,
                     interface_bytes("veth"),
                 );
-                let to_end = ends.only(from_pod).matches_in(ends.destination(), ends.name()).dport(port);
+                let to_end = to_port(ends.only(from_pod).matches_in(ends.destination(), ends.name()));
                 vec![rule("pods", to_end.verdict(Verdict::Drop))]
             }
             Self::Input => {
-                let from_end = udp.clone().daddr(tunnel.ip()).dport(port).matches_in(ends.source(), ends.name());
-                let other = ends.only(udp).dport(port);
+                let from_end = to_port(carried.clone().daddr(tunnel.address())).matches_in(ends.source(), ends.name());
+                let other = to_port(ends.only(carried));
                 vec![rule("nodes", from_end.verdict(Verdict::Accept)), rule("strangers", other.verdict(Verdict::Drop))]
             }
         }
@@ -140,7 +150,7 @@ impl Which {
 }
 
 /// The tunnel that a rule says it is for.
-pub(super) fn tunnel_of(rule: &Rule) -> Option<SocketAddr> {
+pub(super) fn tunnel_of(rule: &Rule) -> Option<Tunnel> {
     let (_, tunnel) = rule.comment.as_ref()?.as_str().strip_prefix(COMMENT)?.split_once(' ')?;
     tunnel.parse().ok()
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 const BOTH: [&str; 2] = ["192.0.2.1:8472", "[2001:db8::1]:8472"];
 
 fn wanted(tunnels: &[&str]) -> Vec<(Key, Object)> {
-    objects(tunnels.iter().map(|text| text.parse().unwrap()))
+    objects(tunnels.iter().map(|text| text.parse::<Tunnel>().unwrap()))
 }
 
 fn put_all(nft: &mut Nft, objects: &[(Key, Object)], present: &Known<Object>) {
@@ -41,7 +41,7 @@ fn in_fresh_namespace(test: impl FnOnce(&mut Nft) + Send) {
 
 #[test]
 fn no_tunnel_is_no_object() {
-    assert!(objects([]).is_empty());
+    assert!(wanted(&[]).is_empty());
     assert_eq!(wanted(&["192.0.2.1:8472", "192.0.2.1:8472"]).len(), 2);
 }
 
@@ -49,7 +49,8 @@ fn no_tunnel_is_no_object() {
 fn what_was_put_is_observed_and_what_was_deleted_is_not() {
     in_fresh_namespace(|nft| {
         assert!(seen(nft).is_empty());
-        for tunnels in [&BOTH[..], &["192.0.2.1:4789"], &["[2001:db8::2]:8472"]] {
+        for tunnels in [&BOTH[..], &["192.0.2.1:4789"], &["[2001:db8::2]:8472"], &["192.0.2.1:4789", "ipip/192.0.2.1"]]
+        {
             let mut objects = wanted(tunnels);
             objects.extend(["192.0.2.2", "2001:db8::7"].map(|peer| end(peer.parse().unwrap())));
             objects.sort_by_key(|(key, _)| *key);
@@ -87,7 +88,7 @@ fn thousands_of_ends_are_one_transaction() {
 #[test]
 fn it_lists_as_a_person_would_write_it() {
     in_fresh_namespace(|nft| {
-        put_all(nft, &wanted(&BOTH), &Known::Absent);
+        put_all(nft, &wanted(&[&BOTH[..], &["ipip/192.0.2.1"]].concat()), &Known::Absent);
         let text = nft_script("list table inet cnidarian");
         for line in [
             "type filter hook prerouting priority filter; policy accept;",
@@ -100,6 +101,8 @@ fn it_lists_as_a_person_would_write_it() {
         for part in [
             "iifname \"cni*\" meta iifkind \"veth\" ip daddr @tunnel-ends4 udp dport 8472 drop",
             "ip6 daddr 2001:db8::1 udp dport 8472 ip6 saddr @tunnel-ends6 accept",
+            "meta l4proto ipencap iifname \"cni*\" meta iifkind \"veth\" ip daddr @tunnel-ends4 drop",
+            "ip daddr 192.0.2.1 ip saddr @tunnel-ends4 accept",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }

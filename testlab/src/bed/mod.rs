@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod cluster;
+mod daemon;
 mod laws;
 mod node;
 mod pod;
@@ -13,9 +14,10 @@ mod underlay;
 mod wait;
 
 pub use cluster::Cluster;
+pub use daemon::Daemon;
 pub use laws::{Own, keeps_every_law};
 pub use node::Node;
-pub use pod::{Pod, tcp, udp};
+pub use pod::{Pod, Stream, tcp, udp};
 pub use shell::{run, run_json, try_run};
-pub use underlay::{Underlays, v4_of, v6_of};
+pub use underlay::{Underlays, cable, v4_of, v6_of};
 pub use wait::wait_for;

@@ -4,7 +4,7 @@
 use super::pod::Pod;
 use super::underlay::{Underlays, v4_of, v6_of};
 use super::wait::block_on;
-use cni_core::backend::{Backend, Change, CommitReport, Gauge, Inspect, NetworkChange, OpenRequest, Result};
+use cni_core::backend::{Backend, Change, CommitReport, Gauge, Inspect, NetworkChange, OpenRequest, Plan, Result};
 use cni_core::model::{
     Attributes, Endpoint, EndpointId, InterfaceName, LocalBlock, NetworkItem, NodeContext, NodeName, Peer, PeerPrefix,
     Underlay,
@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 enum Command {
     Stage(Vec<NetworkChange>, oneshot::Sender<CommitReport>),
+    /// Another section, and the one to go back to.
+    Propose([Value; 2], oneshot::Sender<Result<Plan>>),
 }
 
 /// A node with an agent's loop: stage, commit, and resync when the watch wakes.
@@ -128,6 +130,12 @@ impl Node {
                                 }
                                 let _ = reply.send(parts.datapath.commit().await);
                             }
+                            Some(Command::Propose([section, back], reply)) => {
+                                let staged = parts.datapath.stage(Change::Config(section));
+                                let plan = staged.map(|()| parts.datapath.plan());
+                                parts.datapath.stage(Change::Config(back)).unwrap();
+                                let _ = reply.send(plan);
+                            }
                         },
                         changed = drift.changed() => {
                             changed.unwrap();
@@ -154,6 +162,17 @@ impl Node {
     pub fn stage(&self, changes: Vec<NetworkChange>) -> CommitReport {
         let (reply, answer) = oneshot::channel();
         self.commands.as_ref().unwrap().send(Command::Stage(changes, reply)).ok().unwrap();
+        answer.blocking_recv().unwrap()
+    }
+
+    /// What another section of the configuration would write.
+    ///
+    /// # Errors
+    /// The backend's refusal.
+    pub fn plan_for(&self, section: &Value) -> Result<Plan> {
+        let (reply, answer) = oneshot::channel();
+        let sections = [section.clone(), self.section.clone()];
+        self.commands.as_ref().unwrap().send(Command::Propose(sections, reply)).ok().unwrap();
         answer.blocking_recv().unwrap()
     }
 
@@ -222,7 +241,7 @@ impl Node {
         };
         self.attached = Some(endpoint.clone());
         let report = self.stage(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
-        (Pod::new(netns, addresses), report)
+        (Pod::serving(netns, addresses), report)
     }
 
     /// What the backend answers.

@@ -2,6 +2,7 @@
 
 use super::shell::try_run;
 use net_linux::netns::NetNs;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// Between two datagrams of a stream.
 const PACE: Duration = Duration::from_millis(1);
+/// So many datagrams of a stream follow when its occasion is over, for what comes about late.
+const AFTER: usize = 100;
 /// The last answers of a stream may take so long.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -28,7 +31,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    pub(super) fn new(netns: NetNs, addresses: Vec<IpAddr>) -> Self {
+    /// Echo servers in a namespace with these addresses.
+    pub fn serving(netns: NetNs, addresses: Vec<IpAddr>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (tcp, udp) = (stop.clone(), stop.clone());
         let servers = netns
@@ -70,8 +74,8 @@ impl Pod {
             .unwrap()
     }
 
-    /// Sends a datagram each millisecond for as long as `work` takes; gives how many were sent and how many came back.
-    pub fn stream_while(&self, address: IpAddr, work: impl FnOnce()) -> (u32, u32) {
+    /// Sends a datagram each millisecond for as long as `work` takes, and some more.
+    pub fn stream_while(&self, address: IpAddr, work: impl FnOnce()) -> Stream {
         let socket = self.netns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap()).unwrap();
         let to = SocketAddr::new(mapped(address), ECHO);
         let receiver = socket.try_clone().unwrap();
@@ -79,21 +83,27 @@ impl Pod {
         let (sending, ended) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let (go_on, over) = (sending.clone(), ended.clone());
         let sender = std::thread::spawn(move || {
-            let mut sent = 0;
-            while go_on.load(Ordering::Acquire) {
+            let (mut sent, mut left) = (Vec::new(), AFTER);
+            while left > 0 {
+                if !go_on.load(Ordering::Acquire) {
+                    left -= 1;
+                }
+                let mut datagram = [7; 64];
+                datagram[..8].copy_from_slice(&(sent.len() as u64).to_be_bytes());
+                sent.push(Instant::now());
                 // What the kernel refuses is lost as well.
-                let _ = socket.send_to(&[7; 64], to);
-                sent += 1;
+                let _ = socket.send_to(&datagram, to);
                 std::thread::sleep(PACE);
             }
             over.store(true, Ordering::Release);
             sent
         });
-        let counter = std::thread::spawn(move || {
-            let mut came = 0;
+        let collector = std::thread::spawn(move || {
+            let mut came = BTreeSet::new();
+            let mut buffer = [0; 128];
             loop {
-                match receiver.recv(&mut [0; 128]) {
-                    Ok(_) => came += 1,
+                match receiver.recv(&mut buffer) {
+                    Ok(_) => drop(came.insert(u64::from_be_bytes(buffer[..8].try_into().unwrap()))),
                     Err(_) if ended.load(Ordering::Acquire) => return came,
                     Err(_) => {}
                 }
@@ -101,7 +111,27 @@ impl Pod {
         });
         work();
         sending.store(false, Ordering::Release);
-        (sender.join().unwrap(), counter.join().unwrap())
+        Stream::of(&sender.join().unwrap(), &collector.join().unwrap())
+    }
+}
+
+/// What became of a stream of datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stream {
+    /// So many were sent.
+    pub sent: usize,
+    /// So many came back.
+    pub came: usize,
+    /// The longest time between two that came back, by when they were sent, with lost ones between; zero without any.
+    pub longest_gap: Duration,
+}
+
+impl Stream {
+    fn of(sent: &[Instant], came: &BTreeSet<u64>) -> Self {
+        let at = |number: &u64| sent[usize::try_from(*number).unwrap()];
+        let pairs = came.iter().zip(came.iter().skip(1));
+        let gaps = pairs.filter(|(one, next)| *next - *one > 1).map(|(one, next)| at(next) - at(one));
+        Self { sent: sent.len(), came: came.len(), longest_gap: gaps.max().unwrap_or_default() }
     }
 }
 

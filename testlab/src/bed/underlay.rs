@@ -52,28 +52,17 @@ impl Underlays {
         Self { carrier: Some(Box::new(carrier)), ..underlays }
     }
 
-    /// Plugs a node in: a veth between the router's namespace and the node's, moved by a pinned name of the test's own;
-    /// then the node's addresses and its way out.
-    pub(super) fn plug(&self, number: u8, node: &NetNs) {
-        let pin = std::env::temp_dir().join(format!("cnidarian-test-{}-{}", std::process::id(), node.id().inode));
-        node.pin(&pin).unwrap();
+    /// Plugs a node in, or what is to be beside nodes; then its addresses and its way out.
+    pub fn plug(&self, number: u8, node: &NetNs) {
+        let port = port(number);
+        cable((&self.router, &port), (node, "eth0"));
         let (segment, gateway_v4, gateway_v6) = if number < 9 {
             ("seg-a", "192.0.2.254", "2001:db8:a::fe")
         } else {
             ("seg-b", "198.51.100.254", "2001:db8:b::fe")
         };
-        let path = pin.display();
-        self.router
-            .run(|| {
-                let master = if self.carrier.is_some() { String::new() } else { format!("master {segment}") };
-                ip_batch(&[
-                    format!("link add port{number} type veth peer name eth0"),
-                    format!("link set port{number} {master} up"),
-                    format!("link set eth0 netns {path}"),
-                ]);
-            })
-            .unwrap();
-        NetNs::unpin(&pin).unwrap();
+        let master = if self.carrier.is_some() { String::new() } else { format!("master {segment}") };
+        self.router.run(|| ip_batch(&[format!("link set {port} {master} up")])).unwrap();
         node.run(|| {
             ip_batch(&[
                 "link set lo up".to_owned(),
@@ -86,6 +75,24 @@ impl Underlays {
         })
         .unwrap();
     }
+
+    /// Cuts the cable of what is plugged in there, at the segment's end: nobody else's carrier changes.
+    pub fn cut(&self, number: u8) {
+        self.router.run(|| ip_batch(&[format!("link set {} down", port(number))])).unwrap();
+    }
+}
+
+fn port(number: u8) -> String {
+    format!("port{number}")
+}
+
+/// A veth between two namespaces, by the names of its ends, both down; handed over by a pinned name of the test's own.
+pub fn cable((near, near_name): (&NetNs, &str), (far, far_name): (&NetNs, &str)) {
+    let pin = std::env::temp_dir().join(format!("cnidarian-test-{}-{}", std::process::id(), far.id().inode));
+    far.pin(&pin).unwrap();
+    let path = pin.display();
+    near.run(|| ip_batch(&[format!("link add {near_name} type veth peer name {far_name} netns {path}")])).unwrap();
+    NetNs::unpin(&pin).unwrap();
 }
 
 /// A node's IPv4 address in the underlay.

@@ -215,6 +215,21 @@ fn an_ipv4_route_keeps_its_ipv6_next_hop_only_where_that_was_agreed() {
     assert_eq!(withheld(&world, 4), Withheld::NextHop);
 }
 
+/// RFC 8950, section 4: on a link without addresses, an IPv4 address of ours elsewhere leads the peer nowhere.
+#[test]
+fn on_an_unnumbered_link_ipv4_routes_have_the_next_hop_of_the_link_where_that_was_agreed() {
+    let own = NextHop::V6 { global: "2001:db8::1".parse().unwrap(), link_local: "fe80::1".parse().ok() };
+    let mut world = world(|peer, out| {
+        out.next_hop.v6 = Some(own);
+        if peer == 1 {
+            out.extended_next_hop = [Family::Ipv4].into();
+        }
+    });
+    give(&mut world, 2, &attributes(2, 0xf0));
+    assert_eq!(heard(&world, 1).next_hop, own);
+    assert_eq!(Some(heard(&world, 0).next_hop), group(PeerKind::External).next_hop.v4, "not agreed");
+}
+
 /// RFC 7911, section 3: an id means the same path for as long as that path is told.
 #[test]
 fn several_paths_go_out_with_ids_that_stay() {

@@ -1,0 +1,124 @@
+//! What the table wants, on its way to the speaker. Never a reset that BGP could do without.
+
+use super::super::setup::{self, Passwords};
+use super::{Control, FILES, Failed, LINGER, RETRY};
+use crate::compile::SESSION_PREFIX;
+use crate::table::Wanted;
+use bgp_speaker::config::{Config, PeerAddress};
+use bgp_speaker::speaker::Origination;
+use bgp_speaker::transport::Setup;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+impl Control<'_> {
+    /// Reads the files with passwords again; what is in them now counts.
+    pub(super) async fn look_at_files(&mut self) -> Result<(), Failed> {
+        self.files_at = None;
+        if Passwords::read(&self.wanted) != self.passwords {
+            return self.take_table().await;
+        }
+        self.look_again();
+        Ok(())
+    }
+
+    /// When to look at the files next.
+    pub(super) fn look_again(&mut self) {
+        self.files_at = (!self.passwords.is_empty()).then(|| Instant::now() + FILES);
+    }
+
+    /// Takes in what the table says now. Sessions end only where BGP cannot do without.
+    pub(super) async fn take_table(&mut self) -> Result<(), Failed> {
+        let wanted = self.table.wanted();
+        self.passwords = Passwords::read(&wanted);
+        self.look_again();
+        let Some((mut config, mut problems)) = setup::config(&wanted, &self.passwords) else { return Ok(()) };
+        setup::keep(&mut problems, &self.config, &mut config);
+        self.linger(&wanted, &mut config);
+        if problems != self.problems {
+            setup::warn(&problems);
+        }
+        self.unfinished = !problems.is_empty();
+        self.problems.clone_from(&problems);
+        self.table.complain(|complaints| complaints.problems = problems);
+        let carried_otherwise = |old: &Wanted| {
+            let ground = |wanted: &Wanted| {
+                wanted
+                    .ground
+                    .as_ref()
+                    .map(|ground| (ground.tunnel.clone(), ground.segments.clone(), ground.encapsulation))
+            };
+            old.carriage != wanted.carriage || old.nodes != wanted.nodes || ground(old) != ground(&wanted)
+        };
+        let recarry = carried_otherwise(&self.wanted);
+        let announced = wanted.announced();
+        self.wanted = wanted;
+        if recarry {
+            self.read_links()?;
+            self.carry_all();
+        }
+        if announced != self.announced {
+            let gone: Vec<IpNet> =
+                self.announced.keys().filter(|prefix| !announced.contains_key(*prefix)).copied().collect();
+            let put: Vec<(IpNet, Origination)> = announced
+                .iter()
+                .filter(|(prefix, what)| self.announced.get(*prefix) != Some(*what))
+                .map(|(prefix, what)| (*prefix, what.clone()))
+                .collect();
+            self.handle
+                .with(move |core, now, _| {
+                    put.iter().for_each(|(prefix, what)| core.announce(now, *prefix, what));
+                    gone.iter().for_each(|prefix| core.withdraw(now, *prefix));
+                })
+                .await?;
+            self.announced = announced;
+        }
+        if config != self.config {
+            let new = config.clone();
+            match self.handle.with(move |core, now, out| core.reconfigure(now, new, out)).await? {
+                Ok(()) => {
+                    self.config = config;
+                    self.open_sockets().await;
+                }
+                Err(error) => tracing::error!(%error, "the BGP speaker stays as it was"),
+            }
+        } else if self.unfinished {
+            self.open_sockets().await;
+        }
+        if self.unfinished {
+            self.retry_at.get_or_insert(Instant::now() + RETRY);
+        }
+        Ok(())
+    }
+
+    /// Keeps sessions with nodes that are still there for a while.
+    fn linger(&mut self, wanted: &Wanted, config: &mut Config) {
+        let now = Instant::now();
+        let mut lingering = BTreeMap::new();
+        for (name, peer) in &self.config.peers {
+            let is_node = matches!(&peer.address, PeerAddress::Ip(address) if wanted.nodes.contains_key(address));
+            if config.peers.contains_key(name) || !is_node || !name.starts_with(SESSION_PREFIX) {
+                continue;
+            }
+            let until = self.lingering.get(name).copied().unwrap_or(now + LINGER);
+            // Another session with that node may have taken its place.
+            let is_free = config.peers.values().all(|other| other.address != peer.address);
+            if until > now && is_free {
+                config.peers.insert(name.clone(), peer.clone());
+                lingering.insert(name.clone(), until);
+            }
+        }
+        if let Some(next) = lingering.values().min() {
+            self.retry_at = Some(self.retry_at.map_or(*next, |at| at.min(*next)));
+        }
+        self.lingering = lingering;
+    }
+
+    pub(super) async fn open_sockets(&mut self) {
+        if let Err(error) = self.handle.set_up(Setup::of(&self.config)).await {
+            tracing::warn!(%error, "the BGP speaker does not hear its peers yet");
+            self.unfinished = true;
+            self.retry_at.get_or_insert(Instant::now() + RETRY);
+        }
+    }
+}

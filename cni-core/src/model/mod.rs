@@ -8,6 +8,7 @@ mod mac;
 mod names;
 mod peer;
 mod selector;
+mod service;
 mod special;
 
 pub use attributes::Attributes;
@@ -20,4 +21,8 @@ pub use names::{
 };
 pub use peer::{Encapsulation, Peer, PeerPrefix};
 pub use selector::{LabelSelector, SelectorExpression, SelectorOperator};
+pub use service::{
+    BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName,
+    TrafficScope, UnknownScheduler,
+};
 pub use special::{never_of_pods, overlap};

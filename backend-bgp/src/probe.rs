@@ -15,7 +15,8 @@ pub fn probe() -> Capabilities {
     let tunnel = NetNs::new().and_then(|namespace| namespace.run(device)).map_err(|error| error.to_string());
     let tunnel = tunnel.and_then(|result| result.map_err(|error| error.to_string()));
     // Learned routes stay in the kernel, and peers keep ours (RFC 4724).
-    probe::host_stack().probed(Capability::Tunnel, tunnel).with(Capability::SurvivesAgent)
+    let stack = probe::host_stack().probed(Capability::Tunnel, tunnel);
+    stack.with(Capability::SurvivesAgent).with(Capability::ServiceAddresses)
 }
 
 /// What a configuration cannot do without.

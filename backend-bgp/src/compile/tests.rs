@@ -11,7 +11,7 @@ use bgp_speaker::types::{Asn, Community, Family};
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Result};
 use cni_core::model::{
     Attributes, Encapsulation, Endpoint, EndpointId, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext,
-    NodeName, Peer, PeerPrefix, Underlay,
+    NodeName, Peer, PeerPrefix, ServiceAddress, Underlay,
 };
 use net_linux::tunnel_ends;
 use serde_json::json;
@@ -266,4 +266,19 @@ fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_by_its_ipv4_address() {
     let mapped = far(&Key::Node(ip("::ffff:192.0.2.2")));
     assert!(mapped.is_some() && mapped == far(&Key::Node(ip("192.0.2.2"))));
     assert_eq!(session(&objects).unwrap().families, [Family::Ipv4, Family::Ipv6].into());
+}
+
+#[test]
+fn an_address_of_a_service_is_one_host_route_and_never_on_the_underlay() {
+    let compile = |address: &str| {
+        let services = vec!["default/web".to_owned()];
+        compiler(json!({})).compile(&NetworkItem::ServiceAddress(ServiceAddress { address: ip(address), services }))
+    };
+    for (address, prefix) in [("203.0.113.7", "203.0.113.7/32"), ("2001:db8:7::7", "2001:db8:7::7/128")] {
+        let objects = compile(address).unwrap();
+        let [(Key::Announcement(announced), Object::Announcement(_))] = &objects[..] else { panic!("{objects:?}") };
+        assert_eq!(announced.to_string(), prefix);
+    }
+    assert_eq!(refused(compile("192.0.2.254")).field, Some("address"));
+    assert_eq!(refused(compile("127.0.0.1")).field, Some("address"));
 }

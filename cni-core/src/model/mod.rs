@@ -14,7 +14,7 @@ mod special;
 pub use attributes::Attributes;
 pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
-pub use item::{LocalBlock, NetworkItem, NetworkKey};
+pub use item::{LocalBlock, NetworkItem, NetworkKey, ServiceAddress};
 pub use mac::{MacAddr, ParseMacError};
 pub use names::{
     ContainerId, EndpointId, InterfaceName, InvalidName, NamespaceName, NetworkName, NodeName, PluginType, PodName,

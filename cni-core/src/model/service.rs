@@ -177,6 +177,14 @@ pub struct ServiceBackend {
     pub zone: Option<Arc<str>>,
 }
 
+impl ServiceBackend {
+    /// Whether it gets connections as one that is ready, not for want of one.
+    #[must_use]
+    pub fn is_in_full_use(&self) -> bool {
+        self.usage == BackendUse::Active && (self.conditions.ready || !self.conditions.terminating)
+    }
+}
+
 /// One frontend with all of its backends: what a service proxy translates at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceItem {

@@ -1,6 +1,8 @@
 //! What an operator says of services. Never of one service: its object does.
 
+use crate::model::FrontendKind;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -13,12 +15,19 @@ pub struct ServiceSettings {
     pub node_port_addresses: Vec<IpNet>,
     /// Ports that may be node ports.
     pub node_ports: RangeInclusive<u16>,
+    /// Kinds of addresses that routers outside are told of, of services that say nothing else. Node ports never are.
+    pub announce: BTreeSet<FrontendKind>,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
         // The range of Kubernetes' API server.
-        Self { external_ips: Vec::new(), node_port_addresses: Vec::new(), node_ports: 30_000..=32_767 }
+        Self {
+            external_ips: Vec::new(),
+            node_port_addresses: Vec::new(),
+            node_ports: 30_000..=32_767,
+            announce: BTreeSet::new(),
+        }
     }
 }
 

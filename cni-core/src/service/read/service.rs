@@ -2,13 +2,14 @@
 
 use super::ports::{PortSpec, ports};
 use super::{LEFT_OUT, Placed};
-use crate::model::{Scheduler, ServiceName, TrafficScope};
+use crate::model::{FrontendKind, Scheduler, ServiceName, TrafficScope};
 use crate::policy::dialect::{Reader, present};
 use crate::policy::intake::interner::Interner;
 use crate::policy::model::{Effect, Family};
 use crate::store::Object;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ const WANTED: &str = "cnidarian.io/load-balancer-addresses";
 const POOL: &str = "cnidarian.io/load-balancer-pool";
 /// The annotation whose value services with one address have in common.
 const SHARING: &str = "cnidarian.io/load-balancer-sharing";
+/// The annotation with the kinds of addresses that routers outside are told of, with commas between, or `none`.
+const ANNOUNCE: &str = "cnidarian.io/announce";
 /// The class of load balancers that get addresses from our pools; without a class they do too.
 const CLASS: &str = "cnidarian.io/load-balancer";
 
@@ -99,6 +102,8 @@ pub(in crate::service) struct ServiceSpec {
     pub(in crate::service) health_check_port: Option<u16>,
     pub(in crate::service) publish_not_ready: bool,
     pub(in crate::service) placement: Placement,
+    /// Kinds of addresses that routers outside are told of; `None`: as the operator says.
+    pub(in crate::service) announce: Option<BTreeSet<FrontendKind>>,
 }
 
 /// The name of a service whose object this is.
@@ -175,8 +180,28 @@ pub(in crate::service) fn service(reader: &mut Reader<'_>, texts: &mut Interner)
         health_check_port,
         publish_not_ready: publish_not_ready.unwrap_or_default(),
         placement: if balanced { placement(reader, spec, &cluster_ips, texts) } else { Placement::default() },
+        announce: announce(reader),
         cluster_ips,
     })
+}
+
+/// Which kinds of its addresses are announced. With a word that is not known, none.
+fn announce(reader: &mut Reader<'_>) -> Option<BTreeSet<FrontendKind>> {
+    let written = reader.object.metadata.annotations.get(ANNOUNCE)?.trim();
+    let mut kinds = BTreeSet::new();
+    if written == "none" {
+        return Some(kinds);
+    }
+    let words = FrontendKind::NAMES.into_iter().filter(|(_, kind)| *kind != FrontendKind::NodePort);
+    let words: Vec<(&str, FrontendKind)> = words.collect();
+    for word in written.split(',') {
+        let path = format!("metadata.annotations[{ANNOUNCE}]");
+        match reader.word(LEFT_OUT, &Value::from(word.trim()), &path, &words) {
+            Some(kind) => _ = kinds.insert(kind),
+            None => return Some(BTreeSet::new()),
+        }
+    }
+    Some(kinds)
 }
 
 /// `sessionAffinity` and how long it lasts. Three hours where nothing is written.

@@ -2,6 +2,7 @@
 
 use super::super::read::{ServiceSpec, Slice, family_of};
 use super::super::select::{Candidate, Wish};
+use super::announce::announced;
 use super::claims::{Claim, Claims};
 use super::frontends::{Wishes, wishes};
 use super::surroundings::Surroundings;
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     wishes: Wishes,
     /// What was told, in order of keys.
     pub(super) told: Vec<ServiceItem>,
+    /// Addresses of it that this node takes.
+    pub(super) announced: BTreeSet<IpAddr>,
     /// Who else has what it wants.
     lost: Vec<Problem>,
     /// Slices or pools changed since strangers were looked for.
@@ -66,6 +69,7 @@ impl Entry {
     /// The items that it has now, in order of keys; notes what others have.
     pub(super) fn items(&mut self, around: &Surroundings, claims: &Claims) -> Vec<ServiceItem> {
         self.lost.clear();
+        self.announced.clear();
         if std::mem::take(&mut self.look_for_strangers) {
             self.strangers = strangers(&self.slices, around);
         }
@@ -129,6 +133,7 @@ impl Entry {
         items.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         let problem = |(path, detail)| Problem { object: object.clone(), path, detail, effect: Effect::LeftOut };
         self.lost = lost.into_iter().map(problem).collect();
+        self.announced = announced(spec, &items, around);
         items
     }
 

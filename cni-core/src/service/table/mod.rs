@@ -6,7 +6,9 @@
 //! 3. A change costs what it touches: a slice its service, a Service itself and who wants the same address and port, a node
 //!    those that its addresses or its zone matter to.
 //! 4. No two items have one key.
+//! 5. The same holds for the addresses that routers outside are told of.
 
+mod announce;
 mod claims;
 mod entry;
 mod frontends;
@@ -15,13 +17,14 @@ mod surroundings;
 use super::balancer::BalancerRequest;
 use super::read::{self, Slice};
 use super::settings::ServiceSettings;
-use crate::backend::{Change, Item, ServiceChange};
-use crate::model::{FrontendKind, ServiceItem, ServiceKey, ServiceName, TrafficScope};
+use crate::backend::{Change, Item, NetworkChange, ServiceChange};
+use crate::model::{FrontendKind, ServiceAddress, ServiceItem, ServiceKey, ServiceName, TrafficScope};
 use crate::policy::dialect::Reader;
 use crate::policy::intake::interner::Interner;
 use crate::policy::model::{Effect, Problem};
 use crate::store::resources::Node;
 use crate::store::{Kind, Object, ObjectKey};
+use announce::Announcements;
 use claims::{Claim, Claims};
 use entry::Entry;
 use ipnet::IpNet;
@@ -50,6 +53,7 @@ pub struct ServiceTable {
     content: BTreeMap<ObjectKey, Vec<Problem>>,
     /// Services with which something else is wrong.
     troubled: BTreeSet<ServiceName>,
+    announcements: Announcements,
 }
 
 impl ServiceTable {
@@ -66,6 +70,7 @@ impl ServiceTable {
             dirty: BTreeSet::new(),
             content: BTreeMap::new(),
             troubled: BTreeSet::new(),
+            announcements: Announcements::default(),
         }
     }
 
@@ -155,7 +160,9 @@ impl ServiceTable {
         let (mut gone, mut there) = (BTreeSet::new(), BTreeMap::<ServiceKey, ServiceItem>::new());
         for name in std::mem::take(&mut self.dirty) {
             let Some(mut entry) = self.entries.remove(&name) else { continue };
+            let taken = entry.announced.clone();
             let items = entry.items(&self.around, &self.claims);
+            self.announcements.set(&name, &taken, &entry.announced);
             let old = std::mem::replace(&mut entry.told, items);
             for item in &entry.told {
                 let before = old.binary_search_by(|before| before.key.cmp(&item.key));
@@ -177,6 +184,18 @@ impl ServiceTable {
         // What one service lost and another one got is a change of one item.
         let gone = gone.into_iter().filter(|key| !there.contains_key(key)).map(Change::Remove).collect::<Vec<_>>();
         gone.into_iter().chain(there.into_values().map(Change::Put)).collect()
+    }
+
+    /// What changed since the last call of the addresses that this node takes from outside, as of the last
+    /// [`drain`](Self::drain).
+    #[must_use = "the changes are given once"]
+    pub fn drain_addresses(&mut self) -> Vec<NetworkChange> {
+        self.announcements.drain()
+    }
+
+    /// All addresses that this node takes from outside, as of the last [`drain_addresses`](Self::drain_addresses).
+    pub fn addresses(&self) -> impl Iterator<Item = &ServiceAddress> {
+        self.announcements.all()
     }
 
     /// All that is wrong now, as of the last [`drain`](Self::drain).

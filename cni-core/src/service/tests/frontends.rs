@@ -1,7 +1,7 @@
 //! Which frontends a Service has.
 
 use super::*;
-use crate::model::{FrontendKind, Scheduler, TrafficScope};
+use crate::model::{Scheduler, TrafficScope};
 
 #[test]
 fn each_kind_of_address_is_a_frontend_with_its_own_scope() {

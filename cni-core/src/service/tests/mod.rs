@@ -1,5 +1,6 @@
 //! The laws of the service model. What the objects are is written as people write it.
 
+mod announce;
 mod backends;
 mod bad_input;
 mod balancer;
@@ -8,7 +9,7 @@ mod walks;
 
 use super::{ServiceSettings, ServiceTable};
 use crate::backend::{Change, Item, ServiceChange};
-use crate::model::{BackendUse, ServiceItem, ServiceKey};
+use crate::model::{BackendUse, FrontendKind, ServiceItem, ServiceKey};
 use crate::store::Object;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,7 +78,9 @@ impl Told {
 }
 
 fn settings() -> ServiceSettings {
-    ServiceSettings { external_ips: vec!["198.51.100.0/24".parse().unwrap()], ..ServiceSettings::default() }
+    let external_ips = vec!["198.51.100.0/24".parse().unwrap()];
+    let announce = [FrontendKind::LoadBalancer].into();
+    ServiceSettings { external_ips, announce, ..ServiceSettings::default() }
 }
 
 fn object(value: Value) -> Object {

@@ -96,12 +96,18 @@ proptest! {
             }
             if dice.once_in(2) {
                 told.drain();
+                drop(told.table.drain_addresses());
             }
         }
         told.drain();
-        let fresh = fresh(&there, pods, dice);
+        let mut fresh = fresh(&there, pods, dice);
         prop_assert_eq!(&told.items, &fresh.items);
         prop_assert_eq!(told.problems(), fresh.problems());
+        let addresses = |told: &mut Told| {
+            drop(told.table.drain_addresses());
+            told.table.addresses().cloned().collect::<Vec<_>>()
+        };
+        prop_assert_eq!(addresses(&mut told), addresses(&mut fresh));
         for object in there.values() {
             prop_assert_eq!(told.put(object), 0, "the same object again");
         }

@@ -1,5 +1,6 @@
 //! Calico's place: blocks of pods announced over BGP, in a mesh of nodes or through route reflectors, and wrapped where the
-//! network between cannot carry them. Never policy or services.
+//! network between cannot carry them; addresses of services announced to whom the configuration names. Never policy, and never
+//! the translation of services.
 //!
 //! ```
 //! use backend_bgp::Bgp;

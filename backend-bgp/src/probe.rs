@@ -20,7 +20,8 @@ pub fn probe(tunnel: Option<&TunnelKind>) -> Capabilities {
     };
     let made = NetNs::new().and_then(|namespace| namespace.run(device)).map_err(|error| error.to_string()).flatten();
     // Learned routes stay in the kernel, and peers keep ours (RFC 4724).
-    probe::host_stack().probed(Capability::Tunnel, made).with(Capability::SurvivesAgent)
+    let stack = probe::host_stack().probed(Capability::Tunnel, made);
+    stack.with(Capability::SurvivesAgent).with(Capability::ServiceAddresses)
 }
 
 /// What a configuration cannot do without.

@@ -26,6 +26,10 @@ pub fn probe(config: &Config) -> Capabilities {
         .probed(Capability::Tunnel, vxlan)
         .probed(Capability::UserTunnel, tun)
         .probed(Capability::SurvivesAgent, survives)
+        .without(
+            Capability::ServiceAddresses,
+            "this backend speaks to nobody outside of the cluster; use `backend: bgp`",
+        )
 }
 
 /// What a configuration cannot do without.

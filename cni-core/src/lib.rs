@@ -11,6 +11,7 @@
 //! | [`cluster`] | nodes and blocks of the cluster as changes for a datapath |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`policy`] | network policy: dialects, one model, its evaluation |
+//! | [`service`] | services and endpoints of the cluster as frontends with backends; addresses for load balancers |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
 //! | `testkit` | conformance suites and fakes (feature `testkit`) |
@@ -24,6 +25,7 @@ pub mod plugin;
 pub mod policy;
 pub mod rpc;
 pub mod runtime;
+pub mod service;
 pub mod store;
 pub mod strict;
 #[cfg(any(test, feature = "testkit"))]

@@ -6,6 +6,7 @@
 //!                            with encapsulation: tunnel device, its link-local address, whom it hears
 //!  block 10.1.2.0/26         unreachable 10.1.2.0/26 (pods' /32 routes are more specific), its announcement
 //!  endpoint                  its route and neighbour; its address, to be announced where it lies outside this node's blocks
+//!  service address           its announcement
 //!  peer                      a session, where the mode or a rule wants one; what its pools say of encapsulation;
 //!                            with encapsulation: the far end of the tunnel
 //! ```

@@ -8,7 +8,9 @@ use bgp_speaker::config::{self as speaker, ListenRange, PeerConfig};
 use bgp_speaker::speaker::Origination;
 use bgp_speaker::types::{Asn, Family, RouterId};
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
-use cni_core::model::{Endpoint, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
+use cni_core::model::{
+    Endpoint, LocalBlock, MacAddr, NetworkItem, NodeContext, ServiceAddress, never_of_pods, overlap,
+};
 use ipnet::IpNet;
 use net_linux::{masquerade, tunnel_ends, untracked};
 use std::collections::BTreeMap;
@@ -151,6 +153,7 @@ impl Compiler {
             NetworkItem::Block(block) => self.block(block),
             NetworkItem::Peer(peer) => self.peer(peer),
             NetworkItem::Endpoint(endpoint) => self.endpoint(endpoint),
+            NetworkItem::ServiceAddress(service) => self.service_address(service),
             other => {
                 let detail = "this backend does not know this kind of item";
                 Err(Error::new(ErrorKind::Unsupported, "compile", other.key(), detail))
@@ -293,6 +296,16 @@ impl Compiler {
             }
         }
         Ok(objects)
+    }
+
+    /// The announcement of a service's address: packets come to this node, and whoever translates services takes them.
+    ///
+    /// # Errors
+    /// The address is not of a family that is on, or it is on the underlay.
+    fn service_address(&self, service: &ServiceAddress) -> Result<Objects> {
+        let prefix = IpNet::from(service.address);
+        self.check_prefix(&format!("service address {}", service.address), "address", &prefix)?;
+        Ok(vec![(Key::Announcement(prefix), announcement(&Communities::default()))])
     }
 
     fn endpoint(&self, endpoint: &Endpoint) -> Result<Objects> {

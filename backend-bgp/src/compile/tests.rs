@@ -11,7 +11,7 @@ use bgp_speaker::types::{Asn, Community, Family};
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Result};
 use cni_core::model::{
     Attributes, Encapsulation, Endpoint, EndpointId, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext,
-    NodeName, Peer, PeerPrefix, Underlay,
+    NodeName, Peer, PeerPrefix, ServiceAddress, Underlay,
 };
 use net_linux::tunnel_ends;
 use serde_json::json;
@@ -306,4 +306,19 @@ fn a_pool_of_ipv6_that_wants_ipip_is_refused_and_one_that_says_nothing_stays_pla
     let config = Config::from_json(&json!({ "encapsulation": "Always", "tunnel": "ipip" })).unwrap();
     let error = Compiler::new(&config, &bare, &Capabilities::default()).unwrap_err();
     assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some("underlay")));
+}
+
+#[test]
+fn an_address_of_a_service_is_one_host_route_and_never_on_the_underlay() {
+    let compile = |address: &str| {
+        let services = vec!["default/web".to_owned()];
+        compiler(json!({})).compile(&NetworkItem::ServiceAddress(ServiceAddress { address: ip(address), services }))
+    };
+    for (address, prefix) in [("203.0.113.7", "203.0.113.7/32"), ("2001:db8:7::7", "2001:db8:7::7/128")] {
+        let objects = compile(address).unwrap();
+        let [(Key::Announcement(announced), Object::Announcement(_))] = &objects[..] else { panic!("{objects:?}") };
+        assert_eq!(announced.to_string(), prefix);
+    }
+    assert_eq!(refused(compile("192.0.2.254")).field, Some("address"));
+    assert_eq!(refused(compile("127.0.0.1")).field, Some("address"));
 }

@@ -4,7 +4,7 @@ use backend_bgp::config::Config;
 use backend_bgp::driver::BgpDriver;
 use backend_bgp::table::Table;
 use cni_core::backend::{Capabilities, Capability, Result};
-use cni_core::model::NodeContext;
+use cni_core::model::{NetworkItem, NodeContext, ServiceAddress};
 use cni_core::testkit::engine::fake;
 use serde_json::{Value, json};
 use testlab::bed::{self, Own};
@@ -40,7 +40,12 @@ fn keeps_every_law(section: Value) {
     let capabilities = Capabilities::default().with(Capability::Ipv4).with(Capability::Ipv6);
     let capabilities = capabilities.with(Capability::GuardedTunnel);
     let own = Bgp { config: Config::from_json(&section).unwrap(), capabilities, table: Table::default() };
-    bed::keeps_every_law(own, fake::network_states(Some));
+    let mut states = fake::network_states(Some);
+    for (number, state) in states.iter_mut().enumerate().filter(|(number, _)| number % 2 == 1) {
+        let address = format!("203.0.113.{}", number % 3 + 1);
+        state.push(NetworkItem::ServiceAddress(ServiceAddress { address: address.parse().unwrap(), services: vec![] }));
+    }
+    bed::keeps_every_law(own, states);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub enum Capability {
     UntrackedTunnel,
     /// A tunnel that hears nodes only.
     GuardedTunnel,
+    /// Routers outside of the cluster are told of addresses of services.
+    ServiceAddresses,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

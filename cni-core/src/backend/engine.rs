@@ -1,7 +1,7 @@
 //! What agents, embedders and tests hold of a backend. Never how it is done: that is the `Reconciler`.
 
 use super::{Capabilities, CommitReport, Drift, Plan, Result};
-use crate::model::{NetworkItem, NodeContext};
+use crate::model::{NetworkItem, NodeContext, ServiceItem};
 use async_trait::async_trait;
 use std::fmt;
 
@@ -32,6 +32,9 @@ pub enum Change<I: Item> {
 
 /// A change of the pod network.
 pub type NetworkChange = Change<NetworkItem>;
+
+/// A change of services.
+pub type ServiceChange = Change<ServiceItem>;
 
 /// The verbs of every part of a backend.
 ///
@@ -75,3 +78,8 @@ pub trait Engine<I: Item>: Send {
 pub trait Datapath: Engine<NetworkItem> {}
 
 impl<E: Engine<NetworkItem>> Datapath for E {}
+
+/// The services' part of a backend: what turns a service's address into one of its endpoints.
+pub trait ServiceProxy: Engine<ServiceItem> {}
+
+impl<E: Engine<ServiceItem>> ServiceProxy for E {}

@@ -19,7 +19,7 @@ mod report;
 
 pub use capability::{Capabilities, Capability, Support};
 pub use driver::{Driver, Gate, Known, Op, Rank};
-pub use engine::{Change, Datapath, Engine, Item, NetworkChange};
+pub use engine::{Change, Datapath, Engine, Item, NetworkChange, ServiceChange, ServiceProxy};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use reconciler::Reconciler;
 pub use registry::{Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, Registry};

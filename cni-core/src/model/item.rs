@@ -26,6 +26,17 @@ pub struct LocalBlock {
     pub node_address: Option<IpAddr>,
 }
 
+/// An address of a service that packets from outside may have as their destination and that this node takes: routers outside
+/// are told so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The services that have it, `NAMESPACE/NAME`, sorted; for people.
+    pub services: Vec<String>,
+}
+
 /// One thing of the network that a datapath turns into kernel objects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +48,8 @@ pub enum NetworkItem {
     Endpoint(Endpoint),
     /// Another node.
     Peer(Peer),
+    /// An address of services, for datapaths with [`crate::backend::Capability::ServiceAddresses`].
+    ServiceAddress(ServiceAddress),
 }
 
 /// Which item: stable while its content changes.
@@ -50,6 +63,8 @@ pub enum NetworkKey {
     Endpoint(EndpointId),
     /// A node, by its name.
     Peer(NodeName),
+    /// An address of services.
+    ServiceAddress(IpAddr),
 }
 
 impl fmt::Display for NetworkKey {
@@ -58,6 +73,7 @@ impl fmt::Display for NetworkKey {
             Self::Block(prefix) => write!(f, "block {prefix}"),
             Self::Endpoint(id) => write!(f, "endpoint {id}"),
             Self::Peer(node) => write!(f, "peer {node}"),
+            Self::ServiceAddress(address) => write!(f, "service address {address}"),
         }
     }
 }
@@ -70,6 +86,7 @@ impl Item for NetworkItem {
             Self::Block(block) => NetworkKey::Block(block.prefix),
             Self::Endpoint(endpoint) => NetworkKey::Endpoint(endpoint.id.clone()),
             Self::Peer(peer) => NetworkKey::Peer(peer.node.clone()),
+            Self::ServiceAddress(service) => NetworkKey::ServiceAddress(service.address),
         }
     }
 }

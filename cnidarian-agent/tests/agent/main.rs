@@ -8,5 +8,6 @@ mod full_disk;
 mod pods;
 mod policy;
 mod reload;
+mod services;
 mod verbs;
 mod world;

@@ -4,8 +4,10 @@
 mod policy;
 mod raw;
 mod read;
+mod services;
 
 pub use read::{ConfigError, ReadConfig, read_config};
+pub use services::ServicesConfig;
 
 use cni_core::model::{Encapsulation, InterfaceName, NodeName};
 use cni_core::policy::failsafe::Failsafe;
@@ -162,6 +164,8 @@ pub struct NodeConfig {
     pub ipam: IpamConfig,
     /// Source NAT.
     pub masquerade: MasqueradeConfig,
+    /// Services of the cluster; `None`: nobody looks at them.
+    pub services: Option<ServicesConfig>,
     /// The MTU of pod interfaces in bytes; `None`: what the backend finds out.
     pub mtu_bytes: Option<u32>,
     /// Where desired state comes from.
@@ -184,6 +188,7 @@ impl NodeConfig {
             underlay: UnderlayConfig::default(),
             ipam: IpamConfig::default(),
             masquerade: MasqueradeConfig::default(),
+            services: None,
             mtu_bytes: None,
             store: StoreConfig::default(),
             state: StateConfig::default(),

@@ -127,6 +127,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
                 .map(|(index, text)| network(&format!("masquerade.nonMasqueradeCIDRs[{index}]"), text))
                 .collect::<Result<_, _>>()?,
         },
+        services: raw.services.map(super::services::read).transpose()?,
         mtu_bytes: match raw.mtu {
             Some(mtu) if !(MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&mtu) => {
                 return Err(wrong("mtu", format_args!("{mtu} is outside {MTU_MIN_BYTES} to {MTU_MAX_BYTES} bytes")));
@@ -260,7 +261,7 @@ fn pool(index: usize, raw: RawPool) -> Result<PoolConfig, ConfigError> {
     Ok(PoolConfig { name: raw.name, cidr, block_size: raw.block_size, encapsulation: raw.encapsulation })
 }
 
-fn network(path: &str, text: &str) -> Result<IpNet, ConfigError> {
+pub(super) fn network(path: &str, text: &str) -> Result<IpNet, ConfigError> {
     let net: IpNet =
         text.parse().map_err(|_| wrong(path, format_args!("{text:?} is no prefix, as in 10.42.0.0/16")))?;
     if net.trunc() == net {
@@ -450,6 +451,18 @@ mod tests {
         assert_eq!(
             with("vxlan", json!({"vni": 16_777_216})),
             "backend vxlan: compile vxlan: vni: 16777216 is above 16777215"
+        );
+        let services = |section: Value| with("services", section);
+        assert_eq!(
+            services(json!({"announce": ["externalIP"]})),
+            "services.announce[0]: \"externalIP\" is none of ClusterIP, LoadBalancer, ExternalIP; did you mean ExternalIP?"
+        );
+        assert!(
+            services(json!({"announce": ["NodePort"]})).starts_with("services.announce[0]: \"NodePort\" is none of")
+        );
+        assert_eq!(
+            services(json!({"externalIPs": ["198.51.100.1/24"]})),
+            "services.externalIPs[0]: 198.51.100.1/24 has host bits; write 198.51.100.0/24"
         );
         assert_eq!(with("mtu", json!(100)), "mtu: 100 is outside 1280 to 65535 bytes");
         assert!(with("stateDir", json!("relative")).starts_with("stateDir: "));

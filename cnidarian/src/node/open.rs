@@ -17,7 +17,7 @@ use super::records::Records;
 use super::reload::Sections;
 use super::{Inner, Node, underlay};
 use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
-use cni_core::backend::{OpenRequest, Parts, PolicyParts, Registry};
+use cni_core::backend::{Capability, OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
 use cni_core::policy::failsafe::ProtocolPort;
@@ -133,6 +133,9 @@ impl Node {
             OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
         let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, node_ports, .. } =
             registry.get(&config.backend)?.open(request).await?;
+        if config.services.is_some() {
+            datapath.capabilities().require(&[Capability::ServiceAddresses])?;
+        }
         for notice in &notices {
             tracing::warn!(backend = %config.backend, "{notice}");
         }

@@ -67,6 +67,7 @@ impl Node {
             ("underlay", now.underlay != wanted.underlay),
             ("ipam", now.ipam != wanted.ipam),
             ("masquerade", now.masquerade != wanted.masquerade),
+            ("services", now.services != wanted.services),
             ("mtu", now.mtu_bytes != wanted.mtu_bytes),
             ("store", now.store != wanted.store),
             ("stateDir", now.state != wanted.state),

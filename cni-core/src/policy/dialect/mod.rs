@@ -19,6 +19,7 @@ mod standard;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use fields::present;
 pub(crate) use reader::Reader;
 
 use super::model::{Policy, Problem, Tier};

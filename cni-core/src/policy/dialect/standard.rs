@@ -120,13 +120,13 @@ impl Reader<'_> {
     }
 
     /// Notes that a field is missing.
-    pub(super) fn missing<T>(&mut self, effect: Effect, path: &str, key: &str, right: &str) -> Option<T> {
+    pub(crate) fn missing<T>(&mut self, effect: Effect, path: &str, key: &str, right: &str) -> Option<T> {
         self.problem(effect, format!("{path}.{key}"), format!("is missing; write {right}"));
         None
     }
 
     /// Reads a protocol that has ports; TCP where none is written.
-    pub(super) fn protocol(&mut self, effect: Effect, map: &Map<String, Value>, path: &str) -> Option<Protocol> {
+    pub(crate) fn protocol(&mut self, effect: Effect, map: &Map<String, Value>, path: &str) -> Option<Protocol> {
         match present(map, "protocol") {
             None => Some(Protocol::TCP),
             Some(value) => self.word(effect, value, &format!("{path}.protocol"), &PROTOCOLS),

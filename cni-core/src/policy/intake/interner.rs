@@ -41,14 +41,14 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
 
 /// The pools.
 #[derive(Debug, Default)]
-pub(super) struct Interner {
+pub(crate) struct Interner {
     texts: Pool<str>,
     maps: Pool<BTreeMap<Arc<str>, Arc<str>>>,
     identities: Pool<Identity>,
 }
 
 impl Interner {
-    pub(super) fn text(&mut self, text: &str) -> Arc<str> {
+    pub(crate) fn text(&mut self, text: &str) -> Arc<str> {
         self.texts.get(text).unwrap_or_else(|| self.texts.add(text.into()))
     }
 

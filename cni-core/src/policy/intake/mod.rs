@@ -25,7 +25,7 @@
 mod attached;
 mod conflicts;
 mod facts;
-mod interner;
+pub(crate) mod interner;
 mod kinds;
 mod policies;
 mod problems;

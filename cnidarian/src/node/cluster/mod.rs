@@ -1,6 +1,7 @@
 //! The store's side of a node: what others published comes in, what we are goes out. Never touches the kernel.
 
 mod publish;
+mod services;
 
 use super::engine::EngineHandle;
 use super::error::NodeError;
@@ -16,6 +17,7 @@ use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Wa
 use futures_util::StreamExt;
 use futures_util::stream::{SelectAll, select_all};
 use ipnet::IpNet;
+use services::Services;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +36,8 @@ pub(super) struct Cluster {
     store: Arc<dyn Store>,
     config: NodeConfig,
     view: Mutex<ClusterView>,
+    /// `None`: nobody looks at services.
+    services: Option<Mutex<Services>>,
     underlay: Mutex<Underlay>,
     /// Why there is no underlay now.
     lost: Mutex<Option<String>>,
@@ -61,6 +65,7 @@ impl Cluster {
             store,
             config: config.clone(),
             view: Mutex::new(view),
+            services: config.services.as_ref().map(|services| Mutex::new(Services::new(&config.name, services))),
             underlay: Mutex::new(underlay),
             lost: Mutex::new(None),
             ipam,
@@ -113,6 +118,7 @@ impl Cluster {
             }
         };
         let mut problems: Vec<Problem> = lock(&self.view).problems().into_iter().map(blocked).collect();
+        problems.extend(self.services.iter().flat_map(|services| lock(services).problems().collect::<Vec<_>>()));
         problems.extend(self.ipam.problems().into_iter().map(|error| Problem {
             object: "address management".to_owned(),
             error,
@@ -167,7 +173,8 @@ impl Cluster {
     /// Begins to watch. Each stream begins with the whole state.
     pub(super) async fn follow(&self) -> Result<Following, NodeError> {
         let mut streams = Vec::new();
-        for kind in [Kind::IP_POOL, Kind::NODE, Kind::IP_BLOCK] {
+        let of_services = self.services.iter().flat_map(|_| Services::kinds());
+        for kind in [Kind::IP_POOL, Kind::NODE, Kind::IP_BLOCK].into_iter().chain(of_services) {
             let watch: Watch = self.store.follow(&Query::kind(kind.clone())).await?;
             streams.push(watch.map(move |event| (kind.clone(), event)).boxed());
         }
@@ -220,6 +227,10 @@ impl Cluster {
             let mut view = lock(&self.view);
             (view.take(kind, &event), view.changes())
         };
+        if let Some(services) = &self.services {
+            let pods = lock(&self.view).pod_prefixes();
+            changes.extend(lock(services).take(kind, &event, &pods));
+        }
         for error in refused {
             tracing::warn!(%error, "an object of the store is not acceptable; what was known of it stays");
         }
@@ -289,7 +300,7 @@ impl Cluster {
     }
 }
 
-/// Watches of nodes, blocks and pools.
+/// Watches of nodes, blocks and pools, and of services where those are looked at.
 pub(super) struct Following {
     waiting: usize,
     events: SelectAll<futures_util::stream::BoxStream<'static, (Kind, cni_core::store::Result<Event>)>>,

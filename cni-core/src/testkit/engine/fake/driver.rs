@@ -25,7 +25,8 @@ impl FakeDriver {
             .with(Capability::Ipv6)
             .with(Capability::DirectRouting)
             .with(Capability::Masquerade)
-            .without(Capability::Tunnel, "a fake kernel has no packets to wrap");
+            .without(Capability::Tunnel, "a fake kernel has no packets to wrap")
+            .without(Capability::ServiceAddresses, "a fake kernel has no routers around it");
         Self { kernel, node, capabilities }
     }
 
@@ -119,6 +120,10 @@ impl Driver for FakeDriver {
             NetworkItem::Block(block) => Ok(vec![(FakeKey::Route(block.prefix), FakeObject("unreachable".to_owned()))]),
             NetworkItem::Endpoint(endpoint) => Ok(Self::endpoint(endpoint)),
             NetworkItem::Peer(peer) => self.peer(peer),
+            NetworkItem::ServiceAddress(_) => {
+                self.capabilities.require(&[Capability::ServiceAddresses])?;
+                Ok(Vec::new())
+            }
         }
     }
 

@@ -1,0 +1,142 @@
+//! Addresses of services, from manifests to a router outside (BIRD). Nobody translates them here: this is about routes only.
+
+use crate::world::{World, until};
+use net_linux::netns::NetNs;
+use serde_json::{Value, json};
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+const BIRD: &str = "/usr/sbin/bird";
+const BIRDC: &str = "/usr/sbin/birdc";
+
+/// A router at the other end of the node's segment, at 192.0.2.254. Ends with the test.
+struct Router {
+    bird: Child,
+    dir: TempDir,
+    _netns: NetNs,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.bird.kill();
+        let _ = self.bird.wait();
+    }
+}
+
+fn ip(args: &str) {
+    let output = Command::new("ip").args(args.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Router {
+    fn start(world: &World) -> Self {
+        let netns = NetNs::new().unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), netns.as_fd().as_raw_fd());
+        world.netns.run(|| ip(&format!("link set segment netns {path}"))).unwrap();
+        let address = || {
+            ip("link set lo up");
+            ip("address add 192.0.2.254/24 dev segment");
+            ip("link set segment up");
+        };
+        netns.run(address).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let session = "protocol bgp node { local 192.0.2.254 as 65001; neighbor 192.0.2.1 as 64512; \
+                       connect retry time 1; error wait time 1, 2; ipv4 { import all; export none; }; }";
+        let text = format!("log stderr all;\nrouter id 192.0.2.254;\nprotocol device {{}}\n{session}\n");
+        std::fs::write(file("conf"), text).unwrap();
+        let mut command = Command::new(BIRD);
+        command.arg("-f").arg("-c").arg(file("conf")).arg("-s").arg(file("ctl"));
+        let log = std::fs::File::create(file("log")).unwrap();
+        let bird = netns.spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap();
+        Self { bird, dir, _netns: netns }
+    }
+
+    /// The host routes that the node told of.
+    fn learned(&self) -> Result<Vec<String>, String> {
+        let ctl = self.dir.path().join("ctl");
+        let output = Command::new(BIRDC).arg("-s").arg(ctl).args(["show", "route"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            return Err(text);
+        }
+        let routes = text.lines().filter_map(|line| line.split_whitespace().next());
+        Ok(routes.filter(|prefix| prefix.ends_with("/32")).map(str::to_owned).collect())
+    }
+
+    fn wait(&self, world: &World, what: &str, wanted: &[&str]) {
+        until(what, || {
+            let mut learned = self.learned()?;
+            learned.sort();
+            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            if learned == wanted { Ok(()) } else { Err(format!("{learned:?}\n{}\n{}", log(), world.log())) }
+        });
+    }
+}
+
+fn put(world: &World, name: &str, object: &Value) {
+    let directory = world.dir.path().join("cluster");
+    std::fs::create_dir_all(&directory).unwrap();
+    let fresh = directory.join(format!(".{name}.new"));
+    std::fs::write(&fresh, object.to_string()).unwrap();
+    std::fs::rename(fresh, directory.join(format!("{name}.json"))).unwrap();
+}
+
+fn service(policy: &str, external: &str, annotations: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.7", "ports": [{"port": 80}],
+            "externalIPs": [external], "externalTrafficPolicy": policy},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}, {"ip": "203.0.113.8", "ipMode": "Proxy"}]}}})
+}
+
+fn slice(node: &str) -> Value {
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "ports": [{"port": 8080}],
+        "endpoints": [{"addresses": ["10.42.0.9"], "nodeName": node, "conditions": {"ready": true}}]})
+}
+
+fn bgp(world: &World) -> Value {
+    let mut config = world.config();
+    config["backend"] = "bgp".into();
+    config["bgp"] = json!({"asn": 64512, "peers": [{"name": "router", "address": "192.0.2.254", "asn": 65001}]});
+    config["services"] = json!({"announce": ["ExternalIP", "LoadBalancer"], "externalIPs": ["198.51.100.0/24"]});
+    config
+}
+
+#[test]
+fn a_service_in_the_store_is_a_host_route_outside_for_as_long_as_this_node_takes_it() {
+    let mut world = World::new();
+    let router = Router::start(&world);
+    put(&world, "web", &service("Local", "198.51.100.9", json!({})));
+    put(&world, "web-1", &slice("node-1"));
+    world.start_with(&bgp(&world));
+    let both = ["198.51.100.9/32", "203.0.113.7/32"];
+    router.wait(&world, "a local endpoint is announced", &both);
+    put(&world, "web-1", &slice("node-2"));
+    router.wait(&world, "another node's endpoint is that node's to announce", &[]);
+    put(&world, "web", &service("Cluster", "198.51.100.9", json!({})));
+    router.wait(&world, "every node takes what is for the cluster", &both);
+    put(&world, "web", &service("Cluster", "192.0.2.1", json!({})));
+    router.wait(&world, "a node's own address is no service's", &["203.0.113.7/32"]);
+    let (done, status) = world.ask(&["status", "--json"]);
+    assert!(done && status.contains("192.0.2.1 is a node's"), "{status}");
+    put(&world, "web", &service("Cluster", "198.51.100.9", json!({"cnidarian.io/announce": "ExternalIP"})));
+    router.wait(&world, "a service may choose", &["198.51.100.9/32"]);
+    // The routes are there again with the first word of the next agent.
+    world.kill();
+    world.start_with(&bgp(&world));
+    router.wait(&world, "a new agent announces the same", &["198.51.100.9/32"]);
+    std::fs::remove_file(world.dir.path().join("cluster/web.json")).unwrap();
+    router.wait(&world, "a service that is gone is not announced", &[]);
+}
+
+#[test]
+fn a_backend_that_speaks_to_nobody_outside_is_refused_for_it_before_anything_is_touched() {
+    let mut world = World::new();
+    let mut config = world.config();
+    config["services"] = json!({"announce": ["ExternalIP"]});
+    world.spawn(&config);
+    assert!(!world.wait_for_end().success());
+    assert!(world.log().contains("service-addresses: this backend speaks to nobody outside"), "{}", world.log());
+}

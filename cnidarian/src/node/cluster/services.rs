@@ -1,0 +1,77 @@
+//! Services of the cluster: what of them this node's datapath has to know, and what is wrong with them. Never translates one.
+
+use crate::config::ServicesConfig;
+use crate::node::status::Problem;
+use cni_core::backend::NetworkChange;
+use cni_core::model::NodeName;
+use cni_core::policy::model::Effect;
+use cni_core::service::{ServiceSettings, ServiceTable};
+use cni_core::store::{Event, Kind};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+
+/// The table of services, kept up to date.
+pub(super) struct Services {
+    table: ServiceTable,
+    /// What was said in the log.
+    told: BTreeSet<String>,
+}
+
+impl Services {
+    pub(super) fn new(node: &NodeName, config: &ServicesConfig) -> Self {
+        let settings = ServiceSettings {
+            external_ips: config.external_ips.clone(),
+            announce: config.announce.clone(),
+            ..ServiceSettings::default()
+        };
+        Self { table: ServiceTable::new(node.as_str(), settings), told: BTreeSet::new() }
+    }
+
+    /// Kinds that a watch must bring besides nodes.
+    pub(super) fn kinds() -> [Kind; 2] {
+        [Kind::SERVICE, Kind::ENDPOINT_SLICE]
+    }
+
+    /// Takes an event of a watch over a kind in. Answers what follows for the datapath.
+    pub(super) fn take(&mut self, kind: &Kind, event: &Event, pods: &[IpNet]) -> Vec<NetworkChange> {
+        self.table.set_pod_prefixes(pods);
+        if ServiceTable::kinds().contains(kind) {
+            match event {
+                Event::Put(object) => self.table.put(object),
+                Event::Delete(key) => self.table.remove(key),
+                Event::Resynced(list) => {
+                    let mut gone = self.table.keys_of(kind);
+                    for object in &list.objects {
+                        gone.remove(&object.key);
+                        self.table.put(object);
+                    }
+                    gone.iter().for_each(|key| self.table.remove(key));
+                }
+            }
+        }
+        // Nobody here translates services yet: their items have no taker.
+        drop(self.table.drain());
+        self.tell();
+        self.table.drain_addresses()
+    }
+
+    /// What counts less than it is written, without what is merely noteworthy.
+    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
+        let problems = self.table.problems().into_iter().filter(|problem| problem.effect != Effect::Warning);
+        // What is wrong with nodes is reported by the view of the cluster.
+        problems.filter(|problem| problem.object.kind != Kind::NODE).map(|problem| Problem {
+            object: problem.object.to_string(),
+            error: format!("{}: {}", problem.path, problem.detail),
+            state: "left out".to_owned(),
+        })
+    }
+
+    /// Says in the log what is wrong since the last call.
+    fn tell(&mut self) {
+        let problems: BTreeSet<String> = self.table.problems().iter().map(ToString::to_string).collect();
+        for problem in problems.difference(&self.told) {
+            tracing::warn!(%problem, "an object of a service does not count as it is written");
+        }
+        self.told = problems;
+    }
+}

@@ -43,9 +43,10 @@ impl Sessions for Cluster {
     }
 
     fn wait_sessions(&self, at: usize, wanted: usize) {
+        // After a start the speaker takes a moment to begin.
         let sessions = || {
-            let peers = self.nodes[at].ask("bgp peers", &[]).unwrap();
-            peers.as_array().unwrap().iter().filter(|peer| peer["state"] == "Established").count()
+            let peers = self.nodes[at].ask("bgp peers", &[]).unwrap_or_default();
+            peers.as_array().into_iter().flatten().filter(|peer| peer["state"] == "Established").count()
         };
         let deadline = Instant::now() + PATIENCE;
         while sessions() != wanted {

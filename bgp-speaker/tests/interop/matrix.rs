@@ -62,8 +62,8 @@ matrix! {
     drain: "Graceful shutdown (RFC 8326), begun and ended without a reset", with [bird frr gobgp openbgpd exabgp];
     communities: "Communities, both ways: standard, extended, large", with [bird frr gobgp openbgpd exabgp];
     refresh: "Route refresh: they ask us", with [bird frr openbgpd exabgp], not [gobgp: "never asks"];
-    refresh_of_us: "Route refresh: we ask them", with [bird frr gobgp exabgp],
-        not [openbgpd: "sends nothing then"];
+    refresh_of_us: "Route refresh: we ask them", with [bird frr gobgp],
+        not [openbgpd: "sends nothing then", exabgp: "closes the session"];
     extended_messages: "Messages of more than 4096 bytes (RFC 8654)", with [bird frr exabgp],
         not [gobgp: "not offered", openbgpd: "not offered"];
     they_restart: "Graceful restart: they are killed, we keep their routes", with [bird frr gobgp],

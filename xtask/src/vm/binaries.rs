@@ -17,6 +17,10 @@ pub(super) struct Binary {
 
 /// Builds test targets by name, with the features of `cargo xtask test`, so that nothing is built twice.
 pub(super) fn build(targets: &[&str]) -> Result<Vec<Binary>> {
+    if targets.is_empty() {
+        // To name none would mean all.
+        return Ok(Vec::new());
+    }
     let mut command = cargo(&["test", "--no-run", "--quiet", "--workspace", "--all-features"]);
     command.arg("--message-format=json-render-diagnostics");
     for target in targets {

@@ -29,6 +29,10 @@ const FOLDERS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp", "/etc/iprout
 /// Variables that go from our environment into a VM's, and beginnings of such.
 const VARIABLES: &[&str] = &["RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PROPTEST_", "CNIDARIAN_"];
 
+/// What else a VM's programs find, unless ours says otherwise. An engine's laws over all states take 5 to 10 minutes under
+/// emulation, for one mode of one backend; and what a second is for is done in four.
+const DEFAULTS: &[(&str, &str)] = &[("CNIDARIAN_CONFORMANCE_STATES", "3"), ("CNIDARIAN_PATIENCE", "4")];
+
 /// How much longer a case may take than a person would think, for the VM as a whole has a limit too.
 const REST: Duration = Duration::from_secs(30);
 
@@ -160,7 +164,9 @@ impl From<Error> for Fault {
 /// Lines of a shell that set what the VM's first process and its programs find in their environment.
 fn environment(person: bool) -> String {
     let ours = std::env::vars().filter(|(name, _)| VARIABLES.iter().any(|beginning| name.starts_with(beginning)));
-    let mut all: Vec<(String, String)> = ours.collect();
+    let mut all: Vec<(String, String)> =
+        DEFAULTS.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    all.extend(ours);
     if person {
         all.push(("VM_TERMINAL".to_owned(), "1".to_owned()));
         all.extend(std::env::var("TERM").map(|term| ("TERM".to_owned(), term)));

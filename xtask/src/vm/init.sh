@@ -9,6 +9,13 @@ mount -t bpf bpf /sys/fs/bpf; mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t debugfs debug /sys/kernel/debug; mount -t tracefs trace /sys/kernel/tracing
 mkdir -p /run/netns /run/lock
 ln -s /proc/self/fd /dev/fd
+# Devices whose module is loaded when they are opened; on a machine udev makes them from the same list.
+while read -r module node number; do
+    case $number in [bc]*:*) ;; *) continue ;; esac
+    mkdir -p "/dev/$(dirname "$node")"
+    major=${number#?}
+    mknod "/dev/$node" "${number%"$major"}" "${major%:*}" "${major#*:}" 2>/dev/null
+done <"/lib/modules/$(uname -r)/modules.devname"
 ip link set lo up
 ulimit -n 20000
 

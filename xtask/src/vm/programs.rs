@@ -77,6 +77,7 @@ pub(super) fn files<W: Write>(archive: &mut Archive<W>, paths: &[PathBuf], scrat
         let file = |source| Error::File { path: path.clone(), source };
         if path.is_dir() {
             archive.tree(path, path).map_err(file)?;
+            programs_under(path, &mut programs).map_err(file)?;
             continue;
         }
         let size = fs::metadata(path).map_err(file)?.len();
@@ -91,6 +92,18 @@ pub(super) fn files<W: Write>(archive: &mut Archive<W>, paths: &[PathBuf], scrat
         archive.copy(if stripped { &bare } else { path }, path).map_err(file)?;
     }
     libraries(archive, &programs)
+}
+
+fn programs_under(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_dir() {
+            programs_under(&path, found)?;
+        } else if kind.is_file() && is_elf(&path)? {
+            found.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn is_elf(path: &Path) -> std::io::Result<bool> {

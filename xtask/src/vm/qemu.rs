@@ -23,6 +23,7 @@ const BACKPORTS: Suite = Suite { name: "bookworm-backports", archive: Archive::M
 /// Fast under emulation: no workarounds for processors, no self-tests of ciphers, no wait for a clock or for randomness.
 /// An oops ends the VM, for what comes after it tells nothing.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable random.trust_cpu=on \
+     rcupdate.rcu_expedited=1 \
      cryptomgr.notests=1 initcall_blacklist=jent_mod_init,crypto_kdf108_init,init_encrypted";
 
 /// Lines of the kernel's log that are shown when a VM ends badly.
@@ -116,7 +117,7 @@ pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, person: bool, fol
     let mut command = Command::new("setpriv");
     // Whatever becomes of us, no VM stays.
     command.args(["--pdeathsig", "KILL", QEMU]);
-    command.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
+    command.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.arg("-m").arg(size.memory_mib.to_string());
     command.arg("-kernel").arg(&kernel.vmlinux).arg("-initrd").arg(initrd).args(["-append", COMMAND_LINE]);

@@ -24,6 +24,8 @@ const FILES: &[(&str, &str)] = &[
     ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
 ];
+/// Names of protocols and ports, as this machine has them: nft asks for them.
+const NAMES: &[&str] = &["/etc/protocols", "/etc/services"];
 const FOLDERS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp", "/etc/iproute2", "/var"];
 
 /// Variables that go from our environment into a VM's, and beginnings of such.
@@ -132,6 +134,9 @@ impl Guest {
         archive.file(Path::new("/plan.environment"), 0o644, environment(person).as_bytes())?;
         for (path, text) in FILES {
             archive.file(Path::new(path), 0o644, text.as_bytes())?;
+        }
+        for path in NAMES.iter().map(Path::new).filter(|path| path.exists()) {
+            archive.copy(path, path)?;
         }
         for path in FOLDERS.iter().map(Path::new).chain(cases.iter().map(|case| case.folder.as_path())) {
             archive.folder(path)?;

@@ -32,6 +32,9 @@ const OF_THE_TEST_COMMAND: &[&str] = &["6.1", "6.12"];
 /// A VM that is not up by then, will not be.
 const BOOT: Duration = Duration::from_secs(180);
 
+/// Enough for all test binaries at once, which are in memory.
+const MEMORY_MIB: u32 = 1536;
+
 /// Arguments that both chores take.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -42,8 +45,14 @@ pub(crate) struct Options {
     #[arg(long)]
     refresh: bool,
     /// Memory of the VM, in MiB.
-    #[arg(long, default_value_t = 1536, value_name = "MIB")]
+    #[arg(long, default_value_t = MEMORY_MIB, value_name = "MIB")]
     memory: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { kernels: Vec::new(), refresh: false, memory: MEMORY_MIB }
+    }
 }
 
 impl Options {
@@ -93,35 +102,34 @@ pub(crate) fn run(options: &Options, files: &[PathBuf], words: &[String]) -> Res
 
 /// `cargo xtask vm test`: everything that is for stock kernels, or what the filter names.
 pub(crate) fn test(options: &Options, filter: Option<&str>) -> Result<()> {
-    let (suites, filter) = chosen(filter)?;
+    let (suites, filter) = chosen(filter);
     let filters: Vec<String> = filter.into_iter().map(str::to_owned).collect();
     let plan = suites.into_iter().map(|suite| (suite, filters.clone())).collect::<Vec<_>>();
     install()?;
     suites_on(&options.kernels(KERNELS), options, &plan)
 }
 
-/// The part of `cargo xtask test`: a sample of each suite on two kernels.
-pub(crate) fn sample() -> Result<()> {
-    let options = Options { kernels: Vec::new(), refresh: false, memory: 1536 };
+/// What `cargo xtask test` runs here, and `cargo xtask vm test --sample`: a part of each suite, on two kernels.
+pub(crate) fn sample(options: &Options) -> Result<()> {
     let filters =
         |words: &[&str]| words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()).collect();
     let plan: Vec<(&Suite, Vec<String>)> =
         SUITES.iter().filter_map(|suite| Some((suite, suite.sample.map(filters)?))).collect();
-    let kernels: Vec<Kernel> =
+    let usual: Vec<Kernel> =
         KERNELS.iter().copied().filter(|kernel| OF_THE_TEST_COMMAND.contains(&kernel.name)).collect();
     install()?;
-    suites_on(&kernels, &options, &plan)
+    suites_on(&options.kernels(&usual), options, &plan)
 }
 
 /// Suites that a filter names; or all that have tests, with a filter for their tests' names.
-fn chosen(filter: Option<&str>) -> Result<(Vec<&'static Suite>, Option<&str>)> {
-    let Some(filter) = filter else { return Ok((SUITES.iter().collect(), None)) };
+fn chosen(filter: Option<&str>) -> (Vec<&'static Suite>, Option<&str>) {
+    let Some(filter) = filter else { return (SUITES.iter().collect(), None) };
     let named: Vec<&Suite> = SUITES.iter().filter(|suite| suite.name().contains(filter)).collect();
     if !named.is_empty() {
-        return Ok((named, None));
+        return (named, None);
     }
     let tests: Vec<&Suite> = SUITES.iter().filter(|suite| matches!(suite.what, What::Tests { .. })).collect();
-    Ok((tests, Some(filter)))
+    (tests, Some(filter))
 }
 
 fn suites_on(kernels: &[Kernel], options: &Options, plan: &[(&Suite, Vec<String>)]) -> Result<()> {

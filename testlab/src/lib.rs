@@ -4,6 +4,7 @@
 pub mod bed;
 pub mod cases;
 pub mod lab;
+pub mod patience;
 pub mod probe;
 pub mod registry;
 pub mod report;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::run::{cargo, root, run};
-use crate::{packages, tidy};
+use crate::{packages, tidy, vm};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -13,11 +13,11 @@ const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp", "bgp",
 const ORACLE_SAMPLE: &str = "100";
 
 /// Where cargo puts programs.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-fn build_programs() -> Result<()> {
+pub(crate) fn build_programs() -> Result<()> {
     run(&mut cargo(&["build", "--quiet", "-p", "cnidarian-agent", "-p", "cnidarian-cni"]))
 }
 
@@ -60,6 +60,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).arg(file))?;
     }
     verify()?;
+    vm::sample(&vm::Options::default())?;
     // Last, so that a mistake of style does not hide a failing test.
     run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"]))?;
     eprintln!("Everything passed.");

@@ -1,6 +1,7 @@
 //! What can go wrong in a chore. Never a bare string: each says which program or rule.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// A chore that did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,35 @@ pub(crate) enum Error {
     TooSlow { chore: &'static str, at_most: std::time::Duration },
     #[error("{count} rules broken, see above")]
     Untidy { count: usize },
+    #[error("no archive of Debian's among this machine's apt sources (`apt-get indextargets`), to get {suite} from")]
+    NoMirror { suite: &'static str },
+    #[error("{what} cannot be had from Debian's {suite}: {source}; a VM cannot be run without it")]
+    NotInSuite { what: String, suite: String, source: Box<Error> },
+    #[error("{path}: {detail}")]
+    KernelImage { path: PathBuf, detail: &'static str },
+    #[error("{program} is not on this machine")]
+    NoProgram { program: String },
+    #[error("QEMU here is of version {found}, and the kernels run reliably from {needed} on")]
+    OldQemu { found: String, needed: u32 },
+    #[error("the VM ended before it was up; the end of its kernel's log:\n{log}")]
+    NotUp { log: String },
+    #[error("cargo built no test {target} of {package}")]
+    NoTest { package: String, target: String },
+    #[error("in VMs {failed} of {all} did not pass, see above")]
+    VmFailed { failed: usize, all: usize },
+    /// The status is what the program ended with.
+    #[error("the program in the VM {outcome}")]
+    VmProgram { outcome: String, status: u8 },
+}
+
+impl Error {
+    /// What we end with: a program's own status where we only ran it.
+    pub(crate) fn status(&self) -> ExitCode {
+        match self {
+            Self::VmProgram { status, .. } => ExitCode::from(*status),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;

@@ -9,6 +9,7 @@ mod metadata;
 mod packages;
 mod run;
 mod tidy;
+mod vm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -39,6 +40,36 @@ enum Chore {
     Features,
     /// Check the rules that the compiler does not know: arrows between crates, licences, file length, first lines.
     Tidy,
+    /// Run as root on stock Debian kernels, in small virtual machines.
+    Vm {
+        #[command(subcommand)]
+        what: Vm,
+    },
+}
+
+#[derive(Subcommand)]
+enum Vm {
+    /// Run the tests and labs that are for stock kernels, all of them in one VM for each kernel.
+    Test {
+        #[command(flatten)]
+        options: vm::Options,
+        /// Only what `cargo xtask test` runs: a part of each suite, on 6.1 and 6.12 if no kernel is named.
+        #[arg(long, conflicts_with = "filter")]
+        sample: bool,
+        /// Suites whose name contains this (`lab vxlan`, `net-linux`), or else tests whose name does.
+        filter: Option<String>,
+    },
+    /// Run one program of this machine in a VM: a shell if none is named.
+    Run {
+        #[command(flatten)]
+        options: vm::Options,
+        /// A file or folder that the VM has too, under the same name; files among the arguments are there anyway.
+        #[arg(long = "file", value_name = "PATH")]
+        files: Vec<std::path::PathBuf>,
+        /// The program and its arguments.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,12 +78,15 @@ fn main() -> ExitCode {
         Chore::Test { args } => chores::test(&args),
         Chore::Features => features::check(),
         Chore::Tidy => tidy::check(),
+        Chore::Vm { what: Vm::Test { options, sample: true, .. } } => vm::sample(&options),
+        Chore::Vm { what: Vm::Test { options, filter, .. } } => vm::test(&options, filter.as_deref()),
+        Chore::Vm { what: Vm::Run { options, files, command } } => vm::run(&options, &files, &command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
-            ExitCode::FAILURE
+            error.status()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::run::run;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A program we need, the package that has it, and what for.
@@ -43,6 +43,22 @@ pub(crate) const TEST: &[Need] = &[
     daemon("/usr/sbin/bgpd", "openbgpd", "a BGP peer"),
 ];
 
+/// What a VM is made of, besides its kernel and the emulator.
+pub(crate) const VM: &[Need] = &[
+    need("/usr/bin/cc", "gcc libc6-dev", "links Rust programs"),
+    need("strip", "binutils", "makes the programs that go into a VM smaller"),
+    need("busybox", "busybox-static", "the small programs in a VM"),
+    need("dash", "dash", "the shell in a VM"),
+    need("modprobe", "kmod", "indexes and loads a kernel's modules"),
+    need("lz4", "lz4", "unpacks kernels"),
+    need("xz", "xz-utils", "unpacks kernels and modules"),
+    need("zstd", "zstd", "unpacks kernels and modules"),
+    need("ip", "iproute2", "reads back what our netlink code writes"),
+    need("nft", "nftables", "reads back what our nftables encoder writes"),
+    need("ethtool", "ethtool", "reads back which offloads our code switched"),
+    need("ping", "iputils-ping", "an independent probe between pods"),
+];
+
 const APT: [&str; 5] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=300"];
 
 /// Programs that packages start, or have started at the next boot, their daemons with.
@@ -59,17 +75,39 @@ fn quietly() -> [String; 6] {
     ["unshare", "--mount", "/bin/sh", "-c", &format!("{masks}exec \"$@\""), "sh"].map(str::to_owned)
 }
 
-fn present(program: &str) -> bool {
+/// Where a program is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     if program.starts_with('/') {
-        return Path::new(program).exists();
+        return Some(PathBuf::from(program)).filter(|path| path.exists());
     }
     let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| Path::new(folder).join(program).exists())
+    let folders = path.split(':').chain(["/usr/sbin", "/sbin"]);
+    folders.map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
+}
+
+/// Debian's package manager, as who may install. Fails for whoever may not, with what is missing.
+pub(crate) fn apt(programs: &[&str], packages: &[&str], quiet: bool) -> Result<impl Fn(&[&str]) -> Command> {
+    let mut words: Vec<String> = Vec::new();
+    if !is_root() {
+        if find("sudo").is_none() {
+            return Err(Error::NotRoot { programs: programs.join(", "), packages: packages.join(" ") });
+        }
+        words.push("sudo".to_owned());
+    }
+    if quiet {
+        words.extend(quietly());
+    }
+    words.extend(APT.map(str::to_owned));
+    Ok(move |args: &[&str]| {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(args);
+        command
+    })
 }
 
 /// Installs what is missing.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !present(need.program)).collect();
+    let missing: Vec<&Need> = needs.iter().filter(|need| find(need.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -77,24 +115,9 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
     for need in &missing {
         eprintln!("  {:28} {}", need.package, need.purpose);
     }
+    let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.package.split(' ')).collect();
-    let mut words: Vec<String> = Vec::new();
-    if !is_root() {
-        if !present("sudo") {
-            let programs: Vec<&str> = missing.iter().map(|need| need.program).collect();
-            return Err(Error::NotRoot { programs: programs.join(", "), packages: packages.join(" ") });
-        }
-        words.push("sudo".to_owned());
-    }
-    if missing.iter().any(|need| need.daemon) {
-        words.extend(quietly());
-    }
-    words.extend(APT.map(str::to_owned));
-    let apt = |args: &[&str]| {
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(args);
-        command
-    };
+    let apt = apt(&programs, &packages, missing.iter().any(|need| need.daemon))?;
     run(&mut apt(&["update"]))?;
     run(apt(&["install", "-y", "--no-install-recommends"]).args(&packages).stdout(std::io::stderr()))
 }

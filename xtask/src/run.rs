@@ -22,10 +22,15 @@ fn typed(command: &Command) -> String {
     std::iter::once(program).chain(command.get_args()).map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs to the end, with our own output.
+/// Runs to the end, with our own output, and tells.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    eprintln!("==> {}", typed(command));
+    quiet(command)
+}
+
+/// Runs to the end, with our own output.
+pub(crate) fn quiet(command: &mut Command) -> Result<()> {
     let typed = typed(command);
-    eprintln!("==> {typed}");
     let status = command.status().map_err(|source| Error::Start { command: typed.clone(), source })?;
     if status.success() { Ok(()) } else { Err(Error::Failed { command: typed, status }) }
 }

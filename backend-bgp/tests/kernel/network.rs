@@ -312,7 +312,7 @@ fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
     cluster.nodes[0].stop();
     cluster.nodes[0].start();
     cluster.introduce(&cluster.nodes[0]);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + testlab::patience::stretched(Duration::from_secs(10));
     let wait = |what: &str, holds: &dyn Fn(&str) -> bool| {
         while !cluster.nodes[0].ask("bgp peers", &[]).is_ok_and(|peers| holds(&peers.to_string())) {
             assert!(Instant::now() < deadline, "{what}: {}", cluster.survey());

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 use testlab::bed::{Cluster, Node, run};
+use testlab::patience::stretched;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -24,7 +25,7 @@ pub(crate) trait Sessions {
 
 impl Sessions for Cluster {
     fn wait_all_pairs(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + stretched(PATIENCE);
         for from in &self.pods {
             for to in self.pods.iter().flat_map(|pod| &pod.addresses) {
                 while !from.reaches(*to) {
@@ -48,7 +49,7 @@ impl Sessions for Cluster {
             let peers = self.nodes[at].ask("bgp peers", &[]).unwrap_or_default();
             peers.as_array().into_iter().flatten().filter(|peer| peer["state"] == "Established").count()
         };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + stretched(PATIENCE);
         while sessions() != wanted {
             assert!(Instant::now() < deadline, "node {at} has not {wanted} sessions: {}", self.survey());
             std::thread::sleep(Duration::from_millis(10));
@@ -62,7 +63,7 @@ impl Sessions for Cluster {
     }
 
     fn wait_learned(&self, at: usize, prefix: &str, wanted: bool) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + stretched(PATIENCE);
         while self.learned(at, prefix) != wanted {
             assert!(Instant::now() < deadline, "node {at}: {prefix} learned is not {wanted}: {}", self.survey());
             std::thread::sleep(Duration::from_millis(10));

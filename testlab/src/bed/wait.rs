@@ -1,10 +1,12 @@
 //! Waiting on the calling thread, for conditions and for futures. Never longer for a condition than its deadline.
 
+use crate::patience::stretched;
 use std::time::{Duration, Instant};
 
-/// Waits until a condition holds; panics with its description after the deadline. Answers with how long it took.
+/// Waits until a condition holds; panics with its description after the deadline, as it is on this machine. Answers with how
+/// long it took.
 pub fn wait_for(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), stretched(deadline));
     while !holds() {
         assert!(start.elapsed() < deadline, "after {deadline:?} still not: {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -1,6 +1,7 @@
 //! One node of a lab: its namespace, its agent's files, the agent's process. Never a pod.
 
 use super::{LabError, Programs, file_error};
+use crate::patience::stretched;
 use crate::scenario::{NodeSpec, Scenario};
 use crate::tether::Tethered;
 use cni_core::cni::{AddResult, NetConfList};
@@ -102,7 +103,7 @@ impl Node {
     /// # Errors
     /// [`LabError::AgentEnded`], [`LabError::AgentSilent`], [`LabError::Interrupted`].
     pub fn wait_ready(&mut self, cancel: &AtomicBool) -> Result<(), LabError> {
-        let deadline = Instant::now() + READY;
+        let deadline = Instant::now() + stretched(READY);
         while UnixStream::connect(&self.socket).is_err() {
             if cancel.load(Ordering::SeqCst) {
                 return Err(LabError::Interrupted);

@@ -2,6 +2,7 @@
 
 use super::paths::path_kind;
 use super::{Lab, LabError, Node, fabric};
+use crate::patience::stretched;
 use crate::probe::{PROTOCOLS, Patience, ProbeError, Protocol, Responder, probe_all, seen_as};
 use crate::report::{Finding, OutsideFinding, PodLine, Report};
 use crate::scenario::PathKind;
@@ -75,7 +76,7 @@ impl Lab {
 
     /// Waits until all that shall answer does, or the time is over: the report then says what does not.
     fn converge(&self, cancel: &AtomicBool) -> Result<(), LabError> {
-        let deadline = Instant::now() + CONVERGE;
+        let deadline = Instant::now() + stretched(CONVERGE);
         let start = Instant::now();
         let mut open: Vec<Question> = self.questions()?.into_iter().filter(Question::shall_answer).collect();
         let all = open.len();
@@ -203,7 +204,7 @@ impl Lab {
 
 /// What is on the nodes that should have gone with the pods. Waits a little: devices die after the answer to DEL.
 pub(super) fn leftovers(nodes: &[Node]) -> Result<Vec<String>, LabError> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + stretched(Duration::from_secs(10));
     loop {
         let mut left = Vec::new();
         for node in nodes {

@@ -1,0 +1,67 @@
+//! What runs on stock kernels: the tests and labs that talk to the kernel. Never how.
+
+use std::time::Duration;
+
+/// A test binary, or a lab.
+pub(super) enum What {
+    /// A test target of a package of ours.
+    Tests { package: &'static str, target: &'static str },
+    /// A file of `testlab/scenarios`, by its name.
+    Lab(&'static str),
+}
+
+/// One thing that runs in a VM.
+pub(super) struct Suite {
+    pub(super) what: What,
+    /// For the test command: only tests whose name contains one of these; `None` leaves all of it to `cargo xtask vm test`.
+    pub(super) sample: Option<&'static [&'static str]>,
+    /// After this it is killed. Generous: an emulator on a busy machine.
+    pub(super) limit: Duration,
+}
+
+const ALL: Option<&'static [&'static str]> = Some(&[""]);
+
+const fn tests(
+    package: &'static str,
+    target: &'static str,
+    sample: Option<&'static [&'static str]>,
+    minutes: u64,
+) -> Suite {
+    Suite { what: What::Tests { package, target }, sample, limit: Duration::from_secs(minutes * 60) }
+}
+
+const fn lab(scenario: &'static str, sample: Option<&'static [&'static str]>) -> Suite {
+    Suite { what: What::Lab(scenario), sample, limit: Duration::from_secs(5 * 60) }
+}
+
+/// Everything, from what the rest is built on to the rest.
+pub(super) const SUITES: &[Suite] = &[
+    tests("net-linux", "objects", ALL, 10),
+    tests("net-linux", "fib", ALL, 10),
+    tests("net-linux", "attach", ALL, 10),
+    tests("net-linux", "monitor", ALL, 5),
+    tests("net-linux", "oracle", ALL, 5),
+    tests(
+        "policy-nftables",
+        "kernel",
+        Some(&["this_kernel_can_do_it", "packets::isolation", "packets::without_a_program"]),
+        15,
+    ),
+    tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
+    tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),
+    lab("vxlan", ALL),
+    lab("bgp", ALL),
+    lab("direct-routing", None),
+    lab("host-gw", None),
+    lab("udp", None),
+    lab("bgp-cross-subnet", None),
+];
+
+impl Suite {
+    pub(super) fn name(&self) -> String {
+        match &self.what {
+            What::Tests { package, target } => format!("{package} {target}"),
+            What::Lab(scenario) => format!("lab {scenario}"),
+        }
+    }
+}

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 pub struct Enforcer {
     /// What is staged; take changes in here.
     pub tables: Tables,
-    object: Object,
+    /// The programs and maps.
+    pub object: Object,
     waiting: VecDeque<Write>,
 }
 
@@ -37,11 +38,5 @@ impl Enforcer {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// The programs and maps.
-    #[must_use]
-    pub const fn object(&self) -> &Object {
-        &self.object
     }
 }

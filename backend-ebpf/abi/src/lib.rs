@@ -8,16 +8,20 @@
 //!           source port ──────────────────────────────────────┴─> source class ─┘
 //! ```
 //!
+//! An answer is looked up as the packet that it answers: [`ConnectionKey`].
+//!
 //! Numbers are in the machine's order, but for what stands in keys of longest-prefix tries: those compare bits, so there
 //! they are in network order. No type has padding: the kernel compares keys by their bytes.
 
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod connection;
 mod fragment;
 mod policy;
 mod reason;
 
+pub use connection::{Connection, ConnectionKey};
 pub use fragment::{Fragment, FragmentKey};
 pub use policy::{
     Endpoint, EndpointKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,

@@ -9,7 +9,7 @@ pub enum Reason {
     Allowed = 0,
     /// A rule or a tier's end denies it.
     Denied = 1,
-    /// It belongs to a connection that was allowed.
+    /// It answers a connection that was allowed and still is.
     Established = 2,
     /// An endpoint always reaches itself.
     SameEndpoint = 3,
@@ -31,13 +31,11 @@ pub enum Reason {
     UnknownEndpoint = 11,
     /// A table has no answer that it must have: it is not written yet.
     Incomplete = 12,
-    /// An ICMP error about no connection that we know.
-    ForgedError = 13,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 13;
 
     /// The reason of a number.
     #[must_use]
@@ -56,7 +54,6 @@ impl Reason {
             10 => Self::UnknownFragment,
             11 => Self::UnknownEndpoint,
             12 => Self::Incomplete,
-            13 => Self::ForgedError,
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@
 mod maps;
 mod packet;
 mod policy;
+mod tracking;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::classifier;

@@ -6,8 +6,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use backend_ebpf_abi::{
-    Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, Reason, SOURCE_BITS,
-    TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
+    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
+    ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
 };
 
 /// Whoever loads the object sets the numbers of entries.
@@ -29,6 +29,8 @@ static SOURCES: LpmTrie<[u8; 6], u32> = LpmTrie::with_max_entries(SOME, 0);
 static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
+#[map]
+static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
 /// By reason, first of what comes from pods.
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
@@ -97,4 +99,15 @@ pub fn fragment(key: &FragmentKey) -> Option<Fragment> {
 pub fn remember_fragment(key: &FragmentKey, fragment: &Fragment) {
     // Full or not, later fragments without an entry are dropped.
     let _ = FRAGMENTS.insert(key, fragment, 0);
+}
+
+#[inline(always)]
+pub fn connection(key: &ConnectionKey) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(key)
+}
+
+#[inline(always)]
+pub fn remember_connection(key: &ConnectionKey, connection: &Connection) {
+    // Without an entry its answers are judged like new connections.
+    let _ = CONNECTIONS.insert(key, connection, 0);
 }

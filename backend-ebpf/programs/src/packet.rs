@@ -20,10 +20,10 @@ const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_IPV6: u16 = 0x86dd;
 const ETH_P_8021AD: u16 = 0x88a8;
 
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
+pub const ICMP: u8 = 1;
+pub const TCP: u8 = 6;
 const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 const UDP_LITE: u8 = 136;
 
@@ -51,8 +51,10 @@ pub struct Packet {
     pub protocol: u8,
     /// The destination port, or an ICMP message's type and code, or 0.
     pub detail: u16,
-    /// Or 0.
+    /// Or an echo's identifier, or 0.
     pub source_port: u16,
+    /// TCP's flags.
+    pub flags: u8,
     pub source: [u8; 16],
     pub destination: [u8; 16],
 }
@@ -201,14 +203,22 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reaso
 #[inline(always)]
 fn ports(ctx: &TcContext, packet: &mut Packet, upper: &Upper) -> Option<Reason> {
     match packet.protocol {
-        TCP | UDP | SCTP | UDP_LITE => {
+        TCP => {
+            // Up to the flags. RFC 9293, section 3.1.
+            let Some(bytes) = load::<14>(ctx, upper.offset) else { return Some(Reason::Malformed) };
+            packet.source_port = u16::from_be_bytes([bytes[0], bytes[1]]);
+            packet.detail = u16::from_be_bytes([bytes[2], bytes[3]]);
+            packet.flags = bytes[13];
+        }
+        UDP | SCTP | UDP_LITE => {
             let Some(bytes) = load::<4>(ctx, upper.offset) else { return Some(Reason::Malformed) };
             packet.source_port = u16::from_be_bytes([bytes[0], bytes[1]]);
             packet.detail = u16::from_be_bytes([bytes[2], bytes[3]]);
         }
         ICMP | ICMPV6 => {
-            let Some(bytes) = load::<2>(ctx, upper.offset) else { return Some(Reason::Malformed) };
-            packet.detail = u16::from_be_bytes(bytes);
+            let Some(bytes) = load::<8>(ctx, upper.offset) else { return Some(Reason::Malformed) };
+            packet.detail = u16::from_be_bytes([bytes[0], bytes[1]]);
+            packet.source_port = u16::from_be_bytes([bytes[4], bytes[5]]);
             let on_link = !packet.v4 && upper.hop_limit == ON_LINK && !upper.first;
             if on_link && packet.protocol == ICMPV6 && DISCOVERY.contains(&bytes[0]) {
                 return Some(Reason::NeighbourDiscovery);

@@ -7,7 +7,7 @@ use crate::policy::{Trie, Write};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{HashMap, LpmTrie, Map, MapError, PerCpuArray};
-use backend_ebpf_abi::Reason;
+use backend_ebpf_abi::{Connection, ConnectionKey, Reason};
 use ipnet::IpNet;
 
 impl Object {
@@ -53,6 +53,35 @@ impl Object {
             Ok((reason, counts.iter().sum()))
         });
         counts.collect()
+    }
+
+    /// Connections, those that have timed out too. Which are seen while others come and go is left to chance.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>, KernelError> {
+        let name = "CONNECTIONS";
+        let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+        let failed = |source| KernelError::Map { map: name, verb: "read", source };
+        let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map).map_err(failed)?;
+        let mut found = Vec::new();
+        for key in map.keys() {
+            let key = key.map_err(failed)?;
+            match map.get(&key, 0) {
+                Ok(Raw(connection)) => found.push((key.0, connection)),
+                Err(MapError::KeyNotFound) => {}
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a connection, or puts it there; its answers are judged accordingly.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_connection(&mut self, key: ConnectionKey, value: Option<Connection>) -> Result<(), KernelError> {
+        self.entry("CONNECTIONS", Raw(key), value.map(Raw))
     }
 
     fn map(&mut self, name: &'static str) -> Result<&mut Map, KernelError> {

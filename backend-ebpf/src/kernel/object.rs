@@ -46,6 +46,8 @@ pub struct Sizes {
     pub verdicts: u32,
     /// Fragmented packets on their way; older ones make room.
     pub fragments: u32,
+    /// Connections; those that were quiet for longest make room, and answers in them are then judged as if they began one.
+    pub connections: u32,
 }
 
 impl Default for Sizes {
@@ -57,6 +59,7 @@ impl Default for Sizes {
             classes: 128 * 1024,
             verdicts: 512 * 1024,
             fragments: 8192,
+            connections: 256 * 1024,
         }
     }
 }
@@ -99,6 +102,7 @@ impl Object {
             ("SOURCES", sizes.classes),
             ("VERDICTS", sizes.verdicts),
             ("FRAGMENTS", sizes.fragments),
+            ("CONNECTIONS", sizes.connections),
         ] {
             loader.map_max_entries(map, entries);
         }

@@ -16,7 +16,7 @@ const NEXT: i32 = -1;
 const DROP: i32 = 2;
 
 pub(crate) fn enforcer() -> Enforcer {
-    let sizes = Sizes { identities: 4096, ..Sizes::default() };
+    let sizes = Sizes { identities: 4096, connections: 4096, ..Sizes::default() };
     Enforcer::new(Object::load(&sizes).expect("needs root, and a kernel with BPF"))
 }
 
@@ -44,8 +44,14 @@ pub(crate) fn enforce(scene: &Scene) -> (Enforcer, Compiler) {
 
 /// What the program says; the action must fit the reason.
 pub(crate) fn judge(enforcer: &Enforcer, way: Way, frame: &[u8]) -> (Reason, Verdict) {
-    let Judgement { action, reason, verdict, .. } = enforcer.object().judge(way, INTERFACE, frame, 1).unwrap();
+    let Judgement { action, reason, verdict, .. } = enforcer.object.judge(way, INTERFACE, frame, 1).unwrap();
     let reason = reason.expect("the program leaves a reason");
     assert_eq!(action, if reason.passes() { NEXT } else { DROP }, "{reason:?}");
     (reason, verdict)
+}
+
+/// The kernel's clock that the programs read, in seconds: `CLOCK_MONOTONIC`, which starts with the machine.
+pub(crate) fn seconds_since_boot() -> u32 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u32::try_from(time.tv_sec).unwrap()
 }

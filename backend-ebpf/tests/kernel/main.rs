@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod bed;
+mod connections;
 mod cost;
 mod frames;
 mod malformed;
 mod oracle;
+mod pod;

@@ -1,21 +1,14 @@
 //! Packets that are cut, twisted or in pieces: dropped with a reason, or judged like the whole. Never a random policy.
 
-use crate::bed::{INTERFACE, enforcer, judge};
+use crate::bed::judge;
 use crate::frames::Frame;
+use crate::pod::{ADDRESSES as POD, Pod, open_ports};
 use backend_ebpf::abi::Reason;
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::Way;
-use cni_core::backend::Change;
-use cni_core::model::{EndpointId, InterfaceName};
-use cni_core::policy::model::{Action, Direction, PolicyId, PortRange, Protocol, Stage, TierEnd};
-use cni_core::policy::program::{
-    Chain, ChainId, Clause, DirectionProgram, EndpointProgram, PolicyItem, ProgramRule, TierProgram,
-};
-use cni_core::store::{Kind, ObjectKey};
 use cni_core::testkit::dice::Dice;
 use std::net::IpAddr;
 
-const POD: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const PEER: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -23,30 +16,7 @@ const ICMPV6: u8 = 58;
 
 /// A pod that may be reached on UDP 53 only, and may reach everything.
 fn only_dns() -> Enforcer {
-    let object = ObjectKey::namespaced(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), "red", "dns");
-    let chain = ChainId { policy: PolicyId { object, part: 0 }, direction: Direction::Ingress };
-    let ports = Some(vec![PortRange::one(53)]);
-    let clause = Clause { protocol: Some(Protocol::UDP), destination_ports: ports, ..Clause::default() };
-    let rule = ProgramRule { path: "r".into(), action: Action::Allow, clauses: vec![clause], unenforceable: None };
-    let tier = TierProgram { tier: "default".into(), chains: vec![chain.clone()], end: TierEnd::Deny };
-    let host_interface = InterfaceName::new("cni0").unwrap();
-    let mut enforcer = enforcer();
-    enforcer.tables.set_interface(&host_interface, Some(INTERFACE));
-    let endpoint = EndpointProgram {
-        endpoint: EndpointId::of("pod", "eth0").unwrap(),
-        host_interface,
-        addresses: POD.map(|address| address.parse().unwrap()).to_vec(),
-        ingress: DirectionProgram { enforced: vec![tier], staged: None },
-        egress: DirectionProgram::default(),
-    };
-    for item in [
-        PolicyItem::Chain(Chain { id: chain, stage: Stage::Tracked, rules: vec![rule] }),
-        PolicyItem::Endpoint(endpoint),
-    ] {
-        enforcer.tables.apply(Change::Put(item)).unwrap();
-    }
-    enforcer.commit().unwrap();
-    enforcer
+    open_ports(&Pod { ingress: Some(&[(UDP, 53)]), egress: None })
 }
 
 fn datagram(family: usize, port: u16) -> Frame {
@@ -198,5 +168,6 @@ fn no_bytes_pass_that_do_not_come_from_the_pod_or_go_to_its_open_port() {
         }
     }
     assert!(passed > 100, "{passed}");
-    assert_eq!(to_pod(&enforcer, &Frame { protocol: TCP, ..datagram(0, 53) }), Reason::Denied);
+    let tcp = [&datagram(0, 53).payload[..], &[0; 8]].concat();
+    assert_eq!(to_pod(&enforcer, &Frame { protocol: TCP, payload: tcp, ..datagram(0, 53) }), Reason::Denied);
 }

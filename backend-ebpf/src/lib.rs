@@ -1,5 +1,19 @@
 //! The beginning of the Cilium-style backend: policy by identity, in programs at the host's end of pods' veths. Never a label
-//! or a dialect, and not yet a backend: nothing attaches it, and no registry knows it.
+//! or a dialect, and not yet a backend: no agent attaches it, and no registry knows it.
+//!
+//! ```no_run
+//! use backend_ebpf::enforce::Enforcer;
+//! use backend_ebpf::kernel::{Hook, Object, Sizes, Way};
+//!
+//! let mut enforcer = Enforcer::new(Object::load(&Sizes::default())?);
+//! // Take items of the core's compiler into `enforcer.tables`, then:
+//! enforcer.commit()?;
+//! let hook = Hook::probe("/sys/fs/bpf/cnidarian".as_ref());
+//! for way in Way::ALL {
+//!     enforcer.object.attach(&hook, way, "cni0123456789ab")?;
+//! }
+//! # Ok::<(), backend_ebpf::kernel::KernelError>(())
+//! ```
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! The object with our programs, loaded. Never attached here.
+//! The object with our programs, loaded. Never attached here: see `attach`.
 
 use super::error::KernelError;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};

@@ -16,6 +16,16 @@ pub(crate) const ADDRESSES: [&str; 2] = ["10.0.0.1", "fd00::1"];
 /// A protocol with a destination port, or a message's type and code.
 pub(crate) type Open = (u8, u16);
 
+/// Where a pod is attached.
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) interface: (&'a str, u32),
+    pub(crate) addresses: [&'a str; 2],
+}
+
+/// Of packets that go nowhere.
+const NOWHERE: Place<'_> = Place { name: "pod", interface: ("cni0", INTERFACE), addresses: ADDRESSES };
+
 /// What a pod may do; `None`: everything.
 pub(crate) struct Pod<'a> {
     pub(crate) ingress: Option<&'a [Open]>,
@@ -25,11 +35,16 @@ pub(crate) struct Pod<'a> {
 impl Pod<'_> {
     /// Stages its policy, in the place of an older one.
     pub(crate) fn stage(&self, enforcer: &mut Enforcer) {
-        let host_interface = InterfaceName::new("cni0").unwrap();
-        enforcer.tables.set_interface(&host_interface, Some(INTERFACE));
+        self.stage_at(enforcer, &NOWHERE);
+    }
+
+    pub(crate) fn stage_at(&self, enforcer: &mut Enforcer, place: &Place<'_>) {
+        let (interface, index) = place.interface;
+        let host_interface = InterfaceName::new(interface).unwrap();
+        enforcer.tables.set_interface(&host_interface, Some(index));
         let mut direction = |direction, open: Option<&[Open]>| {
             let Some(open) = open else { return DirectionProgram::default() };
-            let object = ObjectKey::namespaced(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), "red", "p");
+            let object = ObjectKey::namespaced(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), "red", place.name);
             let id = ChainId { policy: PolicyId { object, part: 0 }, direction };
             let rules = open.iter().map(|open| rule(*open)).collect();
             let chain = Chain { id: id.clone(), stage: Stage::Tracked, rules };
@@ -38,9 +53,9 @@ impl Pod<'_> {
             DirectionProgram { enforced: vec![tier], staged: None }
         };
         let endpoint = EndpointProgram {
-            endpoint: EndpointId::of("pod", "eth0").unwrap(),
+            endpoint: EndpointId::of(place.name, "eth0").unwrap(),
             host_interface,
-            addresses: ADDRESSES.map(|address| address.parse().unwrap()).to_vec(),
+            addresses: place.addresses.map(|address| address.parse().unwrap()).to_vec(),
             ingress: direction(Direction::Ingress, self.ingress),
             egress: direction(Direction::Egress, self.egress),
         };

@@ -14,8 +14,8 @@ use cni_core::testkit::policy::Scene;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-const ROUNDS: u64 = 60;
-const CONNECTIONS: usize = 60;
+const ROUNDS: u64 = 40;
+const CONNECTIONS: usize = 100;
 const PODS: u8 = 12;
 
 fn number(name: &str) -> Option<u64> {

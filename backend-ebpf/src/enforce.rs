@@ -24,7 +24,9 @@ impl Enforcer {
     /// Writes what is staged.
     ///
     /// # Errors
-    /// The kernel refused a write. It and those behind it are tried again next time, in their order.
+    /// The kernel refused a write. It and those behind it are tried again next time, in their order. A map that is full stays
+    /// full, also when less is staged later: load an object with more room, stage everything for it, and attach it in the place
+    /// of this one. Until then what was in force stays in force, and what changed since then is not.
     pub fn commit(&mut self) -> Result<(), KernelError> {
         self.waiting.extend(self.tables.drain());
         while let Some(write) = self.waiting.front() {

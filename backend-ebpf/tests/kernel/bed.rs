@@ -2,7 +2,7 @@
 
 use backend_ebpf::abi::{Reason, Verdict};
 use backend_ebpf::enforce::Enforcer;
-use backend_ebpf::kernel::{Judgement, Object, Sizes, Way};
+use backend_ebpf::kernel::{Judgement, KernelError, Object, Sizes, Way};
 use cni_core::backend::Change;
 use cni_core::policy::compile::Compiler;
 use cni_core::policy::program::{PolicyItem, PolicyKey};
@@ -54,4 +54,12 @@ pub(crate) fn judge(enforcer: &Enforcer, way: Way, frame: &[u8]) -> (Reason, Ver
 pub(crate) fn seconds_since_boot() -> u32 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u32::try_from(time.tv_sec).unwrap()
+}
+
+/// The map that refused a write.
+pub(crate) fn refused_by(result: Result<(), KernelError>) -> &'static str {
+    match result {
+        Err(KernelError::Map { map, .. }) => map,
+        other => panic!("{other:?}"),
+    }
 }

@@ -9,6 +9,7 @@ mod bed;
 mod connections;
 mod cost;
 mod frames;
+mod full;
 mod malformed;
 mod oracle;
 mod pod;

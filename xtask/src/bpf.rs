@@ -44,7 +44,7 @@ pub(crate) fn build() -> Result<()> {
     let record = record()?;
     let object = compile()?;
     write(&root().join(OBJECT), &object)?;
-    write(&root().join(RECORD), record.as_bytes())?;
+    write(&root().join(RECORD), format!("{record}{}\n", hashed(&[OBJECT.to_owned()])?).as_bytes())?;
     eprintln!("{OBJECT}: {} bytes", object.len());
     Ok(())
 }
@@ -52,9 +52,8 @@ pub(crate) fn build() -> Result<()> {
 /// `cargo xtask bpf check`.
 pub(crate) fn check() -> Result<()> {
     sources()?;
-    let (told, found) = (read(&root().join(RECORD))?, record()?);
-    if told != found.as_bytes() {
-        let told = String::from_utf8_lossy(&told).into_owned();
+    let (told, found) = (text(RECORD)?, record()?);
+    if !told.starts_with(&found) {
         return Err(Error::OtherToolchain { told, found });
     }
     let (committed, built) = (read(&root().join(OBJECT))?, compile()?);
@@ -67,11 +66,11 @@ pub(crate) fn check() -> Result<()> {
     }
 }
 
-/// Whether the committed object was made of the sources that are here; needs no toolchain.
+/// Whether the committed object is the one of the record, and was made of the sources that are here; needs no toolchain.
 pub(crate) fn sources() -> Result<()> {
-    let told = String::from_utf8_lossy(&read(&root().join(RECORD))?).into_owned();
-    let told = told.lines().filter(|line| line.starts_with(SOURCE)).collect::<Vec<_>>().join("\n");
-    let found = source_lines()?;
+    let told = text(RECORD)?;
+    let told = told.lines().filter(|line| line.starts_with(FILE)).collect::<Vec<_>>().join("\n");
+    let found = format!("{}\n{}", source_lines()?, hashed(&[OBJECT.to_owned()])?);
     if told == found { Ok(()) } else { Err(Error::OtherSources { object: OBJECT, told, found }) }
 }
 
@@ -80,21 +79,23 @@ pub(crate) fn stats() -> Result<()> {
     run(&mut cargo(&["test", "--quiet", "-p", "backend-ebpf", "--test", "kernel", "cost::", "--", "--nocapture"]))
 }
 
-/// What lines of sources begin with in the record.
-const SOURCE: &str = "source ";
+/// What lines about files begin with in the record.
+const FILE: &str = "file ";
+
+/// A line for each file.
+fn hashed(files: &[String]) -> Result<String> {
+    let hashes = output(Command::new("git").args(["hash-object", "--"]).args(files).current_dir(root()))?;
+    let lines = hashes.lines().zip(files).map(|(hash, file)| format!("{FILE}{hash} {file}"));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
 
 fn source_lines() -> Result<String> {
-    let git = |arguments: &[&str], files: &[String]| {
-        output(Command::new("git").args(arguments).args(files).current_dir(root()))
-    };
     // Also files that are not committed yet.
-    let folders: Vec<String> = SOURCES.iter().map(|&source| source.to_owned()).collect();
-    let list = git(&["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"], &folders)?;
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--"];
+    let list = output(Command::new("git").args(list).args(SOURCES).current_dir(root()))?;
     let mut files: Vec<String> = list.lines().filter(|file| root().join(file).is_file()).map(str::to_owned).collect();
     files.sort();
-    let hashes = git(&["hash-object", "--"], &files)?;
-    let lines = hashes.lines().zip(&files).map(|(hash, file)| format!("{SOURCE}{hash} {file}"));
-    Ok(lines.collect::<Vec<_>>().join("\n"))
+    hashed(&files)
 }
 
 /// Versions and sources, as the record has them. Installs what is missing.
@@ -153,6 +154,10 @@ fn compile() -> Result<Vec<u8>> {
     let stripped = folder.join("policy.o");
     run(Command::new(format!("{LLVM}/bin/llvm-objcopy")).arg("--strip-debug").arg(&built).arg(&stripped))?;
     read(&stripped)
+}
+
+fn text(file: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read(&root().join(file))?).into_owned())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

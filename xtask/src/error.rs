@@ -17,7 +17,9 @@ pub(crate) enum Error {
     Metadata { detail: String },
     #[error("{chore}: not done within {} minutes", at_most.as_secs() / 60)]
     TooSlow { chore: &'static str, at_most: std::time::Duration },
-    #[error("{object} was made of other sources; run `cargo xtask bpf build`\nmade of:\n{told}\nhere:\n{found}")]
+    #[error(
+        "{object}, or what it was made of, is not what its record says; run `cargo xtask bpf build`\nrecorded:\n{told}\nhere:\n{found}"
+    )]
     OtherSources { object: &'static str, told: String, found: String },
     #[error(
         "bytes can only be compared by the same compiler and linker; `cargo xtask bpf build` takes those that are here\nbuilt by:\n{told}\nhere:\n{found}"

@@ -1,8 +1,8 @@
 //! The lab and the tests, from nothing to a verdict. Never a check of its own: those are in `tidy`.
 
 use crate::error::Result;
-use crate::run::{cargo, root, run};
-use crate::{packages, tidy, vm};
+use crate::run::{cargo, root, run, target};
+use crate::{bpf, packages, tidy, vm};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -11,11 +11,6 @@ const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp", "bgp",
 
 /// Queries of recorded cases that are asked on the wire: about one of each case.
 const ORACLE_SAMPLE: &str = "100";
-
-/// Where cargo puts programs.
-pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
 
 pub(crate) fn build_programs() -> Result<()> {
     run(&mut cargo(&["build", "--quiet", "-p", "cnidarian-agent", "-p", "cnidarian-cni"]))
@@ -51,6 +46,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         return run(cargo(&["test", "--workspace", "--all-features"]).args(args));
     }
     tidy::check()?;
+    bpf::sources()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     // With the features of the tests, so that every crate is built once.
     run(&mut cargo(&["build", "--quiet", "--workspace", "--all-features", "--all-targets"]))?;

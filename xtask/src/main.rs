@@ -1,6 +1,7 @@
 //! Chores of the project, run as `cargo xtask <chore>`. Never needed by what we ship.
 #![forbid(unsafe_code)]
 
+mod bpf;
 mod chores;
 mod error;
 mod features;
@@ -35,6 +36,11 @@ enum Chore {
         /// Passed on to `cargo test`; the checks and the lab are left out then.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+    /// The programs that run in the kernel: `backend-ebpf/objects`.
+    Bpf {
+        #[command(subcommand)]
+        chore: BpfChore,
     },
     /// Check that each crate compiles without features and with each of its features alone.
     Features,
@@ -72,10 +78,23 @@ enum Vm {
     },
 }
 
+#[derive(Subcommand)]
+enum BpfChore {
+    /// Install the compiler and the linker for eBPF where they are not there, and build the object anew.
+    Build,
+    /// Build the object, and compare it byte for byte with the committed one.
+    Check,
+    /// Load the committed programs, and print and limit what the kernel's verifier has to do for them. Needs root.
+    Stats,
+}
+
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Lab { args } => chores::lab(&args),
         Chore::Test { args } => chores::test(&args),
+        Chore::Bpf { chore: BpfChore::Build } => bpf::build(),
+        Chore::Bpf { chore: BpfChore::Check } => bpf::check(),
+        Chore::Bpf { chore: BpfChore::Stats } => bpf::stats(),
         Chore::Features => features::check(),
         Chore::Tidy => tidy::check(),
         Chore::Vm { what: Vm::Test { options, sample: true, .. } } => vm::sample(&options),

@@ -14,7 +14,7 @@ pub(crate) struct Need {
     daemon: bool,
 }
 
-const fn need(program: &'static str, package: &'static str, purpose: &'static str) -> Need {
+pub(crate) const fn need(program: &'static str, package: &'static str, purpose: &'static str) -> Need {
     Need { program, package, purpose, daemon: false }
 }
 

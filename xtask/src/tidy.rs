@@ -18,6 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bgp-speaker", &[]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
     ("backend-bgp", &["cni-core", "net-linux", "bgp-speaker"]),
+    ("backend-ebpf-abi", &[]),
+    ("backend-ebpf", &["cni-core", "net-linux", "backend-ebpf-abi"]),
     ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),

@@ -16,6 +16,7 @@ mod suites;
 pub(crate) use kernel::Kernel;
 
 use crate::error::{Error, Result};
+use crate::run::target;
 use crate::{chores, packages};
 use guest::Guest;
 use kernel::KERNELS;
@@ -63,7 +64,7 @@ impl Options {
 
 /// Where kernels are kept between runs.
 fn cache() -> PathBuf {
-    chores::target().join("vm")
+    target().join("vm")
 }
 
 fn install() -> Result<()> {

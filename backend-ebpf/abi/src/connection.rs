@@ -1,0 +1,71 @@
+//! Connections that were allowed, as one endpoint sees them. Never a verdict: what let the first packet pass is asked again for
+//! each answer.
+
+/// A connection: who talks to whom, and who began.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey {
+    /// The host's end of the endpoint's veth.
+    pub interface: u32,
+    /// The endpoint's address, see [`crate::mapped`].
+    pub own: [u8; 16],
+    /// The other address.
+    pub other: [u8; 16],
+    /// The endpoint's port; of an echo: its identifier.
+    pub own_port: u16,
+    /// The other port; of an echo: its identifier.
+    pub other_port: u16,
+    /// The protocol, and [`ConnectionKey::BY_POD`] when the endpoint began.
+    pub protocol: u32,
+}
+
+impl ConnectionKey {
+    /// The bit in [`ConnectionKey::protocol`] of connections that the endpoint began.
+    pub const BY_POD: u32 = 0x100;
+}
+
+/// What is known of a connection.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// When its last packet passed: seconds since the machine was started.
+    pub seen_seconds: u32,
+    /// [`Connection::ANSWERED`] and so on.
+    pub state: u32,
+}
+
+impl Connection {
+    /// An answer passed.
+    pub const ANSWERED: u32 = 1;
+    /// Who began it has nothing more to send (TCP's FIN).
+    pub const FIN: u32 = 2;
+    /// Who answers has nothing more to send.
+    pub const ANSWER_FIN: u32 = 4;
+    /// One of them broke it (TCP's RST).
+    pub const RESET: u32 = 8;
+
+    /// How long without a packet it is still one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn timeout_seconds(self, protocol: u8) -> u32 {
+        let answered = self.state & Self::ANSWERED != 0;
+        let both = Self::FIN | Self::ANSWER_FIN;
+        match protocol {
+            6 if self.state & Self::RESET != 0 || self.state & both == both => 10,
+            // More than the two hours after which TCP looks whether the other end is there: RFC 1122, section 4.2.3.6.
+            6 | 132 if answered => 8000,
+            6 | 132 => 60,
+            // What Linux's own tracking has: `udp_timeouts` and `icmp_timeout` of net/netfilter.
+            17 | 136 if answered => 180,
+            1 | 17 | 58 | 136 => 30,
+            _ => 600,
+        }
+    }
+
+    /// Whether it is still one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_alive(self, protocol: u8, now_seconds: u32) -> bool {
+        now_seconds.wrapping_sub(self.seen_seconds) <= self.timeout_seconds(protocol)
+    }
+}

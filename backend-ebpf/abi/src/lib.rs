@@ -1,0 +1,33 @@
+//! Keys and values of the eBPF maps, shared by the programs in the kernel and by who fills the maps. Never a lookup, and
+//! never anything that needs an allocator or a kernel.
+//!
+//! ```text
+//! packet ─> Endpoint (interface, own address) ─> ProgramRef ──┐
+//!        └> identity (other address, longest prefix) ─────────┼─> PeerClass ────┐
+//!           protocol, destination port or ICMP message ───────┼─> traffic class ├─> Verdict
+//!           source port ──────────────────────────────────────┴─> source class ─┘
+//! ```
+//!
+//! An answer is looked up as the packet that it answers: [`ConnectionKey`].
+//!
+//! Numbers are in the machine's order, but for what stands in keys of longest-prefix tries: those compare bits, so there
+//! they are in network order. No type has padding: the kernel compares keys by their bytes.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod connection;
+mod fragment;
+mod policy;
+mod reason;
+
+pub use connection::{Connection, ConnectionKey};
+pub use fragment::{Fragment, FragmentKey};
+pub use policy::{
+    Endpoint, EndpointKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
+    VerdictKey, mapped, source_key, traffic_key,
+};
+pub use reason::Reason;
+
+/// The version of these layouts. Maps of another one are not read.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,67 @@
+//! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
+
+use backend_ebpf_abi::{
+    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, PeerClass, PeerKey, ProgramRef, Reason,
+    Verdict, VerdictKey, mapped, source_key, traffic_key,
+};
+use std::mem::{align_of, offset_of, size_of};
+
+/// No padding: the fields fill the type.
+macro_rules! layout {
+    ($type:ty, $size:expr, { $($field:ident: $offset:expr, $bytes:expr);+ $(;)? }) => {
+        assert_eq!(size_of::<$type>(), $size, stringify!($type));
+        assert!(align_of::<$type>() <= 4, stringify!($type));
+        let mut next = 0;
+        $(
+            assert_eq!(offset_of!($type, $field), $offset, stringify!($type.$field));
+            assert_eq!(offset_of!($type, $field), next, "a hole before {}", stringify!($type.$field));
+            next += $bytes;
+        )+
+        assert_eq!(next, $size, "a hole at the end of {}", stringify!($type));
+    };
+}
+
+#[test]
+fn keys_and_values_have_these_bytes_and_no_padding() {
+    layout!(EndpointKey, 20, { interface: 0, 4; address: 4, 16 });
+    layout!(Verdict, 8, { enforced: 0, 4; staged: 4, 4 });
+    layout!(ProgramRef, 16, { program: 0, 4; flags: 4, 4; default: 8, 8 });
+    layout!(Endpoint, 36, { id: 0, 4; ingress: 4, 16; egress: 20, 16 });
+    layout!(PeerKey, 8, { program: 0, 4; identity: 4, 4 });
+    layout!(PeerClass, 12, { class: 0, 4; default: 4, 8 });
+    layout!(VerdictKey, 12, { program: 0, 4; peer: 4, 4; traffic: 8, 2; source: 10, 2 });
+    layout!(ConnectionKey, 44, {
+        interface: 0, 4; own: 4, 16; other: 20, 16; own_port: 36, 2; other_port: 38, 2; protocol: 40, 4
+    });
+    layout!(Connection, 8, { seen_seconds: 0, 4; state: 4, 4 });
+    layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
+    layout!(Fragment, 8, { detail: 0, 2; source_port: 2, 2; protocol: 4, 4 });
+}
+
+#[test]
+fn keys_of_tries_are_in_network_order() {
+    assert_eq!(traffic_key(0x0102_0304, 6, 0x1f90), [1, 2, 3, 4, 6, 0x1f, 0x90]);
+    assert_eq!(source_key(0x0102_0304, 53), [1, 2, 3, 4, 0, 53]);
+    assert_eq!(mapped([192, 0, 2, 1]), "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+}
+
+#[test]
+fn a_reason_is_its_number() {
+    for number in 0..Reason::COUNT {
+        assert_eq!(Reason::of(number).map(|reason| reason as u32), Some(number));
+    }
+    assert_eq!(Reason::of(Reason::COUNT), None);
+}
+
+#[test]
+fn a_connection_lives_longer_when_it_was_answered_and_shortly_when_it_is_closed() {
+    let alive = |protocol, state, after: u32| Connection { seen_seconds: 100, state }.is_alive(protocol, 100 + after);
+    let (answered, closed) = (Connection::ANSWERED, Connection::FIN | Connection::ANSWER_FIN);
+    assert!(alive(6, 0, 60) && !alive(6, 0, 61));
+    assert!(alive(6, answered, 7200) && !alive(6, answered, 8001));
+    assert!(alive(6, answered | Connection::FIN, 7200), "half of it is closed");
+    assert!(alive(6, answered | closed, 10) && !alive(6, answered | closed, 11));
+    assert!(!alive(6, answered | Connection::RESET, 11));
+    assert!(alive(17, 0, 30) && !alive(17, 0, 31) && alive(17, answered, 180));
+    assert!(!Connection { seen_seconds: u32::MAX, state: 0 }.is_alive(17, 40), "also when the seconds wrap");
+}

@@ -1,0 +1,113 @@
+//! The maps. Never filled here, but for fragments and counters; who loads the programs says how large they are.
+
+use crate::Way;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use backend_ebpf_abi::{
+    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
+    ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
+};
+
+/// Whoever loads the object sets the numbers of entries.
+const SOME: u32 = 1024;
+
+#[map]
+static ENDPOINTS: HashMap<EndpointKey, Endpoint> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+#[map]
+static IDENTITIES_V4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(SOME, 0);
+#[map]
+static IDENTITIES_V6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(SOME, 0);
+#[map]
+static PEERS: HashMap<PeerKey, PeerClass> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+#[map]
+static TRAFFIC: LpmTrie<[u8; 7], u32> = LpmTrie::with_max_entries(SOME, 0);
+#[map]
+static SOURCES: LpmTrie<[u8; 6], u32> = LpmTrie::with_max_entries(SOME, 0);
+#[map]
+static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
+#[map]
+static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
+/// By reason, first of what comes from pods.
+#[map]
+static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
+
+#[inline(always)]
+pub fn count(reason: Reason, way: Way) {
+    let first = if let Way::FromPod = way { 0 } else { Reason::COUNT };
+    if let Some(counter) = PACKETS.get_ptr_mut(first + reason as u32) {
+        // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
+        unsafe { *counter += 1 };
+    }
+}
+
+#[inline(always)]
+pub fn endpoint(interface: u32, address: [u8; 16]) -> Option<&'static Endpoint> {
+    // SAFETY: entries are replaced whole, and freed after the program ended.
+    unsafe { ENDPOINTS.get(&EndpointKey { interface, address }) }
+}
+
+#[inline(always)]
+pub fn identity(v4: bool, address: &[u8; 16]) -> u32 {
+    let found = if v4 {
+        IDENTITIES_V4.get(&Key::new(32, [address[12], address[13], address[14], address[15]]))
+    } else {
+        IDENTITIES_V6.get(&Key::new(128, *address))
+    };
+    match found {
+        Some(identity) => *identity,
+        None => IDENTITY_NONE,
+    }
+}
+
+#[inline(always)]
+pub fn peer_class(program: &ProgramRef, identity: u32) -> PeerClass {
+    // SAFETY: as above.
+    match unsafe { PEERS.get(&PeerKey { program: program.program, identity }) } {
+        Some(class) => *class,
+        None => PeerClass { class: 0, default: program.default },
+    }
+}
+
+#[inline(always)]
+pub fn traffic_class(program: u32, protocol: u8, detail: u16) -> Option<u32> {
+    TRAFFIC.get(&Key::new(TRAFFIC_BITS, traffic_key(program, protocol, detail))).copied()
+}
+
+#[inline(always)]
+pub fn source_class(program: u32, port: u16) -> Option<u32> {
+    SOURCES.get(&Key::new(SOURCE_BITS, source_key(program, port))).copied()
+}
+
+#[inline(always)]
+pub fn verdict(key: &VerdictKey) -> Option<Verdict> {
+    // SAFETY: as above.
+    unsafe { VERDICTS.get(key) }.copied()
+}
+
+#[inline(always)]
+pub fn fragment(key: &FragmentKey) -> Option<Fragment> {
+    // SAFETY: an entry that is reused while it is read has the ports of another packet, which policy allowed or not by them;
+    // what is put together from such fragments was none of the sender's choice.
+    unsafe { FRAGMENTS.get(key) }.copied()
+}
+
+#[inline(always)]
+pub fn remember_fragment(key: &FragmentKey, fragment: &Fragment) {
+    // Full or not, later fragments without an entry are dropped.
+    let _ = FRAGMENTS.insert(key, fragment, 0);
+}
+
+#[inline(always)]
+pub fn connection(key: &ConnectionKey) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(key)
+}
+
+#[inline(always)]
+pub fn remember_connection(key: &ConnectionKey, connection: &Connection) {
+    // Without an entry its answers are judged like new connections.
+    let _ = CONNECTIONS.insert(key, connection, 0);
+}

@@ -1,0 +1,230 @@
+//! From bytes to what policy asks for. Never trusts a length: each header is loaded whole or the packet is dropped.
+
+use crate::Way;
+use crate::maps;
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::programs::TcContext;
+use backend_ebpf_abi::{Fragment, FragmentKey, Reason, mapped};
+
+/// An Ethernet header: veths have no other.
+const LINK_BYTES: u32 = 14;
+const IPV4_BYTES: u32 = 20;
+const IPV6_BYTES: u32 = 40;
+/// Extension headers before the protocol; Linux itself sends two at most.
+const MOST_HEADERS: u32 = 6;
+
+/// `ETH_P_*` of `include/uapi/linux/if_ether.h`.
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_IPV6: u16 = 0x86dd;
+const ETH_P_8021AD: u16 = 0x88a8;
+
+pub const ICMP: u8 = 1;
+pub const TCP: u8 = 6;
+const UDP: u8 = 17;
+pub const ICMPV6: u8 = 58;
+const SCTP: u8 = 132;
+const UDP_LITE: u8 = 136;
+
+/// IPv6 extension headers. RFC 8200, section 4; RFC 4302.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// `IP_MF` and `IP_OFFSET` of `include/net/ip.h`.
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Neighbour discovery: from the router solicitation to the advertisement of neighbours. RFC 4861, section 4.
+const DISCOVERY: core::ops::RangeInclusive<u8> = 133..=136;
+/// What no router passes on. RFC 4861, section 7.1.
+const ON_LINK: u8 = 255;
+
+/// What policy asks a packet for.
+#[derive(Default)]
+pub struct Packet {
+    pub interface: u32,
+    pub v4: bool,
+    pub protocol: u8,
+    /// The destination port, or an ICMP message's type and code, or 0.
+    pub detail: u16,
+    /// Or an echo's identifier, or 0.
+    pub source_port: u16,
+    /// TCP's flags.
+    pub flags: u8,
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+}
+
+/// Where the protocol's header is, and whether it is there.
+#[derive(Default)]
+struct Upper {
+    offset: u32,
+    /// The fragments' identification.
+    id: u32,
+    /// The protocol as fragments name it.
+    named: u8,
+    first: bool,
+    later: bool,
+    hop_limit: u8,
+}
+
+/// Reads the headers; `Some`: nothing is left to ask.
+#[inline(always)]
+pub fn parse(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
+    packet.interface = crate::interface(ctx);
+    if tagged(ctx) {
+        return Some(Reason::Vlan);
+    }
+    let mut upper = Upper::default();
+    let stop = match u16::from_be(ctx.skb.protocol() as u16) {
+        ETH_P_IP => ipv4(ctx, packet, &mut upper),
+        ETH_P_IPV6 => ipv6(ctx, packet, &mut upper),
+        ETH_P_ARP => Some(Reason::Arp),
+        ETH_P_8021Q | ETH_P_8021AD => Some(Reason::Vlan),
+        _ => Some(Reason::NotIp),
+    };
+    if let Some(reason) = stop {
+        return Some(reason);
+    }
+    if upper.first || upper.later {
+        let to_pod = if let Way::ToPod = way { FragmentKey::TO_POD } else { 0 };
+        let key = FragmentKey {
+            source: packet.source,
+            destination: packet.destination,
+            id: upper.id,
+            interface: packet.interface,
+            protocol: upper.named as u32 | to_pod,
+        };
+        if upper.later {
+            let Some(first) = maps::fragment(&key) else { return Some(Reason::UnknownFragment) };
+            packet.detail = first.detail;
+            packet.source_port = first.source_port;
+            packet.protocol = first.protocol as u8;
+            return None;
+        }
+        if let Some(reason) = ports(ctx, packet, &upper) {
+            return Some(reason);
+        }
+        let first =
+            Fragment { detail: packet.detail, source_port: packet.source_port, protocol: packet.protocol as u32 };
+        maps::remember_fragment(&key, &first);
+        return None;
+    }
+    ports(ctx, packet, &upper)
+}
+
+/// A tag that the device took off.
+#[inline(always)]
+fn tagged(ctx: &TcContext) -> bool {
+    let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
+    // SAFETY: the kernel gives a whole context, and the verifier checks the access.
+    unsafe { (*skb).vlan_present != 0 }
+}
+
+#[inline(always)]
+fn load<const N: usize>(ctx: &TcContext, offset: u32) -> Option<[u8; N]> {
+    ctx.load::<[u8; N]>(offset as usize).ok()
+}
+
+#[inline(always)]
+fn ipv4(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reason> {
+    let Some(header) = load::<{ IPV4_BYTES as usize }>(ctx, LINK_BYTES) else { return Some(Reason::Malformed) };
+    let header_bytes = ((header[0] & 0xf) as u32) * 4;
+    if header[0] >> 4 != 4 || header_bytes < IPV4_BYTES {
+        return Some(Reason::Malformed);
+    }
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    packet.v4 = true;
+    packet.protocol = header[9];
+    packet.source = mapped([header[12], header[13], header[14], header[15]]);
+    packet.destination = mapped([header[16], header[17], header[18], header[19]]);
+    upper.offset = LINK_BYTES + header_bytes;
+    upper.named = header[9];
+    upper.id = u16::from_be_bytes([header[4], header[5]]) as u32;
+    upper.later = fragment & FRAGMENT_OFFSET != 0;
+    upper.first = fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == MORE_FRAGMENTS;
+    None
+}
+
+#[inline(always)]
+fn ipv6(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reason> {
+    let Some(header) = load::<{ IPV6_BYTES as usize }>(ctx, LINK_BYTES) else { return Some(Reason::Malformed) };
+    if header[0] >> 4 != 6 {
+        return Some(Reason::Malformed);
+    }
+    packet.source.copy_from_slice(&header[8..24]);
+    packet.destination.copy_from_slice(&header[24..40]);
+    upper.hop_limit = header[7];
+    let mut next = header[6];
+    let mut offset = LINK_BYTES + IPV6_BYTES;
+    let mut round = 0;
+    loop {
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION => {
+                let Some(option) = load::<2>(ctx, offset) else { return Some(Reason::Malformed) };
+                let length = option[1] as u32;
+                offset += if next == AUTHENTICATION { (length + 2) * 4 } else { (length + 1) * 8 };
+                next = option[0];
+            }
+            FRAGMENT => {
+                let Some(fragment) = load::<8>(ctx, offset) else { return Some(Reason::Malformed) };
+                // A fragment of a fragment: nobody sends such.
+                if upper.first {
+                    return Some(Reason::Malformed);
+                }
+                let place = u16::from_be_bytes([fragment[2], fragment[3]]);
+                next = fragment[0];
+                offset += 8;
+                upper.named = next;
+                upper.id = u32::from_be_bytes([fragment[4], fragment[5], fragment[6], fragment[7]]);
+                upper.later = place & 0xfff8 != 0;
+                upper.first = place & 0xfff9 == 1;
+                if upper.later {
+                    break;
+                }
+            }
+            _ => break,
+        }
+        round += 1;
+        if round > MOST_HEADERS {
+            return Some(Reason::TooManyHeaders);
+        }
+    }
+    packet.protocol = next;
+    upper.offset = offset;
+    None
+}
+
+/// The ports, or the message.
+#[inline(always)]
+fn ports(ctx: &TcContext, packet: &mut Packet, upper: &Upper) -> Option<Reason> {
+    match packet.protocol {
+        TCP => {
+            // Up to the flags. RFC 9293, section 3.1.
+            let Some(bytes) = load::<14>(ctx, upper.offset) else { return Some(Reason::Malformed) };
+            packet.source_port = u16::from_be_bytes([bytes[0], bytes[1]]);
+            packet.detail = u16::from_be_bytes([bytes[2], bytes[3]]);
+            packet.flags = bytes[13];
+        }
+        UDP | SCTP | UDP_LITE => {
+            let Some(bytes) = load::<4>(ctx, upper.offset) else { return Some(Reason::Malformed) };
+            packet.source_port = u16::from_be_bytes([bytes[0], bytes[1]]);
+            packet.detail = u16::from_be_bytes([bytes[2], bytes[3]]);
+        }
+        ICMP | ICMPV6 => {
+            let Some(bytes) = load::<8>(ctx, upper.offset) else { return Some(Reason::Malformed) };
+            packet.detail = u16::from_be_bytes([bytes[0], bytes[1]]);
+            packet.source_port = u16::from_be_bytes([bytes[4], bytes[5]]);
+            let on_link = !packet.v4 && upper.hop_limit == ON_LINK && !upper.first;
+            if on_link && packet.protocol == ICMPV6 && DISCOVERY.contains(&bytes[0]) {
+                return Some(Reason::NeighbourDiscovery);
+            }
+        }
+        _ => {}
+    }
+    None
+}

@@ -1,0 +1,69 @@
+//! What the kernel refuses.
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::pin::PinError;
+use aya::programs::ProgramError;
+use aya::programs::links::LinkError;
+
+/// Something that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// The object cannot be loaded.
+    #[error("the eBPF object cannot be loaded: {source}")]
+    Load {
+        /// What the kernel or the loader said.
+        source: EbpfError,
+    },
+    /// The verifier, or another check of the kernel's, refuses a program.
+    #[error("the kernel refuses the eBPF program {program}: {source}")]
+    Program {
+        /// Which one.
+        program: &'static str,
+        /// What the kernel said.
+        source: ProgramError,
+    },
+    /// A program cannot be attached or taken off.
+    #[error("the eBPF program {program} at {interface}: {source}")]
+    Attach {
+        /// Which one.
+        program: &'static str,
+        /// At which interface.
+        interface: String,
+        /// What went wrong.
+        source: AttachError,
+    },
+    /// The object has no such program or map: it is not the one that this version was built with.
+    #[error("the eBPF object has no {name}")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A map cannot be written or read.
+    #[error("the eBPF map {map} cannot be {verb}: {source}")]
+    Map {
+        /// Which one.
+        map: &'static str,
+        /// What was tried.
+        verb: &'static str,
+        /// What the kernel said; `E2BIG`: the map is full.
+        source: MapError,
+    },
+}
+
+/// Why a program cannot be attached or taken off.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refuses the program at this hook.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The pinned link is none of a program at an interface, or cannot be opened.
+    #[error("its pinned link: {0}")]
+    Link(#[from] LinkError),
+    /// The link cannot be pinned: it needs a folder of a bpffs, and a name without dots.
+    #[error("its link cannot be pinned: {0}")]
+    Pin(#[from] PinError),
+    /// The pin of a link whose interface is gone cannot be removed.
+    #[error("the pin of an old link cannot be removed: {0}")]
+    Unpin(#[source] std::io::Error),
+}

@@ -1,0 +1,123 @@
+//! Entries of the maps. Never an order of its own: see [`crate::policy`].
+
+use super::error::KernelError;
+use super::object::{Object, Way};
+use super::raw::Raw;
+use crate::policy::{Trie, Write};
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{HashMap, LpmTrie, Map, MapError, PerCpuArray};
+use backend_ebpf_abi::{Connection, ConnectionKey, Reason};
+use ipnet::IpNet;
+
+impl Object {
+    /// Writes one entry, or takes it away; one that is not there is taken away already.
+    ///
+    /// # Errors
+    /// The kernel refuses; `E2BIG`: the map is full.
+    pub fn write(&mut self, write: &Write) -> Result<(), KernelError> {
+        match write {
+            Write::Endpoint(key, value) => self.entry("ENDPOINTS", Raw(*key), value.map(Raw)),
+            Write::Peer(key, value) => self.entry("PEERS", Raw(*key), value.map(Raw)),
+            Write::Verdict(key, value) => self.entry("VERDICTS", Raw(*key), value.map(Raw)),
+            Write::Identity(IpNet::V4(net), identity) => {
+                let key = Key::new(net.prefix_len().into(), net.addr().octets());
+                self.prefix("IDENTITIES_V4", &key, *identity)
+            }
+            Write::Identity(IpNet::V6(net), identity) => {
+                let key = Key::new(net.prefix_len().into(), net.addr().octets());
+                self.prefix("IDENTITIES_V6", &key, *identity)
+            }
+            Write::Class(Trie::Traffic(bits, key), class) => {
+                self.prefix("TRAFFIC", &Key::new(*bits, *key), class.map(u32::from))
+            }
+            Write::Class(Trie::Source(bits, key), class) => {
+                self.prefix("SOURCES", &Key::new(*bits, *key), class.map(u32::from))
+            }
+        }
+    }
+
+    /// Packets since the programs were loaded, by reason, of all CPUs together.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
+        let name = "PACKETS";
+        let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+        let failed = |source| KernelError::Map { map: name, verb: "read", source };
+        let map = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
+        let first = if way == Way::FromPod { 0 } else { Reason::COUNT };
+        let reasons = (0..Reason::COUNT).filter_map(|number| Some((number, Reason::of(number)?)));
+        let counts = reasons.map(|(number, reason)| {
+            let counts = map.get(&(first + number), 0).map_err(failed)?;
+            Ok((reason, counts.iter().sum()))
+        });
+        counts.collect()
+    }
+
+    /// Connections, those that have timed out too. Which are seen while others come and go is left to chance.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>, KernelError> {
+        let name = "CONNECTIONS";
+        let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+        let failed = |source| KernelError::Map { map: name, verb: "read", source };
+        let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map).map_err(failed)?;
+        let mut found = Vec::new();
+        for key in map.keys() {
+            let key = key.map_err(failed)?;
+            match map.get(&key, 0) {
+                Ok(Raw(connection)) => found.push((key.0, connection)),
+                Err(MapError::KeyNotFound) => {}
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a connection, or puts it there; its answers are judged accordingly.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_connection(&mut self, key: ConnectionKey, value: Option<Connection>) -> Result<(), KernelError> {
+        self.entry("CONNECTIONS", Raw(key), value.map(Raw))
+    }
+
+    fn map(&mut self, name: &'static str) -> Result<&mut Map, KernelError> {
+        self.bpf.map_mut(name).ok_or(KernelError::Missing { name })
+    }
+
+    fn entry<K: Pod, V: Pod>(&mut self, name: &'static str, key: K, value: Option<V>) -> Result<(), KernelError> {
+        let map = HashMap::<_, K, V>::try_from(self.map(name)?);
+        let mut map = map.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?;
+        done(
+            name,
+            match value {
+                Some(value) => map.insert(key, value, 0),
+                None => map.remove(&key),
+            },
+        )
+    }
+
+    fn prefix<K: Pod>(&mut self, name: &'static str, key: &Key<K>, value: Option<u32>) -> Result<(), KernelError> {
+        let map = LpmTrie::<_, K, u32>::try_from(self.map(name)?);
+        let mut map = map.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?;
+        done(
+            name,
+            match value {
+                Some(value) => map.insert(key, value, 0),
+                None => map.remove(key),
+            },
+        )
+    }
+}
+
+/// What is not there need not be taken away.
+fn done(map: &'static str, result: Result<(), MapError>) -> Result<(), KernelError> {
+    match result {
+        Err(MapError::KeyNotFound) | Ok(()) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(KernelError::Map { map, verb: "written", source }),
+    }
+}

@@ -1,0 +1,167 @@
+//! The object with our programs, loaded. Never attached here: see `attach`.
+
+use super::error::KernelError;
+use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use backend_ebpf_abi::Reason;
+
+/// Programs and maps, built from `programs/` by `cargo xtask bpf build`.
+pub static OBJECT: &[u8] = include_bytes_aligned!("../../objects/policy.o");
+
+/// Which way a packet goes, seen from the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Way {
+    /// From it: what comes in at the host's end of its veth.
+    FromPod,
+    /// To it.
+    ToPod,
+}
+
+impl Way {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::FromPod, Self::ToPod];
+
+    /// The name of its program.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::FromPod => "from_pod",
+            Self::ToPod => "to_pod",
+        }
+    }
+}
+
+/// How many entries maps have room for. A full map refuses, and what needs it stays closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Addresses of local endpoints.
+    pub endpoints: u32,
+    /// Prefixes with an identity, of each family.
+    pub identities: u32,
+    /// Classes of identities: programs times the identities that they ask for.
+    pub peers: u32,
+    /// Prefixes of ports, all programs together.
+    pub classes: u32,
+    /// Verdicts that differ from their class's usual one.
+    pub verdicts: u32,
+    /// Fragmented packets on their way; older ones make room.
+    pub fragments: u32,
+    /// Connections; those that were quiet for longest make room, and answers in them are then judged as if they began one.
+    pub connections: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            endpoints: 4096,
+            identities: 512 * 1024,
+            peers: 512 * 1024,
+            classes: 128 * 1024,
+            verdicts: 512 * 1024,
+            fragments: 8192,
+            connections: 256 * 1024,
+        }
+    }
+}
+
+/// What a program said of one packet that was given to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// What the program returned: -1 passes it on, 2 drops it.
+    pub action: i32,
+    /// Why; `None` when the program left a number that is none.
+    pub reason: Option<Reason>,
+    /// What policy says, where it was asked.
+    pub verdict: backend_ebpf_abi::Verdict,
+    /// How long the program ran, the mean of all rounds.
+    pub duration: std::time::Duration,
+}
+
+/// The object in the kernel.
+pub struct Object {
+    pub(super) bpf: Ebpf,
+}
+
+/// `sizeof(struct __sk_buff)` and where its control block begins, of `include/uapi/linux/bpf.h`.
+const CONTEXT_BYTES: usize = 192;
+const CONTROL_BYTES: usize = 48;
+
+impl Object {
+    /// Loads maps and programs. Nothing is attached, and without entries the programs drop everything.
+    ///
+    /// # Errors
+    /// The kernel refuses, or lacks what the object needs.
+    pub fn load(sizes: &Sizes) -> Result<Self, KernelError> {
+        let mut loader = EbpfLoader::new();
+        for (map, entries) in [
+            ("ENDPOINTS", sizes.endpoints),
+            ("IDENTITIES_V4", sizes.identities),
+            ("IDENTITIES_V6", sizes.identities),
+            ("PEERS", sizes.peers),
+            ("TRAFFIC", sizes.classes),
+            ("SOURCES", sizes.classes),
+            ("VERDICTS", sizes.verdicts),
+            ("FRAGMENTS", sizes.fragments),
+            ("CONNECTIONS", sizes.connections),
+        ] {
+            loader.map_max_entries(map, entries);
+        }
+        let mut bpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
+        for way in Way::ALL {
+            let name = way.program();
+            let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+            let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+        }
+        Ok(Self { bpf })
+    }
+
+    fn program(&self, way: Way) -> Result<&SchedClassifier, KernelError> {
+        let name = way.program();
+        let program = self.bpf.program(name).ok_or(KernelError::Missing { name })?;
+        program.try_into().map_err(|source| KernelError::Program { program: name, source })
+    }
+
+    /// What the kernel knows of a program: among others, how many instructions its verifier went through.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn info(&self, way: Way) -> Result<ProgramInfo, KernelError> {
+        self.program(way)?.info().map_err(|source| KernelError::Program { program: way.program(), source })
+    }
+
+    /// Gives the program a frame (`BPF_PROG_TEST_RUN`), which goes nowhere, so many times.
+    ///
+    /// # Errors
+    /// The kernel refuses the frame: one of less than 14 bytes, for example.
+    pub fn judge(&self, way: Way, interface: u32, frame: &[u8], rounds: u32) -> Result<Judgement, KernelError> {
+        let mut context = [0; CONTEXT_BYTES];
+        // `ifindex`; the other fields that may be given stay 0.
+        context[INTERFACE_AT..][..4].copy_from_slice(&interface.to_ne_bytes());
+        let mut after = [0; CONTEXT_BYTES];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            ctx_out: Some(&mut after),
+            repeat: rounds,
+            ..TestRunOptions::default()
+        };
+        let result = self
+            .program(way)?
+            .test_run(options)
+            .map_err(|source| KernelError::Program { program: way.program(), source })?;
+        let word = |index: usize| {
+            let bytes = after[CONTROL_BYTES + 4 * index..].first_chunk().expect("the control block is within");
+            u32::from_ne_bytes(*bytes)
+        };
+        Ok(Judgement {
+            action: result.return_value.cast_signed(),
+            reason: Reason::of(word(0)),
+            verdict: backend_ebpf_abi::Verdict { enforced: word(1), staged: word(2) },
+            duration: result.duration,
+        })
+    }
+}
+
+/// Where `ifindex` is in `struct __sk_buff`.
+const INTERFACE_AT: usize = 40;

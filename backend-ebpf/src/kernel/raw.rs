@@ -1,0 +1,20 @@
+//! Layouts as plain bytes for the library that talks to the kernel. Never a type with padding: that would leak, and keys would
+//! not be equal.
+#![expect(unsafe_code, reason = "the library asks for a promise about each type's bytes")]
+
+use aya::Pod;
+use backend_ebpf_abi::{Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey};
+
+/// A key or value of ours.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Raw<T>(pub(super) T);
+
+macro_rules! plain {
+    ($($type:ty),+) => {$(
+        // SAFETY: `repr(C)` of integers without padding, which the layout tests of the crate check: any bytes are one.
+        unsafe impl Pod for Raw<$type> {}
+    )+};
+}
+
+plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);

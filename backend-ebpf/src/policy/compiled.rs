@@ -1,0 +1,156 @@
+//! A compiled program: classes of traffic, and for each class of peers a row of verdicts. Never a map: see `tables`.
+
+use super::atom::Atom;
+use super::bits::Bits;
+use super::classes::{self, Classes, SourcePrefix, TooMany, TrafficPrefix};
+use super::source::{Source, Walk};
+use super::term::Term;
+use backend_ebpf_abi::Verdict;
+use cni_core::policy::model::{Action, Direction, TierEnd};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most cells that one program may need for one class of peers.
+const MOST_CELLS: usize = 1 << 16;
+/// The most terms of one program.
+const MOST_TERMS: usize = 1 << 14;
+
+/// A program.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    direction: Direction,
+    terms: Vec<Term>,
+    /// The rule of each term, and what it does.
+    rules: Vec<(u32, Action)>,
+    enforced: Steps,
+    staged: Option<Steps>,
+    pub(super) traffic: Classes<TrafficPrefix>,
+    pub(super) sources: Classes<SourcePrefix>,
+    /// Everything that terms ask of a peer.
+    asked: BTreeSet<Atom>,
+}
+
+/// Tiers in order.
+type Steps = Vec<Tier>;
+
+#[derive(Debug)]
+struct Tier {
+    /// The terms of its rules, in order of the rules.
+    terms: std::ops::Range<usize>,
+    end: TierEnd,
+    end_number: u32,
+}
+
+/// Verdicts for a class of peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// What most cells have.
+    pub(super) default: Verdict,
+    /// The others: class of traffic, class of source port.
+    pub(super) cells: Vec<(u16, u16, Verdict)>,
+}
+
+/// A class of peers: which terms admit them, and whether they are the endpoint's own node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PeerBits(Bits, bool);
+
+impl Compiled {
+    pub(super) fn new(source: &Source) -> Result<Self, TooMany> {
+        let (mut terms, mut rules) = (Vec::new(), Vec::new());
+        let mut steps = |walk: &Walk| steps(walk, source, &mut terms, &mut rules);
+        let enforced = steps(&source.enforced)?;
+        let staged = source.staged.as_ref().map(steps).transpose()?;
+        let traffic = classes::traffic(&terms)?;
+        let sources = classes::sources(&terms)?;
+        if traffic.terms.len() * sources.terms.len() > MOST_CELLS {
+            return Err(TooMany);
+        }
+        let asked = terms.iter().flat_map(|term| term.peer.iter().map(|(atom, _)| atom.clone())).collect();
+        Ok(Self { direction: source.direction, terms, rules, enforced, staged, traffic, sources, asked })
+    }
+
+    /// The class of a peer of which this holds.
+    pub(super) fn peer(&self, atoms: &BTreeSet<Atom>) -> PeerBits {
+        let bits = Bits::collect(self.terms.len(), |index| self.terms[index].admits(atoms));
+        PeerBits(bits, atoms.contains(&Atom::OwnNode))
+    }
+
+    /// Whether it asks for anything that holds of this peer.
+    pub(super) fn asks(&self, atoms: &BTreeSet<Atom>) -> bool {
+        atoms.contains(&Atom::OwnNode) || atoms.iter().any(|atom| self.asked.contains(atom))
+    }
+
+    /// Whether peers differ at all.
+    pub(super) fn asks_peers(&self) -> bool {
+        let none = BTreeSet::new();
+        let own = [Atom::OwnNode].into();
+        !self.asked.is_empty() || self.row(&self.peer(&none)) != self.row(&self.peer(&own))
+    }
+
+    /// The verdicts for a class of peers.
+    pub(super) fn row(&self, PeerBits(peer, own_node): &PeerBits) -> Row {
+        let mut all = Vec::with_capacity(self.traffic.terms.len() * self.sources.terms.len());
+        for (traffic_class, traffic) in (0..).zip(&self.traffic.terms) {
+            for (source_class, source) in (0..).zip(&self.sources.terms) {
+                let holding = peer.and(traffic, source);
+                all.push((traffic_class, source_class, self.verdict(&holding, *own_node)));
+            }
+        }
+        let mut counts = BTreeMap::<(u32, u32), usize>::new();
+        for (.., verdict) in &all {
+            *counts.entry((verdict.enforced, verdict.staged)).or_default() += 1;
+        }
+        let usual = counts.into_iter().max_by_key(|(_, count)| *count).map(|(verdict, _)| verdict);
+        let default = usual.map_or(Verdict::CLOSED, |(enforced, staged)| Verdict { enforced, staged });
+        let cells = all.into_iter().filter(|(.., verdict)| *verdict != default).collect();
+        Row { default, cells }
+    }
+
+    fn verdict(&self, holding: &Bits, own_node: bool) -> Verdict {
+        // Its own node always reaches a pod.
+        if own_node && self.direction == Direction::Ingress {
+            return Verdict { enforced: Verdict::ALLOW, staged: 0 };
+        }
+        let enforced = self.walk(&self.enforced, holding, own_node);
+        let staged = self.staged.as_ref().map_or(0, |steps| self.walk(steps, holding, own_node) | Verdict::STAGED);
+        Verdict { enforced, staged }
+    }
+
+    fn walk(&self, steps: &Steps, holding: &Bits, own_node: bool) -> u32 {
+        for tier in steps {
+            let first = holding.first(tier.terms.start, tier.terms.end).map(|term| self.rules[term]);
+            match first {
+                Some((number, Action::Allow)) => return Verdict::ALLOW | number,
+                Some((number, Action::Deny)) => return number,
+                Some((_, Action::Pass)) => {}
+                // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
+                None | Some((_, Action::Log)) => match tier.end {
+                    TierEnd::Pass => {}
+                    TierEnd::Deny if own_node && self.direction == Direction::Egress => {}
+                    TierEnd::Deny => return tier.end_number,
+                },
+            }
+        }
+        Verdict::ALLOW
+    }
+}
+
+fn steps(
+    walk: &Walk,
+    source: &Source,
+    terms: &mut Vec<Term>,
+    rules: &mut Vec<(u32, Action)>,
+) -> Result<Steps, TooMany> {
+    let mut steps = Vec::new();
+    for tier in walk {
+        let first = terms.len();
+        for rule in &tier.rules {
+            terms.extend(rule.clauses.iter().flat_map(|clause| Term::of(clause, source)));
+            if terms.len() > MOST_TERMS {
+                return Err(TooMany);
+            }
+            rules.resize(terms.len(), (rule.number, rule.action));
+        }
+        steps.push(Tier { terms: first..terms.len(), end: tier.end, end_number: tier.end_number });
+    }
+    Ok(steps)
+}

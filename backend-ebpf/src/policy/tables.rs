@@ -1,0 +1,321 @@
+//! All of a node's policy: items come in, writes to the maps go out. Never an order in which a packet could pass that neither
+//! the old policy nor the new one lets pass: what is looked up is written before what leads there.
+
+use super::atom::Atom;
+use super::error::PolicyError;
+use super::identities::Identities;
+use super::live::Live;
+use super::rules::{RuleName, Rules};
+use super::source::{Parts, Source};
+use super::write::Write;
+use backend_ebpf_abi::{Endpoint, EndpointKey, ProgramRef, mapped};
+use cni_core::backend::Change;
+use cni_core::model::{EndpointId, InterfaceName};
+use cni_core::policy::model::{Direction, Family, Protocol};
+use cni_core::policy::program::{
+    Chain, ChainId, DirectionProgram, EndpointProgram, Member, PolicyChange, PolicyItem, PolicyKey, SetId,
+};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The policy of a node.
+///
+/// # Laws
+/// 1. After all writes of a [`drain`](Self::drain) the maps say what the items say.
+/// 2. Entries that nothing leads to any more are taken away by the next `drain`, when no packet can be on its way to them.
+/// 3. An endpoint whose program cannot be enforced has no entry: its packets are dropped.
+#[derive(Debug, Default)]
+pub struct Tables {
+    chains: BTreeMap<ChainId, Chain>,
+    ports: BTreeMap<SetId, BTreeMap<(Protocol, u16), usize>>,
+    identities: Identities,
+    node: BTreeSet<IpAddr>,
+    interfaces: BTreeMap<InterfaceName, u32>,
+    endpoints: BTreeMap<EndpointId, Known>,
+    programs: BTreeMap<u32, Live>,
+    by_source: HashMap<Arc<Source>, u32>,
+    rules: Rules,
+    last_program: u32,
+    last_endpoint: u32,
+    dirty: BTreeSet<EndpointId>,
+    closed: BTreeMap<EndpointId, PolicyError>,
+    /// Sets of ports that have other protocols and ports than before.
+    dirty_ports: BTreeSet<SetId>,
+    told: BTreeMap<EndpointKey, (EndpointId, Endpoint)>,
+    gone_identities: Vec<u32>,
+    gone_programs: Vec<Live>,
+}
+
+#[derive(Debug)]
+struct Known {
+    program: EndpointProgram,
+    number: u32,
+}
+
+impl Tables {
+    /// Takes a change in. Memory only.
+    ///
+    /// # Errors
+    /// The item is none that these programs enforce.
+    pub fn apply(&mut self, change: PolicyChange) -> Result<(), PolicyError> {
+        match change {
+            Change::Put(PolicyItem::Set(set)) => drop(self.ports.entry(set.id).or_default()),
+            Change::Put(PolicyItem::Member(set, member)) => self.member(set.id, member, true),
+            Change::Put(PolicyItem::Chain(chain)) => {
+                self.stir_users(&chain.id);
+                self.chains.insert(chain.id.clone(), chain);
+            }
+            Change::Put(PolicyItem::Endpoint(program)) => {
+                let id = program.endpoint.clone();
+                let number = self.endpoints.get(&id).map_or_else(
+                    || {
+                        self.last_endpoint += 1;
+                        self.last_endpoint
+                    },
+                    |known| known.number,
+                );
+                self.endpoints.insert(id.clone(), Known { program, number });
+                self.dirty.insert(id);
+            }
+            Change::Put(PolicyItem::Host(_)) => return Err(PolicyError::HostProgram),
+            Change::Remove(PolicyKey::Set(set)) => drop(self.ports.remove(&set)),
+            Change::Remove(PolicyKey::Member(set, member)) => self.member(set, member, false),
+            Change::Remove(PolicyKey::Chain(id)) => {
+                self.stir_users(&id);
+                self.chains.remove(&id);
+            }
+            Change::Remove(PolicyKey::Endpoint(id)) => {
+                self.endpoints.remove(&id);
+                self.dirty.insert(id);
+            }
+            Change::Remove(PolicyKey::Host) | Change::Node(_) | Change::Config(_) | Change::InSync => {}
+        }
+        Ok(())
+    }
+
+    /// The node has these addresses.
+    pub fn set_node_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        let old = std::mem::replace(&mut self.node, addresses);
+        for address in old.difference(&self.node) {
+            self.identities.forget(IpNet::from(*address), &Atom::OwnNode);
+        }
+        for address in self.node.difference(&old) {
+            self.identities.name(IpNet::from(*address), Atom::OwnNode);
+        }
+    }
+
+    /// The host's end of a veth has this index now, or is not there. An endpoint without is closed.
+    pub fn set_interface(&mut self, name: &InterfaceName, index: Option<u32>) {
+        let old = match index {
+            Some(index) => self.interfaces.insert(name.clone(), index),
+            None => self.interfaces.remove(name),
+        };
+        if old != index {
+            let users = self.endpoints.iter().filter(|(_, known)| known.program.host_interface == *name);
+            self.dirty.extend(users.map(|(id, _)| id.clone()));
+        }
+    }
+
+    /// What a rule's number in a verdict stands for; `None`: no tier had a say, or the number is no longer in use.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> Option<&RuleName> {
+        self.rules.name(number)
+    }
+
+    /// Endpoints whose programs cannot be enforced, and why: they are closed.
+    pub fn closed(&self) -> impl Iterator<Item = (&EndpointId, &PolicyError)> {
+        self.closed.iter()
+    }
+
+    /// What is to be written since the last call, in this order.
+    #[must_use = "what is not written is not enforced"]
+    pub fn drain(&mut self) -> Vec<Write> {
+        let mut all = Vec::new();
+        let writes = &mut all;
+        for program in std::mem::take(&mut self.gone_programs) {
+            program.clear(writes);
+        }
+        for identity in std::mem::take(&mut self.gone_identities) {
+            self.programs.values_mut().for_each(|program| program.dismiss(identity, writes));
+        }
+        let settled = self.identities.settle();
+        for (identity, atoms) in &settled.new {
+            self.programs.values_mut().for_each(|program| program.admit(*identity, atoms, writes));
+        }
+        // What holds of an endpoint's own address is part of its program.
+        let moved = |address: &IpAddr| settled.moved.iter().any(|(prefix, _)| prefix.contains(address));
+        let own_moved = self.endpoints.iter().filter(|(_, known)| known.program.addresses.iter().any(moved));
+        self.dirty.extend(own_moved.map(|(id, _)| id.clone()));
+        self.stir_users_of_ports();
+        let mut wanted = Vec::new();
+        for id in std::mem::take(&mut self.dirty) {
+            match self.compile(&id, writes) {
+                Ok(entries) => {
+                    self.closed.remove(&id);
+                    wanted.push((id, entries));
+                }
+                Err(error) => {
+                    self.closed.insert(id.clone(), error);
+                    wanted.push((id, BTreeMap::new()));
+                }
+            }
+        }
+        writes.extend(settled.moved.into_iter().map(|(prefix, identity)| Write::Identity(prefix, identity)));
+        self.gone_identities.extend(settled.gone);
+        self.tell(wanted, writes);
+        self.retire();
+        all
+    }
+
+    /// Writes the entries of endpoints, where they differ from what is there.
+    fn tell(&mut self, wanted: Vec<(EndpointId, BTreeMap<EndpointKey, Endpoint>)>, writes: &mut Vec<Write>) {
+        // First all that go, so that an address can move from one endpoint to another.
+        for (id, entries) in &wanted {
+            let old: Vec<EndpointKey> = self
+                .told
+                .iter()
+                .filter(|(key, (owner, _))| owner == id && !entries.contains_key(key))
+                .map(|(key, _)| *key)
+                .collect();
+            for key in old {
+                self.told.remove(&key);
+                writes.push(Write::Endpoint(key, None));
+            }
+        }
+        for (id, entries) in wanted {
+            for (key, endpoint) in entries {
+                let told = self.told.insert(key, (id.clone(), endpoint));
+                if told.is_none_or(|(_, old)| old != endpoint) {
+                    writes.push(Write::Endpoint(key, Some(endpoint)));
+                }
+            }
+        }
+    }
+
+    /// Puts programs that no endpoint uses aside, to be taken away next time.
+    fn retire(&mut self) {
+        let used = |(_, endpoint): &(EndpointId, Endpoint)| [endpoint.ingress.program, endpoint.egress.program];
+        let used: BTreeSet<u32> = self.told.values().flat_map(used).collect();
+        let unused: Vec<u32> = self.programs.keys().filter(|number| !used.contains(number)).copied().collect();
+        if unused.is_empty() {
+            return;
+        }
+        for number in unused {
+            if let Some(program) = self.programs.remove(&number) {
+                self.by_source.remove(&program.source);
+                self.gone_programs.push(program);
+            }
+        }
+        let live = self.programs.values().chain(&self.gone_programs);
+        self.rules.keep(&live.flat_map(|program| program.source.numbers()).collect());
+    }
+
+    /// The entries of an endpoint; none when it is not there or its interface is not.
+    fn compile(
+        &mut self,
+        id: &EndpointId,
+        writes: &mut Vec<Write>,
+    ) -> Result<BTreeMap<EndpointKey, Endpoint>, PolicyError> {
+        let mut entries = BTreeMap::new();
+        let Some(Known { program, number }) = self.endpoints.get(id) else { return Ok(entries) };
+        let Some(interface) = self.interfaces.get(&program.host_interface).copied() else { return Ok(entries) };
+        let (program, number) = (program.clone(), *number);
+        for address in &program.addresses {
+            let ingress = self.program(id, Direction::Ingress, *address, &program.ingress, writes)?;
+            let egress = self.program(id, Direction::Egress, *address, &program.egress, writes)?;
+            let bytes = match address {
+                IpAddr::V4(v4) => mapped(v4.octets()),
+                IpAddr::V6(v6) => v6.octets(),
+            };
+            entries.insert(EndpointKey { interface, address: bytes }, Endpoint { id: number, ingress, egress });
+        }
+        Ok(entries)
+    }
+
+    fn program(
+        &mut self,
+        id: &EndpointId,
+        direction: Direction,
+        address: IpAddr,
+        program: &DirectionProgram,
+        writes: &mut Vec<Write>,
+    ) -> Result<ProgramRef, PolicyError> {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let own = self.identities.of(address);
+        let parts = Parts { chains: &self.chains, ports: &self.ports };
+        let source = Arc::new(Source::of(id, direction, family, program, &own, &parts, &mut self.rules)?);
+        if let Some(live) = self.by_source.get(&source).and_then(|number| self.programs.get(number)) {
+            return Ok(live.reference);
+        }
+        self.last_program += 1;
+        let number = self.last_program;
+        let mut live = Live::new(number, source.clone(), writes)
+            .map_err(|_| PolicyError::TooLarge { endpoint: id.clone(), direction })?;
+        for (identity, atoms) in self.identities.iter() {
+            live.admit(identity, atoms, writes);
+        }
+        let reference = live.reference;
+        self.programs.insert(number, live);
+        self.by_source.insert(source, number);
+        Ok(reference)
+    }
+
+    fn member(&mut self, set: SetId, member: Member, is_in: bool) {
+        let (prefix, atom, port) = match member {
+            Member::Address(address) => (IpNet::from(address), Atom::Set(set), None),
+            Member::Network(network) => (network, Atom::Set(set), None),
+            Member::AddressPort(address, protocol, port) => {
+                let atom = Atom::Port(set.clone(), protocol, port);
+                (IpNet::from(address), atom, Some((set, protocol, port)))
+            }
+        };
+        let changed = if is_in { self.identities.name(prefix, atom) } else { self.identities.forget(prefix, &atom) };
+        if let (true, Some((set, protocol, port))) = (changed, port) {
+            self.count_port(&set, (protocol, port), is_in);
+        }
+    }
+
+    /// How many members have a port: programs are made from which there are.
+    fn count_port(&mut self, set: &SetId, pair: (Protocol, u16), is_in: bool) {
+        let pairs = self.ports.entry(set.clone()).or_default();
+        let count = pairs.entry(pair).or_default();
+        let before = *count;
+        *count = if is_in { before + 1 } else { before.saturating_sub(1) };
+        let after = *count;
+        if after == 0 {
+            pairs.remove(&pair);
+        }
+        if (before == 0) != (after == 0) {
+            self.dirty_ports.insert(set.clone());
+        }
+    }
+
+    fn stir_users_of_ports(&mut self) {
+        let changed = std::mem::take(&mut self.dirty_ports);
+        if changed.is_empty() {
+            return;
+        }
+        let uses = |number: u32| {
+            let live = self.programs.get(&number);
+            live.is_some_and(|live| live.source.ports.keys().any(|set| changed.contains(set)))
+        };
+        let users = self.told.values().filter(|(_, told)| uses(told.ingress.program) || uses(told.egress.program));
+        self.dirty.extend(users.map(|(id, _)| id.clone()));
+        // Perhaps what was too large is no longer.
+        self.dirty.extend(self.closed.keys().cloned());
+    }
+
+    fn stir_users(&mut self, chain: &ChainId) {
+        let tiers = |direction: &'_ DirectionProgram| {
+            let all = direction.enforced.iter().chain(direction.staged.iter().flatten());
+            all.flat_map(|tier| &tier.chains).any(|used| used == chain)
+        };
+        let users = self.endpoints.iter().filter(|(_, known)| {
+            let EndpointProgram { ingress, egress, .. } = &known.program;
+            tiers(ingress) || tiers(egress)
+        });
+        self.dirty.extend(users.map(|(id, _)| id.clone()));
+    }
+}

@@ -1,0 +1,15 @@
+//! The programs in the real kernel: packet by packet (`BPF_PROG_TEST_RUN`), which go nowhere, and attached between namespaces of the
+//! test's own. Needs root and iproute2. Never touches an interface of the machine.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
+mod attached;
+mod bed;
+mod connections;
+mod cost;
+mod frames;
+mod full;
+mod malformed;
+mod oracle;
+mod pod;

@@ -127,7 +127,7 @@ fn measure(size: Size) -> Result<Vec<String>, AnyError> {
     let endpoints = size.services * size.endpoints_each;
     let other = |sample: usize| {
         let number = (sample / 2 * 7_919) % size.services;
-        let unready = (sample % 2 == 0).then_some(sample / 2 % size.endpoints_each);
+        let unready = sample.is_multiple_of(2).then_some(sample / 2 % size.endpoints_each);
         slice(size, number, unready)
     };
     let slices: Vec<Object> = (0..SAMPLES).map(other).collect::<Result<_, _>>()?;
@@ -135,7 +135,7 @@ fn measure(size: Size) -> Result<Vec<String>, AnyError> {
     assert!((1..=3).contains(&told), "{told} items of one slice: a service has three frontends at most here");
     let rescheduled = |sample: usize| -> Result<Object, AnyError> {
         let mut object = service((sample / 2 * 7_919) % size.services)?;
-        if sample % 2 == 0 {
+        if sample.is_multiple_of(2) {
             object.metadata.annotations.insert("cnidarian.io/scheduler".to_owned(), "lc".to_owned());
         }
         Ok(object)

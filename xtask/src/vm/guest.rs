@@ -7,8 +7,8 @@ use super::protocol::{self, Case, Outcome};
 use super::suites::{Suite, What};
 use super::{BOOT, Options, programs, qemu, scenario};
 use crate::error::{Error, Result};
-use crate::run::{root, target};
 use crate::packages;
+use crate::run::{root, target};
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -91,8 +91,7 @@ impl Guest {
                 Ok(Case { name, folder: binary.folder.clone(), words, limit })
             }
             What::Lab(file) => {
-                let [agent, plugin] =
-                    ["cnidarian", "cnidarian-cni"].map(|name| target().join("debug").join(name));
+                let [agent, plugin] = ["cnidarian", "cnidarian-cni"].map(|name| target().join("debug").join(name));
                 let words = vec![shown(&agent), "lab".to_owned(), "run".to_owned(), shown(&scenario(file))];
                 self.files.extend([agent, plugin, scenario(file)]);
                 Ok(Case { name, folder: root(), words, limit })

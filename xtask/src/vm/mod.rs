@@ -110,7 +110,7 @@ pub(crate) fn test(options: &Options, filter: Option<&str>) -> Result<()> {
     suites_on(&options.kernels(KERNELS), options, &plan)
 }
 
-/// What `cargo xtask test` runs here, and `cargo xtask vm test --sample`: a part of each suite, on two kernels.
+/// `cargo xtask vm test --sample`: a part of each suite, on two kernels.
 pub(crate) fn sample(options: &Options) -> Result<()> {
     let filters =
         |words: &[&str]| words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()).collect();

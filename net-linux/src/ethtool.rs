@@ -1,6 +1,6 @@
 //! Offload features of network devices, through generic netlink (`ethtool`, kernel 5.6). Never decides which to switch.
 
-use crate::netlink::{Attr, Attrs, Error, Message, Protocol, Result, Socket};
+use crate::netlink::{Attr, Attrs, Error, Family, Message, Protocol, Result, Socket};
 use std::collections::BTreeSet;
 
 /// Checksums of outgoing packets computed by the device, whatever the protocol.
@@ -10,13 +10,6 @@ pub const TX_UDP_TNL_SEGMENTATION: &str = "tx-udp_tnl-segmentation";
 /// The same, with the outer checksum computed by the device.
 pub const TX_UDP_TNL_CSUM_SEGMENTATION: &str = "tx-udp_tnl-csum-segmentation";
 
-/// `include/uapi/linux/genetlink.h`.
-const GENL_ID_CTRL: u16 = 0x10;
-const CTRL_CMD_GETFAMILY: u8 = 3;
-const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
-/// `struct genlmsghdr`.
-const GENLMSG_BYTES: usize = 4;
 /// `include/uapi/linux/ethtool_netlink.h`.
 const FAMILY: &str = "ethtool";
 const VERSION: u8 = 1;
@@ -72,7 +65,7 @@ impl Features {
 #[derive(Debug)]
 pub struct Ethtool {
     socket: Socket,
-    family: u16,
+    family: Family,
 }
 
 impl Ethtool {
@@ -82,21 +75,7 @@ impl Ethtool {
     /// [`Error::Kernel`] with `ENOENT`: this kernel has no ethtool over netlink. [`Error::Socket`].
     pub fn open() -> Result<Self> {
         let mut socket = Socket::open(Protocol::Generic)?;
-        let found = socket.query(
-            "find",
-            "generic netlink family ethtool",
-            GENL_ID_CTRL,
-            0,
-            |message| {
-                message.raw(&[CTRL_CMD_GETFAMILY, 1, 0, 0]).text(CTRL_ATTR_FAMILY_NAME, FAMILY);
-            },
-            |_, payload| Attrs::after(payload, GENLMSG_BYTES).get(CTRL_ATTR_FAMILY_ID)?.u16(),
-        )?;
-        let family = found.first().copied().ok_or_else(|| Error::Missing {
-            operation: "find",
-            object: "generic netlink family ethtool".to_owned(),
-            missing: "its number".to_owned(),
-        })?;
+        let family = Family::find(&mut socket, FAMILY, VERSION)?;
         Ok(Self { socket, family })
     }
 
@@ -105,17 +84,17 @@ impl Ethtool {
     /// # Errors
     /// [`Error::Kernel`]: `ENODEV` when there is no such device.
     pub fn features(&mut self, device: &str) -> Result<Features> {
-        let object = format!("features of {device}");
+        let (object, family) = (format!("features of {device}"), self.family);
         let found = self.socket.query(
             "read",
             &object,
-            self.family,
+            family.id,
             0,
             |message| {
-                message.raw(&[FEATURES_GET, VERSION, 0, 0]);
+                family.command(message, FEATURES_GET);
                 header(message, device);
             },
-            |_, payload| Some(features(Attrs::after(payload, GENLMSG_BYTES))),
+            |_, payload| Some(features(Family::attributes(payload))),
         )?;
         found.into_iter().next().ok_or(Error::Missing { operation: "read", object, missing: "the answer".to_owned() })
     }
@@ -127,8 +106,9 @@ impl Ethtool {
     /// others may be switched then.
     pub fn set(&mut self, device: &str, switches: &[(&str, bool)]) -> Result<()> {
         let object = format!("features of {device}");
+        let family = self.family;
         let write = |message: &mut Message<'_>| {
-            message.raw(&[FEATURES_SET, VERSION, 0, 0]);
+            family.command(message, FEATURES_SET);
             header(message, device);
             message.nest(FEATURES_WANTED, |wanted| {
                 wanted.nest(BITSET_BITS, |bits| {
@@ -143,7 +123,7 @@ impl Ethtool {
                 });
             });
         };
-        self.socket.query("set", &object, self.family, 0, write, |_, _| None::<()>)?;
+        self.socket.query("set", &object, family.id, 0, write, |_, _| None::<()>)?;
         let present = self.features(device)?;
         match switches.iter().find(|(name, on)| present.is_on(name) != *on) {
             None => Ok(()),

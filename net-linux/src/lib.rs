@@ -18,6 +18,7 @@
 //! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
 //! | [`conntrack`] | tracked connections: read, forget by filter |
+//! | [`ipvs`] | IPVS: virtual services, destinations, counters |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
@@ -40,6 +41,7 @@ pub mod fib;
 pub mod fuzzing;
 pub mod heap;
 pub mod host;
+pub mod ipvs;
 pub mod link;
 pub mod marks;
 pub mod masquerade;

@@ -11,12 +11,14 @@
 
 mod batch;
 mod error;
+mod generic;
 mod socket;
 pub mod wire;
 
 pub use batch::Batch;
 pub(crate) use error::kind_of;
 pub use error::{Error, Result};
+pub use generic::Family;
 pub use socket::{Protocol, Socket};
 pub(crate) use wire::messages;
 pub use wire::{Attr, Attrs, Header, Message};

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use net_linux::ipvs::{Connections, Destination, Flags, Forward, Ipvs, Service, ServiceId, Stats};
-use net_linux::netlink::Error;
+use net_linux::link::{LinkChange, LinkId};
+use net_linux::netlink::{Batch, Error, Socket};
 use net_linux::netns::NetNs;
 use nix::errno::Errno;
 use std::process::Command;
@@ -13,7 +14,13 @@ fn with_ipvs(test: impl FnOnce(&mut Ipvs) + Send) {
     // Nothing to load where it is built in, or not there.
     let _ = Command::new("modprobe").args(["-q", "ip_vs"]).status();
     let inside = || match Ipvs::open() {
-        Ok(mut ipvs) => test(&mut ipvs),
+        Ok(mut ipvs) => {
+            // Without any address the kernel takes every destination for a broadcast address.
+            let mut batch = Batch::new();
+            LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name("lo"));
+            Socket::route().unwrap().run_all(&mut batch).unwrap();
+            test(&mut ipvs);
+        }
         Err(error) => {
             assert_eq!(error.errno(), Some(Errno::ENOENT), "{error}");
             assert!(error.to_string().contains("family IPVS"), "{error}");

@@ -32,8 +32,9 @@ const FOLDERS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp", "/etc/iprout
 const VARIABLES: &[&str] = &["RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PROPTEST_", "CNIDARIAN_"];
 
 /// What else a VM's programs find, unless ours says otherwise. An engine's laws over all states take 5 to 10 minutes under
-/// emulation, for one mode of one backend; and what a second is for is done in four.
-const DEFAULTS: &[(&str, &str)] = &[("CNIDARIAN_CONFORMANCE_STATES", "3"), ("CNIDARIAN_PATIENCE", "4")];
+/// emulation, for one mode of one backend; what a second is for is done in four; and what a stock kernel has is not skipped.
+const DEFAULTS: &[(&str, &str)] =
+    &[("CNIDARIAN_CONFORMANCE_STATES", "3"), ("CNIDARIAN_PATIENCE", "4"), ("CNIDARIAN_STOCK_KERNEL", "1")];
 
 /// How much longer a case may take than a person would think, for the VM as a whole has a limit too.
 const REST: Duration = Duration::from_secs(30);

@@ -25,7 +25,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),
     ("sdk-examples", &["bgp-speaker", "cni-core", "net-linux", "cnidarian"]),
-    ("benches", &["cni-core", "bgp-speaker", "net-linux", "policy-nftables", "backend-vxlan", "cnidarian", "testlab"]),
+    (
+        "benches",
+        &[
+            "cni-core",
+            "bgp-speaker",
+            "net-linux",
+            "policy-nftables",
+            "backend-vxlan",
+            "backend-ebpf",
+            "cnidarian",
+            "testlab",
+        ],
+    ),
     ("fuzz-entry", &["cni-core", "net-linux", "bgp-speaker", "backend-vxlan", "cnidarian", "testlab"]),
     ("xtask", &[]),
 ];

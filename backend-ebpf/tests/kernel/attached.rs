@@ -221,7 +221,7 @@ fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
                 Way::ALL.into_iter().for_each(|way| hook.detach(way, interface).unwrap());
             }
         }
-        assert_eq!(reached(CLOSED), [true, true], "{name}: taken off");
+        assert_eq!(reached(CLOSED, PATIENCE), [true, true], "{name}: taken off");
         // The kernel keeps two files of its own there.
         let files =
             std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());

@@ -84,19 +84,6 @@ fn spread(count: usize, most: usize) -> impl Iterator<Item = usize> {
     (0..taken).map(move |index| if taken == 1 { 0 } else { index * (count - 1) / (taken - 1) })
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn states_are_all_of_them_or_spread_from_the_first_to_the_last() {
-        let spread = |count, most| super::spread(count, most).collect::<Vec<_>>();
-        assert_eq!(spread(6, usize::MAX), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(spread(6, 3), [0, 2, 5]);
-        assert_eq!(spread(6, 2), [0, 5]);
-        assert_eq!(spread(6, 1), [0]);
-        assert_eq!(spread(0, 3), [] as [usize; 0]);
-    }
-}
-
 impl<I: Item> Suite<'_, I> {
     /// An empty kernel and an engine that has seen nothing.
     async fn begin(&mut self, law: Law) -> Result<Session<'_, I>, Violation> {
@@ -108,5 +95,18 @@ impl<I: Item> Suite<'_, I> {
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<I> {
         let count = self.states.len();
         (0..count).flat_map(move |from| (0..count).filter(move |to| *to != from).map(move |to| (from, to)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn states_are_all_of_them_or_spread_from_the_first_to_the_last() {
+        let spread = |count, most| super::spread(count, most).collect::<Vec<_>>();
+        assert_eq!(spread(6, usize::MAX), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(spread(6, 3), [0, 2, 5]);
+        assert_eq!(spread(6, 2), [0, 5]);
+        assert_eq!(spread(6, 1), [0]);
+        assert_eq!(spread(0, 3), [] as [usize; 0]);
     }
 }

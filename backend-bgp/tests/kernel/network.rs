@@ -146,6 +146,44 @@ fn a_mesh_becomes_reflectors_and_a_mesh_again_without_loss() {
     no_loss(outcome);
 }
 
+/// Until the session comes up that two clients need once they are none, the reflectors go on.
+#[test]
+fn clients_that_become_reflectors_are_reflected_to_until_they_have_a_session_with_each_other() {
+    let section = json!({ "mode": "reflectors", "reflectors": { "selector": "!has(client)" } });
+    let labels = [(1, "client"), (2, "client")];
+    let mut cluster = Cluster::labelled(&Bgp, &[1, 2, 3, 4], &section, &labels);
+    cluster.wait_all_pairs();
+    let pod = cluster.pods.remove(0);
+    let address = cluster.pods[0].addresses[0];
+    let first = cluster.nodes[0].netns.clone();
+    let on_first = |line: &str| first.run(|| run(line)).unwrap();
+    on_first("nft add table inet refuse");
+    on_first("nft add counter inet refuse tries");
+    for (hook, other) in [("output", "ip daddr"), ("input", "ip saddr")] {
+        on_first(&format!("nft add chain inet refuse {hook} {{ type filter hook {hook} priority 0 ; }}"));
+        let refuse = "tcp dport 179 counter name tries reject with tcp reset";
+        on_first(&format!("nft add rule inet refuse {hook} {other} 192.0.2.2 {refuse}"));
+    }
+    let tries = || {
+        let shown = on_first("nft list counter inet refuse tries");
+        let count = shown.split_whitespace().skip_while(|word| *word != "packets").nth(1).unwrap();
+        count.parse::<u32>().unwrap()
+    };
+    let outcome = pod.stream_while(address, || {
+        cluster.label(1, &[]);
+        cluster.label(0, &[]);
+        // Both have tried, and one of them again a second later.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while tries() < 3 {
+            assert!(Instant::now() < deadline, "{} tries", tries());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        on_first("nft delete table inet refuse");
+        (0..4).for_each(|at| cluster.wait_sessions(at, 3));
+    });
+    no_loss(outcome);
+}
+
 #[test]
 fn a_borrowed_address_is_announced_alone_and_withdrawn_with_its_pod() {
     let cluster = Cluster::new(&Bgp, &[1, 2], &json!({}));

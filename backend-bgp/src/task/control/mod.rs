@@ -89,6 +89,8 @@ struct Control<'a> {
     settling: bool,
     /// Sessions that stay for a while, and until when.
     lingering: BTreeMap<PeerName, Instant>,
+    /// Nodes that are no clients any more, and how long they are still reflected to.
+    reflecting: BTreeMap<PeerName, Instant>,
     /// What the speaker was told last.
     config: Config,
     announced: BTreeMap<IpNet, Origination>,
@@ -144,6 +146,7 @@ impl<'a> Control<'a> {
             in_sync: BTreeSet::new(),
             settling: false,
             lingering: BTreeMap::new(),
+            reflecting: BTreeMap::new(),
             config,
             announced,
             retry_at: (!problems.is_empty()).then(|| now + RETRY),
@@ -224,7 +227,7 @@ impl<'a> Control<'a> {
         if is_due(self.retry_at) {
             self.retry_at = None;
             self.read_links()?;
-            if self.unfinished || !self.lingering.is_empty() {
+            if self.unfinished || !self.lingering.is_empty() || !self.reflecting.is_empty() {
                 self.take_table().await?;
             }
         }

@@ -35,6 +35,7 @@ impl Control<'_> {
         let Some((mut config, mut problems)) = setup::config(&wanted, &self.passwords) else { return Ok(()) };
         setup::keep(&mut problems, &self.config, &mut config);
         self.linger(&wanted, &mut config);
+        self.go_on_reflecting(&mut config);
         if problems != self.problems {
             setup::warn(&problems);
         }
@@ -112,6 +113,28 @@ impl Control<'_> {
             self.retry_at = Some(self.retry_at.map_or(*next, |at| at.min(*next)));
         }
         self.lingering = lingering;
+    }
+
+    /// Reflects for a while to nodes that are no clients any more: the sessions that they have instead, with all others, come up
+    /// meanwhile. Reflecting to too many is harmless (RFC 4456, section 8); to too few loses routes.
+    fn go_on_reflecting(&mut self, config: &mut Config) {
+        let now = Instant::now();
+        let mut reflecting = BTreeMap::new();
+        for (name, peer) in config.peers.iter_mut().filter(|(name, _)| name.starts_with(SESSION_PREFIX)) {
+            let was_client = self.config.peers.get(name).is_some_and(|before| before.reflector_client);
+            if !was_client || peer.reflector_client {
+                continue;
+            }
+            let until = self.reflecting.get(name).copied().unwrap_or(now + LINGER);
+            if until > now {
+                peer.reflector_client = true;
+                reflecting.insert(name.clone(), until);
+            }
+        }
+        if let Some(next) = reflecting.values().min() {
+            self.retry_at = Some(self.retry_at.map_or(*next, |at| at.min(*next)));
+        }
+        self.reflecting = reflecting;
     }
 
     pub(super) async fn open_sockets(&mut self) {

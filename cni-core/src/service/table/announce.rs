@@ -25,7 +25,8 @@ pub(super) fn announced(spec: &ServiceSpec, items: &[ServiceItem], around: &Surr
             item.active().next().is_some()
         }
     };
-    let of_others = |address| around.is_of_node(address) || around.api_server.contains(&address);
+    let of_others =
+        |address| around.is_of_node(address) || around.api_server.contains(&address) || around.is_of_pods(address);
     let taken = items.iter().filter(|item| item.kind != FrontendKind::NodePort && kinds.contains(&item.kind));
     taken.filter(|item| is_taken(item) && !of_others(item.key.address)).map(|item| item.key.address).collect()
 }

@@ -114,3 +114,15 @@ fn an_address_of_a_node_is_never_announced() {
     assert_eq!(of(&kinds, &objects), [""; 0]);
     assert_eq!(of(&kinds, &objects[..2]), ["203.0.113.7"]);
 }
+
+#[test]
+fn an_address_of_pods_is_never_announced_whatever_a_service_says() {
+    let (mut told, mut heard) = (Told::new(announcing(&ALL)), BTreeSet::new());
+    let all = ["10.96.0.7", "198.51.100.9", "203.0.113.7"];
+    assert_eq!(announce(&mut told, &mut heard, &[balanced(json!({})), ready("n2")]), all);
+    // A route of one address would win over the block of the node that has the pod.
+    told.table.set_pod_prefixes(&["203.0.113.0/24".parse().unwrap(), "10.96.0.0/28".parse().unwrap()]);
+    assert_eq!(announce(&mut told, &mut heard, &[]), ["198.51.100.9"]);
+    told.table.set_pod_prefixes(&["10.244.0.0/16".parse().unwrap()]);
+    assert_eq!(announce(&mut told, &mut heard, &[]), all);
+}

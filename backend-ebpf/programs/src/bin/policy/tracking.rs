@@ -1,10 +1,10 @@
 //! Which packets answer others. Never a verdict.
 
-use crate::Way;
 use crate::maps;
-use crate::packet::{ICMP, ICMPV6, Packet, TCP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use backend_ebpf_abi::{Connection, ConnectionKey};
+use backend_ebpf_programs::Way;
+use backend_ebpf_programs::packet::{ICMP, ICMPV6, Packet, TCP};
 
 /// TCP's flags. RFC 9293, section 3.1.
 const FIN: u8 = 1;

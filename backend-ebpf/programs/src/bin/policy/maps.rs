@@ -1,6 +1,5 @@
 //! The maps. Never filled here, but for fragments and counters; who loads the programs says how large they are.
 
-use crate::Way;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
@@ -9,6 +8,8 @@ use backend_ebpf_abi::{
     Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
     ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
 };
+use backend_ebpf_programs::Way;
+use backend_ebpf_programs::packet::Fragments;
 
 /// Whoever loads the object sets the numbers of entries.
 const SOME: u32 = 1024;
@@ -88,17 +89,22 @@ pub fn verdict(key: &VerdictKey) -> Option<Verdict> {
     unsafe { VERDICTS.get(key) }.copied()
 }
 
-#[inline(always)]
-pub fn fragment(key: &FragmentKey) -> Option<Fragment> {
-    // SAFETY: an entry that is reused while it is read has the ports of another packet, which policy allowed or not by them;
-    // what is put together from such fragments was none of the sender's choice.
-    unsafe { FRAGMENTS.get(key) }.copied()
-}
+/// Ports of first fragments.
+pub struct Kept;
 
-#[inline(always)]
-pub fn remember_fragment(key: &FragmentKey, fragment: &Fragment) {
-    // Full or not, later fragments without an entry are dropped.
-    let _ = FRAGMENTS.insert(key, fragment, 0);
+impl Fragments for Kept {
+    #[inline(always)]
+    fn first(key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: an entry that is reused while it is read has the ports of another packet, which policy allowed or not by
+        // them; what is put together from such fragments was none of the sender's choice.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(key: &FragmentKey, first: &Fragment) {
+        // Full or not, later fragments without an entry are dropped.
+        let _ = FRAGMENTS.insert(key, first, 0);
+    }
 }
 
 #[inline(always)]

@@ -3,11 +3,11 @@
 //! An answer passes while the packet that it answers would: the other direction's program is asked, as if for that one. So a
 //! connection ends when policy turns, without anybody looking through connections.
 
-use crate::Way;
 use crate::maps;
-use crate::packet::Packet;
 use crate::tracking::{self, Role};
 use backend_ebpf_abi::{PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
+use backend_ebpf_programs::Way;
+use backend_ebpf_programs::packet::Packet;
 
 #[inline(always)]
 pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use backend_ebpf_abi::{
     Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
     ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
@@ -32,6 +32,9 @@ static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, 
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
 #[map]
 static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
+/// Of the policy that is in force; see [`backend_ebpf_abi::Judged`].
+#[map]
+static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 /// By reason, first of what comes from pods.
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
@@ -42,6 +45,15 @@ pub fn count(reason: Reason, way: Way) {
     if let Some(counter) = PACKETS.get_ptr_mut(first + reason as u32) {
         // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
         unsafe { *counter += 1 };
+    }
+}
+
+/// 0: none is.
+#[inline(always)]
+pub fn epoch() -> u32 {
+    match EPOCH.get(0) {
+        Some(epoch) => *epoch,
+        None => 0,
     }
 }
 

@@ -1,8 +1,8 @@
-//! Which packets answer others. Never a verdict.
+//! Which packets answer others, and which connections were judged already. Never a verdict of its own.
 
 use crate::maps;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use backend_ebpf_abi::{Connection, ConnectionKey};
+use backend_ebpf_abi::{Connection, ConnectionKey, Judged, Verdict};
 use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::{ICMP, ICMPV6, Packet, TCP};
 
@@ -75,20 +75,87 @@ pub fn now_seconds() -> u32 {
     (unsafe { bpf_ktime_get_ns() } / 1_000_000_000) as u32
 }
 
-/// Whether there is such a connection.
+/// What is known of a packet's connection.
+pub enum Known {
+    /// There is none.
+    No,
+    /// It was allowed once.
+    Open,
+    /// It is allowed by the policy that is in force, and this packet of it was noted.
+    Judged(Verdict),
+}
+
+/// Looks for the connection. A message's code is no part of the key, so messages are never judged by one that came before.
 #[inline(always)]
-pub fn is_open(key: &ConnectionKey, protocol: u8, now: u32) -> bool {
-    match maps::connection(key) {
-        // SAFETY: the map's own entry. One that is reused while it is read is another connection's: its key was not ours when
-        // it was looked up, so at worst this packet is taken for one of a connection that has just made room.
-        Some(entry) => unsafe { *entry }.is_alive(protocol, now),
-        None => false,
+pub fn judged(key: &ConnectionKey, packet: &Packet, is_answer: bool, epoch: u32, now: u32) -> Known {
+    let Some(entry) = maps::connection(key) else { return Known::No };
+    let found = read(entry);
+    if !found.is_alive(packet.protocol, now) {
+        return Known::No;
+    }
+    let is_message = packet.protocol == ICMP || packet.protocol == ICMPV6;
+    if is_message || (begins_anew(packet) && !is_answer) {
+        return Known::Open;
+    }
+    match found.judged.allowed_in(epoch) {
+        Some(enforced) => {
+            note(entry, &found, state(packet, is_answer), now);
+            Known::Judged(Verdict { enforced, staged: found.staged })
+        }
+        None => Known::Open,
     }
 }
 
-/// A packet of the connection passes.
+/// A packet of the connection passes by this verdict.
 #[inline(always)]
-pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32) {
+pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32, judged: Judged, staged: u32) {
+    let state = state(packet, is_answer);
+    if let Some(entry) = maps::connection(key) {
+        let found = read(entry);
+        if found.is_alive(packet.protocol, now) && (is_answer || !begins_anew(packet)) {
+            note(entry, &found, state, now);
+            if found.judged != judged {
+                // SAFETY: the map's own entry, as in `read`; verdict and epoch are one word.
+                unsafe {
+                    (*entry).staged = staged;
+                    core::ptr::write_volatile(&raw mut (*entry).judged.0, judged.0);
+                }
+            }
+            return;
+        }
+    }
+    maps::remember_connection(key, &Connection { judged, staged, ..Connection::seen(now, state) });
+}
+
+#[inline(always)]
+fn read(entry: *mut Connection) -> Connection {
+    // SAFETY: the map's own entry. One that is reused while it is read is another connection's: its key was not ours when it
+    // was looked up, so at worst this packet is taken for one of a connection that has just made room.
+    unsafe {
+        let mut found = *entry;
+        // In one piece, so that verdict and epoch belong together.
+        found.judged.0 = core::ptr::read_volatile(&raw const (*entry).judged.0);
+        found
+    }
+}
+
+#[inline(always)]
+fn note(entry: *mut Connection, found: &Connection, state: u32, now: u32) {
+    let state = found.state | state;
+    // SAFETY: the map's own entry, as in `read`. Two CPUs that write at once may lose a bit, which the next packet sets again.
+    unsafe {
+        if found.seen_seconds != now {
+            (*entry).seen_seconds = now;
+        }
+        if found.state != state {
+            (*entry).state = state;
+        }
+    }
+}
+
+/// What a packet says of its connection.
+#[inline(always)]
+fn state(packet: &Packet, is_answer: bool) -> u32 {
     let mut state = if is_answer { Connection::ANSWERED } else { 0 };
     if packet.protocol == TCP {
         if packet.flags & FIN != 0 {
@@ -98,18 +165,11 @@ pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32) {
             state |= Connection::RESET;
         }
     }
-    if let Some(entry) = maps::connection(key) {
-        // SAFETY: as above. Two CPUs that write at once may lose a bit, which the next packet sets again.
-        let known = unsafe { *entry };
-        let again = packet.protocol == TCP && packet.flags & (SYN | ACK) == SYN;
-        if known.is_alive(packet.protocol, now) && !again {
-            let next = Connection { seen_seconds: now, state: known.state | state };
-            if next != known {
-                // SAFETY: as above.
-                unsafe { *entry = next };
-            }
-            return;
-        }
-    }
-    maps::remember_connection(key, &Connection { seen_seconds: now, state });
+    state
+}
+
+/// Whether a packet begins a connection, also where there is one like it.
+#[inline(always)]
+fn begins_anew(packet: &Packet) -> bool {
+    packet.protocol == TCP && packet.flags & (SYN | ACK) == SYN
 }

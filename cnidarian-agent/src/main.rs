@@ -7,6 +7,7 @@ mod bgp;
 mod client;
 mod lab;
 mod policy;
+mod services;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
@@ -58,6 +59,8 @@ enum Command {
     /// What this node's BGP speaker knows and says.
     #[command(subcommand)]
     Bgp(bgp::Bgp),
+    /// Show services with their frontends and backends, as this node sees them.
+    Services(Ask),
     /// Multi-node networks in namespaces on this machine.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -114,6 +117,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Status(ask) => client::ask(&ask.socket, Call::Show).and_then(|value| show::status(value, ask.json)),
+        Command::Services(ask) => {
+            client::ask(&ask.socket, Call::Services).and_then(|value| services::run(value, ask.json))
+        }
         Command::Bgp(command) => bgp::main(command),
         Command::Plan { config, ask } => {
             let call = config.map_or(Ok(Call::Plan), |config| agent::plan_for(&config));

@@ -39,6 +39,7 @@ pub(crate) fn status(value: Value, as_json: bool) -> Result<bool, AskError> {
     println!("node      {} (cnidarian {})", status.node, status.version);
     println!("backend   {}, pod MTU {} bytes", status.backend, status.pod_mtu_bytes);
     println!("policy    {}", status.policy.as_deref().unwrap_or("none: nothing is enforced"));
+    println!("services  {}", status.services.as_deref().unwrap_or("none: not translated here"));
     let underlay = &status.underlay;
     println!(
         "underlay  {} {} {}, MTU {} bytes",

@@ -20,6 +20,6 @@ pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
 pub use node::{
     AttachRequest, CheckRequest, EndpointStatus, Event, HostStatus, IpamFindings, Node, NodeError, NodeStatus,
-    Observer, PoolStatus, Problem, Silent,
+    Observer, PoolStatus, Problem, ServiceBackendStatus, ServiceStatus, Silent,
 };
 pub use registry::built_in;

@@ -22,5 +22,8 @@ pub use driver::{Driver, Gate, Known, Op, Rank};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange, ServiceChange, ServiceProxy};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use reconciler::Reconciler;
-pub use registry::{Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, Registry};
+pub use registry::{
+    Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts,
+    Registry,
+};
 pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

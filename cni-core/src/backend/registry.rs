@@ -1,6 +1,6 @@
 //! Backends by name. Never a global list: a registry is a value that a program fills and passes on.
 
-use super::{Datapath, Error, ErrorKind, Result};
+use super::{Datapath, Error, ErrorKind, Result, ServiceProxy};
 use crate::model::NodeContext;
 use crate::policy::counters::RuleCounters;
 use crate::policy::failsafe::ProtocolPort;
@@ -164,11 +164,58 @@ impl PolicyParts {
     }
 }
 
-/// Backends and policy engines by name.
+/// A service proxy before it is opened: what turns addresses of services into those of endpoints. It works beside every
+/// backend whose pods it reaches.
+#[async_trait]
+pub trait ProxyBackend: Send + Sync {
+    /// The name that configurations use.
+    fn name(&self) -> &str;
+
+    /// Checks the proxy's own part of the configuration. Pure.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] that names key, value and what would be right.
+    fn check(&self, config: &serde_json::Value) -> Result<()>;
+
+    /// Probes the node and opens the proxy, in the network namespace of the calling thread. Writes nothing to the kernel that
+    /// [`super::Engine::commit`] should write.
+    ///
+    /// # Errors
+    /// The configuration is not acceptable, or the node lacks what it needs ([`ErrorKind::Unsupported`], with the reason).
+    async fn open(&self, request: OpenRequest) -> Result<ProxyParts>;
+
+    /// Removes all that this proxy ever wrote, so that another one, or none, can take its place.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn clear(&self) -> Result<()>;
+}
+
+/// An opened service proxy.
+#[non_exhaustive]
+pub struct ProxyParts {
+    /// The proxy.
+    pub proxy: Box<dyn ServiceProxy>,
+    /// Events that ask for a resync, where the proxy can tell.
+    pub drift: Option<Box<dyn DriftWatch>>,
+    /// What the proxy wants the operator to know.
+    pub notices: Vec<String>,
+}
+
+impl ProxyParts {
+    /// A proxy that cannot tell of drift.
+    #[must_use]
+    pub fn new(proxy: Box<dyn ServiceProxy>) -> Self {
+        Self { proxy, drift: None, notices: Vec::new() }
+    }
+}
+
+/// Backends, policy engines and service proxies by name.
 #[derive(Default, Clone)]
 pub struct Registry {
     backends: BTreeMap<String, Arc<dyn Backend>>,
     policies: BTreeMap<String, Arc<dyn PolicyBackend>>,
+    proxies: BTreeMap<String, Arc<dyn ProxyBackend>>,
 }
 
 impl Registry {
@@ -184,6 +231,30 @@ impl Registry {
     pub fn with_policy(mut self, engine: impl PolicyBackend + 'static) -> Self {
         self.policies.insert(engine.name().to_owned(), Arc::new(engine));
         self
+    }
+
+    /// The same with one more service proxy; one of the same name is replaced.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: impl ProxyBackend + 'static) -> Self {
+        self.proxies.insert(proxy.name().to_owned(), Arc::new(proxy));
+        self
+    }
+
+    /// Service proxies, sorted by name.
+    pub fn proxies(&self) -> impl Iterator<Item = &Arc<dyn ProxyBackend>> {
+        self.proxies.values()
+    }
+
+    /// The service proxy of this name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] that lists the names there are.
+    pub fn proxy(&self, name: &str) -> Result<Arc<dyn ProxyBackend>> {
+        self.proxies.get(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = self.proxies.keys().map(String::as_str).collect();
+            let detail = format!("this build has no service proxy {name:?}; it has: {}", known.join(", "));
+            Error::new(ErrorKind::Unsupported, "open", "services", detail)
+        })
     }
 
     /// Policy engines, sorted by name.

@@ -73,6 +73,8 @@ pub enum Call {
     },
     /// How often rules of policies were met.
     PolicyCounters,
+    /// Frontends and backends of services.
+    Services,
 }
 
 /// Attach a namespace.

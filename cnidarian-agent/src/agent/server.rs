@@ -178,6 +178,7 @@ async fn call(node: &Node, reloader: &Reloader, call: Call, netns: Option<OwnedF
             })
         })),
         Call::PolicyCounters => said(node.policy_counters().await),
+        Call::Services => said(Ok(node.services())),
         _ => Err(Failure::new(ErrorCode::Decode, "unknown call", "this agent is older than its client")),
     }
 }

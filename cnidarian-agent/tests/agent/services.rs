@@ -165,6 +165,8 @@ fn ipv6_addresses_of_services_go_outside_by_the_nodes_own_ipv6_address() {
     let route = router.routes(&["for", "2001:db8:51::8", "all"]).unwrap();
     assert!(route.contains("BGP.next_hop: 2001:db8::1"), "{route}");
     assert!(route.contains("via 2001:db8::1 on segment"), "{route}");
+    let (done, shown) = world.ask(&["services"]);
+    assert!(done && shown.contains("default/dual") && shown.contains("[fd00:42::9]:8080"), "{shown}");
     let (_, status) = world.ask(&["status", "--json"]);
     assert!(status.contains("fe80::8"), "a link-local address is nobody's outside: {status}");
     std::fs::remove_file(world.dir.path().join("cluster/dual.json")).unwrap();

@@ -35,7 +35,7 @@ pub(super) struct RawConfig {
     pub(super) ipam: RawIpam,
     #[serde(default)]
     pub(super) masquerade: RawMasquerade,
-    pub(super) services: Option<super::services::RawServices>,
+    pub(super) services: Option<serde_json::Value>,
     pub(super) mtu: Option<u32>,
     pub(super) store: Option<RawStore>,
     pub(super) state_dir: Option<PathBuf>,

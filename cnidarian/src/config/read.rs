@@ -127,7 +127,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
                 .map(|(index, text)| network(&format!("masquerade.nonMasqueradeCIDRs[{index}]"), text))
                 .collect::<Result<_, _>>()?,
         },
-        services: raw.services.map(super::services::read).transpose()?,
+        services: raw.services.map(|written| super::services::read(written, registry)).transpose()?,
         mtu_bytes: match raw.mtu {
             Some(mtu) if !(MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&mtu) => {
                 return Err(wrong("mtu", format_args!("{mtu} is outside {MTU_MIN_BYTES} to {MTU_MAX_BYTES} bytes")));
@@ -296,8 +296,9 @@ fn seconds(
 mod tests {
     use super::*;
     use crate::config::PolicyConfig;
+    use crate::config::ServicesConfig;
     use async_trait::async_trait;
-    use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts};
+    use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts};
     use cni_core::policy::failsafe::Failsafe;
     use serde_json::json;
 
@@ -343,8 +344,31 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl ProxyBackend for Named {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn check(&self, config: &Value) -> cni_core::backend::Result<()> {
+            match config.get("cgroup") {
+                Some(cgroup) if !cgroup.is_string() => Err(Error::invalid("services", "cgroup", "is no text")),
+                _ => Ok(()),
+            }
+        }
+
+        async fn open(&self, _: OpenRequest) -> cni_core::backend::Result<ProxyParts> {
+            Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
+        }
+
+        fn clear(&self) -> cni_core::backend::Result<()> {
+            Ok(())
+        }
+    }
+
     fn read(document: Value) -> Result<ReadConfig, String> {
-        let registry = Registry::default().with(Named("vxlan")).with(Named("bgp")).with_policy(Named("nftables"));
+        let registry = Registry::default().with(Named("vxlan")).with(Named("bgp"));
+        let registry = registry.with_policy(Named("nftables")).with_proxy(Named("ebpf"));
         read_config(document, &registry, "host-1").map_err(|error| error.to_string())
     }
 
@@ -464,6 +488,26 @@ mod tests {
             services(json!({"externalIPs": ["198.51.100.1/24"]})),
             "services.externalIPs[0]: 198.51.100.1/24 has host bits; write 198.51.100.0/24"
         );
+        for (written, words) in [
+            (
+                json!({"engine": "ebpff"}),
+                "services.engine: this build has no service proxy \"ebpff\", it has: ebpf, none; did you mean `ebpf`?",
+            ),
+            (json!({"engine": "ebpf", "cgroup": 1}), "backend services: compile services: cgroup: is no text"),
+            (
+                json!({"anounce": []}),
+                "services.anounce: no such key; there are: engine, announce, externalIPs, nodePortAddresses; did you mean `announce`?",
+            ),
+            (json!({"announce": "ExternalIP"}), "services.announce: is no list"),
+            (json!({"nodePortAddresses": [7]}), "services.nodePortAddresses[0]: 7 is no text"),
+            (json!(7), "services: is neither a name nor a map; write the name of a proxy, or none"),
+        ] {
+            assert_eq!(services(written), words);
+        }
+        let written =
+            |section: Value| read(json!({"backend": "vxlan", "services": section})).unwrap().node.services.unwrap();
+        assert_eq!(written(json!("ebpf")), ServicesConfig { engine: "ebpf".to_owned(), ..ServicesConfig::default() });
+        assert_eq!(written(json!({"engine": "ebpf", "cgroup": "/a"})).config, json!({"cgroup": "/a"}));
         assert_eq!(with("mtu", json!(100)), "mtu: 100 is outside 1280 to 65535 bytes");
         assert!(with("stateDir", json!("relative")).starts_with("stateDir: "));
         assert!(with("socket", json!("/run/../etc/x")).starts_with("socket: "));

@@ -1,45 +1,106 @@
-//! The section `services`. Never a service itself: those are in the store.
+//! The section `services`: which proxy translates them, and what of them routers outside are told. Never a service itself:
+//! those are in the store.
 
-use super::read::{ConfigError, network, wrong};
+use super::read::{ConfigError, network, refused, wrong};
+use cni_core::backend::Registry;
 use cni_core::model::FrontendKind;
 use cni_core::strict::nearest;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Services of the cluster, as far as this node looks at them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicesConfig {
+    /// The service proxy's name in the registry, or [`Self::NONE`].
+    pub engine: String,
+    /// The proxy's own part; `Null` when there is none.
+    pub config: Value,
     /// Kinds of addresses that routers outside are told of, of services that say nothing else. Never node ports.
     pub announce: BTreeSet<FrontendKind>,
     /// Where `externalIPs` of services may be.
     pub external_ips: Vec<IpNet>,
+    /// Which addresses of this node have node ports; none written: all of them.
+    pub node_port_addresses: Vec<IpNet>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawServices {
-    #[serde(default)]
-    announce: Vec<String>,
-    #[serde(default, rename = "externalIPs")]
-    external_ips: Vec<String>,
+impl ServicesConfig {
+    /// The name for no proxy: somebody else translates services, or nobody, and what a proxy left is removed.
+    pub const NONE: &'static str = "none";
 }
 
-pub(super) fn read(raw: RawServices) -> Result<ServicesConfig, ConfigError> {
-    let words: Vec<(&str, FrontendKind)> =
-        FrontendKind::NAMES.into_iter().filter(|(_, kind)| *kind != FrontendKind::NodePort).collect();
-    let kind = |(index, text): (usize, &String)| {
-        let found = words.iter().find(|(word, _)| word == text).map(|(_, kind)| *kind);
-        found.ok_or_else(|| {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let hint = nearest(text, &known).map(|right| format!("; did you mean {right}?")).unwrap_or_default();
-            let problem = format!("{text:?} is none of {}{hint}", known.join(", "));
-            wrong(format_args!("services.announce[{index}]"), problem)
-        })
+impl Default for ServicesConfig {
+    fn default() -> Self {
+        Self {
+            engine: Self::NONE.to_owned(),
+            config: Value::Null,
+            announce: BTreeSet::new(),
+            external_ips: Vec::new(),
+            node_port_addresses: Vec::new(),
+        }
+    }
+}
+
+/// Keys besides the proxy's own.
+const KEYS: [&str; 4] = ["engine", "announce", "externalIPs", "nodePortAddresses"];
+
+/// `services: ebpf`, or a map: keys of every proxy, and the proxy's own ones beside them.
+pub(super) fn read(written: Value, registry: &Registry) -> Result<ServicesConfig, ConfigError> {
+    let mut keys = match written {
+        Value::String(engine) => Map::from_iter([("engine".to_owned(), Value::String(engine))]),
+        Value::Object(keys) => keys,
+        _ => return Err(wrong("services", "is neither a name nor a map; write the name of a proxy, or none")),
     };
-    let range = |(index, text): (usize, &String)| network(&format!("services.externalIPs[{index}]"), text);
-    Ok(ServicesConfig {
-        announce: raw.announce.iter().enumerate().map(kind).collect::<Result<_, _>>()?,
-        external_ips: raw.external_ips.iter().enumerate().map(range).collect::<Result<_, _>>()?,
+    let engine = match keys.remove("engine") {
+        None => ServicesConfig::NONE.to_owned(),
+        Some(Value::String(engine)) => engine,
+        Some(_) => return Err(wrong("services.engine", "is no text; write the name of a proxy, or none")),
+    };
+    let announce = list(&mut keys, "announce")?.iter().enumerate().map(kind).collect::<Result<_, _>>()?;
+    let mut ranges = |key| -> Result<Vec<IpNet>, ConfigError> {
+        let range = |(index, text): (usize, &String)| network(&format!("services.{key}[{index}]"), text);
+        list(&mut keys, key)?.iter().enumerate().map(range).collect()
+    };
+    let (external_ips, node_port_addresses) = (ranges("externalIPs")?, ranges("nodePortAddresses")?);
+    let config = if keys.is_empty() { Value::Null } else { Value::Object(keys) };
+    if engine == ServicesConfig::NONE {
+        if let Some(key) = config.as_object().and_then(|keys| keys.keys().next()) {
+            let hint = nearest(key, &KEYS).map(|right| format!("; did you mean `{right}`?")).unwrap_or_default();
+            let known = KEYS.join(", ");
+            return Err(wrong(format_args!("services.{key}"), format_args!("no such key; there are: {known}{hint}")));
+        }
+    } else {
+        let chosen = registry.proxy(&engine).map_err(|_| {
+            let names: Vec<&str> = registry.proxies().map(|one| one.name()).chain([ServicesConfig::NONE]).collect();
+            let hint = nearest(&engine, &names).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let known = names.join(", ");
+            wrong("services.engine", format_args!("this build has no service proxy {engine:?}, it has: {known}{hint}"))
+        })?;
+        chosen.check(&config).map_err(|source| refused("services", source))?;
+    }
+    Ok(ServicesConfig { engine, config, announce, external_ips, node_port_addresses })
+}
+
+fn list(keys: &mut Map<String, Value>, key: &str) -> Result<Vec<String>, ConfigError> {
+    let listed = match keys.remove(key) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(listed)) => listed,
+        Some(_) => return Err(wrong(format_args!("services.{key}"), "is no list")),
+    };
+    let text = |(index, value): (usize, Value)| match value {
+        Value::String(text) => Ok(text),
+        other => Err(wrong(format_args!("services.{key}[{index}]"), format_args!("{other} is no text"))),
+    };
+    listed.into_iter().enumerate().map(text).collect()
+}
+
+fn kind((index, text): (usize, &String)) -> Result<FrontendKind, ConfigError> {
+    let words = FrontendKind::NAMES.into_iter().filter(|(_, kind)| *kind != FrontendKind::NodePort);
+    let found = words.clone().find(|(word, _)| word == text).map(|(_, kind)| kind);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = words.map(|(word, _)| word).collect();
+        let hint = nearest(text, &known).map(|right| format!("; did you mean {right}?")).unwrap_or_default();
+        let problem = format!("{text:?} is none of {}{hint}", known.join(", "));
+        wrong(format_args!("services.announce[{index}]"), problem)
     })
 }

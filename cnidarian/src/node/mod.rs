@@ -25,6 +25,8 @@ mod policy;
 mod record;
 mod records;
 mod reload;
+mod services;
+mod state;
 mod status;
 mod tidy;
 mod tombstones;
@@ -33,14 +35,15 @@ mod underlay;
 pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
+pub use services::{ServiceBackendStatus, ServiceStatus};
 pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
 
 use crate::config::NodeConfig;
 use cluster::Cluster;
-use cni_core::backend::{self, Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry, Support};
+use cni_core::backend::{self, Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
-use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef};
+use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceItem};
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
@@ -70,6 +73,8 @@ struct Inner {
     ipam: Arc<Source>,
     leases: Arc<dyn LeaseStore>,
     datapath: EngineHandle<NetworkItem>,
+    /// `None`: nobody here translates services.
+    proxy: Option<EngineHandle<ServiceItem>>,
     /// `None`: no policy is enforced.
     policy: Option<Policy>,
     kernel: Kernel,
@@ -230,6 +235,9 @@ impl Node {
         if let Some(policy) = &self.inner.policy {
             plan = plan.and(policy.engine().plan().await?);
         }
+        if let Some(proxy) = &self.inner.proxy {
+            plan = plan.and(proxy.plan().await?);
+        }
         Ok(plan)
     }
 
@@ -265,6 +273,9 @@ impl Node {
             policy.refresh().await?;
             drift = drift.and(policy.engine().resync().await?);
         }
+        if let Some(proxy) = &self.inner.proxy {
+            drift = drift.and(proxy.resync().await?);
+        }
         Ok(drift)
     }
 
@@ -294,82 +305,5 @@ impl Node {
     /// Does what tombstones ask for, and answers how many were done. Opening a node does it, too.
     pub async fn bury(&self) -> usize {
         self.inner.bury_all().await
-    }
-}
-
-impl Inner {
-    fn ready(&self) -> Result<(), NodeError> {
-        if let Some(problem) = self.cluster.lost_underlay() {
-            return Err(NodeError::UnderlayUnusable { problem });
-        }
-        if let Some(error) = self.datapath.state().node_refused {
-            return Err(NodeError::UnderlayUnusable { problem: error.to_string() });
-        }
-        for state in
-            std::iter::once(self.datapath.state()).chain(self.policy.iter().map(|policy| policy.engine().state()))
-        {
-            if let Some(error) = &state.unreadable {
-                return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
-            }
-            // The node's own objects: without its device or base chains nothing works. One peer's failure is no reason to stop.
-            let own = state.last_commit.failed.iter().find(|failure| failure.items.is_empty());
-            if let Some(failure) = own {
-                return Err(NodeError::DatapathLost { problem: format!("{}: {}", failure.object, failure.error) });
-            }
-        }
-        Ok(self.ipam.get().status(SystemTime::now())?)
-    }
-
-    fn status(&self) -> NodeStatus {
-        let state = self.datapath.state();
-        let texts = |map: &BTreeMap<Arc<str>, Arc<str>>| {
-            map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
-        };
-        let capabilities = self.datapath.capabilities().iter().map(|(capability, support)| {
-            let why_not = match support {
-                Support::Yes => None,
-                Support::No { reason } => Some(reason.clone()),
-            };
-            (capability.to_string(), why_not)
-        });
-        let mut problems = self.cluster.problems();
-        problems.extend(Problem::of_commit(&state.last_commit));
-        problems.extend(self.policy.iter().flat_map(Policy::problems));
-        let pools = self.ipam.get().usage(SystemTime::now());
-        if let Err(error) = &pools {
-            problems.push(Problem {
-                object: "address management".to_owned(),
-                error: error.to_string(),
-                state: "waiting".to_owned(),
-            });
-        }
-        NodeStatus {
-            node: self.config.name.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: self.config.backend.clone(),
-            policy: self.policy.as_ref().map(|_| self.config.policy.engine.clone()),
-            capabilities: capabilities.collect(),
-            attributes: texts(&self.attributes),
-            notices: self.notices.clone(),
-            underlay: self.cluster.context().underlay,
-            pod_mtu_bytes: self.pod_mtu_bytes,
-            not_ready: self.ready().err().map(|error| error.to_string()),
-            peers: self.cluster.peers(),
-            pools: pools.unwrap_or_default().into_iter().map(PoolStatus::from).collect(),
-            endpoints: self
-                .records
-                .all()
-                .iter()
-                .map(|record| EndpointStatus {
-                    endpoint: record.endpoint.clone(),
-                    network: record.network.to_string(),
-                    attached_unix_ms: record.attached_unix_ms,
-                })
-                .collect(),
-            hosts: self.policy.iter().flat_map(Policy::hosts).collect(),
-            problems,
-            drifted: state.drifted,
-            resyncs: state.resyncs,
-        }
     }
 }

@@ -15,8 +15,8 @@ use super::locks::Locks;
 use super::policy::{self, Policy};
 use super::records::Records;
 use super::reload::Sections;
-use super::{Inner, Node, underlay};
-use crate::config::{NodeConfig, PolicyConfig, StateConfig, StoreConfig};
+use super::{Inner, Node, services, underlay};
+use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
 use cni_core::backend::{Capability, OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
@@ -127,15 +127,24 @@ impl Node {
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
-        let backend_dir = state_dir.join("backend").join(&config.backend);
-        make(&backend_dir)?;
-        let request =
-            OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, node_ports, .. } =
-            registry.get(&config.backend)?.open(request).await?;
-        if config.services.is_some() {
+        let request = |part: &str, name: &str, config: &serde_json::Value| {
+            let own = state_dir.join(part).join(name);
+            make(&own).map(|()| OpenRequest { node: cluster.context(), config: config.clone(), state_dir: own })
+        };
+        let asked = request("backend", &config.backend, &config.backend_config)?;
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, node_ports, .. } =
+            registry.get(&config.backend)?.open(asked).await?;
+        let of_services = config.services.clone().unwrap_or_default();
+        // Who has no proxy has a section for what is announced only.
+        if config.services.is_some() && (of_services.engine == ServicesConfig::NONE || !of_services.announce.is_empty())
+        {
             datapath.capabilities().require(&[Capability::ServiceAddresses])?;
         }
+        let asked = match of_services.engine.as_str() {
+            ServicesConfig::NONE => None,
+            engine => Some(request("services", engine, &of_services.config)?),
+        };
+        let proxy = services::open(&config, registry, asked, &observer).await?;
         for notice in &notices {
             tracing::warn!(backend = %config.backend, "{notice}");
         }
@@ -145,6 +154,13 @@ impl Node {
                 mtu
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
+        };
+        let (proxy, translating) = match proxy {
+            None => (None, None),
+            Some(services::Proxy { engine, running, notices: told }) => {
+                notices.extend(told);
+                (Some(engine), Some(running))
+            }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
         if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
@@ -165,6 +181,7 @@ impl Node {
             ipam,
             leases,
             datapath,
+            proxy,
             policy,
             kernel,
             cluster,
@@ -184,7 +201,7 @@ impl Node {
             }
         };
         let mut following = inner.cluster.follow().await?;
-        inner.cluster.first_sync(&mut following, &inner.datapath).await?;
+        inner.cluster.first_sync(&mut following, &inner.takers()).await?;
         inner.take_node_addresses().await;
         inner.bury_all().await;
         let mut tasks = vec![
@@ -194,6 +211,7 @@ impl Node {
             tokio::spawn(look(inner.clone())),
         ];
         tasks.extend(enforcing);
+        tasks.extend(translating);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(remember_pods(inner.clone())));
         // Other nodes read a directory; memory is ours alone.
@@ -304,7 +322,7 @@ async fn tell_of_pods(inner: Arc<Inner>) {
 }
 
 async fn follow(inner: Arc<Inner>, following: Following) {
-    inner.cluster.run(following, &inner.datapath).await;
+    inner.cluster.run(following, &inner.takers()).await;
 }
 
 /// Tells of manifests that are not acceptable.

@@ -126,6 +126,9 @@ pub struct NodeStatus {
     /// The policy engine's name; `null`: no policy is enforced.
     #[serde(default)]
     pub policy: Option<String>,
+    /// The service proxy's name; `null`: nobody here translates services.
+    #[serde(default)]
+    pub services: Option<String>,
     /// What the backend can do here: `null` for yes, else why not.
     pub capabilities: BTreeMap<String, Option<String>>,
     /// What the backend published to peers.

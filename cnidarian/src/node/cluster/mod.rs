@@ -11,7 +11,7 @@ use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
-use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, Underlay};
+use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, ServiceItem, Underlay};
 use cni_core::store::Problem as FileProblem;
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
@@ -29,6 +29,13 @@ pub(super) struct PodWishes {
     pub(super) known: bool,
     pub(super) hints: Hints,
     pub(super) namespace_labels: Option<BTreeMap<String, String>>,
+}
+
+/// Who is told of changes.
+pub(super) struct Takers {
+    pub(super) datapath: EngineHandle<NetworkItem>,
+    /// `None`: nobody here translates services.
+    pub(super) proxy: Option<EngineHandle<ServiceItem>>,
 }
 
 /// The cluster as this node sees it.
@@ -181,37 +188,40 @@ impl Cluster {
         Ok(Following { waiting: streams.len(), events: select_all(streams) })
     }
 
-    /// Takes in events until the whole first state is there, then says that the datapath is in sync.
-    pub(super) async fn first_sync(
-        &self,
-        following: &mut Following,
-        datapath: &EngineHandle<NetworkItem>,
-    ) -> Result<(), NodeError> {
+    /// All frontends of services with their backends, sorted by service.
+    pub(super) fn services(&self) -> Vec<ServiceItem> {
+        let mut items = self.services.as_ref().map(|services| lock(services).items()).unwrap_or_default();
+        items.sort_by(|one, other| {
+            (&one.service, &one.port_name, &one.key).cmp(&(&other.service, &other.port_name, &other.key))
+        });
+        items
+    }
+
+    /// Takes in events until the whole first state is there, then says that the engines are in sync.
+    pub(super) async fn first_sync(&self, following: &mut Following, to: &Takers) -> Result<(), NodeError> {
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
             if matches!(event, Ok(Event::Resynced(_))) {
                 following.waiting -= 1;
             }
-            self.take(&kind, event, datapath).await?;
+            self.take(&kind, event, to).await?;
         }
-        Ok(datapath.change_all(vec![Change::InSync]).await?)
+        if let Some(proxy) = &to.proxy {
+            proxy.change_all(vec![Change::InSync]).await?;
+        }
+        Ok(to.datapath.change_all(vec![Change::InSync]).await?)
     }
 
     /// Passes changes on for as long as the store lives.
-    pub(super) async fn run(&self, mut following: Following, datapath: &EngineHandle<NetworkItem>) {
+    pub(super) async fn run(&self, mut following: Following, to: &Takers) {
         while let Some((kind, event)) = following.events.next().await {
-            if let Err(error) = self.take(&kind, event, datapath).await {
+            if let Err(error) = self.take(&kind, event, to).await {
                 tracing::warn!(%error, "a change of the cluster could not be passed on");
             }
         }
     }
 
-    async fn take(
-        &self,
-        kind: &Kind,
-        event: cni_core::store::Result<Event>,
-        datapath: &EngineHandle<NetworkItem>,
-    ) -> Result<(), NodeError> {
+    async fn take(&self, kind: &Kind, event: cni_core::store::Result<Event>, to: &Takers) -> Result<(), NodeError> {
         let event = match event {
             Ok(event) => {
                 *lock(&self.disturbed) = None;
@@ -227,9 +237,12 @@ impl Cluster {
             let mut view = lock(&self.view);
             (view.take(kind, &event), view.changes())
         };
+        let mut of_services = Vec::new();
         if let Some(services) = &self.services {
             let pods = lock(&self.view).pod_prefixes();
-            changes.extend(lock(services).take(kind, &event, &pods));
+            let (addresses, items) = lock(services).take(kind, &event, &pods);
+            changes.extend(addresses);
+            of_services = items;
         }
         for error in refused {
             tracing::warn!(%error, "an object of the store is not acceptable; what was known of it stays");
@@ -237,8 +250,12 @@ impl Cluster {
         let node = if *kind == Kind::NODE { lock(&self.view).own_node().cloned() } else { None };
         self.ipam.observe(&event, node.as_ref()).await;
         changes.extend(self.context_change());
+        // Who is told of an address comes at once: it is translated before.
+        if let Some(proxy) = to.proxy.as_ref().filter(|_| !of_services.is_empty()) {
+            proxy.change_all(of_services).await?;
+        }
         if !changes.is_empty() {
-            datapath.change_all(changes).await?;
+            to.datapath.change_all(changes).await?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! Services of the cluster: what of them this node's datapath has to know, and what is wrong with them. Never translates one.
+//! Services of the cluster: what of them this node's datapath and its service proxy have to know, and what is wrong with them.
+//! Never translates one.
 
 use crate::config::ServicesConfig;
 use crate::node::status::Problem;
-use cni_core::backend::NetworkChange;
-use cni_core::model::NodeName;
+use cni_core::backend::{NetworkChange, ServiceChange};
+use cni_core::model::{NodeName, ServiceItem};
 use cni_core::policy::model::Effect;
 use cni_core::service::{ServiceSettings, ServiceTable};
 use cni_core::store::{Event, Kind};
@@ -22,6 +23,7 @@ impl Services {
         let settings = ServiceSettings {
             external_ips: config.external_ips.clone(),
             announce: config.announce.clone(),
+            node_port_addresses: config.node_port_addresses.clone(),
             ..ServiceSettings::default()
         };
         Self { table: ServiceTable::new(node.as_str(), settings), told: BTreeSet::new() }
@@ -32,8 +34,13 @@ impl Services {
         [Kind::SERVICE, Kind::ENDPOINT_SLICE]
     }
 
-    /// Takes an event of a watch over a kind in. Answers what follows for the datapath.
-    pub(super) fn take(&mut self, kind: &Kind, event: &Event, pods: &[IpNet]) -> Vec<NetworkChange> {
+    /// Takes an event of a watch over a kind in. Answers what follows for the datapath, and for the proxy.
+    pub(super) fn take(
+        &mut self,
+        kind: &Kind,
+        event: &Event,
+        pods: &[IpNet],
+    ) -> (Vec<NetworkChange>, Vec<ServiceChange>) {
         self.table.set_pod_prefixes(pods);
         if ServiceTable::kinds().contains(kind) {
             match event {
@@ -49,10 +56,14 @@ impl Services {
                 }
             }
         }
-        // Nobody here translates services yet: their items have no taker.
-        drop(self.table.drain());
+        let changes = self.table.drain();
         self.tell();
-        self.table.drain_addresses()
+        (self.table.drain_addresses(), changes)
+    }
+
+    /// All frontends with their backends.
+    pub(super) fn items(&self) -> Vec<ServiceItem> {
+        self.table.items().cloned().collect()
     }
 
     /// What counts less than it is written, without what is merely noteworthy.

@@ -1,0 +1,118 @@
+//! The service proxy of a node, and what people see of services. Never what is translated to what: the store's objects say.
+
+use super::cluster::Takers;
+use super::engine::EngineHandle;
+use super::error::NodeError;
+use super::events::Observer;
+use super::{Inner, Node};
+use crate::config::{NodeConfig, ServicesConfig};
+use cni_core::backend::{OpenRequest, ProxyParts, Registry};
+use cni_core::model::{BackendUse, ServiceItem};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// The proxy that runs.
+pub(super) struct Proxy {
+    pub(super) engine: EngineHandle<ServiceItem>,
+    pub(super) running: JoinHandle<()>,
+    pub(super) notices: Vec<String>,
+}
+
+/// The proxy that the configuration names; what any other left is cleared away.
+pub(super) async fn open(
+    config: &NodeConfig,
+    registry: &Registry,
+    request: Option<OpenRequest>,
+    observer: &Arc<dyn Observer>,
+) -> Result<Option<Proxy>, NodeError> {
+    let wanted = config.services.as_ref().map_or(ServicesConfig::NONE, |services| services.engine.as_str());
+    for other in registry.proxies().filter(|other| other.name() != wanted) {
+        other.clear()?;
+    }
+    let Some(request) = request else { return Ok(None) };
+    let ProxyParts { proxy, drift, notices, .. } = registry.proxy(wanted)?.open(request).await?;
+    for notice in &notices {
+        tracing::warn!(proxy = wanted, "{notice}");
+    }
+    let (engine, running) = EngineHandle::start(proxy, drift, config.resync_interval, observer.clone());
+    Ok(Some(Proxy { engine, running, notices }))
+}
+
+/// One frontend of a service as this node translates it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// The service, as `namespace/name`.
+    pub service: String,
+    /// The name of its port; empty for the only one.
+    pub port_name: String,
+    /// `ClusterIP`, `LoadBalancer`, `ExternalIP` or `NodePort`.
+    pub kind: String,
+    /// Address and port.
+    pub frontend: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// How a backend is chosen.
+    pub scheduler: String,
+    /// For how long a client goes to the same backend, in seconds; `null`: each connection for itself.
+    pub affinity_seconds: Option<u32>,
+    /// Where connections end.
+    pub backends: Vec<ServiceBackendStatus>,
+}
+
+/// One backend of a frontend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceBackendStatus {
+    /// Address and port.
+    pub address: String,
+    /// The node that it is on, where that is known.
+    pub node: Option<String>,
+    /// `active` or `draining`.
+    pub state: String,
+}
+
+impl From<&ServiceItem> for ServiceStatus {
+    fn from(item: &ServiceItem) -> Self {
+        let socket = |address, port| std::net::SocketAddr::new(address, port).to_string();
+        let backends = item.backends.iter().map(|backend| ServiceBackendStatus {
+            address: socket(backend.address, backend.port),
+            node: backend.node.as_deref().map(str::to_owned),
+            state: match backend.usage {
+                BackendUse::Active => "active".to_owned(),
+                BackendUse::Draining => "draining".to_owned(),
+            },
+        });
+        Self {
+            service: item.service.to_string(),
+            port_name: item.port_name.to_string(),
+            kind: item.kind.to_string(),
+            frontend: socket(item.key.address, item.key.port),
+            protocol: item.key.protocol.to_string(),
+            scheduler: item.scheduler.to_string(),
+            affinity_seconds: item.affinity_seconds.map(std::num::NonZeroU32::get),
+            backends: backends.collect(),
+        }
+    }
+}
+
+impl Node {
+    /// Services as this node sees them, sorted by name. Empty without a section `services`.
+    #[must_use]
+    pub fn services(&self) -> Vec<ServiceStatus> {
+        self.inner.cluster.services().iter().map(ServiceStatus::from).collect()
+    }
+}
+
+impl Inner {
+    /// Who is told of changes of the cluster.
+    pub(super) fn takers(&self) -> Takers {
+        Takers { datapath: self.datapath.clone(), proxy: self.proxy.clone() }
+    }
+
+    /// The name of the proxy that translates services here.
+    pub(super) fn proxy_name(&self) -> Option<String> {
+        self.proxy.as_ref().and(self.config.services.as_ref()).map(|services| services.engine.clone())
+    }
+}

@@ -81,6 +81,22 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All that this release knows.
+    pub const ALL: [Self; 12] = [
+        Self::Rule,
+        Self::EndOfTier,
+        Self::SpoofedSource,
+        Self::ForgedError,
+        Self::DeniedSinceOpened,
+        Self::UnknownEndpoint,
+        Self::NotIp,
+        Self::Vlan,
+        Self::Malformed,
+        Self::UnknownFragment,
+        Self::Full,
+        Self::Incomplete,
+    ];
+
     /// As in the JSON form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

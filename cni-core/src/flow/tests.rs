@@ -59,6 +59,18 @@ fn the_json_form_of_a_record_stays_what_it_is() {
     assert_eq!(serde_json::from_value::<Flow>(form).unwrap(), sample());
 }
 
+#[test]
+fn words_are_the_same_everywhere_and_a_newer_reason_is_read() {
+    for verdict in Verdict::ALL {
+        assert_eq!(serde_json::to_value(verdict).unwrap(), json!(verdict.as_str()));
+    }
+    for reason in Reason::ALL {
+        assert_eq!(serde_json::to_value(reason).unwrap(), json!(reason.as_str()));
+        assert_eq!(serde_json::from_value::<Reason>(json!(reason.as_str())).unwrap(), reason);
+    }
+    assert_eq!(serde_json::from_value::<Reason>(json!("eaten-by-a-grue")).unwrap(), Reason::Other);
+}
+
 fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         (0_u8..3).prop_map(|last| IpAddr::from([10, 42, 0, last])),

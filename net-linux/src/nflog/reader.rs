@@ -27,6 +27,8 @@ const NUMBERED: u16 = 1;
 /// How many packets the kernel gathers for one datagram, and for how long, in hundredths of a second.
 const GATHER_PACKETS: u32 = 32;
 const GATHER_CENTISECONDS: u32 = 5;
+/// How many of these are read at once: under a flood there is always one more.
+const MOST_DATAGRAMS: usize = 64;
 
 /// Why a group cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -139,14 +141,14 @@ impl LogReader {
         Ok(Self { group, socket, early, numbers, ready: None })
     }
 
-    /// What was heard so far, without waiting; nothing when there is nothing.
+    /// What was heard so far, without waiting; nothing when there is nothing. Of very much only the first part.
     ///
     /// # Errors
     /// [`LogError::Socket`].
     pub fn read(&mut self) -> Result<Vec<LogEvent>, LogError> {
         let mut events = std::mem::take(&mut self.early);
         let numbers = &mut self.numbers;
-        loop {
+        for _ in 0..MOST_DATAGRAMS {
             match self.socket.notifications(|message| hear(message, numbers, &mut events)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
@@ -155,6 +157,7 @@ impl LogReader {
                 Err(source) => return Err(LogError::Socket { operation: "read", group: self.group, source }),
             }
         }
+        Ok(events)
     }
 
     /// Waits until something is heard: the kernel gathers for up to 50 ms. May be cancelled: nothing is lost.

@@ -52,7 +52,7 @@ pub(crate) struct Flows {
     #[arg(long, value_parser = reason)]
     reason: Vec<Reason>,
     /// Only decided at this end: egress at the source, ingress at the destination.
-    #[arg(long, value_parser = direction)]
+    #[arg(long, value_parser = end_that_decided)]
     direction: Vec<Direction>,
     /// Only this protocol, as in TCP, UDP, ICMP or a number; may be given again.
     #[arg(long)]
@@ -87,7 +87,7 @@ fn reason(text: &str) -> Result<Reason, String> {
     word(&Reason::ALL, Reason::as_str, text)
 }
 
-fn direction(text: &str) -> Result<Direction, String> {
+fn end_that_decided(text: &str) -> Result<Direction, String> {
     let name = |direction| if direction == Direction::Ingress { "ingress" } else { "egress" };
     word(&[Direction::Ingress, Direction::Egress], name, text)
 }
@@ -186,12 +186,13 @@ fn summary(flows: &Flows) -> Result<bool, AskError> {
         println!("{}", serde_json::to_string_pretty(&json!({"pairs": pairs?, "lost": page.lost}))?);
         return Ok(true);
     }
-    let mut rows = table(&["FROM", "TO", "TRAFFIC", "VERDICT", "BY", "FLOWS", "PACKETS", "BYTES", "LAST"]);
+    let mut rows = table(&["FROM", "TO", "TRAFFIC", "DIRECTION", "VERDICT", "BY", "FLOWS", "PACKETS", "BYTES", "LAST"]);
     for (pair, volume) in summary.by_volume() {
         rows.add_row([
             pair.from.to_string(),
             pair.to.to_string(),
             line::traffic(pair.protocol, pair.port),
+            line::direction(pair.direction),
             pair.verdict.to_string(),
             line::by(&pair.by),
             volume.flows.to_string(),
@@ -200,7 +201,7 @@ fn summary(flows: &Flows) -> Result<bool, AskError> {
             line::time(volume.last_unix_us),
         ]);
     }
-    for column in rows.column_iter_mut().skip(5).take(3) {
+    for column in rows.column_iter_mut().skip(6).take(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!("{rows}");

@@ -1,7 +1,7 @@
 //! Records by who talks to whom and what was decided. Never a single packet.
 
 use super::record::{By, End, Flow, Kind, Reason, Verdict};
-use crate::policy::model::Protocol;
+use crate::policy::model::{Direction, Protocol};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct Pair {
     pub protocol: Option<Protocol>,
     /// The destination's port.
     pub port: Option<u16>,
+    /// At which end.
+    pub direction: Option<Direction>,
     /// What was decided.
     pub verdict: Verdict,
     /// Why it was dropped.
@@ -59,6 +61,7 @@ impl Summary {
             to: shown(&flow.destination),
             protocol: flow.protocol,
             port: flow.destination.port,
+            direction: flow.direction,
             verdict: flow.verdict,
             reason: flow.reason,
             by: flow.by.clone(),

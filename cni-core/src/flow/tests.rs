@@ -191,7 +191,11 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 /// A record that tells its own number.
 fn numbered(number: u64) -> Flow {
-    Flow { time_unix_us: number, verdict: if number % 3 == 0 { Verdict::Denied } else { Verdict::Allowed }, ..sample() }
+    Flow {
+        time_unix_us: number,
+        verdict: if number.is_multiple_of(3) { Verdict::Denied } else { Verdict::Allowed },
+        ..sample()
+    }
 }
 
 /// A ring after all of it, and the numbers of events that were not lost on their way to it.
@@ -274,7 +278,7 @@ proptest! {
         prop_assert_eq!(place.number, end);
         let after: Vec<u64> = held.iter().copied().filter(|number| *number >= begin).collect();
         prop_assert_eq!(lost, (end - begin.min(end)) - after.len() as u64);
-        let wanted: Vec<u64> = after.into_iter().filter(|number| !only_denied || number % 3 == 0).collect();
+        let wanted: Vec<u64> = after.into_iter().filter(|number| !only_denied || number.is_multiple_of(3)).collect();
         prop_assert_eq!(got, wanted);
     }
 
@@ -308,6 +312,37 @@ fn a_place_in_another_ring_is_before_all_of_this_one() {
     let (ring, ..) = ring(4, &[Happening::Push, Happening::Push]);
     let page = ring.page(&Query { from: Some(Place { ring: 6, number: 1000 }), most: 9, ..Query::default() });
     assert_eq!((page.flows.len(), page.lost, page.next), (2, 0, Place { ring: 7, number: 2 }));
+}
+
+#[test]
+fn each_condition_is_asked_of_what_it_names() {
+    let has = |filter: &Filter| filter.has(&sample());
+    let end = |text: &str| vec![text.parse().unwrap()];
+    let none = Filter::default();
+    for (from, wanted) in [("load", true), ("shop/load", true), ("shop/*", true), ("*", true), ("web", false)] {
+        assert_eq!(has(&Filter { from: end(from), ..none.clone() }), wanted, "from {from}");
+    }
+    for (to, wanted) in
+        [("web", true), ("10.42.0.8/31", true), ("10.42.0.7", false), ("other/web", false), ("node/web", false)]
+    {
+        assert_eq!(has(&Filter { to: end(to), ..none.clone() }), wanted, "to {to}");
+    }
+    for (port, wanted) in [(80, true), (40_000, true), (81, false)] {
+        assert_eq!(has(&Filter { ports: vec![port], ..none.clone() }), wanted, "port {port}");
+    }
+    for (namespace, wanted) in [("shop", true), ("web", false)] {
+        assert_eq!(
+            has(&Filter { namespaces: vec![namespace.into()], ..none.clone() }),
+            wanted,
+            "namespace {namespace}"
+        );
+    }
+    assert!(has(&Filter { verdicts: vec![Verdict::Denied], reasons: vec![Reason::Rule], ..none.clone() }));
+    assert!(!has(&Filter { verdicts: vec![Verdict::WouldDeny], ..none.clone() }));
+    assert!(!has(&Filter { reasons: vec![Reason::EndOfTier], ..none.clone() }));
+    assert!(has(&Filter { directions: vec![Direction::Ingress], protocols: vec![6], ..none.clone() }));
+    assert!(!has(&Filter { directions: vec![Direction::Egress], ..none.clone() }));
+    assert!(!has(&Filter { protocols: vec![17], ..none }));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A record in a line, for people. Never asks.
 
 use cni_core::flow::{By, End, Flow, Kind};
-use cni_core::policy::model::Protocol;
+use cni_core::policy::model::{Direction, Protocol};
 use std::fmt::Write as _;
 
 /// Above the columns.
@@ -17,7 +17,7 @@ pub(super) fn of(flow: &Flow) -> String {
     for flag in flow.tcp_flags.into_iter().flat_map(Vec::<String>::from) {
         let _ = write!(what, " {flag}");
     }
-    let direction = flow.direction.map_or_else(|| "-".to_owned(), |direction| direction.to_string());
+    let direction = direction(flow.direction);
     format!(
         "{}  {:<11}  {direction:<9}  {what:<12}  {} -> {}; {}",
         time(flow.time_unix_us),
@@ -47,6 +47,11 @@ fn end(end: &End) -> String {
 pub(super) fn by(by: &By) -> String {
     let words = [by.tier.as_deref().map(|tier| format!("tier {tier},")), by.policy.as_deref().map(str::to_owned)];
     words.into_iter().flatten().chain([by.rule.to_string()]).collect::<Vec<_>>().join(" ")
+}
+
+/// The end that decided.
+pub(super) fn direction(direction: Option<Direction>) -> String {
+    direction.map_or_else(|| "-".to_owned(), |direction| direction.to_string())
 }
 
 /// A protocol and a port.

@@ -105,7 +105,7 @@ fn each_decision_is_told_once_with_both_pods_the_verdict_the_policy_and_the_rule
     assert_eq!(sorted(&all), expected);
     // Each condition takes what it says.
     let some = |more: &[&str]| sorted(&flows(&world, &[&of_pods, more].concat()));
-    assert_eq!(some(&["--from", "stranger", "--direction", "ingress"]), [end_of_tier.clone()]);
+    assert_eq!(some(&["--from", "stranger", "--direction", "ingress"]), std::slice::from_ref(&end_of_tier));
     assert_eq!(some(&["--verdict", "denied"]).len(), 2);
     assert_eq!(some(&["--from", &friend.address.to_string()]).len(), 2);
     assert_eq!(some(&["--namespace", "other"]).len(), 0);

@@ -41,7 +41,7 @@ fn rules(objects: &Objects) -> &[RuleObject] {
 }
 
 /// What a rule tells a group.
-fn told<'a>(rule: &'a RuleObject, wanted: u16) -> Vec<&'a str> {
+fn told(rule: &RuleObject, wanted: u16) -> Vec<&str> {
     let logs = rule.exprs.iter().filter_map(|expr| match expr {
         Expr::Log(Log { prefix, target: LogTarget::Group { group, .. } }) if *group == wanted => prefix.as_deref(),
         _ => None,

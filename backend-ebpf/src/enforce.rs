@@ -30,7 +30,10 @@ impl Enforcer {
     pub fn commit(&mut self) -> Result<(), KernelError> {
         self.waiting.extend(self.tables.drain());
         while let Some(write) = self.waiting.front() {
-            self.object.write(write)?;
+            if let Err(error) = self.object.write(write) {
+                // What was written counts for open connections as well.
+                return self.object.write(&Write::Advance).and(Err(error));
+            }
             self.waiting.pop_front();
         }
         Ok(())

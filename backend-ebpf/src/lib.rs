@@ -21,7 +21,7 @@
 //! | [`kernel`] | the programs and maps in the kernel |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
 //!
-//! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/policy.o` of
+//! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/*.o` of
 //! them, which is committed and part of this library. Keys and values are in `abi/`.
 
 #![deny(unsafe_code)]

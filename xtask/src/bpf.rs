@@ -1,8 +1,8 @@
-//! The eBPF object: built from its sources, compared with the one that is committed. Never part of a normal build, which embeds
-//! the committed one.
+//! The eBPF objects: built from their sources, compared with those that are committed. Never part of a normal build, which
+//! embeds the committed ones.
 //!
 //! Byte for byte the same comes out wherever the same compiler and linker are: paths of the machine are replaced, versions are
-//! recorded beside the object, and so are the sources that it was made of.
+//! recorded beside the objects, and so are the sources that they were made of.
 
 use crate::error::{Error, Result};
 use crate::packages::{self, Need, need};
@@ -27,10 +27,11 @@ const LINKER_VERSION: &str = "0.13.0";
 const TARGET: &str = "bpfel-unknown-none";
 /// Relative to the workspace.
 const PROGRAMS: &str = "backend-ebpf/programs";
-const OBJECT: &str = "backend-ebpf/objects/policy.o";
-/// What the object was made of and by.
-const RECORD: &str = "backend-ebpf/objects/policy.record";
-/// Files that decide what is in the object.
+/// One for each part of the backend that can be used by itself, named as its folder in `programs/src/bin`.
+const OBJECTS: &[&str] = &["policy"];
+/// What the objects were made of and by.
+const RECORD: &str = "backend-ebpf/objects/programs.record";
+/// Files that decide what is in the objects.
 const SOURCES: &[&str] = &[
     "backend-ebpf/abi/Cargo.toml",
     "backend-ebpf/abi/src",
@@ -42,11 +43,11 @@ const SOURCES: &[&str] = &[
 /// `cargo xtask bpf build`.
 pub(crate) fn build() -> Result<()> {
     let record = record()?;
-    let object = compile()?;
-    write(&root().join(OBJECT), &object)?;
-    write(&root().join(RECORD), format!("{record}{}\n", hashed(&[OBJECT.to_owned()])?).as_bytes())?;
-    eprintln!("{OBJECT}: {} bytes", object.len());
-    Ok(())
+    for (name, object) in compile()? {
+        write(&root().join(object_path(name)), &object)?;
+        eprintln!("{}: {} bytes", object_path(name), object.len());
+    }
+    write(&root().join(RECORD), format!("{record}{}\n", object_lines()?).as_bytes())
 }
 
 /// `cargo xtask bpf check`.
@@ -56,22 +57,33 @@ pub(crate) fn check() -> Result<()> {
     if !told.starts_with(&found) {
         return Err(Error::OtherToolchain { told, found });
     }
-    let (committed, built) = (read(&root().join(OBJECT))?, compile()?);
-    let same = committed.iter().zip(&built).take_while(|(committed, built)| committed == built).count();
-    if committed == built {
-        eprintln!("{OBJECT} is what its sources make.");
-        Ok(())
-    } else {
-        Err(Error::OtherObject { object: OBJECT, at: same })
+    for (name, built) in compile()? {
+        let object = object_path(name);
+        let committed = read(&root().join(&object))?;
+        if committed != built {
+            let at = committed.iter().zip(&built).take_while(|(committed, built)| committed == built).count();
+            return Err(Error::OtherObject { object, at });
+        }
+        eprintln!("{object} is what its sources make.");
     }
+    Ok(())
 }
 
-/// Whether the committed object is the one of the record, and was made of the sources that are here; needs no toolchain.
+/// Relative to the workspace.
+fn object_path(name: &str) -> String {
+    format!("backend-ebpf/objects/{name}.o")
+}
+
+fn object_lines() -> Result<String> {
+    hashed(&OBJECTS.iter().map(|name| object_path(name)).collect::<Vec<_>>())
+}
+
+/// Whether the committed objects are those of the record, and were made of the sources that are here; needs no toolchain.
 pub(crate) fn sources() -> Result<()> {
     let told = text(RECORD)?;
     let told = told.lines().filter(|line| line.starts_with(FILE)).collect::<Vec<_>>().join("\n");
-    let found = format!("{}\n{}", source_lines()?, hashed(&[OBJECT.to_owned()])?);
-    if told == found { Ok(()) } else { Err(Error::OtherSources { object: OBJECT, told, found }) }
+    let found = format!("{}\n{}", source_lines()?, object_lines()?);
+    if told == found { Ok(()) } else { Err(Error::OtherSources { told, found }) }
 }
 
 /// `cargo xtask bpf stats`: needs root.
@@ -133,8 +145,8 @@ fn debians(command: &mut Command) -> &mut Command {
     command.env("RUSTC", RUSTC)
 }
 
-/// The object, stripped of everything but code, maps and BTF.
-fn compile() -> Result<Vec<u8>> {
+/// The objects by name, stripped of everything but code, maps and BTF.
+fn compile() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let linker = linker()?;
     let folder = target().join("bpf");
     let cargo_home =
@@ -150,10 +162,13 @@ fn compile() -> Result<Vec<u8>> {
     // Building `core` for a target that has none is still called unstable.
     command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", &folder);
     run(&mut command)?;
-    let built = folder.join(TARGET).join("release/policy");
-    let stripped = folder.join("policy.o");
-    run(Command::new(format!("{LLVM}/bin/llvm-objcopy")).arg("--strip-debug").arg(&built).arg(&stripped))?;
-    read(&stripped)
+    let strip = |name: &&'static str| {
+        let built = folder.join(TARGET).join("release").join(name);
+        let stripped = folder.join(format!("{name}.o"));
+        run(Command::new(format!("{LLVM}/bin/llvm-objcopy")).arg("--strip-debug").arg(&built).arg(&stripped))?;
+        Ok((*name, read(&stripped)?))
+    };
+    OBJECTS.iter().map(strip).collect()
 }
 
 fn text(file: &str) -> Result<String> {

@@ -19,15 +19,15 @@ pub(crate) enum Error {
     #[error("{chore}: not done within {} minutes", at_most.as_secs() / 60)]
     TooSlow { chore: &'static str, at_most: std::time::Duration },
     #[error(
-        "{object}, or what it was made of, is not what its record says; run `cargo xtask bpf build`\nrecorded:\n{told}\nhere:\n{found}"
+        "the eBPF objects, or what they were made of, are not what their record says; run `cargo xtask bpf build`\nrecorded:\n{told}\nhere:\n{found}"
     )]
-    OtherSources { object: &'static str, told: String, found: String },
+    OtherSources { told: String, found: String },
     #[error(
         "bytes can only be compared by the same compiler and linker; `cargo xtask bpf build` takes those that are here\nbuilt by:\n{told}\nhere:\n{found}"
     )]
     OtherToolchain { told: String, found: String },
     #[error("{object} is not what its sources make: it differs from byte {at} on; run `cargo xtask bpf build`")]
-    OtherObject { object: &'static str, at: usize },
+    OtherObject { object: String, at: usize },
     #[error("{count} rules broken, see above")]
     Untidy { count: usize },
     #[error("no archive of Debian's among this machine's apt sources (`apt-get indextargets`), to get {suite} from")]

@@ -1,5 +1,7 @@
-//! Connections that were allowed, as one endpoint sees them. Never a verdict: what let the first packet pass is asked again for
-//! each answer.
+//! Connections that were allowed, as one endpoint sees them, with the verdict of the policy that was in force then. Never a
+//! verdict of a later policy: that is another epoch.
+
+use crate::Verdict;
 
 /// A connection: who talks to whom, and who began.
 #[repr(C)]
@@ -32,6 +34,42 @@ pub struct Connection {
     pub seen_seconds: u32,
     /// [`Connection::ANSWERED`] and so on.
     pub state: u32,
+    /// See [`Judged`].
+    pub judged: Judged,
+    /// [`Verdict::staged`] of that verdict.
+    pub staged: u32,
+    /// 0.
+    pub unused: u32,
+}
+
+/// A verdict and its epoch in one word, so that who reads has both of one writer: the epoch in the upper half, and
+/// [`Verdict::enforced`]. Epochs count the changes of policy from 1 on.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Judged(pub u64);
+
+impl Judged {
+    /// Of no epoch.
+    pub const NEVER: Self = Self(0);
+
+    /// A verdict of an epoch.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(epoch: u32, enforced: u32) -> Self {
+        Self((epoch as u64) << 32 | enforced as u64)
+    }
+
+    /// The verdict, if it is one of this epoch that allows; 0 is no epoch.
+    #[must_use]
+    #[inline(always)]
+    pub const fn allowed_in(self, epoch: u32) -> Option<u32> {
+        let enforced = self.0 as u32;
+        if epoch != 0 && (self.0 >> 32) as u32 == epoch && enforced & Verdict::ALLOW != 0 {
+            Some(enforced)
+        } else {
+            None
+        }
+    }
 }
 
 impl Connection {
@@ -43,6 +81,13 @@ impl Connection {
     pub const ANSWER_FIN: u32 = 4;
     /// One of them broke it (TCP's RST).
     pub const RESET: u32 = 8;
+
+    /// One that was seen at a time and nothing more.
+    #[must_use]
+    #[inline(always)]
+    pub const fn seen(seen_seconds: u32, state: u32) -> Self {
+        Self { seen_seconds, state, judged: Judged::NEVER, staged: 0, unused: 0 }
+    }
 
     /// How long without a packet it is still one.
     #[must_use]

@@ -21,7 +21,7 @@ mod fragment;
 mod policy;
 mod reason;
 
-pub use connection::{Connection, ConnectionKey};
+pub use connection::{Connection, ConnectionKey, Judged};
 pub use fragment::{Fragment, FragmentKey};
 pub use policy::{
     Endpoint, EndpointKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
@@ -30,4 +30,4 @@ pub use policy::{
 pub use reason::Reason;
 
 /// The version of these layouts. Maps of another one are not read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

@@ -10,7 +10,7 @@ use std::mem::{align_of, offset_of, size_of};
 macro_rules! layout {
     ($type:ty, $size:expr, { $($field:ident: $offset:expr, $bytes:expr);+ $(;)? }) => {
         assert_eq!(size_of::<$type>(), $size, stringify!($type));
-        assert!(align_of::<$type>() <= 4, stringify!($type));
+        assert!(align_of::<$type>() <= 8, stringify!($type));
         let mut next = 0;
         $(
             assert_eq!(offset_of!($type, $field), $offset, stringify!($type.$field));
@@ -33,7 +33,7 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(ConnectionKey, 44, {
         interface: 0, 4; own: 4, 16; other: 20, 16; own_port: 36, 2; other_port: 38, 2; protocol: 40, 4
     });
-    layout!(Connection, 8, { seen_seconds: 0, 4; state: 4, 4 });
+    layout!(Connection, 24, { seen_seconds: 0, 4; state: 4, 4; judged: 8, 8; staged: 16, 4; unused: 20, 4 });
     layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
     layout!(Fragment, 8, { detail: 0, 2; source_port: 2, 2; protocol: 4, 4 });
 }
@@ -55,7 +55,7 @@ fn a_reason_is_its_number() {
 
 #[test]
 fn a_connection_lives_longer_when_it_was_answered_and_shortly_when_it_is_closed() {
-    let alive = |protocol, state, after: u32| Connection { seen_seconds: 100, state }.is_alive(protocol, 100 + after);
+    let alive = |protocol, state, after: u32| Connection::seen(100, state).is_alive(protocol, 100 + after);
     let (answered, closed) = (Connection::ANSWERED, Connection::FIN | Connection::ANSWER_FIN);
     assert!(alive(6, 0, 60) && !alive(6, 0, 61));
     assert!(alive(6, answered, 7200) && !alive(6, answered, 8001));
@@ -63,5 +63,5 @@ fn a_connection_lives_longer_when_it_was_answered_and_shortly_when_it_is_closed(
     assert!(alive(6, answered | closed, 10) && !alive(6, answered | closed, 11));
     assert!(!alive(6, answered | Connection::RESET, 11));
     assert!(alive(17, 0, 30) && !alive(17, 0, 31) && alive(17, answered, 180));
-    assert!(!Connection { seen_seconds: u32::MAX, state: 0 }.is_alive(17, 40), "also when the seconds wrap");
+    assert!(!Connection::seen(u32::MAX, 0).is_alive(17, 40), "also when the seconds wrap");
 }

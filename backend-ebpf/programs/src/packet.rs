@@ -1,7 +1,6 @@
 //! From bytes to what policy asks for. Never trusts a length: each header is loaded whole or the packet is dropped.
 
 use crate::Way;
-use crate::maps;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{Fragment, FragmentKey, Reason, mapped};
@@ -59,6 +58,14 @@ pub struct Packet {
     pub destination: [u8; 16],
 }
 
+/// Where the first fragment's ports are kept for the later ones.
+pub trait Fragments {
+    /// What the first one had.
+    fn first(key: &FragmentKey) -> Option<Fragment>;
+    /// The first one came.
+    fn remember(key: &FragmentKey, first: &Fragment);
+}
+
 /// Where the protocol's header is, and whether it is there.
 #[derive(Default)]
 struct Upper {
@@ -74,7 +81,7 @@ struct Upper {
 
 /// Reads the headers; `Some`: nothing is left to ask.
 #[inline(always)]
-pub fn parse(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
+pub fn parse<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
     packet.interface = crate::interface(ctx);
     if tagged(ctx) {
         return Some(Reason::Vlan);
@@ -100,7 +107,7 @@ pub fn parse(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
             protocol: upper.named as u32 | to_pod,
         };
         if upper.later {
-            let Some(first) = maps::fragment(&key) else { return Some(Reason::UnknownFragment) };
+            let Some(first) = F::first(&key) else { return Some(Reason::UnknownFragment) };
             packet.detail = first.detail;
             packet.source_port = first.source_port;
             packet.protocol = first.protocol as u8;
@@ -111,7 +118,7 @@ pub fn parse(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
         }
         let first =
             Fragment { detail: packet.detail, source_port: packet.source_port, protocol: packet.protocol as u32 };
-        maps::remember_fragment(&key, &first);
+        F::remember(&key, &first);
         return None;
     }
     ports(ctx, packet, &upper)

@@ -6,7 +6,7 @@ use super::raw::Raw;
 use crate::policy::{Trie, Write};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{HashMap, LpmTrie, Map, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapError, PerCpuArray};
 use backend_ebpf_abi::{Connection, ConnectionKey, Reason};
 use ipnet::IpNet;
 
@@ -34,6 +34,7 @@ impl Object {
             Write::Class(Trie::Source(bits, key), class) => {
                 self.prefix("SOURCES", &Key::new(*bits, *key), class.map(u32::from))
             }
+            Write::Advance => self.advance(),
         }
     }
 
@@ -82,6 +83,16 @@ impl Object {
     /// The kernel refuses.
     pub fn set_connection(&mut self, key: ConnectionKey, value: Option<Connection>) -> Result<(), KernelError> {
         self.entry("CONNECTIONS", Raw(key), value.map(Raw))
+    }
+
+    /// The next epoch. 0 is none, so what has no verdict yet is of no epoch.
+    fn advance(&mut self) -> Result<(), KernelError> {
+        let name = "EPOCH";
+        let map = Array::<_, u32>::try_from(self.map(name)?);
+        let mut map = map.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?;
+        let epoch = map.get(&0, 0).map_err(|source| KernelError::Map { map: name, verb: "read", source })?;
+        let next = epoch.checked_add(1).unwrap_or(1);
+        map.set(0, next, 0).map_err(|source| KernelError::Map { map: name, verb: "written", source })
     }
 
     fn map(&mut self, name: &'static str) -> Result<&mut Map, KernelError> {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 /// 1. After all writes of a [`drain`](Self::drain) the maps say what the items say.
 /// 2. Entries that nothing leads to any more are taken away by the next `drain`, when no packet can be on its way to them.
 /// 3. An endpoint whose program cannot be enforced has no entry: its packets are dropped.
+/// 4. The last write of a `drain` begins an epoch, so open connections are judged by what was written.
 #[derive(Debug, Default)]
 pub struct Tables {
     chains: BTreeMap<ChainId, Chain>,
@@ -166,6 +167,9 @@ impl Tables {
         self.gone_identities.extend(settled.gone);
         self.tell(wanted, writes);
         self.retire();
+        if !all.is_empty() {
+            all.push(Write::Advance);
+        }
         all
     }
 

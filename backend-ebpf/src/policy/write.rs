@@ -12,7 +12,7 @@ pub enum Trie {
     Source(u32, [u8; 6]),
 }
 
-/// One entry that is there with this value, or is not (`None`).
+/// One entry that is there with this value, or is not (`None`); or the end of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Write {
     /// What is enforced at an address.
@@ -25,4 +25,6 @@ pub enum Write {
     Class(Trie, Option<u16>),
     /// A verdict.
     Verdict(VerdictKey, Option<Verdict>),
+    /// What was written before this counts for open connections too: the next epoch ([`backend_ebpf_abi::Judged`]) begins.
+    Advance,
 }

@@ -135,7 +135,7 @@ fn what_nobody_used_for_long_is_forgotten() {
         (Connection::ANSWERED, 178, Reason::Established),
         (Connection::ANSWERED, 182, Reason::Denied),
     ] {
-        let connection = Connection { seen_seconds: now.wrapping_sub(quiet), state };
+        let connection = Connection::seen(now.wrapping_sub(quiet), state);
         enforcer.object.set_connection(key, Some(connection)).unwrap();
         assert_eq!(out(&enforcer, &datagram((own, 80), (far, CLIENT))), wanted, "{state} {quiet}");
     }

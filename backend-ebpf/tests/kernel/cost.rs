@@ -5,7 +5,12 @@ use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
 
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
 /// program dearer raises the figure in the same commit, and says why.
-const MOST: [(Way, u32, i64); 2] = [(Way::FromPod, 36_000, 400), (Way::ToPod, 36_000, 400)];
+const MOST: [(Way, u32, i64); 2] = [(Way::FromPod, 57_000, 400), (Way::ToPod, 57_000, 400)];
+
+/// Other kernels' verifiers go through others: 6.1 through 81,400 of the first program.
+fn most_verified(figure: u32) -> u32 {
+    if std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some() { 2 * figure } else { figure }
+}
 
 /// `BPF_REG_10`, and the classes and codes of instructions that reach the stack through it or a copy of it.
 const FRAME_POINTER: u8 = 10;
@@ -40,8 +45,8 @@ fn stack_bytes(way: Way) -> i64 {
 #[test]
 fn verifier_costs_stay_below_the_committed_figures() {
     let object = Object::load(&Sizes::default()).unwrap();
-    for (way, most_verified, most_stack) in MOST {
-        let info = object.info(way).unwrap();
+    for (way, figure, most_stack) in MOST {
+        let (info, most_verified) = (object.info(way).unwrap(), most_verified(figure));
         let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
         let (name, stack) = (way.program(), stack_bytes(way));
         println!("{name:10} instructions verified: {verified} (at most {most_verified})");

@@ -7,6 +7,7 @@ use backend_ebpf::abi::{Reason, Verdict};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::Way;
 use backend_ebpf::policy::RuleName;
+use cni_core::policy::compile::Compiler;
 use cni_core::policy::evaluate::{self, Connection, Decision, Evaluator, Exemption, Party, Trace};
 use cni_core::policy::model::Protocol;
 use cni_core::testkit::dice::Dice;
@@ -53,12 +54,15 @@ fn allowed(word: u32) -> evaluate::Verdict {
     if word & Verdict::ALLOW == 0 { evaluate::Verdict::Deny } else { evaluate::Verdict::Allow }
 }
 
-/// One end of a connection, in the kernel and as the evaluator has it.
-fn check(enforcer: &mut Enforcer, way: Way, connection: &Connection, trace: &Trace) -> Result<Reason, String> {
-    // Each packet is the first of its connection.
+/// So that each packet is the first of its connection.
+fn forget(enforcer: &mut Enforcer) {
     for (key, _) in enforcer.object.connections().unwrap() {
         enforcer.object.set_connection(key, None).unwrap();
     }
+}
+
+/// One end of a connection, in the kernel and as the evaluator has it.
+fn check(enforcer: &Enforcer, way: Way, connection: &Connection, trace: &Trace) -> Result<Reason, String> {
     let (reason, verdict) = judge(enforcer, way, &Frame::of(connection).bytes());
     let failed = |what: &str| Err(format!("{what}: {way:?} {connection:?}: {reason:?} {verdict:?}, told {trace:#?}"));
     if reason.passes() != (trace.verdict == evaluate::Verdict::Allow) {
@@ -100,6 +104,7 @@ fn agree(enforcer: &mut Enforcer, scene: &Scene, dice: &mut Dice, counts: &mut B
         let outcome = evaluator.decide(&connection).expect("addresses are parties");
         for (way, address, trace) in [(Way::FromPod, from, &outcome.egress), (Way::ToPod, to, &outcome.ingress)] {
             if is_pod(*address) {
+                forget(enforcer);
                 let reason = check(enforcer, way, &connection, trace).unwrap_or_else(|failed| panic!("{failed}"));
                 *counts.entry(reason).or_default() += 1;
             }
@@ -125,6 +130,26 @@ fn programs_decide_as_the_evaluator_does_and_by_the_same_rule() {
     assert!(of(Reason::Denied) > 100 && of(Reason::Allowed) > 100, "a fair mixture: {counts:?}");
 }
 
+/// One step of a random history, committed.
+fn change(scene: &mut Scene, compiler: &mut Compiler, enforcer: &mut Enforcer, dice: &mut Dice) {
+    for _ in 0..=dice.below(3) {
+        let change = match dice.below(2) {
+            0 => scene.workload_change(dice, PODS),
+            _ => scene.policy_change(dice, 8, true),
+        };
+        let before = scene.endpoints.clone();
+        scene.apply(change.clone());
+        compiler.apply(change);
+        for id in before.keys().filter(|id| !scene.endpoints.contains_key(id)) {
+            compiler.remove_endpoint(id);
+        }
+        scene.endpoints.values().for_each(|endpoint| compiler.put_endpoint(endpoint.clone()));
+    }
+    stage(enforcer, compiler);
+    enforcer.commit().unwrap();
+    assert_eq!(enforcer.waiting(), 0);
+}
+
 #[test]
 fn after_any_history_of_changes_programs_decide_as_the_evaluator_does() {
     let mut counts = BTreeMap::new();
@@ -135,26 +160,53 @@ fn after_any_history_of_changes_programs_decide_as_the_evaluator_does() {
         let mut scene = Scene::random(&mut dice, PODS, 8);
         let (mut enforcer, mut compiler) = enforce(&scene);
         for _ in 0..12 {
-            for _ in 0..=dice.below(3) {
-                let change = match dice.below(2) {
-                    0 => scene.workload_change(&mut dice, PODS),
-                    _ => scene.policy_change(&mut dice, 8, true),
-                };
-                let before = scene.endpoints.clone();
-                scene.apply(change.clone());
-                compiler.apply(change);
-                for id in before.keys().filter(|id| !scene.endpoints.contains_key(id)) {
-                    compiler.remove_endpoint(id);
-                }
-                scene.endpoints.values().for_each(|endpoint| compiler.put_endpoint(endpoint.clone()));
-            }
-            stage(&mut enforcer, &mut compiler);
-            enforcer.commit().unwrap();
-            assert_eq!(enforcer.waiting(), 0);
+            change(&mut scene, &mut compiler, &mut enforcer, &mut dice);
             agree(&mut enforcer, &scene, &mut dice, &mut counts);
         }
     }
     println!("{counts:?}");
+}
+
+/// Connections that go on while policy changes around them; each has a port of its own, so that none answers another.
+fn lasting(scene: &Scene, dice: &mut Dice) -> Vec<Connection> {
+    let own_port = |port: u16| {
+        let connection = scene.connection(dice);
+        connection.protocol.has_ports().then_some(Connection { source_port: Some(port), ..connection })
+    };
+    (20_000..20_150).filter_map(own_port).collect()
+}
+
+#[test]
+fn open_connections_are_judged_by_the_newest_policy_whatever_happened_before() {
+    let seed = seed().wrapping_add(2);
+    let (mut turned, mut known) = (0, BTreeMap::new());
+    for round in 0..rounds().div_ceil(10) {
+        println!("CNIDARIAN_EBPF_SEED={seed}, round {round}");
+        let mut dice = Dice::new(seed.wrapping_add(round << 32));
+        let mut scene = Scene::random(&mut dice, PODS, 8);
+        let (mut enforcer, mut compiler) = enforce(&scene);
+        let connections = lasting(&scene, &mut dice);
+        for _ in 0..12 {
+            change(&mut scene, &mut compiler, &mut enforcer, &mut dice);
+            let evaluator = Evaluator::new(&scene.world);
+            for (at, connection) in connections.iter().enumerate() {
+                let (Party::Address(from), Party::Address(to)) = (&connection.from, &connection.to) else { continue };
+                let outcome = evaluator.decide(connection).expect("addresses are parties");
+                for (way, own, trace) in [(Way::FromPod, from, &outcome.egress), (Way::ToPod, to, &outcome.ingress)] {
+                    if !scene.endpoints.values().any(|endpoint| endpoint.addresses.contains(own)) {
+                        continue;
+                    }
+                    // What the first of two leaves decides the second one.
+                    for _ in 0..2 {
+                        check(&enforcer, way, connection, trace).unwrap_or_else(|failed| panic!("{failed}"));
+                    }
+                    let before = known.insert((round, at, own.to_owned()), trace.verdict);
+                    turned += u32::from(before.is_some_and(|before| before != trace.verdict));
+                }
+            }
+        }
+    }
+    assert!(turned > 20, "policy turned for {turned} connections only");
 }
 
 #[test]

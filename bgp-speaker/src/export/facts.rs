@@ -7,6 +7,7 @@ use crate::types::{Attributes, Family, Nlri, PeerId, Refresh, Role, SelfNextHop}
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Everything that what a peer is told depends on: peers with equal facts are told the same, in the same bytes.
@@ -18,6 +19,9 @@ pub struct GroupFacts {
     pub next_hop: SelfNextHop,
     /// The networks of the link to an external peer: a next hop in one of them is left as it is (RFC 4271, section 5.1.3).
     pub link: BTreeSet<IpNet>,
+    /// Addresses of peers on that link. A next hop that is one of them is left as it is only if the route came from there: no
+    /// peer may be told of its own address (RFC 4271, section 5.1.3).
+    pub neighbours: Arc<BTreeSet<IpAddr>>,
     /// Routes from external peers go to internal ones with our own next hop.
     pub next_hop_self: bool,
     /// Private numbers on paths to external peers.
@@ -45,11 +49,12 @@ pub struct GroupFacts {
 impl GroupFacts {
     /// Facts of peers that know four-byte AS numbers and nothing else that need be agreed on, with no policy.
     #[must_use]
-    pub const fn new(kind: PeerKind, next_hop: SelfNextHop) -> Self {
+    pub fn new(kind: PeerKind, next_hop: SelfNextHop) -> Self {
         Self {
             kind,
             next_hop,
             link: BTreeSet::new(),
+            neighbours: Arc::default(),
             next_hop_self: false,
             private_asns: PrivateAsns::Keep,
             role: None,

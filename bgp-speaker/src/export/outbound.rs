@@ -140,7 +140,10 @@ fn next_hop(
         NextHopRule::Kept => true,
         NextHopRule::Usual if path.peer.is_none() || is_link_local => false,
         NextHopRule::Usual if to.kind.is_external() => {
-            !to.next_hop_self && to.link.iter().any(|network| network.contains(&address))
+            let came_from_there = path.peer.is_some_and(|peer| peer.address.to_canonical() == address);
+            !to.next_hop_self
+                && to.link.iter().any(|network| network.contains(&address))
+                && (came_from_there || !to.neighbours.contains(&address))
         }
         NextHopRule::Usual => !(to.next_hop_self && path.peer.is_some_and(|peer| peer.kind.is_external())),
     };

@@ -5,13 +5,14 @@ use super::deferral::Deferral;
 use super::peer::{Counters, Peer};
 use super::peers::Peers;
 use super::retention::Retention;
-use super::{Output, plan};
+use super::{Output, link, plan};
 use crate::config::{Config, ConfigError, PeerAddress, PeerConfig, PeerName};
 use crate::export::Export;
 use crate::rib::{Own, Rib};
 use crate::session::{self, Session};
 use crate::types::{CeaseSubcode, Family, PeerId};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How a speaker begins.
@@ -43,6 +44,7 @@ impl Speaker {
             export: Export::default(),
             rib,
             addresses: Default::default(),
+            neighbours: Arc::new(link::neighbours(&config)),
             told: Default::default(),
             deferral: None,
             restarting: *beginning != Beginning::Fresh,
@@ -97,7 +99,12 @@ impl Speaker {
         if own(&old) != own(&config) {
             self.rib.set_own(own(&config));
         }
-        if (old.next_hop_v4, old.next_hop_v6) != (config.next_hop_v4, config.next_hop_v6) {
+        let neighbours = link::neighbours(&config);
+        let others = *self.neighbours != neighbours;
+        if others {
+            self.neighbours = Arc::new(neighbours);
+        }
+        if others || (old.next_hop_v4, old.next_hop_v6) != (config.next_hop_v4, config.next_hop_v6) {
             self.tell_all_anew();
         }
         if old.aggregates != config.aggregates {

@@ -12,6 +12,7 @@ use crate::session::{Action, Event, State};
 use crate::types::{CeaseSubcode, Family, Negotiated, Notification, PeerId};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A speaker.
@@ -23,6 +24,8 @@ pub struct Speaker {
     pub(super) export: Export,
     /// What this node has on its links, as far as it is known.
     pub(super) addresses: Addresses,
+    /// Addresses of configured peers.
+    pub(super) neighbours: Arc<BTreeSet<IpAddr>>,
     /// Prefixes that the kernel was told of.
     pub(super) told: [SlotSet; Family::ALL.len()],
     /// Sessions have begun.

@@ -3,6 +3,7 @@
 use super::Addresses;
 use super::core::Speaker;
 use super::peer::Ends;
+use crate::config::{Config, PeerAddress};
 use crate::types::{NextHop, SelfNextHop};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
@@ -50,6 +51,15 @@ pub(super) fn shared(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
     }
     let networks = addresses.values().flatten().filter(|address| address.contains(&peer));
     networks.max_by_key(|address| address.prefix_len()).map(IpNet::trunc).into_iter().collect()
+}
+
+/// Where configured peers are.
+pub(super) fn neighbours(config: &Config) -> BTreeSet<IpAddr> {
+    let addresses = config.peers.values().filter_map(|peer| match &peer.address {
+        PeerAddress::Ip(address) => Some(address.to_canonical()),
+        PeerAddress::Interface(_) => None,
+    });
+    addresses.collect()
 }
 
 /// The lowest global IPv6 address of the device that a session's own address is on: of several the same one each time.

@@ -9,6 +9,7 @@ use crate::types::{Attributes, CeaseSubcode, Family, Negotiated, Nlri, Notificat
 use crate::wire::{Encoder, Options};
 use bytes::BytesMut;
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,10 +107,13 @@ impl Speaker {
         let kind = self.kind(config, session);
         let ends = peer.established()?;
         let sends = config.add_path.iter().filter(|(family, _)| session.add_path_out.contains(family));
+        let link = if kind.is_external() { link::shared(&self.addresses, ends.remote.ip()) } else { BTreeSet::new() };
+        let neighbours = if link.is_empty() { Arc::default() } else { self.neighbours.clone() };
         Some(GroupFacts {
             kind,
             next_hop: self.own_next_hop(ends),
-            link: link::shared(&self.addresses, ends.remote.ip()),
+            link,
+            neighbours,
             next_hop_self: config.next_hop_self,
             private_asns: config.private_asns,
             role: session.role,

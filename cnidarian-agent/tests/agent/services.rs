@@ -37,13 +37,15 @@ impl Router {
         let address = || {
             ip("link set lo up");
             ip("address add 192.0.2.254/24 dev segment");
+            ip("address add 2001:db8::fe/64 dev segment nodad");
             ip("link set segment up");
         };
         netns.run(address).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str| dir.path().join(name);
         let session = "protocol bgp node { local 192.0.2.254 as 65001; neighbor 192.0.2.1 as 64512; \
-                       connect retry time 1; error wait time 1, 2; ipv4 { import all; export none; }; }";
+                       connect retry time 1; error wait time 1, 2; ipv4 { import all; export none; }; \
+                       ipv6 { import all; export none; }; }";
         let text = format!("log stderr all;\nrouter id 192.0.2.254;\nprotocol device {{}}\n{session}\n");
         std::fs::write(file("conf"), text).unwrap();
         let mut command = Command::new(BIRD);
@@ -53,16 +55,19 @@ impl Router {
         Self { bird, dir, _netns: netns }
     }
 
+    fn routes(&self, args: &[&str]) -> Result<String, String> {
+        let ctl = self.dir.path().join("ctl");
+        let output = Command::new(BIRDC).arg("-s").arg(ctl).args(["show", "route"]).args(args).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    }
+
     /// The host routes that the node told of.
     fn learned(&self) -> Result<Vec<String>, String> {
-        let ctl = self.dir.path().join("ctl");
-        let output = Command::new(BIRDC).arg("-s").arg(ctl).args(["show", "route"]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            return Err(text);
-        }
+        let text = self.routes(&[])?;
         let routes = text.lines().filter_map(|line| line.split_whitespace().next());
-        Ok(routes.filter(|prefix| prefix.ends_with("/32")).map(str::to_owned).collect())
+        let is_host = |prefix: &&str| prefix.ends_with("/32") || prefix.ends_with("/128");
+        Ok(routes.filter(is_host).map(str::to_owned).collect())
     }
 
     fn wait(&self, world: &World, what: &str, wanted: &[&str]) {
@@ -96,11 +101,20 @@ fn slice(node: &str) -> Value {
         "endpoints": [{"addresses": ["10.42.0.9"], "nodeName": node, "conditions": {"ready": true}}]})
 }
 
+/// A service of both families; its addresses outside are written by whoever made it.
+fn dual() -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "dual"},
+        "spec": {"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8", "fd00:96::8"], "ports": [{"port": 80}],
+            "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
+            "externalIPs": ["198.51.100.8", "2001:db8:51::8", "fe80::8"]}})
+}
+
 fn bgp(world: &World) -> Value {
     let mut config = world.config();
     config["backend"] = "bgp".into();
     config["bgp"] = json!({"asn": 64512, "peers": [{"name": "router", "address": "192.0.2.254", "asn": 65001}]});
-    config["services"] = json!({"announce": ["ExternalIP", "LoadBalancer"], "externalIPs": ["198.51.100.0/24"]});
+    config["services"] =
+        json!({"announce": ["ExternalIP", "LoadBalancer"], "externalIPs": ["198.51.100.0/24", "2001:db8:51::/48"]});
     config
 }
 
@@ -128,6 +142,32 @@ fn a_service_in_the_store_is_a_host_route_outside_for_as_long_as_this_node_takes
     world.start_with(&bgp(&world));
     router.wait(&world, "a new agent announces the same", &["198.51.100.9/32"]);
     std::fs::remove_file(world.dir.path().join("cluster/web.json")).unwrap();
+    router.wait(&world, "a service that is gone is not announced", &[]);
+}
+
+#[test]
+fn ipv6_addresses_of_services_go_outside_by_the_nodes_own_ipv6_address() {
+    let mut world = World::new();
+    let router = Router::start(&world);
+    world.netns.run(|| ip("address add 2001:db8::1/64 dev eth0 nodad")).unwrap();
+    put(&world, "dual", &dual());
+    for (family, address) in [("IPv4", "10.42.0.9"), ("IPv6", "fd00:42::9")] {
+        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+            "metadata": {"name": family, "labels": {"kubernetes.io/service-name": "dual"}}, "ports": [{"port": 8080}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": true}}]});
+        put(&world, family, &slice);
+    }
+    let mut config = bgp(&world);
+    config["services"]["announce"] = json!(["ClusterIP", "ExternalIP"]);
+    world.start_with(&config);
+    let all = ["10.96.0.8/32", "198.51.100.8/32", "2001:db8:51::8/128", "fd00:96::8/128"];
+    router.wait(&world, "both families", &all);
+    let route = router.routes(&["for", "2001:db8:51::8", "all"]).unwrap();
+    assert!(route.contains("BGP.next_hop: 2001:db8::1"), "{route}");
+    assert!(route.contains("via 2001:db8::1 on segment"), "{route}");
+    let (_, status) = world.ask(&["status", "--json"]);
+    assert!(status.contains("fe80::8"), "a link-local address is nobody's outside: {status}");
+    std::fs::remove_file(world.dir.path().join("cluster/dual.json")).unwrap();
     router.wait(&world, "a service that is gone is not announced", &[]);
 }
 

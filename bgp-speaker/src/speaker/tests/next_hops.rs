@@ -1,9 +1,11 @@
 //! Next hops of what is told: RFC 4271, section 5.1.3; RFC 2545, with the whole speaker.
 
 use super::bed::{SOON, address, announce, arrives, chain, chain_configs, config, network, peer, prefix};
+use crate::policy::Policy;
 use crate::testkit::{Network, NodeId};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 fn next_hop(network: &Network, node: NodeId, prefix: IpNet) -> Option<IpAddr> {
     network.fib(node).get(&prefix).map(|hops| hops[0].address)
@@ -51,6 +53,19 @@ fn a_third_partys_next_hop_is_not_kept_where_nothing_is_known_of_networks_or_it_
     network.attach(nodes[1], [prefix("192.0.2.2/24")]);
     let own = announce(&mut network, nodes[1], "10.0.1.0/24");
     assert!(goes_by(&mut network, nodes[2], own, address(2)));
+}
+
+#[test]
+fn no_external_peer_is_told_of_its_own_address_as_next_hop() {
+    let [mut one, two, three] = chain_configs();
+    // One says that three is the way.
+    let says = r#"{ "statements": [{ "set": { "next-hop": "192.0.2.3" }, "then": "accept" }], "default": "accept" }"#;
+    let says = Policy::export(&serde_json::from_str(says).unwrap()).unwrap();
+    one.peers.get_mut("two").unwrap().export = Some(Arc::new(says));
+    let (mut network, nodes) = network(&[one, two, three]);
+    network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    assert!(goes_by(&mut network, nodes[2], first, address(2)), "to three it is two who passes packets on");
 }
 
 /// Two speakers, a session over IPv4.

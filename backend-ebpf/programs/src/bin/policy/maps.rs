@@ -1,14 +1,15 @@
 //! The maps. Never filled here, but for fragments and counters; who loads the programs says how large they are.
 
-use crate::Way;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use backend_ebpf_abi::{
     Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
     ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
 };
+use backend_ebpf_programs::Way;
+use backend_ebpf_programs::packet::Fragments;
 
 /// Whoever loads the object sets the numbers of entries.
 const SOME: u32 = 1024;
@@ -31,6 +32,9 @@ static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, 
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
 #[map]
 static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
+/// Of the policy that is in force; see [`backend_ebpf_abi::Judged`].
+#[map]
+static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 /// By reason, first of what comes from pods.
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
@@ -41,6 +45,15 @@ pub fn count(reason: Reason, way: Way) {
     if let Some(counter) = PACKETS.get_ptr_mut(first + reason as u32) {
         // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
         unsafe { *counter += 1 };
+    }
+}
+
+/// 0: none is.
+#[inline(always)]
+pub fn epoch() -> u32 {
+    match EPOCH.get(0) {
+        Some(epoch) => *epoch,
+        None => 0,
     }
 }
 
@@ -88,17 +101,22 @@ pub fn verdict(key: &VerdictKey) -> Option<Verdict> {
     unsafe { VERDICTS.get(key) }.copied()
 }
 
-#[inline(always)]
-pub fn fragment(key: &FragmentKey) -> Option<Fragment> {
-    // SAFETY: an entry that is reused while it is read has the ports of another packet, which policy allowed or not by them;
-    // what is put together from such fragments was none of the sender's choice.
-    unsafe { FRAGMENTS.get(key) }.copied()
-}
+/// Ports of first fragments.
+pub struct Kept;
 
-#[inline(always)]
-pub fn remember_fragment(key: &FragmentKey, fragment: &Fragment) {
-    // Full or not, later fragments without an entry are dropped.
-    let _ = FRAGMENTS.insert(key, fragment, 0);
+impl Fragments for Kept {
+    #[inline(always)]
+    fn first(key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: an entry that is reused while it is read has the ports of another packet, which policy allowed or not by
+        // them; what is put together from such fragments was none of the sender's choice.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(key: &FragmentKey, first: &Fragment) {
+        // Full or not, later fragments without an entry are dropped.
+        let _ = FRAGMENTS.insert(key, first, 0);
+    }
 }
 
 #[inline(always)]

@@ -4,30 +4,16 @@
 #![no_std]
 #![no_main]
 
+mod decide;
 mod maps;
-mod packet;
-mod policy;
 mod tracking;
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::Verdict;
-use packet::Packet;
-
-/// `TC_ACT_UNSPEC` of `include/uapi/linux/pkt_cls.h`, which `TCX_NEXT` of `bpf.h` is too: whoever else is attached decides.
-const NEXT: i32 = -1;
-/// `TC_ACT_SHOT`, and `TCX_DROP`.
-const DROP: i32 = 2;
-
-/// Which way a packet goes, seen from the pod.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Way {
-    /// From it: what comes in at the host's end.
-    FromPod,
-    /// To it.
-    ToPod,
-}
+use backend_ebpf_programs::packet::{self, Packet};
+use backend_ebpf_programs::{DROP, NEXT, Way};
+use maps::Kept;
 
 /// What comes from a pod.
 #[classifier]
@@ -45,8 +31,8 @@ pub fn to_pod(mut ctx: TcContext) -> i32 {
 fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
-    let reason = match packet::parse(ctx, way, &mut packet) {
-        None => policy::decide(&packet, way, &mut verdict),
+    let reason = match packet::parse::<Kept>(ctx, way, &mut packet) {
+        None => decide::decide(&packet, way, &mut verdict),
         Some(reason) => reason,
     };
     maps::count(reason, way);
@@ -55,14 +41,6 @@ fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     control[1] = verdict.enforced;
     control[2] = verdict.staged;
     if reason.passes() { NEXT } else { DROP }
-}
-
-/// The interface that the program is attached to.
-#[inline(always)]
-pub fn interface(ctx: &TcContext) -> u32 {
-    let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
-    // SAFETY: the kernel gives a whole context, and the verifier checks the access.
-    unsafe { (*skb).ifindex }
 }
 
 #[cfg(not(test))]

@@ -1,29 +1,49 @@
 //! The verdict on a packet: a few lookups, however many rules there are. Never the packet itself.
 //!
 //! An answer passes while the packet that it answers would: the other direction's program is asked, as if for that one. So a
-//! connection ends when policy turns, without anybody looking through connections.
+//! connection ends when policy turns, without anybody looking through connections. Until then its packets have the verdict that
+//! its first one had: each change of policy begins an epoch, and verdicts of earlier ones do not count.
 
-use crate::Way;
 use crate::maps;
-use crate::packet::Packet;
-use crate::tracking::{self, Role};
-use backend_ebpf_abi::{PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
+use crate::tracking::{self, Known, Role};
+use backend_ebpf_abi::{ConnectionKey, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
+use backend_ebpf_programs::Way;
+use backend_ebpf_programs::packet::Packet;
 
 #[inline(always)]
 pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
+    let from_pod = way == Way::FromPod;
+    let role = tracking::role(packet);
+    let now = tracking::now_seconds();
+    // Read before anything that belongs to it: what changes meanwhile is of a later one.
+    let epoch = maps::epoch();
+    let mut key = tracking::key(packet, way, from_pod);
+    if role == Role::Begins || role == Role::Either {
+        match tracking::judged(&key, packet, false, epoch, now) {
+            Known::Judged(judged) => {
+                *verdict = judged;
+                return Reason::Allowed;
+            }
+            Known::Open | Known::No => {}
+        }
+    }
+    let mut is_answer = false;
+    if role == Role::Answers || role == Role::Either {
+        key.protocol ^= ConnectionKey::BY_POD;
+        match tracking::judged(&key, packet, true, epoch, now) {
+            Known::Judged(judged) => {
+                *verdict = judged;
+                return Reason::Established;
+            }
+            Known::Open => is_answer = true,
+            Known::No => key.protocol ^= ConnectionKey::BY_POD,
+        }
+    }
     let (own, other) = match way {
         Way::FromPod => (&packet.source, &packet.destination),
         Way::ToPod => (&packet.destination, &packet.source),
     };
     let Some(endpoint) = maps::endpoint(packet.interface, *own) else { return Reason::UnknownEndpoint };
-    let from_pod = way == Way::FromPod;
-    let role = tracking::role(packet);
-    let now = tracking::now_seconds();
-    let mut key = tracking::key(packet, way, !from_pod);
-    let is_answer = match role {
-        Role::Begins | Role::Single => false,
-        Role::Answers | Role::Either => tracking::is_open(&key, packet.protocol, now),
-    };
     let program = if from_pod != is_answer { &endpoint.egress } else { &endpoint.ingress };
     let (detail, source_port) =
         if is_answer { tracking::answered(packet) } else { (packet.detail, packet.source_port) };
@@ -36,13 +56,13 @@ pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
             _ => Reason::Denied,
         };
     }
+    let judged = Judged::new(epoch, found.enforced);
     if is_answer {
-        tracking::pass(&key, packet, true, now);
+        tracking::pass(&key, packet, true, now, judged, found.staged);
         return Reason::Established;
     }
     if role == Role::Begins || role == Role::Either {
-        key.protocol ^= backend_ebpf_abi::ConnectionKey::BY_POD;
-        tracking::pass(&key, packet, false, now);
+        tracking::pass(&key, packet, false, now, judged, found.staged);
     }
     Reason::Allowed
 }

@@ -11,6 +11,7 @@
 //! | [`cluster`] | nodes and blocks of the cluster as changes for a datapath |
 //! | [`strict`] | reads configuration with errors that name the path and the nearest right key |
 //! | [`policy`] | network policy: dialects, one model, its evaluation |
+//! | [`flow`] | what was decided about traffic: one record for every engine |
 //! | [`service`] | services and endpoints of the cluster as frontends with backends; addresses for load balancers |
 //! | [`rpc`] | what the executable and the agent say to each other |
 //! | [`store`] | the desired state as objects in Kubernetes format: get, list, watch, compare-and-swap |
@@ -19,6 +20,7 @@
 pub mod backend;
 pub mod cluster;
 pub mod cni;
+pub mod flow;
 pub mod ipam;
 pub mod model;
 pub mod plugin;

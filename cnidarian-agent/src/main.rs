@@ -5,6 +5,7 @@
 mod agent;
 mod bgp;
 mod client;
+mod flows;
 mod lab;
 mod policy;
 mod services;
@@ -56,6 +57,8 @@ enum Command {
     Reload(Ask),
     /// Read the kernel back and repair it.
     Resync(Ask),
+    /// Show who talks to whom on this node, what was decided, and by which rule.
+    Flows(flows::Flows),
     /// What this node's BGP speaker knows and says.
     #[command(subcommand)]
     Bgp(bgp::Bgp),
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
         Command::Services(ask) => {
             client::ask(&ask.socket, Call::Services).and_then(|value| services::run(value, ask.json))
         }
+        Command::Flows(flows) => flows::main(&flows),
         Command::Bgp(command) => bgp::main(command),
         Command::Plan { config, ask } => {
             let call = config.map_or(Ok(Call::Plan), |config| agent::plan_for(&config));

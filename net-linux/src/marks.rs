@@ -63,6 +63,9 @@ pub const CONNECTION_DENIED: u32 = 0x0020_0000;
 /// The NFLOG group of denied packets, where the configuration names none.
 pub const POLICY_LOG_GROUP: u16 = 203;
 
+/// The NFLOG group that the agent reads flows from.
+pub const POLICY_FLOW_GROUP: u16 = 204;
+
 /// What the name of the host's end of each pod's veth begins with; 12 hexadecimal digits follow.
 pub const HOST_INTERFACE_PREFIX: &str = "cni";
 

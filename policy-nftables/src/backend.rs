@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::flows::Flows;
 use async_trait::async_trait;
 use cni_core::backend::{PolicyBackend, PolicyParts, Result};
 use serde_json::Value;
@@ -26,6 +27,7 @@ impl PolicyBackend for Nftables {
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
         parts.counters = Some(Arc::new(Counters::open()?));
+        parts.flows = Some(Box::new(Flows::open()?));
         Ok(parts)
     }
 

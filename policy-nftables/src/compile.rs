@@ -16,7 +16,7 @@ mod errors;
 mod host;
 mod rules;
 
-use crate::config::{Config, LogWhat};
+use crate::config::{Config, LogConfig, LogWhat};
 use crate::names::{self, Walk};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::backend::{Error, Result};
@@ -28,7 +28,7 @@ use net_linux::nft::{self, Expr, Log, LogTarget, Name, Program, Verdict, address
 use std::net::IpAddr;
 
 /// Bytes of a logged packet that readers get: both headers, with IPv6 extension headers.
-const LOG_BYTES: u32 = 128;
+pub(crate) const LOG_BYTES: u32 = 128;
 
 /// Objects with their keys.
 pub type Objects = Vec<(Key, Object)>;
@@ -74,30 +74,38 @@ impl Compiler {
             .set_mark(0, marks::POLICY_PASSED)
     }
 
-    /// Counts, logs where the configuration says so, and decides.
+    /// Counts, tells where the configuration says so, and decides.
     fn decide(&self, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
         self.decide_at(Stage::Tracked, program, action, walk, tag)
     }
 
     /// The same in a stage of policies about hosts: later ones need to know what an early one allowed.
     fn decide_at(&self, stage: Stage, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
-        let logged = match action {
-            Action::Deny => self.config.log.what != LogWhat::None,
-            Action::Allow => self.config.log.what == LogWhat::All,
+        let told = |what: LogWhat| match action {
+            Action::Deny => what != LogWhat::None,
+            Action::Allow => what == LogWhat::All,
             Action::Pass => false,
             Action::Log => true,
         };
+        let word = match (action, walk) {
+            (Action::Log, _) => names::LOG,
+            (Action::Deny, Walk::Enforced) => names::DENY,
+            (Action::Deny, Walk::Shadow) => names::WOULD_DENY,
+            (_, Walk::Enforced) => names::ALLOW,
+            (_, Walk::Shadow) => names::WOULD_ALLOW,
+        };
+        let log = |group| Log {
+            prefix: Some(names::quotable(&format!("{word} {tag}"))),
+            target: LogTarget::Group { group, snap_bytes: LOG_BYTES, queue_threshold: 0 },
+        };
+        let Config { flows, log: LogConfig { group, what } } = self.config;
         let mut program = program.counter();
-        if logged {
-            let word = match (action, walk) {
-                (Action::Log, _) => "log",
-                (Action::Deny, Walk::Enforced) => "deny",
-                (Action::Deny, Walk::Shadow) => "would-deny",
-                (_, Walk::Enforced) => "allow",
-                (_, Walk::Shadow) => "would-allow",
-            };
-            let target = LogTarget::Group { group: self.config.log.group, snap_bytes: LOG_BYTES, queue_threshold: 0 };
-            program = program.log(Log { prefix: Some(names::quotable(&format!("{word} {tag}"))), target });
+        if told(what) {
+            program = program.log(log(group));
+        }
+        // A rule that only logs decides as little in a dry run: one record of it is enough.
+        if told(flows) && flows != LogWhat::None && (action, walk) != (Action::Log, Walk::Shadow) {
+            program = program.log(log(marks::POLICY_FLOW_GROUP));
         }
         match (action, walk) {
             (Action::Allow, Walk::Enforced) => {

@@ -8,7 +8,8 @@ use serde::Deserialize;
 /// The name of the section.
 pub const SECTION: &str = "policy";
 
-/// Which verdicts are logged to NFLOG. [`cni_core::policy::model::Action::Log`] always is.
+/// Which verdicts are told of. A log to NFLOG always has what [`cni_core::policy::model::Action::Log`] asks for, flows unless they
+/// are of [`Self::None`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogWhat {
@@ -37,11 +38,13 @@ impl Default for LogConfig {
     }
 }
 
-/// The configuration: `{"log": {"group": 203, "what": "denied"}}`.
+/// The configuration: `{"flows": "denied", "log": {"group": 203, "what": "denied"}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Logging.
+    /// Which verdicts the agent hears of, as records of flows.
+    pub flows: LogWhat,
+    /// Logging, for whoever else wants to read.
     pub log: LogConfig,
 }
 
@@ -54,9 +57,14 @@ impl Config {
         if section.is_null() {
             return Ok(Self::default());
         }
-        from_value(section.clone(), SECTION).map_err(|error| {
-            Error::new(ErrorKind::Invalid, "check", "configuration of policy on nftables", &error).because(error)
-        })
+        let object = "configuration of policy on nftables";
+        let read: Self = from_value(section.clone(), SECTION)
+            .map_err(|error| Error::new(ErrorKind::Invalid, "check", object, &error).because(error))?;
+        if read.log.group == marks::POLICY_FLOW_GROUP {
+            let detail = format!("{SECTION}.log.group: {} is the group of flows; choose another", read.log.group);
+            return Err(Error::new(ErrorKind::Invalid, "check", object, detail));
+        }
+        Ok(read)
     }
 }
 
@@ -70,9 +78,15 @@ mod tests {
         assert_eq!(Config::from_json(&json!({})).unwrap(), Config::default());
         let read = Config::from_json(&json!({ "log": { "group": 7, "what": "all" } })).unwrap();
         assert_eq!(read.log, LogConfig { group: 7, what: LogWhat::All });
-        for wrong in
-            [json!({ "logs": {} }), json!({ "log": { "group": 70_000 } }), json!({ "log": { "what": "some" } })]
-        {
+        assert_eq!(read.flows, LogWhat::Denied);
+        assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, LogWhat::All);
+        for wrong in [
+            json!({ "logs": {} }),
+            json!({ "log": { "group": 70_000 } }),
+            json!({ "log": { "what": "some" } }),
+            json!({ "log": { "group": marks::POLICY_FLOW_GROUP } }),
+            json!({ "flows": true }),
+        ] {
             let error = Config::from_json(&wrong).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
         }

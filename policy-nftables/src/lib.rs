@@ -31,6 +31,7 @@ pub mod connections;
 mod counters;
 pub mod driver;
 mod engine;
+mod flows;
 pub mod names;
 pub mod object;
 pub mod probe;

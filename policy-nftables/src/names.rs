@@ -274,7 +274,8 @@ pub fn read_tag(text: &str) -> Tag {
     }
 }
 
-const END_OF_TIER: &str = "end of tier";
+/// The name of a tier's end begins with it.
+pub(crate) const END_OF_TIER: &str = "end of tier";
 const NO_TIER_DECIDES: &str = "no tier decides";
 
 /// The name of what no tier decided at an endpoint.
@@ -282,6 +283,26 @@ const NO_TIER_DECIDES: &str = "no tier decides";
 pub fn undecided_tag(direction: Direction, interface: &str) -> String {
     shortened(&format!("{NO_TIER_DECIDES} {direction} {interface}"), MOST_TAG_BYTES)
 }
+
+/// What logs call a decision.
+pub(crate) const ALLOW: &str = "allow";
+/// See [`ALLOW`].
+pub(crate) const DENY: &str = "deny";
+/// A decision of a dry run.
+pub(crate) const WOULD_ALLOW: &str = "would-allow";
+/// See [`WOULD_ALLOW`].
+pub(crate) const WOULD_DENY: &str = "would-deny";
+/// No decision: a rule asked for a log.
+pub(crate) const LOG: &str = "log";
+
+/// The name of what drops a packet from another address than the pod's.
+pub(crate) const SPOOFED: &str = "spoofed source";
+/// The name of what drops an ICMP error that its sender cannot know of.
+pub(crate) const FORGED: &str = "forged error";
+/// The name of what drops a packet of a connection that is denied now.
+pub(crate) const SINCE_OPENED: &str = "denied since it was opened";
+/// The name of what drops a packet of a pod without a program.
+pub(crate) const UNKNOWN: &str = "unknown interface";
 
 /// A text that fits: cut, with a hash of all of it at the end.
 pub(crate) fn shortened(text: &str, most: usize) -> String {

@@ -1,6 +1,7 @@
 //! Backends by name. Never a global list: a registry is a value that a program fills and passes on.
 
 use super::{Datapath, Error, ErrorKind, Result, ServiceProxy};
+use crate::flow::FlowSource;
 use crate::model::NodeContext;
 use crate::policy::counters::RuleCounters;
 use crate::policy::failsafe::ProtocolPort;
@@ -154,13 +155,15 @@ pub struct PolicyParts {
     pub drift: Option<Box<dyn DriftWatch>>,
     /// What its rules count, where it can tell.
     pub counters: Option<Arc<dyn RuleCounters>>,
+    /// What it decides, packet by packet or connection by connection, where it can tell.
+    pub flows: Option<Box<dyn FlowSource>>,
 }
 
 impl PolicyParts {
-    /// An engine that cannot tell of drift, and does not count.
+    /// An engine that cannot tell of drift or flows, and does not count.
     #[must_use]
     pub fn new(engine: Box<dyn PolicyEngine>) -> Self {
-        Self { engine, drift: None, counters: None }
+        Self { engine, drift: None, counters: None, flows: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests and answers. Never names a type of one backend.
 
 use crate::cni::{CniError, ErrorCode, Route};
+use crate::flow::Query;
 use crate::model::{EndpointId, InterfaceName, MacAddr, NetworkName, PodRef};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -75,6 +76,8 @@ pub enum Call {
     PolicyCounters,
     /// Frontends and backends of services.
     Services,
+    /// What was decided about traffic; answers a [`crate::flow::Page`].
+    Flows(FlowsCall),
 }
 
 /// Attach a namespace.
@@ -146,6 +149,18 @@ pub struct CheckCall {
     /// All routes in `prevResult`: what other plugins of the chain made is not drift.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+}
+
+/// What was decided about traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FlowsCall {
+    /// Which records.
+    #[serde(default)]
+    pub query: Query,
+    /// How long to wait for the first when there is none, in milliseconds. The agent may answer earlier.
+    #[serde(default)]
+    pub wait_ms: u32,
 }
 
 /// Detach all that is not listed.

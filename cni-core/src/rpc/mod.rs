@@ -19,7 +19,9 @@ mod message;
 mod tombstone;
 mod wire;
 
-pub use message::{AddCall, Attachment, Call, CheckCall, EndpointCall, Failure, GcCall, PROTOCOL, Request, Response};
+pub use message::{
+    AddCall, Attachment, Call, CheckCall, EndpointCall, Failure, FlowsCall, GcCall, PROTOCOL, Request, Response,
+};
 pub use tombstone::{Tombstone, TombstoneError};
 pub use wire::{WireError, read_response};
 

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use cni_core::flow::Tally;
 use cni_core::policy::counters::RuleCounter;
 use cnidarian::{Event, Node, Observer};
 use prometheus_client::encoding::text::encode;
@@ -13,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,14 @@ struct ByPolicy {
     staged: String,
 }
 
+/// Records of flows: not by pod, which would be too many series.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: String,
+    reason: String,
+    direction: String,
+}
+
 /// 0.25 ms to about 4 s.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
@@ -89,6 +98,8 @@ pub(super) struct Metrics {
     free: Family<ByPool, Gauge>,
     policy_packets: Family<ByPolicy, Counter>,
     policy_bytes: Family<ByPolicy, Counter>,
+    flows: Family<ByVerdict, Counter>,
+    flows_lost: Counter,
 }
 
 impl Metrics {
@@ -102,6 +113,7 @@ impl Metrics {
         let problems = Family::default();
         let (leases, cooling, free) = (Family::default(), Family::default(), Family::default());
         let (policy_packets, policy_bytes) = (Family::default(), Family::default());
+        let (flows, flows_lost) = (Family::default(), Counter::default());
         let root = &mut registry;
         root.register_with_unit("operation", "Time of CNI ADD and DEL in the agent", Unit::Seconds, operations.clone());
         root.register("operation_errors", "CNI ADD and DEL that failed", errors.clone());
@@ -122,6 +134,8 @@ impl Metrics {
         root.register("ipam_free", "Addresses that this node can give at once", free.clone());
         root.register("policy_packets", "Packets that open a connection, by who decided", policy_packets.clone());
         root.register("policy_bytes", "Bytes of these packets", policy_bytes.clone());
+        root.register("flows", "Decisions that the engine told of, by what was decided and why", flows.clone());
+        root.register("flows_lost", "Decisions that came faster than they were read", flows_lost.clone());
         Self {
             registry: Mutex::new(registry),
             turn: tokio::sync::Mutex::new(()),
@@ -139,6 +153,8 @@ impl Metrics {
             free,
             policy_packets,
             policy_bytes,
+            flows,
+            flows_lost,
         }
     }
 
@@ -160,6 +176,19 @@ impl Metrics {
         }
     }
 
+    fn set_flows(&self, tally: &Tally) {
+        self.flows.clear();
+        for (key, count) in &tally.flows {
+            let label = ByVerdict {
+                verdict: key.verdict.to_string(),
+                reason: key.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+                direction: key.direction.map(|direction| direction.to_string()).unwrap_or_default(),
+            };
+            self.flows.get_or_create(&label).inc_by(*count);
+        }
+        self.flows_lost.inner().store(tally.lost, Ordering::Relaxed);
+    }
+
     fn operation(&self, verb: Verb, took: Duration, done: bool) {
         self.operations.get_or_create(&ByVerb { verb }).observe(took.as_secs_f64());
         if !done {
@@ -173,6 +202,7 @@ impl Metrics {
         // Without a policy engine there are none.
         let counters = node.policy_counters().await.unwrap_or_default();
         self.set_policies(&counters);
+        self.set_flows(&node.flow_tally().unwrap_or_default());
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let status = node.status();
         self.endpoints.set(i64::try_from(status.endpoints.len()).unwrap_or(i64::MAX));

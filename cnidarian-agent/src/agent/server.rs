@@ -5,7 +5,7 @@ use super::reload::{ReloadError, Reloader};
 use cni_core::backend::Plan;
 use cni_core::cni::ErrorCode;
 use cni_core::model::PodRef;
-use cni_core::rpc::{AddCall, Call, CheckCall, Failure, GcCall, Response};
+use cni_core::rpc::{AddCall, Call, CheckCall, Failure, FlowsCall, GcCall, Response};
 use cnidarian::{AttachRequest, CheckRequest, NetNs, Node, NodeError};
 use serde::Serialize;
 use serde_json::Value;
@@ -24,6 +24,8 @@ use tokio::time::timeout;
 const AT_ONCE: usize = 256;
 /// How long the end waits for requests that were begun.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a client may wait for a flow in one request: less than the end waits.
+const FLOWS_WAIT: Duration = Duration::from_secs(2);
 
 /// The agent's socket.
 pub(super) struct Server {
@@ -179,6 +181,10 @@ async fn call(node: &Node, reloader: &Reloader, call: Call, netns: Option<OwnedF
         })),
         Call::PolicyCounters => said(node.policy_counters().await),
         Call::Services => said(Ok(node.services())),
+        Call::Flows(FlowsCall { query, wait_ms }) => {
+            let patience = Duration::from_millis(wait_ms.into()).min(FLOWS_WAIT);
+            said(node.flows(&query, patience).await)
+        }
         _ => Err(Failure::new(ErrorCode::Decode, "unknown call", "this agent is older than its client")),
     }
 }

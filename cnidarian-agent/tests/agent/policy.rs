@@ -15,18 +15,18 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const PORT: u16 = 7;
+pub(crate) const PORT: u16 = 7;
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A pod that the cluster knows of, attached.
-struct Member {
-    pod: Pod,
-    address: IpAddr,
+pub(crate) struct Member {
+    pub(crate) pod: Pod,
+    pub(crate) address: IpAddr,
     /// Hears what comes to [`PORT`].
-    ear: UdpSocket,
+    pub(crate) ear: UdpSocket,
 }
 
-fn put(world: &World, name: &str, object: &Value) {
+pub(crate) fn put(world: &World, name: &str, object: &Value) {
     let directory = world.dir.path().join("cluster");
     std::fs::create_dir_all(&directory).unwrap();
     let fresh = directory.join(format!(".{name}.new"));
@@ -39,12 +39,12 @@ fn remove(world: &World, name: &str) {
 }
 
 /// What was written before is in force after.
-fn resync(world: &World) {
+pub(crate) fn resync(world: &World) {
     let (done, text) = world.ask(&["resync"]);
     assert!(done, "{text}\n{}", world.log());
 }
 
-fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
+pub(crate) fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
     let metadata = json!({"name": name, "namespace": namespace});
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
 }
@@ -54,12 +54,12 @@ fn closed(namespace: &str) -> Value {
 }
 
 /// Only pods `app: NAME` of the namespace may talk to `app: TO`.
-fn only(namespace: &str, to: &str, from: &str) -> Value {
+pub(crate) fn only(namespace: &str, to: &str, from: &str) -> Value {
     let from = json!([{"podSelector": {"matchLabels": {"app": from}}}]);
     policy(namespace, to, &json!({"podSelector": {"matchLabels": {"app": to}}, "ingress": [{"from": from}]}))
 }
 
-fn write_pod(world: &World, namespace: &str, name: &str) {
+pub(crate) fn write_pod(world: &World, namespace: &str, name: &str) {
     let metadata = json!({"name": name, "namespace": namespace, "labels": {"app": name}});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1"}});
     put(world, &format!("pod-{namespace}-{name}"), &pod);
@@ -83,7 +83,7 @@ fn ear(netns: &NetNs) -> UdpSocket {
     ear
 }
 
-fn join(world: &World, namespace: &str, name: &str) -> Member {
+pub(crate) fn join(world: &World, namespace: &str, name: &str) -> Member {
     write_pod(world, namespace, name);
     let pod = Pod::new(name);
     let ear = ear(&pod.netns);
@@ -92,12 +92,12 @@ fn join(world: &World, namespace: &str, name: &str) -> Member {
 }
 
 /// All datagrams that were heard.
-fn heard(ear: &UdpSocket) -> Vec<Vec<u8>> {
+pub(crate) fn heard(ear: &UdpSocket) -> Vec<Vec<u8>> {
     let mut bytes = [0; 64];
     std::iter::from_fn(|| ear.recv(&mut bytes).ok().map(|length| bytes[..length].to_vec())).collect()
 }
 
-fn voice(from: &NetNs) -> UdpSocket {
+pub(crate) fn voice(from: &NetNs) -> UdpSocket {
     from.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).unwrap()
 }
 

@@ -214,6 +214,7 @@ impl Node {
         tasks.extend(translating);
         tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(remember_pods(inner.clone())));
+        tasks.push(tokio::spawn(policy::hear(inner.clone())));
         // Other nodes read a directory; memory is ours alone.
         tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
@@ -279,13 +280,14 @@ async fn open_policy(
     if wanted == PolicyConfig::NONE {
         return Ok(None);
     }
-    let PolicyParts { engine, drift, counters, .. } = registry.policy(wanted)?.open(&config.policy.config).await?;
+    let PolicyParts { engine, drift, counters, flows, .. } =
+        registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
     let mut failsafe = config.policy.failsafe.clone();
     for ports in [&mut failsafe.ingress, &mut failsafe.egress] {
         ports.extend(&node_ports);
     }
-    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, failsafe), running)))
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, flows, failsafe), running)))
 }
 
 async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {

@@ -10,11 +10,18 @@
 //! Nothing is handed to the engine before the whole first state of the store is there, so that a restart finds in the kernel
 //! what it compiles itself, and neither opens nor cuts anything.
 
+mod flows;
+#[cfg(test)]
+mod tests;
+
+pub(super) use flows::hear;
+
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::record::Record;
 use super::status::{HostStatus, Problem};
 use cni_core::backend::{Change, CommitReport};
+use cni_core::flow::FlowSource;
 use cni_core::model::{EndpointId, InterfaceName, NodeName, PodRef};
 use cni_core::policy::Intake;
 use cni_core::policy::compile::{Compiler, LocalEndpoint};
@@ -23,6 +30,7 @@ use cni_core::policy::failsafe::Failsafe;
 use cni_core::policy::model::{Effect, Problem as PolicyProblem};
 use cni_core::policy::program::{PolicyChange, PolicyItem, PolicyKey};
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt};
+use flows::FlowLog;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, SelectAll, select_all};
 use serde_json::json;
@@ -52,6 +60,8 @@ pub(super) struct Policy {
     front: Mutex<Front>,
     engine: EngineHandle<PolicyItem>,
     counters: Option<Arc<dyn RuleCounters>>,
+    /// `None`: the engine tells of none.
+    flows: Option<FlowLog>,
     /// The store may have told of a pod that it did not know at its ADD.
     told_of_pods: Notify,
 }
@@ -185,10 +195,12 @@ impl Policy {
         store: Arc<dyn Store>,
         engine: EngineHandle<PolicyItem>,
         counters: Option<Arc<dyn RuleCounters>>,
+        flows: Option<Box<dyn FlowSource>>,
         failsafe: Failsafe,
     ) -> Self {
-        let front = Front::new(&node, failsafe);
-        Self { node, store, front: Mutex::new(front), engine, counters, told_of_pods: Notify::new() }
+        let front = Mutex::new(Front::new(&node, failsafe));
+        let flows = flows.map(FlowLog::new);
+        Self { node, store, front, engine, counters, flows, told_of_pods: Notify::new() }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle<PolicyItem> {
@@ -353,6 +365,7 @@ impl Policy {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let report: CommitReport = self.engine.state().last_commit;
         let mut problems = Problem::of_commit(&report);
+        problems.extend(self.flows.as_ref().and_then(FlowLog::problem));
         // A status page does not wait for a change that is being taken in; the next one has it.
         let Ok(front) = self.front.try_lock() else { return problems };
         problems.extend(front.compiler.idle_host_endpoints().into_iter().map(|idle| Problem {
@@ -374,22 +387,5 @@ impl Policy {
             }
         }));
         problems
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_about_the_node_hold_while_its_object_is_gone() {
-        let mut front = Front::new(&NodeName::new("n1").unwrap(), Failsafe::default());
-        front.put(&Object::new(front.itself.clone()));
-        let policy = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "p"},
-            "spec": {"nodeSelector": {}, "ingress": [{}]}});
-        front.put(&Object::from_value(policy).unwrap());
-        assert!(!front.compiler.drain().is_empty() && front.compiler.host().is_some());
-        front.take(&Kind::NODE, &Event::Delete(front.itself.clone()));
-        assert!(front.compiler.drain().is_empty() && front.compiler.host().is_some());
     }
 }

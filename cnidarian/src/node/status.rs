@@ -15,7 +15,7 @@ pub struct Problem {
     /// What is wrong.
     pub error: String,
     /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`; of an
-    /// address of two pods `counts as both`.
+    /// address of two pods `counts as both`; of flows that cannot be heard `not heard`.
     pub state: String,
 }
 

@@ -10,6 +10,7 @@ const INPUT: u16 = 4;
 const OUTPUT: u16 = 5;
 const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
+const SEQUENCE: u16 = 12;
 
 /// A packet that a rule logged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,9 +33,9 @@ pub struct LogRecord {
     pub packet: Vec<u8>,
 }
 
-/// Reads a message `NFULNL_MSG_PACKET`.
-pub(super) fn read(message: &Message<'_>) -> Result<LogRecord, Malformed> {
-    let mut record = LogRecord::default();
+/// Reads a message `NFULNL_MSG_PACKET`, and the number that the kernel gave it in its group.
+pub(super) fn read(message: &Message<'_>) -> Result<(LogRecord, Option<u32>), Malformed> {
+    let (mut record, mut sequence) = (LogRecord::default(), None);
     for attr in message.attributes() {
         let attr = attr?;
         match attr.kind {
@@ -55,10 +56,11 @@ pub(super) fn read(message: &Message<'_>) -> Result<LogRecord, Malformed> {
             OUTPUT => record.output = Some(attr.u32()?),
             PAYLOAD => record.packet = attr.value.to_vec(),
             PREFIX => record.prefix = attr.text(),
+            SEQUENCE => sequence = Some(attr.u32()?),
             _ => {}
         }
     }
-    Ok(record)
+    Ok((record, sequence))
 }
 
 fn part(time: &[u8; 16], from: usize) -> [u8; 8] {

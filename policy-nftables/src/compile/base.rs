@@ -94,7 +94,7 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
             .then(Expr::Meta { key: MetaKey::IifName, dreg: Reg::A })
             .then(Expr::Payload { field: source, dreg: Reg::B })
             .then(Expr::Lookup { set: SetUse::Named(name(names::own(family))), sreg: Reg::A, inverted: true });
-        rule(compiler.decide(program, Action::Deny, Walk::Enforced, "spoofed source"), "spoofed source")
+        rule(compiler.decide(program, Action::Deny, Walk::Enforced, names::SPOOFED), names::SPOOFED)
     })
 }
 
@@ -102,16 +102,16 @@ fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> Vec<RuleObjec
     let of_pods = map == names::FROM;
     let related = if of_pods { names::RELATED_FROM } else { names::RELATED };
     let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);
-    let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, "denied since it was opened");
+    let cut = compiler.decide(cut, Action::Deny, Walk::Enforced, names::SINCE_OPENED);
     // An interface without a program is a pod that is not ready, or no longer there.
-    let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, "unknown interface");
+    let unknown = compiler.decide(Program::new(), Action::Deny, Walk::Enforced, names::UNKNOWN);
     let mut rules = vec![
-        rule(cut, "denied since it was opened"),
+        rule(cut, names::SINCE_OPENED),
         rule(Program::new().ct_state(CtState::ESTABLISHED).verdict(Verdict::Accept), "established"),
         rule(errors::dispatch(related), "related"),
     ];
     rules.extend(of_pods.then(|| errors::about_others(compiler)).into_iter().flatten());
     rules.push(rule(Program::new().meta_vmap(interface, name(map)), "endpoints"));
-    rules.push(rule(unknown, "unknown interface"));
+    rules.push(rule(unknown, names::UNKNOWN));
     rules
 }

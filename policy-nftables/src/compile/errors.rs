@@ -42,8 +42,8 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
     }
     let chain = |chain: &str, mut rules: Vec<RuleObject>| {
         for (family, protocol) in [(Family::V4, Protocol::ICMP), (Family::V6, Protocol::ICMPV6)] {
-            let forged = compiler.decide(of(family, protocol), Action::Deny, Walk::Enforced, "forged error");
-            rules.push(rule(forged, "forged error"));
+            let forged = compiler.decide(of(family, protocol), Action::Deny, Walk::Enforced, names::FORGED);
+            rules.push(rule(forged, names::FORGED));
         }
         // Data connections of protocols that have helpers.
         rules.push(rule(Program::new().verdict(Verdict::Accept), "related"));
@@ -62,8 +62,8 @@ pub(super) fn dispatch(chain: &str) -> Program {
 pub(super) fn about_others(compiler: &Compiler) -> impl Iterator<Item = RuleObject> {
     let forged = |kinds: &RangeInclusive<u8>, family, protocol| {
         let program =
-            compiler.decide(kind_in(of(family, protocol), kinds), Action::Deny, Walk::Enforced, "forged error");
-        rule(program, "forged error")
+            compiler.decide(kind_in(of(family, protocol), kinds), Action::Deny, Walk::Enforced, names::FORGED);
+        rule(program, names::FORGED)
     };
     let v4 = QUOTING_V4.iter().map(move |kinds| forged(kinds, Family::V4, Protocol::ICMP));
     v4.chain(QUOTING_V6.iter().map(move |kinds| forged(kinds, Family::V6, Protocol::ICMPV6)))

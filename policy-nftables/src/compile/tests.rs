@@ -13,7 +13,11 @@ use cni_core::store::{Kind, ObjectKey};
 use net_linux::nft::Expr;
 
 fn compiler(what: LogWhat) -> Compiler {
-    Compiler::new(Config { log: LogConfig { group: 7, what } })
+    telling(what, LogWhat::None)
+}
+
+fn telling(what: LogWhat, flows: LogWhat) -> Compiler {
+    Compiler::new(Config { flows, log: LogConfig { group: 7, what } })
 }
 
 fn chain_id(namespace: &str, name: &str) -> ChainId {
@@ -36,11 +40,45 @@ fn rules(objects: &Objects) -> &[RuleObject] {
     enforced.unwrap()
 }
 
-fn prefix(rule: &RuleObject) -> Option<&str> {
-    rule.exprs.iter().find_map(|expr| match expr {
-        Expr::Log(log) => log.prefix.as_deref(),
+/// What a rule tells a group.
+fn told(rule: &RuleObject, wanted: u16) -> Vec<&str> {
+    let logs = rule.exprs.iter().filter_map(|expr| match expr {
+        Expr::Log(Log { prefix, target: LogTarget::Group { group, .. } }) if *group == wanted => prefix.as_deref(),
         _ => None,
-    })
+    });
+    logs.collect()
+}
+
+fn prefix(rule: &RuleObject) -> Option<&str> {
+    told(rule, 7).first().copied()
+}
+
+/// With the configuration that nobody wrote, a rule that allows costs what it costs without flows.
+#[test]
+fn flows_are_told_to_a_group_of_their_own_as_the_configuration_says() {
+    let id = chain_id("shop", "web");
+    assert_eq!(Config::default().flows, LogWhat::Denied);
+    for (flows, enforced, shadow) in [
+        (LogWhat::None, [None, None, None], [None, None, None]),
+        (LogWhat::Denied, [None, Some("deny"), Some("log")], [None, Some("would-deny"), None]),
+        (LogWhat::All, [Some("allow"), Some("deny"), Some("log")], [Some("would-allow"), Some("would-deny"), None]),
+    ] {
+        for (at, action) in [Action::Allow, Action::Deny, Action::Log].into_iter().enumerate() {
+            let item = chain(&id, action, vec![Clause::default()]);
+            let objects = telling(LogWhat::None, flows).compile(&item).unwrap();
+            let words = |begin: &str| {
+                let chains = objects.iter().filter_map(|(key, object)| match (key, object) {
+                    (Key::Chain(name), Object::Chain { rules, .. }) if name.as_str().starts_with(begin) => Some(rules),
+                    _ => None,
+                });
+                let told = chains.flatten().flat_map(|rule| told(rule, marks::POLICY_FLOW_GROUP));
+                told.map(|prefix| prefix.split_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+            };
+            let wanted = |word: Option<&str>| word.map(str::to_owned).into_iter().collect::<Vec<_>>();
+            assert_eq!(words("pol-p-"), wanted(enforced[at]), "{flows:?} {action}");
+            assert_eq!(words("pol-q-"), wanted(shadow[at]), "{flows:?} {action}");
+        }
+    }
 }
 
 #[test]

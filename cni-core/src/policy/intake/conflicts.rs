@@ -2,12 +2,12 @@
 
 use super::Intake;
 use super::kinds::{self, Role};
+use super::lookup::holders;
 use super::problems::Cause;
 use crate::policy::model::{Effect, Problem, Workload};
 use crate::store::{Kind, ObjectKey};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 impl Intake {
     /// Keeps the index of addresses, and the problems of pods that have one in common.
@@ -42,9 +42,7 @@ impl Intake {
 
     /// Other pods that have an address.
     fn others<'a>(&'a self, address: IpAddr, key: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
-        let least = ObjectKey { kind: Kind::new("", ""), namespace: None, name: Arc::default() };
-        let holders = self.holders.range((address, least)..).take_while(move |(other, _)| *other == address);
-        holders.map(|(_, holder)| holder).filter(move |holder| *holder != key)
+        holders(&self.holders, address).filter(move |holder| *holder != key)
     }
 
     /// Keeps the problems of objects that say the same under two API versions or kinds.

@@ -131,6 +131,12 @@ pub(super) fn meant(kind: &Kind) -> Option<Kind> {
     meant.cloned()
 }
 
+/// The kinds of policies that are called so.
+pub(super) fn policies(called: &str) -> impl Iterator<Item = Kind> {
+    let calico = CALICO_POLICIES.into_iter().flat_map(|name| CALICO.map(|api| [api, name]));
+    POLICIES.into_iter().chain(calico).filter(move |[_, name]| *name == called).map(|[api, name]| Kind::new(api, name))
+}
+
 /// All kinds that a watch must bring.
 pub(super) fn watched() -> impl Iterator<Item = Kind> {
     let own = [

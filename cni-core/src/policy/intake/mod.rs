@@ -27,6 +27,7 @@ mod conflicts;
 mod facts;
 pub(crate) mod interner;
 mod kinds;
+mod lookup;
 mod policies;
 mod problems;
 mod services;
@@ -67,6 +68,8 @@ pub struct Intake {
     runs_as: BTreeMap<(Arc<str>, Arc<str>), BTreeSet<ObjectKey>>,
     /// Pods by address, without those in their node's network.
     holders: BTreeSet<(IpAddr, ObjectKey)>,
+    /// Nodes by address.
+    nodes: BTreeSet<(IpAddr, ObjectKey)>,
     services: Services,
     attached: Attached,
     /// Pods that run and whose objects name no address.
@@ -107,6 +110,7 @@ impl Intake {
             accounts: BTreeMap::new(),
             runs_as: BTreeMap::new(),
             holders: BTreeSet::new(),
+            nodes: BTreeSet::new(),
             services: Services::default(),
             attached: Attached::default(),
             bare: BTreeSet::new(),
@@ -363,6 +367,9 @@ impl Intake {
             if let Some(account) = joined {
                 self.runs_as.entry(account).or_default().insert(key.clone());
             }
+        }
+        if key.kind == Kind::NODE {
+            self.node_addresses_changed(key, old.as_deref(), new.as_deref());
         }
         if key.kind == Kind::POD {
             self.addresses_changed(key, old.as_deref(), new.as_deref());

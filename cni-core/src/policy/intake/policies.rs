@@ -113,6 +113,12 @@ impl Policies {
         is_built_in(name) || self.tiers.contains_key(name)
     }
 
+    /// The tier that an object's policies are in.
+    pub(super) fn tier_of(&self, key: &ObjectKey) -> Option<Arc<str>> {
+        let tier = &self.policies.get(key)?.first()?.tier;
+        Some(if self.known(tier) { tier.clone() } else { Tier::CLOSED.into() })
+    }
+
     /// The policy itself, or, in a tier that is not there, one that closes the same subjects in the same directions.
     fn in_force(&self, policy: &Arc<Policy>) -> ModelChange {
         if self.known(&policy.tier) {

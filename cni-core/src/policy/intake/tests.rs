@@ -534,7 +534,7 @@ proptest! {
         prop_assert_eq!(&both.world, &World::default());
         prop_assert_eq!(both.problems().len(), 0);
         prop_assert!(both.intake.attached.is_empty() && both.intake.bare.is_empty());
-        prop_assert!(both.intake.holders.is_empty() && both.intake.runs_as.is_empty() && both.intake.rivals.is_empty());
+        prop_assert!(both.intake.holders.is_empty() && both.intake.nodes.is_empty() && both.intake.runs_as.is_empty() && both.intake.rivals.is_empty());
     }
 }
 

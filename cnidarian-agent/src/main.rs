@@ -102,6 +102,9 @@ struct Ask {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Agent { .. } | Command::Lab(_)) {
+        cnidarian::pipe::end_without_reader();
+    }
     let done = match cli.command {
         Command::Agent { config, check } => return run_agent(config, check),
         Command::Lab(lab) => return lab::main(lab),

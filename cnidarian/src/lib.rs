@@ -15,9 +15,9 @@ mod node;
 mod registry;
 
 pub use cni_core::rpc::Attachment;
-/// What the allocator keeps; a program that runs a node of a large cluster calls `keep_little` first of all.
-pub use net_linux::heap;
 pub use net_linux::netns::NetNs;
+/// What the allocator keeps; a program that runs a node of a large cluster calls `keep_little` first of all.
+pub use net_linux::{heap, pipe};
 pub use node::{
     AttachRequest, CheckRequest, EndpointStatus, Event, HostStatus, IpamFindings, Node, NodeError, NodeStatus,
     Observer, PoolStatus, Problem, ServiceBackendStatus, ServiceStatus, Silent,

@@ -23,6 +23,7 @@
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
 //! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
+//! | [`pipe`](mod@pipe) | output that nobody reads any more |
 //! | [`probe`] | what a kernel can do for every backend of the host's stack |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
 //!
@@ -54,6 +55,7 @@ pub mod nflog;
 mod nfnetlink;
 pub mod nft;
 pub mod objects;
+pub mod pipe;
 pub mod pmtu;
 pub mod probe;
 pub mod route;

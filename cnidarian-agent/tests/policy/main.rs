@@ -234,3 +234,12 @@ fn check_names_a_policy_whose_kind_or_group_is_misspelt_and_leaves_other_kinds_a
     let (code, out, _) = policy(&["check", files.path("others.yaml").to_str().unwrap()]);
     assert_eq!((code, out.lines().count()), (0, 1), "{out}");
 }
+
+#[test]
+fn a_command_ends_without_a_word_when_nobody_reads_on() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_cnidarian")).arg("version").stdout(writer).output().unwrap();
+    assert!(!output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

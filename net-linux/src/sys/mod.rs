@@ -2,6 +2,7 @@
 
 pub(crate) mod heap;
 pub(crate) mod ns;
+pub(crate) mod pipe;
 pub(crate) mod ready;
 pub(crate) mod sockopt;
 pub(crate) mod tun;

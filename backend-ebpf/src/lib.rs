@@ -1,5 +1,5 @@
-//! The beginning of the Cilium-style backend: policy by identity, in programs at the host's end of pods' veths. Never a label
-//! or a dialect, and not yet a backend: no agent attaches it, and no registry knows it.
+//! Policy by identity, in programs at the host's end of pods' veths, as an engine beside any backend. Never a label or a
+//! dialect, and not yet a backend of its own.
 //!
 //! ```no_run
 //! use backend_ebpf::enforce::Enforcer;
@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`policy`] | items to entries of maps, pure |
 //! | [`kernel`] | the programs and maps in the kernel |
+//! | [`engine`] | the policy engine that agents and embedders open |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
 //!
 //! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/*.o` of
@@ -27,6 +28,7 @@
 #![deny(unsafe_code)]
 
 pub mod enforce;
+pub mod engine;
 pub mod kernel;
 pub mod policy;
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
-use backend_ebpf::policy::{PolicyError, Tables, Write};
+use backend_ebpf::policy::{Meant, PolicyError, Tables, Write};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::compile::Compiler;
@@ -32,6 +32,7 @@ impl Maps {
                 Write::Peer(key, value) => (format!("{key:?}"), value.is_some()),
                 Write::Class(key, value) => (format!("{key:?}"), value.is_some()),
                 Write::Verdict(key, value) => (format!("{key:?}"), value.is_some()),
+                Write::Meaning(key, value) => (format!("{key:?}"), value.is_some()),
                 Write::Advance => continue,
             };
             if is_there {
@@ -175,10 +176,13 @@ fn whatever_happened_nothing_needless_is_written_and_nothing_is_left() {
                 }
             }
             maps.write(tables.drain());
+            for entry in tables.entries() {
+                assert!(maps.0.values().any(|write| *write == entry), "seed {seed}: {entry:?} was never written");
+            }
         }
         maps.write(tables.drain());
         // Sets of policies about hosts are still there; endpoints and their programs are not.
-        maps.0.retain(|_, write| !matches!(write, Write::Identity(..)));
+        maps.0.retain(|_, write| !matches!(write, Write::Identity(..) | Write::Meaning(Meant::Identity(_), _)));
         assert!(maps.0.is_empty(), "seed {seed}: {:?}", maps.0);
     }
 }

@@ -12,5 +12,7 @@ pub fn built_in() -> Registry {
     let registry = registry.with(backend_bgp::Bgp);
     #[cfg(feature = "policy-nftables")]
     let registry = registry.with_policy(policy_nftables::Nftables);
+    #[cfg(feature = "policy-ebpf")]
+    let registry = registry.with_policy(backend_ebpf::engine::EbpfPolicy);
     registry
 }

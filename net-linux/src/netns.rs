@@ -7,6 +7,7 @@ use crate::sys;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use std::fmt;
@@ -56,6 +57,14 @@ pub enum NetNsError {
     /// No thread could be started to enter the namespace on.
     #[error("start a thread for network namespace {id}: {source}")]
     Thread {
+        /// Which.
+        id: NetNsId,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel does not tell its number: it is older than Linux 5.14.
+    #[error("the number of network namespace {id}: {source}")]
+    Cookie {
         /// Which.
         id: NetNsId,
         /// What the kernel said.
@@ -187,6 +196,21 @@ impl NetNs {
     #[must_use]
     pub const fn id(&self) -> NetNsId {
         self.id
+    }
+
+    /// Its number in the kernel (`SO_NETNS_COOKIE`): never used again for another one, unlike [`NetNsId::inode`], until the
+    /// machine starts anew. Since Linux 5.14.
+    ///
+    /// # Errors
+    /// [`NetNsError::Cookie`]; those of [`open_inside`](Self::open_inside).
+    pub fn cookie(&self) -> Result<u64, NetNsError> {
+        let failed = |source| NetNsError::Cookie { id: self.id, source };
+        let socket = self.open_inside(|| {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            socket(AddressFamily::Unix, SockType::Datagram, flags, None)
+        })?;
+        let socket = socket.map_err(|errno| failed(errno.into()))?;
+        sys::sockopt::netns_cookie(socket.as_fd()).map_err(failed)
     }
 
     /// Runs `work` on a thread inside the namespace and waits for it. The calling thread stays where it is.

@@ -8,14 +8,17 @@ use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::conntrack::Conntrack;
 use net_linux::nft::{self, Batch, Chain, Element, Nft, Rule, Table};
 
+/// What there is where the kernel takes our rules.
+const ALL: [Capability; 3] = [Capability::Policy, Capability::HostPolicy, Capability::SurvivesAgent];
+
 /// The capabilities of policy on nftables in this network namespace: the kernel is asked to take everything that the
 /// engine makes for any node, in a batch whose last message it has to refuse.
 #[must_use]
 pub fn probe(config: &Config) -> Capabilities {
     let capabilities = Capabilities::default();
     match refusal(config) {
-        None => capabilities.with(Capability::Policy).with(Capability::SurvivesAgent),
-        Some(reason) => capabilities.without(Capability::Policy, &reason).without(Capability::SurvivesAgent, &reason),
+        None => ALL.into_iter().fold(capabilities, Capabilities::with),
+        Some(reason) => ALL.into_iter().fold(capabilities, |all, one| all.without(one, &reason)),
     }
 }
 

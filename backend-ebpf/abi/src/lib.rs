@@ -30,4 +30,4 @@ pub use policy::{
 pub use reason::Reason;
 
 /// The version of these layouts. Maps of another one are not read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

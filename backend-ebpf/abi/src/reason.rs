@@ -31,11 +31,13 @@ pub enum Reason {
     UnknownEndpoint = 11,
     /// A table has no answer that it must have: it is not written yet.
     Incomplete = 12,
+    /// An ICMP error about a connection that was allowed and still is.
+    Related = 13,
 }
 
 impl Reason {
     /// How many there are.
-    pub const COUNT: u32 = 13;
+    pub const COUNT: u32 = 14;
 
     /// The reason of a number.
     #[must_use]
@@ -54,6 +56,7 @@ impl Reason {
             10 => Self::UnknownFragment,
             11 => Self::UnknownEndpoint,
             12 => Self::Incomplete,
+            13 => Self::Related,
             _ => return None,
         })
     }
@@ -61,6 +64,14 @@ impl Reason {
     /// Whether the packet passes.
     #[must_use]
     pub const fn passes(self) -> bool {
-        matches!(self, Self::Allowed | Self::Established | Self::SameEndpoint | Self::NeighbourDiscovery | Self::Arp)
+        matches!(
+            self,
+            Self::Allowed
+                | Self::Established
+                | Self::SameEndpoint
+                | Self::NeighbourDiscovery
+                | Self::Arp
+                | Self::Related
+        )
     }
 }

@@ -56,6 +56,8 @@ pub struct Packet {
     pub flags: u8,
     pub source: [u8; 16],
     pub destination: [u8; 16],
+    /// Where the protocol's header is.
+    pub upper: u32,
 }
 
 /// Where the first fragment's ports are kept for the later ones.
@@ -97,6 +99,7 @@ pub fn parse<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Packet) -> Op
     if let Some(reason) = stop {
         return Some(reason);
     }
+    packet.upper = upper.offset;
     if upper.first || upper.later {
         let to_pod = if let Way::ToPod = way { FragmentKey::TO_POD } else { 0 };
         let key = FragmentKey {
@@ -122,6 +125,50 @@ pub fn parse<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Packet) -> Op
         return None;
     }
     ports(ctx, packet, &upper)
+}
+
+/// Bytes of an ICMP error before what it quotes. RFC 792; RFC 4443, section 3.
+const ERROR_BYTES: u32 = 8;
+
+/// Source and destination.
+pub type Ends = [[u8; 16]; 2];
+
+/// Reads the ends of the packet that an ICMP error quotes. Answers its protocol, and where that one's header is; `None`: it is not
+/// all there, or it is a later fragment, which has no ports. Extension headers are not looked behind.
+#[inline(always)]
+pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(u8, u32)> {
+    let at = error.upper + ERROR_BYTES;
+    if error.v4 {
+        let header = load::<{ IPV4_BYTES as usize }>(ctx, at)?;
+        let header_bytes = ((header[0] & 0xf) as u32) * 4;
+        let fragment = u16::from_be_bytes([header[6], header[7]]);
+        if header[0] >> 4 != 4 || header_bytes < IPV4_BYTES || fragment & FRAGMENT_OFFSET != 0 {
+            return None;
+        }
+        for (end, first) in [(0, 12), (1, 16)] {
+            ends[end] = mapped([header[first], header[first + 1], header[first + 2], header[first + 3]]);
+        }
+        return Some((header[9], at + header_bytes));
+    }
+    let header = load::<8>(ctx, at)?;
+    if header[0] >> 4 != 6 {
+        return None;
+    }
+    ends[0] = load(ctx, at + 8)?;
+    ends[1] = load(ctx, at + 24)?;
+    Some((header[6], at + IPV6_BYTES))
+}
+
+/// The source and the destination port of a quoted header of this protocol; of an echo: twice its identifier.
+#[inline(always)]
+pub fn quoted_ports(ctx: &TcContext, protocol: u8, upper: u32) -> Option<(u16, u16)> {
+    let bytes = load::<8>(ctx, upper)?;
+    let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    match protocol {
+        TCP | UDP | SCTP | UDP_LITE => Some((word(0), word(2))),
+        ICMP | ICMPV6 => Some((word(4), word(4))),
+        _ => None,
+    }
 }
 
 /// A tag that the device took off.

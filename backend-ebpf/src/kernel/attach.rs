@@ -8,7 +8,7 @@ use super::error::{AttachError, KernelError};
 use super::object::{Object, Way};
 use aya::programs::links::{FdLink, Link as _, LinkError, LinkOrder, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
 use std::path::{Path, PathBuf};
 
 /// Our filter's priority and handle at clsact: the letters `cn`.
@@ -37,6 +37,20 @@ impl Hook {
         match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
             Ok(_) => Self::Tcx(pins.to_owned()),
             Err(_) => Self::Clsact,
+        }
+    }
+
+    /// The numbers of all programs at one side of an interface, where this hook can be asked.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn programs(&self, way: Way, interface: &str) -> Result<Option<Vec<u32>>, KernelError> {
+        match self {
+            Self::Tcx(_) => match SchedClassifier::query_tcx(interface, side(way)) {
+                Ok((_, programs)) => Ok(Some(programs.iter().map(ProgramInfo::id).collect())),
+                Err(source) => Err(failed(way, interface, source.into())),
+            },
+            Self::Clsact => Ok(None),
         }
     }
 
@@ -79,6 +93,31 @@ impl Object {
             program.try_into().map_err(|source: ProgramError| failed(way, interface, source.into()))?;
         let result = match hook {
             Hook::Tcx(folder) => tcx(program, way, interface, &pin(folder, way, interface)),
+            Hook::Clsact => clsact(program, way, interface),
+        };
+        result.map_err(|source| failed(way, interface, source))
+    }
+}
+
+impl Object {
+    /// Attaches the program of one way at the loopback interface of the calling thread's network namespace, which is one to
+    /// throw away.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn try_attach(&mut self, hook: &Hook, way: Way) -> Result<(), KernelError> {
+        let name = way.program();
+        let interface = "lo";
+        let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+        let program: &mut SchedClassifier =
+            program.try_into().map_err(|source: ProgramError| failed(way, interface, source.into()))?;
+        let result = match hook {
+            // The link goes with what is returned here.
+            Hook::Tcx(_) => program
+                .attach_with_options(interface, side(way), TcAttachOptions::TcxOrder(LinkOrder::default()))
+                .and_then(|link| program.take_link(link))
+                .map(drop)
+                .map_err(AttachError::from),
             Hook::Clsact => clsact(program, way, interface),
         };
         result.map_err(|source| failed(way, interface, source))

@@ -39,6 +39,14 @@ pub enum KernelError {
         /// Its name.
         name: &'static str,
     },
+    /// A program or map cannot be pinned.
+    #[error("{name} cannot be pinned: {source}")]
+    Pin {
+        /// Which one.
+        name: &'static str,
+        /// What the kernel said.
+        source: PinError,
+    },
     /// A map cannot be written or read.
     #[error("the eBPF map {map} cannot be {verb}: {source}")]
     Map {

@@ -10,6 +10,12 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapError, PerCpuArray};
 use backend_ebpf_abi::{Connection, ConnectionKey, Reason};
 use ipnet::IpNet;
 
+/// The maps of classes.
+pub(super) const TRAFFIC: &str = "TRAFFIC";
+pub(super) const SOURCES: &str = "SOURCES";
+/// What numbers stand for. No program uses it.
+pub(super) const MEANINGS: &str = "MEANINGS";
+
 impl Object {
     /// Writes one entry, or takes it away; one that is not there is taken away already.
     ///
@@ -29,11 +35,12 @@ impl Object {
                 self.prefix("IDENTITIES_V6", &key, *identity)
             }
             Write::Class(Trie::Traffic(bits, key), class) => {
-                self.prefix("TRAFFIC", &Key::new(*bits, *key), class.map(u32::from))
+                self.prefix(TRAFFIC, &Key::new(*bits, *key), class.map(u32::from))
             }
             Write::Class(Trie::Source(bits, key), class) => {
-                self.prefix("SOURCES", &Key::new(*bits, *key), class.map(u32::from))
+                self.prefix(SOURCES, &Key::new(*bits, *key), class.map(u32::from))
             }
+            Write::Meaning(meant, digest) => self.entry(MEANINGS, meant.key(), *digest),
             Write::Advance => self.advance(),
         }
     }

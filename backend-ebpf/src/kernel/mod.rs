@@ -5,7 +5,9 @@ mod error;
 mod maps;
 mod object;
 mod raw;
+mod read;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
-pub use object::{Judgement, OBJECT, Object, Sizes, Way};
+pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};
+pub use read::{POLICY_MAPS, PolicyMaps};

@@ -1,9 +1,12 @@
 //! The object with our programs, loaded. Never attached here: see `attach`.
 
 use super::error::KernelError;
+use super::read::POLICY_MAPS;
+use aya::pin::PinError;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use backend_ebpf_abi::Reason;
+use std::path::Path;
 
 /// Programs and maps, built from `programs/` by `cargo xtask bpf build`.
 pub static OBJECT: &[u8] = include_bytes_aligned!("../../objects/policy.o");
@@ -32,7 +35,8 @@ impl Way {
 }
 
 /// How many entries maps have room for. A full map refuses, and what needs it stays closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Sizes {
     /// Addresses of local endpoints.
     pub endpoints: u32,
@@ -64,6 +68,22 @@ impl Default for Sizes {
     }
 }
 
+impl Sizes {
+    /// All of them, named as in a configuration.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u32); 7] {
+        [
+            ("endpoints", self.endpoints),
+            ("identities", self.identities),
+            ("peers", self.peers),
+            ("classes", self.classes),
+            ("verdicts", self.verdicts),
+            ("fragments", self.fragments),
+            ("connections", self.connections),
+        ]
+    }
+}
+
 /// What a program said of one packet that was given to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
@@ -76,6 +96,9 @@ pub struct Judgement {
     /// How long the program ran, the mean of all rounds.
     pub duration: std::time::Duration,
 }
+
+/// Maps that a newer object goes on with: connections with the epoch of their verdicts, fragments, counters.
+pub const KEPT_MAPS: [&str; 4] = ["CONNECTIONS", "EPOCH", "FRAGMENTS", "PACKETS"];
 
 /// The object in the kernel.
 pub struct Object {
@@ -92,7 +115,20 @@ impl Object {
     /// # Errors
     /// The kernel refuses, or lacks what the object needs.
     pub fn load(sizes: &Sizes) -> Result<Self, KernelError> {
+        Self::load_kept(sizes, None)
+    }
+
+    /// The same with what outlives an object ([`KEPT_MAPS`]) pinned in this folder of a bpffs: what is there already is used.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_kept(sizes: &Sizes, kept: Option<&Path>) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
+        for (name, folder) in KEPT_MAPS.into_iter().zip(std::iter::repeat(kept)) {
+            if let Some(folder) = folder {
+                loader.map_pin_path(name, folder.join(name));
+            }
+        }
         for (map, entries) in [
             ("ENDPOINTS", sizes.endpoints),
             ("IDENTITIES_V4", sizes.identities),
@@ -103,6 +139,8 @@ impl Object {
             ("VERDICTS", sizes.verdicts),
             ("FRAGMENTS", sizes.fragments),
             ("CONNECTIONS", sizes.connections),
+            // Of each identity and program.
+            ("MEANINGS", sizes.identities.saturating_mul(2)),
         ] {
             loader.map_max_entries(map, entries);
         }
@@ -114,6 +152,46 @@ impl Object {
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         Ok(Self { bpf })
+    }
+
+    /// The numbers of its programs, as [`Way::ALL`] has them.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn program_ids(&self) -> Result<[u32; 2], KernelError> {
+        let [from, to] = Way::ALL;
+        Ok([self.info(from)?.id(), self.info(to)?.id()])
+    }
+
+    /// Pins programs and maps of policy under their names, in a folder of a bpffs.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn pin(&mut self, folder: &Path) -> Result<(), KernelError> {
+        for way in Way::ALL {
+            let name = way.program();
+            let failed = |source: PinError| KernelError::Pin { name, source };
+            let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+            program.pin(folder.join(name)).map_err(failed)?;
+        }
+        for name in POLICY_MAPS {
+            let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+            map.pin(folder.join(name)).map_err(|source| KernelError::Pin { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the programs that are pinned in a folder, as [`Way::ALL`] has them.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn pinned_program_ids(folder: &Path) -> Result<[u32; 2], KernelError> {
+        let id = |way: Way| {
+            let info = ProgramInfo::from_pin(folder.join(way.program()));
+            info.map(|info| info.id()).map_err(|source| KernelError::Program { program: way.program(), source })
+        };
+        let [from, to] = Way::ALL;
+        Ok([id(from)?, id(to)?])
     }
 
     fn program(&self, way: Way) -> Result<&SchedClassifier, KernelError> {

@@ -96,6 +96,22 @@ impl Identities {
         self.around(&IpNet::from(address)).cloned().collect()
     }
 
+    /// The same prefixes, of which nobody was told.
+    pub(super) fn renewed(&self) -> Self {
+        let (named, lengths) = (self.named.clone(), self.lengths.clone());
+        Self { dirty: named.keys().copied().collect(), named, lengths, ..Self::default() }
+    }
+
+    /// All that holds of each prefix.
+    pub(super) fn named(&self) -> impl Iterator<Item = (IpNet, BTreeSet<Atom>)> {
+        self.named.keys().map(|prefix| (*prefix, self.around(prefix).cloned().collect()))
+    }
+
+    /// What the kernel was told.
+    pub(super) fn told(&self) -> impl Iterator<Item = (IpNet, u32)> {
+        self.told.iter().map(|(prefix, number)| (*prefix, *number))
+    }
+
     /// What is there, by number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Atoms)> {
         self.known.iter().map(|(number, known)| (*number, &known.atoms))

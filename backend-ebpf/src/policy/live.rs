@@ -4,6 +4,7 @@
 use super::atom::{Atom, Atoms};
 use super::classes::TooMany;
 use super::compiled::{Compiled, PeerBits};
+use super::meaning::{Digest, Meant};
 use super::source::Source;
 use super::write::{Trie, Write};
 use backend_ebpf_abi::{PeerClass, PeerKey, ProgramRef, Verdict, VerdictKey, source_key, traffic_key};
@@ -18,6 +19,7 @@ const PROGRAM_BITS: u32 = 32;
 pub(super) struct Live {
     pub(super) source: Arc<Source>,
     pub(super) reference: ProgramRef,
+    pub(super) meaning: Digest,
     compiled: Compiled,
     classes: HashMap<PeerBits, PeerClass>,
     peers: BTreeSet<u32>,
@@ -27,7 +29,12 @@ pub(super) struct Live {
 
 impl Live {
     /// Compiles a source, and writes what does not depend on identities, and the class of peers of which nothing holds.
-    pub(super) fn new(number: u32, source: Arc<Source>, writes: &mut Vec<Write>) -> Result<Self, TooMany> {
+    pub(super) fn new(
+        number: u32,
+        source: Arc<Source>,
+        meaning: Digest,
+        writes: &mut Vec<Write>,
+    ) -> Result<Self, TooMany> {
         let compiled = Compiled::new(&source)?;
         let mut tries = Vec::new();
         for (prefix, class) in &compiled.traffic.prefixes {
@@ -37,6 +44,7 @@ impl Live {
         for (prefix, class) in &compiled.sources.prefixes {
             tries.push((Trie::Source(PROGRAM_BITS + prefix.length, source_key(number, prefix.port)), *class));
         }
+        writes.push(Write::Meaning(Meant::Program(number), Some(meaning)));
         writes.extend(tries.iter().map(|(key, class)| Write::Class(*key, Some(*class))));
         let mut flags = 0;
         let (traffic, sources) = (compiled.traffic.terms.len() > 1, compiled.sources.terms.len() > 1);
@@ -51,6 +59,7 @@ impl Live {
         let mut live = Self {
             source,
             reference: ProgramRef { program: number, flags, default: Verdict::CLOSED },
+            meaning,
             compiled,
             classes: HashMap::new(),
             peers: BTreeSet::new(),
@@ -103,10 +112,34 @@ impl Live {
         PeerKey { program: self.reference.program, identity }
     }
 
+    /// All its entries, with these identities.
+    pub(super) fn entries<'a>(&self, identities: impl Iterator<Item = (u32, &'a Atoms)>, all: &mut Vec<Write>) {
+        let number = self.reference.program;
+        let Compiled { traffic, sources, .. } = &self.compiled;
+        all.extend(traffic.prefixes.iter().map(|(prefix, class)| {
+            let key = traffic_key(number, prefix.protocol, prefix.detail);
+            Write::Class(Trie::Traffic(PROGRAM_BITS + prefix.length, key), Some(*class))
+        }));
+        all.extend(sources.prefixes.iter().map(|(prefix, class)| {
+            let key = source_key(number, prefix.port);
+            Write::Class(Trie::Source(PROGRAM_BITS + prefix.length, key), Some(*class))
+        }));
+        for (bits, PeerClass { class: peer, .. }) in &self.classes {
+            all.extend(self.compiled.row(bits).cells.into_iter().map(|(traffic, source, verdict)| {
+                Write::Verdict(VerdictKey { program: number, peer: *peer, traffic, source }, Some(verdict))
+            }));
+        }
+        all.extend(identities.filter(|(identity, _)| self.peers.contains(identity)).filter_map(|(identity, atoms)| {
+            let class = self.classes.get(&self.compiled.peer(atoms))?;
+            Some(Write::Peer(self.peer(identity), Some(*class)))
+        }));
+    }
+
     /// Takes all its entries away.
     pub(super) fn clear(self, writes: &mut Vec<Write>) {
         writes.extend(self.peers.iter().map(|identity| Write::Peer(self.peer(*identity), None)));
         writes.extend(self.cells.into_iter().map(|key| Write::Verdict(key, None)));
         writes.extend(self.tries.into_iter().map(|key| Write::Class(key, None)));
+        writes.push(Write::Meaning(Meant::Program(self.reference.program), None));
     }
 }

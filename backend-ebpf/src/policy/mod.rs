@@ -17,14 +17,18 @@ mod compiled;
 mod error;
 mod identities;
 mod live;
+mod meaning;
 mod ranges;
 mod rules;
 mod source;
 mod tables;
 mod term;
+mod view;
 mod write;
 
 pub use error::PolicyError;
+pub use meaning::{Digest, Meant};
 pub use rules::RuleName;
 pub use tables::Tables;
+pub use view::AtAddress;
 pub use write::{Trie, Write};

@@ -5,6 +5,7 @@ use super::atom::Atom;
 use super::error::PolicyError;
 use super::identities::Identities;
 use super::live::Live;
+use super::meaning::{self, Meant};
 use super::rules::{RuleName, Rules};
 use super::source::{Parts, Source};
 use super::write::Write;
@@ -29,29 +30,29 @@ use std::sync::Arc;
 /// 4. The last write of a `drain` begins an epoch, so open connections are judged by what was written.
 #[derive(Debug, Default)]
 pub struct Tables {
-    chains: BTreeMap<ChainId, Chain>,
-    ports: BTreeMap<SetId, BTreeMap<(Protocol, u16), usize>>,
-    identities: Identities,
-    node: BTreeSet<IpAddr>,
-    interfaces: BTreeMap<InterfaceName, u32>,
-    endpoints: BTreeMap<EndpointId, Known>,
-    programs: BTreeMap<u32, Live>,
+    pub(super) chains: BTreeMap<ChainId, Chain>,
+    pub(super) ports: BTreeMap<SetId, BTreeMap<(Protocol, u16), usize>>,
+    pub(super) identities: Identities,
+    pub(super) node: BTreeSet<IpAddr>,
+    pub(super) interfaces: BTreeMap<InterfaceName, u32>,
+    pub(super) endpoints: BTreeMap<EndpointId, Known>,
+    pub(super) programs: BTreeMap<u32, Live>,
     by_source: HashMap<Arc<Source>, u32>,
     rules: Rules,
     last_program: u32,
     last_endpoint: u32,
-    dirty: BTreeSet<EndpointId>,
-    closed: BTreeMap<EndpointId, PolicyError>,
+    pub(super) dirty: BTreeSet<EndpointId>,
+    pub(super) closed: BTreeMap<EndpointId, PolicyError>,
     /// Sets of ports that have other protocols and ports than before.
     dirty_ports: BTreeSet<SetId>,
-    told: BTreeMap<EndpointKey, (EndpointId, Endpoint)>,
+    pub(super) told: BTreeMap<EndpointKey, (EndpointId, Endpoint)>,
     gone_identities: Vec<u32>,
     gone_programs: Vec<Live>,
 }
 
 #[derive(Debug)]
-struct Known {
-    program: EndpointProgram,
+pub(super) struct Known {
+    pub(super) program: EndpointProgram,
     number: u32,
 }
 
@@ -69,16 +70,7 @@ impl Tables {
                 self.chains.insert(chain.id.clone(), chain);
             }
             Change::Put(PolicyItem::Endpoint(program)) => {
-                let id = program.endpoint.clone();
-                let number = self.endpoints.get(&id).map_or_else(
-                    || {
-                        self.last_endpoint += 1;
-                        self.last_endpoint
-                    },
-                    |known| known.number,
-                );
-                self.endpoints.insert(id.clone(), Known { program, number });
-                self.dirty.insert(id);
+                self.put_endpoint(program.endpoint.clone(), program);
             }
             Change::Put(PolicyItem::Host(_)) => return Err(PolicyError::HostProgram),
             Change::Remove(PolicyKey::Set(set)) => drop(self.ports.remove(&set)),
@@ -94,6 +86,18 @@ impl Tables {
             Change::Remove(PolicyKey::Host) | Change::Node(_) | Change::Config(_) | Change::InSync => {}
         }
         Ok(())
+    }
+
+    pub(super) fn put_endpoint(&mut self, id: EndpointId, program: EndpointProgram) {
+        let number = self.endpoints.get(&id).map_or_else(
+            || {
+                self.last_endpoint += 1;
+                self.last_endpoint
+            },
+            |known| known.number,
+        );
+        self.endpoints.insert(id.clone(), Known { program, number });
+        self.dirty.insert(id);
     }
 
     /// The node has these addresses.
@@ -140,9 +144,11 @@ impl Tables {
         }
         for identity in std::mem::take(&mut self.gone_identities) {
             self.programs.values_mut().for_each(|program| program.dismiss(identity, writes));
+            writes.push(Write::Meaning(Meant::Identity(identity), None));
         }
         let settled = self.identities.settle();
         for (identity, atoms) in &settled.new {
+            writes.push(Write::Meaning(Meant::Identity(*identity), Some(meaning::of_atoms(atoms))));
             self.programs.values_mut().for_each(|program| program.admit(*identity, atoms, writes));
         }
         // What holds of an endpoint's own address is part of its program.
@@ -255,7 +261,8 @@ impl Tables {
         }
         self.last_program += 1;
         let number = self.last_program;
-        let mut live = Live::new(number, source.clone(), writes)
+        let meaning = meaning::of_source(&source, &self.rules);
+        let mut live = Live::new(number, source.clone(), meaning, writes)
             .map_err(|_| PolicyError::TooLarge { endpoint: id.clone(), direction })?;
         for (identity, atoms) in self.identities.iter() {
             live.admit(identity, atoms, writes);

@@ -1,5 +1,6 @@
 //! Writes to the maps, in the order in which they have to be done. Never done here.
 
+use super::meaning::{Digest, Meant};
 use backend_ebpf_abi::{Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey};
 use ipnet::IpNet;
 
@@ -13,7 +14,7 @@ pub enum Trie {
 }
 
 /// One entry that is there with this value, or is not (`None`); or the end of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
     /// What is enforced at an address.
     Endpoint(EndpointKey, Option<Endpoint>),
@@ -25,6 +26,38 @@ pub enum Write {
     Class(Trie, Option<u16>),
     /// A verdict.
     Verdict(VerdictKey, Option<Verdict>),
+    /// What a number stands for: no program asks for it, a successor does.
+    Meaning(Meant, Option<Digest>),
     /// What was written before this counts for open connections too: the next epoch ([`backend_ebpf_abi::Judged`]) begins.
     Advance,
+}
+
+impl Write {
+    /// The same entry taken away; what is no entry stays as it is.
+    #[must_use]
+    pub const fn removal(self) -> Self {
+        match self {
+            Self::Endpoint(key, _) => Self::Endpoint(key, None),
+            Self::Identity(key, _) => Self::Identity(key, None),
+            Self::Peer(key, _) => Self::Peer(key, None),
+            Self::Class(key, _) => Self::Class(key, None),
+            Self::Verdict(key, _) => Self::Verdict(key, None),
+            Self::Meaning(key, _) => Self::Meaning(key, None),
+            Self::Advance => Self::Advance,
+        }
+    }
+
+    /// Where it stands in the order of writes: what is looked up is there before what leads there.
+    #[must_use]
+    pub const fn level(&self) -> u8 {
+        match self {
+            Self::Meaning(..) => 0,
+            Self::Class(..) => 1,
+            Self::Verdict(..) => 2,
+            Self::Peer(..) => 3,
+            Self::Identity(..) => 4,
+            Self::Endpoint(..) => 5,
+            Self::Advance => 6,
+        }
+    }
 }

@@ -6,10 +6,14 @@
 
 mod attached;
 mod bed;
+mod conformance;
 mod connections;
 mod cost;
 mod frames;
 mod full;
+mod items;
 mod malformed;
 mod oracle;
+mod place;
 mod pod;
+mod related;

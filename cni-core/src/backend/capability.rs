@@ -26,6 +26,8 @@ pub enum Capability {
     Masquerade,
     /// Network policy.
     Policy,
+    /// Policies about nodes themselves.
+    HostPolicy,
     /// Packets of a tunnel that connection tracking does not see.
     UntrackedTunnel,
     /// A tunnel that hears nodes only.

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //!  ADD   refuse what can be refused -> addresses set aside -+-> lease + record durable (one transaction) -+-> answer
-//!                                                           +-> veth, policy -> stage, commit ------------+
+//!                                                           +-> veth -> policy -> up -> stage, commit -----+
 //!  DEL   stage, commit (route gone) -> link down and doomed -> lease and record released -> answer -> device dies after
 //! ```
 //!
-//! The disk and the kernel work at the same time, and ADD answers when both are done: what was answered is durable.
+//! The disk and the kernel work at the same time, and ADD answers when both are done: what was answered is durable. The host's
+//! end of the veth is down until its policy is in force, so no engine has to close what it does not know yet.
 //! Killed at any point: a record without a veth, or a veth without a record, is what the next start finds and cleans
 //! before it gives any address away.
 //! An attachment whose ADD was finished keeps its kernel objects over a restart, whoever is running.
 
 use super::error::NodeError;
+use super::kernel::Attaching;
 use super::policy::Policy;
 use super::record::Record;
 use super::{Inner, unix_ms};
@@ -27,7 +29,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 /// What is to be attached.
 #[derive(Debug, Clone)]
@@ -185,17 +186,20 @@ impl Inner {
     }
 
     /// The kernel's part, whose link was begun.
-    async fn build(&self, link: JoinHandle<Result<(), NodeError>>, record: &Record) -> Result<(), NodeError> {
-        // Until its program is there, its interface is closed: they may come in any order.
-        let closed_until = async {
-            match &self.policy {
-                Some(policy) => policy.attach(record).await,
-                None => Ok(()),
+    async fn build(&self, link: Attaching, record: &Record) -> Result<(), NodeError> {
+        let Attaching { made, done } = link;
+        // Engines find the interface there, and nothing passes it before they are done.
+        let policy = async {
+            match (made.await, &self.policy) {
+                (Ok(()), Some(policy)) => policy.attach(record).await,
+                // Without an interface: `done` says why.
+                (Err(_), _) | (_, None) => Ok(()),
             }
         };
-        let (link, policy) = tokio::join!(link, closed_until);
+        let (link, policy) = tokio::join!(done, policy);
         link.unwrap_or(Err(NodeError::Closing))?;
         policy?;
+        self.kernel.open_up(record.endpoint.id.clone()).await?;
         let item = NetworkItem::Endpoint(record.endpoint.clone());
         let key = NetworkKey::Endpoint(record.endpoint.id.clone());
         Ok(self.datapath.change(vec![Change::Put(item)], key).await?)

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -20,6 +21,14 @@ use tokio::time::sleep;
 pub(super) struct Kernel {
     host: NetNs,
     idle: Arc<Mutex<Vec<Attacher>>>,
+}
+
+/// An attachment that was begun.
+pub(super) struct Attaching {
+    /// The host's end is there, and down. Nothing is sent when it could not be made.
+    pub(super) made: oneshot::Receiver<()>,
+    /// The pod has its interface, and the host's end is still down.
+    pub(super) done: JoinHandle<Result<(), NodeError>>,
 }
 
 /// Who changes an address often changes several.
@@ -88,12 +97,22 @@ impl Kernel {
         tokio::task::spawn_blocking(move || kernel.here(work)).await.unwrap_or(Err(NodeError::Closing))
     }
 
-    /// Begins an attachment, on a thread of its own; the task ends when the pod has its interface.
-    pub(super) fn begin_attach(&self, namespace: NetNs, request: AttachRequest) -> JoinHandle<Result<(), NodeError>> {
+    /// Begins an attachment, on a thread of its own.
+    pub(super) fn begin_attach(&self, namespace: NetNs, request: AttachRequest) -> Attaching {
         let kernel = self.clone();
-        tokio::task::spawn_blocking(move || {
-            kernel.here(|attacher| Ok(attacher.attach(&namespace, &request).map(drop)?))
-        })
+        let (tell, made) = oneshot::channel();
+        let done = tokio::task::spawn_blocking(move || {
+            let made = || {
+                let _nobody_waits_when_the_node_closes = tell.send(());
+            };
+            kernel.here(|attacher| Ok(attacher.attach_closed(&namespace, &request, made).map(drop)?))
+        });
+        Attaching { made, done }
+    }
+
+    /// Packets pass from here on.
+    pub(super) async fn open_up(&self, id: EndpointId) -> Result<(), NodeError> {
+        self.with(move |attacher| Ok(attacher.open_up(&id)?)).await
     }
 
     /// The link goes down and waits for [`Self::reap`].

@@ -197,6 +197,14 @@ impl Node {
                 let mut following = policy.follow().await?;
                 let interfaces = inner.kernel.interfaces().await?;
                 policy.first_sync(&mut following, &inner.records.all(), interfaces).await?;
+                // What another engine enforced is in force until this one does: pods are open at no moment.
+                if policy.engine().state().last_commit.failed.is_empty() {
+                    clear_other_engines(&inner.config.policy.engine, registry)?;
+                } else {
+                    tracing::error!(
+                        "policy is not all in force; what another engine left there stays, until the next start"
+                    );
+                }
                 Some(following)
             }
         };
@@ -265,7 +273,13 @@ async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
     }
 }
 
-/// The policy engine that the configuration names; what any other left is cleared away.
+/// What engines that the configuration does not name left in the kernel goes.
+fn clear_other_engines(wanted: &str, registry: &Registry) -> Result<(), NodeError> {
+    let mut others = registry.policies().filter(|other| other.name() != wanted);
+    Ok(others.try_for_each(|other| other.clear())?)
+}
+
+/// The policy engine that the configuration names.
 async fn open_policy(
     config: &NodeConfig,
     registry: &Registry,
@@ -274,11 +288,8 @@ async fn open_policy(
     node_ports: Vec<ProtocolPort>,
 ) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
     let wanted = config.policy.engine.as_str();
-    for other in registry.policies().filter(|other| other.name() != wanted) {
-        other.clear()?;
-    }
     if wanted == PolicyConfig::NONE {
-        return Ok(None);
+        return clear_other_engines(wanted, registry).map(|()| None);
     }
     let PolicyParts { engine, drift, counters, flows, .. } =
         registry.policy(wanted)?.open(&config.policy.config).await?;

@@ -327,7 +327,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Puts the program of an endpoint in force. Its interface may be there already or not yet: it is closed until then.
+    /// Puts the program of an endpoint in force. Its interface is there, and down until then.
     pub(super) async fn attach(&self, record: &Record) -> Result<(), NodeError> {
         // Locked before it is read, as in `refresh`.
         let mut front = self.front.lock().await;

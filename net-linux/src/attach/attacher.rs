@@ -42,6 +42,23 @@ impl Attacher {
     /// # Errors
     /// The request is not acceptable, the interface is there already, or the kernel refused. Nothing is left behind.
     pub fn attach(&mut self, namespace: &NetNs, request: &AttachRequest) -> Result<Attachment, AttachError> {
+        let attachment = self.attach_closed(namespace, request, || {})?;
+        self.open_up(&request.id).inspect_err(|_| self.remove(attachment.host_index))?;
+        Ok(attachment)
+    }
+
+    /// As [`attach`](Self::attach), but the host's end stays down, so nothing passes before [`open_up`](Self::open_up): for
+    /// whoever has something to put there first. `made` is called as soon as the host's end is there. A link that stays
+    /// down was never finished.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn attach_closed(
+        &mut self,
+        namespace: &NetNs,
+        request: &AttachRequest,
+        made: impl FnOnce(),
+    ) -> Result<Attachment, AttachError> {
         request.check()?;
         if *namespace == self.host {
             return Err(AttachError::HostNamespace { id: request.id.clone() });
@@ -54,6 +71,7 @@ impl Attacher {
             created => created,
         };
         let host_index = host_index.map_err(AttachError::netlink(&request.id))?;
+        made();
         let pod_index = pod::set_up(namespace, request).inspect_err(|_| self.remove(host_index))?;
         Ok(Attachment {
             id: request.id.clone(),
@@ -67,7 +85,18 @@ impl Attacher {
         })
     }
 
-    /// The veth and the host's end; gives its index. Nothing is left of it after an error.
+    /// Brings the host's end up: from here on packets pass.
+    ///
+    /// # Errors
+    /// The kernel refused; the link may be gone.
+    pub fn open_up(&mut self, id: &EndpointId) -> Result<(), AttachError> {
+        let mut batch = Batch::new();
+        LinkChange { up: Some(true), ..LinkChange::default() }
+            .add(&mut batch, &LinkId::Name(marks::host_interface(id).as_str()));
+        self.socket.run_all(&mut batch).map_err(AttachError::netlink(id))
+    }
+
+    /// The veth and the host's end, which is down; gives its index. Nothing is left of it after an error.
     fn create(&mut self, namespace: &NetNs, request: &AttachRequest) -> netlink::Result<u32> {
         let name = request.host_interface();
         let alias = marks::alias(request.id.as_str());
@@ -77,15 +106,7 @@ impl Attacher {
             mtu_bytes: request.mtu_bytes,
             mac: Some(request.host_mac()),
             group: marks::STAGED_LINK_GROUP,
-            // The pod's end is still down, so there is no carrier and the kernel makes no IPv6 address before it reads,
-            // in the same request, that it shall not.
-            then: LinkChange {
-                up: Some(true),
-                alias: Some(&alias),
-                group: Some(0),
-                no_ipv6_autoconf: true,
-                ..LinkChange::default()
-            },
+            then: LinkChange { alias: Some(&alias), group: Some(0), no_ipv6_autoconf: true, ..LinkChange::default() },
             ..NewLink::new(name.as_str(), NewLinkKind::Veth(peer))
         };
         veth.create(&mut self.socket)

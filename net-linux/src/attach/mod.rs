@@ -8,7 +8,8 @@
 //!   neighbour 10.1.2.3 permanent (endpoint)          neighbours 169.254.1.1 and fe80::1 permanent: the host's end
 //! ```
 //!
-//! ADD costs three `sendmsg`: the veth with the host's end (one), the pod's index (two), the pod's side (three).
+//! ADD costs four `sendmsg`: the veth with the host's end, which is down (one), the pod's index (two), the pod's side (three), the
+//! host's end up (four). What has to be at the host's end before the first packet is put there in between.
 //! DEL takes the link down and into the group of doomed links; [`Attacher::reap`] deletes the group and so pays the
 //! kernel's grace periods once for all.
 

@@ -1,6 +1,6 @@
-//! Integer socket options that no safe crate wraps. Never decides on a value.
+//! Socket options that no safe crate wraps. Never decides on a value.
 
-use nix::libc::{c_int, getsockopt, setsockopt, socklen_t};
+use nix::libc::{SO_NETNS_COOKIE, SOL_SOCKET, c_int, getsockopt, setsockopt, socklen_t};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -19,5 +19,15 @@ pub(crate) fn get(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c
     let mut bytes = BYTES;
     // SAFETY: the kernel writes at most `bytes` bytes, which `value` has; `fd` is open while borrowed.
     let result = unsafe { getsockopt(fd.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+/// The number of a socket's network namespace, which no other has until the machine starts anew.
+pub(crate) fn netns_cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut value: u64 = 0;
+    let mut bytes = size_of::<u64>() as socklen_t;
+    // SAFETY: the kernel writes at most `bytes` bytes, which `value` has; `fd` is open while borrowed.
+    let result =
+        unsafe { getsockopt(fd.as_raw_fd(), SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut value).cast(), &raw mut bytes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

@@ -5,13 +5,15 @@
 //! its first one had: each change of policy begins an epoch, and verdicts of earlier ones do not count.
 
 use crate::maps;
+use crate::related;
 use crate::tracking::{self, Known, Role};
+use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{ConnectionKey, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
 use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::Packet;
 
 #[inline(always)]
-pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
+pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
     let from_pod = way == Way::FromPod;
     let role = tracking::role(packet);
     let now = tracking::now_seconds();
@@ -44,10 +46,20 @@ pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
         Way::ToPod => (&packet.destination, &packet.source),
     };
     let Some(endpoint) = maps::endpoint(packet.interface, *own) else { return Reason::UnknownEndpoint };
-    let program = if from_pod != is_answer { &endpoint.egress } else { &endpoint.ingress };
+    let mut by_pod = from_pod != is_answer;
     let (detail, source_port) =
         if is_answer { tracking::answered(packet) } else { (packet.detail, packet.source_port) };
-    let asked = Asked { v4: packet.v4, protocol: packet.protocol, detail, source_port, other };
+    let mut asked = Asked { v4: packet.v4, protocol: packet.protocol, detail, source_port, other };
+    let mut is_related = false;
+    if role == Role::Single && related::is_error(packet) {
+        if let Some(pod_began) = related::connection(ctx, packet, way, now, &mut key) {
+            is_related = true;
+            by_pod = pod_began;
+            let (detail, source_port) = related::asked(&key);
+            asked = Asked { v4: packet.v4, protocol: key.protocol as u8, detail, source_port, other: &key.other };
+        }
+    }
+    let program = if by_pod { &endpoint.egress } else { &endpoint.ingress };
     let Some(found) = walk(program, &asked) else { return Reason::Incomplete };
     *verdict = found;
     if !found.allows() {
@@ -55,6 +67,9 @@ pub fn decide(packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
             Some(same) if same.id == endpoint.id => Reason::SameEndpoint,
             _ => Reason::Denied,
         };
+    }
+    if is_related {
+        return Reason::Related;
     }
     let judged = Judged::new(epoch, found.enforced);
     if is_answer {

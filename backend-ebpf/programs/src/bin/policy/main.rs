@@ -6,6 +6,7 @@
 
 mod decide;
 mod maps;
+mod related;
 mod tracking;
 
 use aya_ebpf::macros::classifier;
@@ -32,7 +33,7 @@ fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
     let reason = match packet::parse::<Kept>(ctx, way, &mut packet) {
-        None => decide::decide(&packet, way, &mut verdict),
+        None => decide::decide(ctx, &packet, way, &mut verdict),
         Some(reason) => reason,
     };
     maps::count(reason, way);

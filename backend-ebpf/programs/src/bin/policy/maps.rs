@@ -32,6 +32,9 @@ static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, 
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
 #[map]
 static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
+/// What numbers of identities and programs stand for. Nothing here asks: it is for who comes after the one that wrote it.
+#[map]
+static MEANINGS: HashMap<u64, [u8; 16]> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 /// Of the policy that is in force; see [`backend_ebpf_abi::Judged`].
 #[map]
 static EPOCH: Array<u32> = Array::with_max_entries(1, 0);

@@ -14,8 +14,8 @@ const ACK: u8 = 16;
 
 /// Messages that ask and answer. RFC 792; RFC 4443, section 4.
 const ECHO_REPLY: u8 = 0;
-const ECHO: u8 = 8;
-const ECHO_V6: u8 = 128;
+pub const ECHO: u8 = 8;
+pub const ECHO_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
 /// What a packet may be.
@@ -128,7 +128,7 @@ pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32, jud
 }
 
 #[inline(always)]
-fn read(entry: *mut Connection) -> Connection {
+pub fn read(entry: *mut Connection) -> Connection {
     // SAFETY: the map's own entry. One that is reused while it is read is another connection's: its key was not ours when it
     // was looked up, so at worst this packet is taken for one of a connection that has just made room.
     unsafe {

@@ -1,0 +1,32 @@
+//! The engine in a registry. Never more than the way in.
+
+use super::Config;
+use async_trait::async_trait;
+use cni_core::backend::{PolicyBackend, PolicyParts, Result};
+use serde_json::Value;
+
+/// Policy in eBPF programs, for [`cni_core::backend::Registry::with_policy`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EbpfPolicy;
+
+#[async_trait]
+impl PolicyBackend for EbpfPolicy {
+    fn name(&self) -> &str {
+        "ebpf"
+    }
+
+    fn check(&self, config: &Value) -> Result<()> {
+        Config::from_json(config).map(drop)
+    }
+
+    async fn open(&self, config: &Value) -> Result<PolicyParts> {
+        let (engine, drift) = super::open_watched(&Config::from_json(config)?)?;
+        let mut parts = PolicyParts::new(engine);
+        parts.drift = Some(drift);
+        Ok(parts)
+    }
+
+    fn clear(&self) -> Result<()> {
+        super::clear()
+    }
+}

@@ -1,0 +1,65 @@
+//! The engine's section of the configuration: as written, and checked. Never looks at the node.
+
+use crate::kernel::Sizes;
+use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::strict::from_value;
+use serde::Deserialize;
+
+/// The name of the section.
+const SECTION: &str = "policy";
+/// The most entries of one map: with the largest keys that is about 1.5 GB.
+const MOST: u32 = 16 << 20;
+
+/// The configuration: `{"maps": {"identities": 524288, ...}}`, how many entries each map has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Entries of maps, 1 to 16 777 216 each.
+    pub maps: Sizes,
+}
+
+impl Config {
+    /// Reads the section.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] with the path of the key at fault.
+    pub fn from_json(section: &serde_json::Value) -> Result<Self> {
+        if section.is_null() {
+            return Ok(Self::default());
+        }
+        let read: Self = from_value(section.clone(), SECTION).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "check", "configuration of policy in eBPF", &error).because(error)
+        })?;
+        for (name, entries) in read.maps.named() {
+            if !(1..=MOST).contains(&entries) {
+                let detail = format!("{SECTION}.maps.{name} is {entries}; write 1 to {MOST}");
+                return Err(Error::new(ErrorKind::Invalid, "check", "configuration of policy in eBPF", detail));
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_wrong_is_named() {
+        assert_eq!(Config::from_json(&Value::Null).unwrap(), Config::default());
+        let read = Config::from_json(&json!({ "maps": { "identities": 7 } })).unwrap();
+        assert_eq!(read.maps, Sizes { identities: 7, ..Sizes::default() });
+        for (wrong, named) in [
+            (json!({ "map": {} }), "policy"),
+            (json!({ "maps": { "identitys": 7 } }), "identitys"),
+            (json!({ "maps": { "peers": 0 } }), "policy.maps.peers"),
+            (json!({ "maps": { "verdicts": MOST + 1 } }), "policy.maps.verdicts"),
+            (json!({ "maps": { "verdicts": -1 } }), "verdicts"),
+        ] {
+            let error = Config::from_json(&wrong).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Policy in eBPF programs as an engine: what is staged is in force after a commit, whoever dies in between. Never a datapath:
+//! it works with every backend that gives pods veths.
+//!
+//! ```text
+//!  items ──> Tables ──> one generation of maps ──> programs at veths
+//!               ^               |
+//!               |               v pinned
+//!  restart, full maps, other sizes: the next generation is filled, then takes the place of the one in force, interface by
+//!  interface; connections stay
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `enforcing` | the engine's verbs |
+//! | `running` | a generation in the kernel |
+//! | `place` | where pins are |
+//! | `objects` | what reports and plans name |
+//! | `config` | the section of the configuration |
+//! | `probe` | what this kernel can do |
+//! | `backend` | the way in, for a registry |
+//! | `watch` | what asks for a resync |
+
+mod acceptable;
+mod backend;
+mod config;
+mod enforcing;
+mod objects;
+mod place;
+mod probe;
+mod running;
+mod watch;
+
+pub use backend::EbpfPolicy;
+pub use config::Config;
+pub use enforcing::{clear, observe, open, open_probed, open_watched};
+pub use objects::{Key, Object, Objects};
+pub use place::BPFFS;
+pub use probe::probe;
+
+use crate::kernel::{AttachError, KernelError};
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+use cni_core::backend::{Error, ErrorKind};
+use std::io;
+
+/// `E2BIG` of `include/uapi/asm-generic/errno-base.h`: a map has no room.
+const E2BIG: i32 = 7;
+const ENODEV: i32 = 19;
+
+/// What the kernel refused, at the border.
+fn refused(error: KernelError) -> Error {
+    let number = errno(&error);
+    let kind = match number {
+        Some(1 | 13) => ErrorKind::Denied,
+        Some(E2BIG) => ErrorKind::Busy,
+        Some(ENODEV) => ErrorKind::Missing,
+        _ => ErrorKind::Kernel,
+    };
+    let detail = match &error {
+        KernelError::Map { map, verb: "written", .. } if number == Some(E2BIG) => {
+            format!("the map {map} is full: give it more room (policy.maps), or use fewer policies")
+        }
+        error => error.to_string(),
+    };
+    Error::new(kind, "write", "policy in eBPF", detail).because(error)
+}
+
+/// What a system call said.
+fn errno(error: &KernelError) -> Option<i32> {
+    let io: &io::Error = match error {
+        KernelError::Map { source: MapError::SyscallError(error), .. } => &error.io_error,
+        KernelError::Program { source: ProgramError::SyscallError(error), .. } => &error.io_error,
+        KernelError::Attach { source: AttachError::Program(ProgramError::SyscallError(error)), .. } => &error.io_error,
+        _ => return None,
+    };
+    io.raw_os_error()
+}

@@ -1,0 +1,69 @@
+//! What this kernel can do. Never leaves anything behind: programs are tried in a network namespace of their own.
+
+use super::place::BPFFS;
+use crate::kernel::{Hook, KernelError, Object, Sizes, Way};
+use cni_core::backend::{Capabilities, Capability, Support};
+use net_linux::netns::NetNs;
+use std::path::Path;
+
+/// Why policies about nodes are not enforced.
+pub(super) const NO_HOSTS: &str = "programs are at pods' interfaces only, so nothing is enforced between the node itself and others; use policy: nftables";
+
+/// Room enough to try.
+const FEW: Sizes =
+    Sizes { endpoints: 1, identities: 1, peers: 1, classes: 1, verdicts: 1, fragments: 1, connections: 1 };
+
+/// The capabilities of policy in eBPF here.
+#[must_use]
+pub fn probe() -> Capabilities {
+    let capabilities = Capabilities::default().without(Capability::HostPolicy, NO_HOSTS);
+    match support() {
+        Support::Yes => capabilities.with(Capability::Policy).with(Capability::SurvivesAgent),
+        Support::No { reason } => {
+            capabilities.without(Capability::Policy, &reason).without(Capability::SurvivesAgent, &reason)
+        }
+    }
+}
+
+fn support() -> Support {
+    match refusal() {
+        None => Support::Yes,
+        Some(reason) => Support::No { reason },
+    }
+}
+
+fn refusal() -> Option<String> {
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !known.split_whitespace().any(|name| name == "bpf") {
+        return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
+    }
+    if !Path::new(BPFFS).is_dir() {
+        return Some(format!("there is no folder {BPFFS} to mount a bpffs at; mount sysfs at /sys"));
+    }
+    let mut object = match Object::load(&FEW) {
+        Ok(object) => object,
+        Err(error) => return Some(because(&error)),
+    };
+    let netns = match NetNs::new() {
+        Ok(netns) => netns,
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Err(error) = netns.cookie() {
+        return Some(error.to_string());
+    }
+    // The loopback interface of a namespace that nobody else has.
+    let tried =
+        netns.run(|| Way::ALL.into_iter().try_for_each(|way| object.try_attach(&Hook::probe("/".as_ref()), way)));
+    match tried {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(because(&error)),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn because(error: &KernelError) -> String {
+    match super::errno(error) {
+        Some(1 | 13) => format!("needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN: {error}"),
+        _ => error.to_string(),
+    }
+}

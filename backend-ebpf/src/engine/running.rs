@@ -1,0 +1,138 @@
+//! One generation of policy in the kernel: an object with its maps, pinned, and the interfaces that its programs are at. Never
+//! decides what is in the maps.
+
+use super::place::{Place, files, name, remove};
+use super::refused;
+use crate::kernel::{Hook, KernelError, Object, PolicyMaps, Sizes, Way};
+use crate::policy::Write;
+use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::model::InterfaceName;
+use net_linux::marks;
+use nix::net::if_::{if_nameindex, if_nametoindex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// A generation of ours.
+pub(super) struct Running {
+    pub(super) object: Object,
+    /// Interfaces with its programs, and their indices.
+    pub(super) attached: BTreeMap<InterfaceName, u32>,
+    folder: PathBuf,
+}
+
+impl Running {
+    /// Loads and pins it, with no entries. It is attached nowhere.
+    pub(super) fn load(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
+        let kept = place.kept(sizes).map_err(|error| pins("make", &error))?;
+        let mut object = Object::load_kept(sizes, Some(&kept)).map_err(refused)?;
+        let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
+        object.pin(&folder).map_err(refused)?;
+        Ok(Self { object, attached: BTreeMap::new(), folder })
+    }
+
+    /// Puts its programs at an interface, in the place of an older generation's.
+    pub(super) fn attach(&mut self, hook: &Hook, name: &InterfaceName, index: u32) -> Result<()> {
+        if self.attached.get(name) == Some(&index) {
+            return Ok(());
+        }
+        for way in Way::ALL {
+            self.object.attach(hook, way, name.as_str()).map_err(refused)?;
+        }
+        self.attached.insert(name.clone(), index);
+        Ok(())
+    }
+
+    /// Whether its programs are where we put them; a hook that cannot be asked says yes.
+    pub(super) fn is_at(&self, hook: &Hook, name: &InterfaceName) -> Result<bool> {
+        let ids = self.object.program_ids().map_err(refused)?;
+        is_at(hook, name, ids)
+    }
+
+    /// Takes its pins away. Its programs stay where they are attached.
+    pub(super) fn discard(self) -> Result<()> {
+        remove(&self.folder).map_err(|error| pins("remove", &error))
+    }
+}
+
+fn is_at(hook: &Hook, name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
+    for (way, id) in Way::ALL.into_iter().zip(ids) {
+        match hook.programs(way, name.as_str()) {
+            Ok(Some(found)) if !found.contains(&id) => return Ok(false),
+            Ok(_) => {}
+            // It went while we looked.
+            Err(_) if index(name).is_none() => return Ok(false),
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Ok(true)
+}
+
+/// A predecessor's generation.
+pub(super) struct Earlier {
+    /// What its numbers stand for, its identities and its endpoints.
+    pub(super) meant: Vec<Write>,
+    /// The interfaces that its programs are at.
+    pub(super) attached: BTreeSet<InterfaceName>,
+}
+
+impl Earlier {
+    /// Reads one. `None`: it is not whole, so it was never in force.
+    pub(super) fn read(
+        place: &Place,
+        number: u32,
+        hook: &Hook,
+        names: &BTreeMap<u32, InterfaceName>,
+    ) -> Result<Option<Self>> {
+        let folder = place.generation(number);
+        let (Ok(maps), Ok(ids)) = (PolicyMaps::pinned(&folder), Object::pinned_program_ids(&folder)) else {
+            return Ok(None);
+        };
+        let meant = maps.meant().map_err(refused)?;
+        let mut attached = BTreeSet::new();
+        for name in names.values() {
+            if is_at(hook, name, ids)? {
+                attached.insert(name.clone());
+            }
+        }
+        Ok(Some(Self { meant, attached }))
+    }
+}
+
+/// Interfaces of the calling thread's namespace that look like the host's ends of pods' veths, by index.
+pub(super) fn interfaces() -> Result<BTreeMap<u32, InterfaceName>> {
+    let all = if_nameindex().map_err(|errno| Error::new(ErrorKind::Kernel, "list", "interfaces", errno))?;
+    let ours = all.iter().filter_map(|interface| {
+        let name = interface.name().to_str().ok().filter(|name| marks::is_host_interface(name))?;
+        Some((interface.index(), InterfaceName::new(name).ok()?))
+    });
+    Ok(ours.collect())
+}
+
+/// The index of an interface, if it is there.
+pub(super) fn index(name: &InterfaceName) -> Option<u32> {
+    if_nametoindex(name.as_str()).ok()
+}
+
+/// Interfaces that have pinned links.
+pub(super) fn linked(place: &Place) -> Result<BTreeSet<InterfaceName>> {
+    let links = files(&place.links()).map_err(|error| pins("list", &error))?;
+    let named = links.iter().filter_map(|path| {
+        let (_, interface) = name(path).split_once('-')?;
+        InterfaceName::new(interface).ok()
+    });
+    Ok(named.collect())
+}
+
+/// Something about pins failed.
+pub(super) fn pins(operation: &'static str, error: &std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        _ => ErrorKind::Kernel,
+    };
+    Error::new(kind, operation, "pins in the bpffs", error)
+}
+
+/// Takes both programs off an interface.
+pub(super) fn detach(hook: &Hook, name: &InterfaceName) -> Result<(), KernelError> {
+    Way::ALL.into_iter().try_for_each(|way| hook.detach(way, name.as_str()))
+}

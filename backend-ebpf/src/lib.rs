@@ -1,5 +1,6 @@
-//! The beginning of the Cilium-style backend: policy by identity, in programs at the host's end of pods' veths. Never a label
-//! or a dialect, and not yet a backend: no agent attaches it, and no registry knows it.
+//! The beginning of the Cilium-style backend: [`Ebpf`], a datapath whose tunnel and fast path are programs; and policy by
+//! identity, in programs at the host's end of pods' veths. Never a label or a dialect, and not yet an engine: no agent attaches
+//! policy.
 //!
 //! ```no_run
 //! use backend_ebpf::enforce::Enforcer;
@@ -17,6 +18,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`config`] | the section of the configuration, as written and checked |
+//! | [`compile`] | items to kernel objects, pure |
+//! | [`object`] | the kernel objects: keys, contents, order |
+//! | [`driver`] | the objects in the kernel |
+//! | [`probe`] | what this kernel can do |
 //! | [`policy`] | items to entries of maps, pure |
 //! | [`kernel`] | the programs and maps in the kernel |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
@@ -26,8 +32,16 @@
 
 #![deny(unsafe_code)]
 
+mod backend;
+pub mod compile;
+pub mod config;
+pub mod driver;
 pub mod enforce;
 pub mod kernel;
+pub mod object;
 pub mod policy;
+pub mod probe;
+mod watch;
 
+pub use backend::Ebpf;
 pub use backend_ebpf_abi as abi;

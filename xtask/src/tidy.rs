@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backend-bgp", &["cni-core", "net-linux", "bgp-speaker"]),
     ("backend-ebpf-abi", &[]),
     ("backend-ebpf", &["cni-core", "net-linux", "backend-ebpf-abi"]),
-    ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp"]),
+    ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp", "backend-ebpf"]),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),

@@ -2,10 +2,16 @@
 
 mod attach;
 mod error;
+pub mod forward;
+mod forward_maps;
 mod maps;
 mod object;
 mod raw;
+mod tcx;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
+pub use forward_maps::ForwardMaps;
+pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, OBJECT, Object, Sizes, Way};
+pub use tcx::Side;

@@ -334,6 +334,10 @@ mod tests {
             }
         }
 
+        fn needs_host_stack(&self) -> bool {
+            true
+        }
+
         async fn open(&self, _: &Value) -> cni_core::backend::Result<PolicyParts> {
             Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
         }

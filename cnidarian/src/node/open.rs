@@ -129,8 +129,15 @@ impl Node {
         cluster.bring_pools().await?;
         let backend_dir = state_dir.join("backend").join(&config.backend);
         make(&backend_dir)?;
-        let request =
-            OpenRequest { node: cluster.context(), config: config.backend_config.clone(), state_dir: backend_dir };
+        let request = OpenRequest {
+            node: cluster.context(),
+            config: config.backend_config.clone(),
+            state_dir: backend_dir,
+            host_stack_for: host_stack_for(&config, registry)?,
+        };
+        for other in registry.backends().filter(|other| other.name() != config.backend) {
+            other.clear()?;
+        }
         let Parts { datapath, attributes, pod_mtu_bytes, drift, notices, inspect, node_ports, .. } =
             registry.get(&config.backend)?.open(request).await?;
         if config.services.is_some() {
@@ -244,6 +251,13 @@ async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
         Some(problem) => Err(NodeError::BrokenManifest { problem }),
         None => Ok(()),
     }
+}
+
+/// Parts that have to see packets of pods in the host's stack, whatever the backend is.
+fn host_stack_for(config: &NodeConfig, registry: &Registry) -> Result<Vec<String>, NodeError> {
+    let engine = config.policy.engine.as_str();
+    let sees = engine != PolicyConfig::NONE && registry.policy(engine)?.needs_host_stack();
+    Ok(sees.then(|| format!("policy {engine}")).into_iter().collect())
 }
 
 /// The policy engine that the configuration names; what any other left is cleared away.

@@ -1,5 +1,5 @@
-//! Policy by identity, in programs at the host's end of pods' veths, as an engine beside any backend. Never a label or a
-//! dialect, and not yet a backend of its own.
+//! The Cilium-style backend: [`Ebpf`], a datapath whose tunnel and fast path are programs; and policy by identity, in programs at
+//! the host's end of pods' veths, as an engine beside any backend. Never a label or a dialect.
 //!
 //! ```no_run
 //! use backend_ebpf::enforce::Enforcer;
@@ -17,6 +17,11 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`config`] | the section of the configuration, as written and checked |
+//! | [`compile`] | items to kernel objects, pure |
+//! | [`object`] | the kernel objects: keys, contents, order |
+//! | [`driver`] | the objects in the kernel |
+//! | [`probe`] | what this kernel can do |
 //! | [`policy`] | items to entries of maps, pure |
 //! | [`kernel`] | the programs and maps in the kernel |
 //! | [`engine`] | the policy engine that agents and embedders open |
@@ -27,9 +32,17 @@
 
 #![deny(unsafe_code)]
 
+mod backend;
+pub mod compile;
+pub mod config;
+pub mod driver;
 pub mod enforce;
 pub mod engine;
 pub mod kernel;
+pub mod object;
 pub mod policy;
+pub mod probe;
+mod watch;
 
+pub use backend::Ebpf;
 pub use backend_ebpf_abi as abi;

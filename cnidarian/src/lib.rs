@@ -6,7 +6,7 @@
 //! | `node` | [`Node`], a whole node in process |
 //! | `registry` | [`built_in`], the backends of this build |
 //!
-//! Backends and policy engines are additive features, all on by default: `vxlan`, `bgp`, `policy-nftables`,
+//! Backends and policy engines are additive features, all on by default: `vxlan`, `bgp`, `ebpf`, `policy-nftables`,
 //! `policy-ebpf`.
 
 #![forbid(unsafe_code)]

@@ -10,6 +10,8 @@ pub fn built_in() -> Registry {
     let registry = registry.with(backend_vxlan::Vxlan);
     #[cfg(feature = "bgp")]
     let registry = registry.with(backend_bgp::Bgp);
+    #[cfg(feature = "ebpf")]
+    let registry = registry.with(backend_ebpf::Ebpf);
     #[cfg(feature = "policy-nftables")]
     let registry = registry.with_policy(policy_nftables::Nftables);
     #[cfg(feature = "policy-ebpf")]

@@ -57,6 +57,10 @@ impl ProxyBackend for Recorder {
         Ok(())
     }
 
+    fn needs_host_stack(&self) -> bool {
+        false
+    }
+
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         self.told.say(format!("{} opened with {}", self.name, request.config));
         let recording = Recording { told: self.told.clone(), nothing: Capabilities::default() };

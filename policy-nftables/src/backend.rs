@@ -22,6 +22,10 @@ impl PolicyBackend for Nftables {
         Config::from_json(config).map(drop)
     }
 
+    fn needs_host_stack(&self) -> bool {
+        true
+    }
+
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
         let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);

@@ -145,7 +145,12 @@ fn open(file: RouteFile) -> FileDriver {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (dir, registry) = (tempfile::tempdir()?, Registry::default().with(FileBackend));
-    let request = OpenRequest { node: fake::node(), config: serde_json::Value::Null, state_dir: dir.path().to_owned() };
+    let request = OpenRequest {
+        node: fake::node(),
+        config: serde_json::Value::Null,
+        state_dir: dir.path().to_owned(),
+        host_stack_for: Vec::new(),
+    };
     let mut datapath = registry.get("file")?.open(request).await?.datapath;
     for item in fake::network_states(testbed::ipv4_only).swap_remove(2) {
         datapath.stage(Change::Put(item))?;

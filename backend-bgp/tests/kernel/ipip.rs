@@ -35,8 +35,12 @@ fn ipip_is_refused_with_the_reason_where_the_kernel_has_none() {
     }
     // A node for its context: the backend it runs is another.
     let cluster = Cluster::new(&Bgp, &[1], &json!({}));
-    let request =
-        OpenRequest { node: cluster.nodes[0].context(), config: section("Always"), state_dir: std::env::temp_dir() };
+    let request = OpenRequest {
+        node: cluster.nodes[0].context(),
+        config: section("Always"),
+        state_dir: std::env::temp_dir(),
+        host_stack_for: Vec::new(),
+    };
     let open = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(Bgp.open(request)).map(|_| ()).unwrap_err()

@@ -17,11 +17,13 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod forward;
 mod fragment;
 mod policy;
 mod reason;
 
 pub use connection::{Connection, ConnectionKey, Judged};
+pub use forward::{Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
 pub use policy::{
     Endpoint, EndpointKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,

@@ -1,8 +1,8 @@
 //! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
 
 use backend_ebpf_abi::{
-    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, PeerClass, PeerKey, ProgramRef, Reason,
-    Verdict, VerdictKey, mapped, source_key, traffic_key,
+    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, PeerClass, PeerKey, Pod, ProgramRef,
+    Reason, Settings, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -35,6 +35,9 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     });
     layout!(Connection, 24, { seen_seconds: 0, 4; state: 4, 4; judged: 8, 8; staged: 16, 4; unused: 20, 4 });
     layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
+    layout!(Settings, 32, { local: 0, 16; vni: 16, 4; tunnel: 20, 4; underlay: 24, 4; flags: 28, 4 });
+    layout!(Way, 20, { node: 0, 16; kind: 16, 4 });
+    layout!(Pod, 16, { interface: 0, 4; addresses: 4, 12 });
     layout!(Fragment, 8, { detail: 0, 2; source_port: 2, 2; protocol: 4, 4 });
 }
 

@@ -19,6 +19,10 @@ impl PolicyBackend for EbpfPolicy {
         Config::from_json(config).map(drop)
     }
 
+    fn needs_host_stack(&self) -> bool {
+        false
+    }
+
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
         let (engine, drift) = super::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);

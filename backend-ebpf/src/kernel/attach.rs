@@ -167,7 +167,8 @@ fn tcx(program: &mut SchedClassifier, way: Way, interface: &str, pin: &Path) -> 
         Err(error) if is_absent(&error) => {}
         Err(error) => return Err(error.into()),
     }
-    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    // Before forwarding, which takes packets away.
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
     let attached = program.attach_with_options(interface, side(way), options)?;
     let link = FdLink::try_from(program.take_link(attached)?)?;
     link.pin(pin)?;

@@ -33,6 +33,32 @@ pub enum KernelError {
         /// What went wrong.
         source: AttachError,
     },
+    /// A program cannot be attached to an interface's hook or taken off it.
+    #[error("the eBPF program {program} at the interface with index {interface}: {source}")]
+    Hook {
+        /// Which one.
+        program: &'static str,
+        /// The interface.
+        interface: u32,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A program cannot hold a map.
+    #[error("the eBPF program {program} cannot hold a map: {source}")]
+    Bind {
+        /// Which one.
+        program: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The kernel does not tell what is attached to an interface.
+    #[error("programs at {interface} cannot be asked for: {source}")]
+    Query {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: ProgramError,
+    },
     /// The object has no such program or map: it is not the one that this version was built with.
     #[error("the eBPF object has no {name}")]
     Missing {

@@ -2,12 +2,18 @@
 
 mod attach;
 mod error;
+pub mod forward;
+mod forward_maps;
 mod maps;
 mod object;
 mod raw;
 mod read;
+mod tcx;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
+pub use forward_maps::ForwardMaps;
+pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
+pub use tcx::Side;

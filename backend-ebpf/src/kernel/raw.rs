@@ -3,7 +3,9 @@
 #![expect(unsafe_code, reason = "the library asks for a promise about each type's bytes")]
 
 use aya::Pod;
-use backend_ebpf_abi::{Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey};
+use backend_ebpf_abi::{
+    Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Settings, Verdict, VerdictKey, Way,
+};
 
 /// A key or value of ours.
 #[derive(Debug, Clone, Copy)]
@@ -17,4 +19,16 @@ macro_rules! plain {
     )+};
 }
 
-plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(
+    Connection,
+    ConnectionKey,
+    Endpoint,
+    EndpointKey,
+    PeerClass,
+    PeerKey,
+    Settings,
+    Verdict,
+    VerdictKey,
+    Way,
+    backend_ebpf_abi::Pod
+);

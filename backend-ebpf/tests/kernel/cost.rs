@@ -1,6 +1,7 @@
 //! What the verifier went through and how deep the stack is, against the committed figures. Never a time: `benches`, `policy_ebpf`.
 
 use aya_obj::Object as Elf;
+use backend_ebpf::kernel::forward::{FORWARD_OBJECT, Forward, Generation};
 use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
 
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
@@ -19,9 +20,9 @@ const MOV64_REG: u8 = 0xbf;
 const ADD64_IMM: u8 = 0x07;
 
 /// How far below its frame pointer a program reaches: addresses that it makes (`mov`, `add`), and loads and stores.
-fn stack_bytes(way: Way) -> i64 {
-    let elf = Elf::parse(OBJECT).unwrap();
-    let key = elf.programs[way.program()].function_key();
+fn stack_bytes(object: &[u8], program: &str) -> i64 {
+    let elf = Elf::parse(object).unwrap();
+    let key = elf.programs[program].function_key();
     let mut copies = [false; 16];
     let mut deepest = 0_i64;
     for instruction in &elf.functions[&key].instructions {
@@ -42,13 +43,36 @@ fn stack_bytes(way: Way) -> i64 {
     -deepest
 }
 
+/// The same of the programs of forwarding.
+const MOST_FORWARD: [(Forward, u32, i64); 4] = [
+    (Forward::IntoTunnel, 2_000, 200),
+    (Forward::OutOfTunnel, 2_000, 200),
+    (Forward::PastStack, 2_000, 200),
+    (Forward::FromUnderlay, 2_000, 200),
+];
+
+#[test]
+fn verifier_costs_of_forwarding_stay_below_the_committed_figures() {
+    let loaded = Generation::load((1, 1)).unwrap();
+    for (program, most_verified, most_stack) in MOST_FORWARD {
+        let info = loaded.info(program).unwrap();
+        let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
+        let (name, stack) = (program.name(), stack_bytes(FORWARD_OBJECT, program.name()));
+        println!("{name:13} instructions verified: {verified} (at most {most_verified})");
+        println!("{name:13} bytes of stack: {stack} (at most {most_stack})");
+        println!("{name:13} bytes of machine code: {}", info.size_jitted());
+        assert!(verified <= most_verified, "{name}: the verifier went through {verified} instructions");
+        assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
+    }
+}
+
 #[test]
 fn verifier_costs_stay_below_the_committed_figures() {
     let object = Object::load(&Sizes::default()).unwrap();
     for (way, figure, most_stack) in MOST {
         let (info, most_verified) = (object.info(way).unwrap(), most_verified(figure));
         let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
-        let (name, stack) = (way.program(), stack_bytes(way));
+        let (name, stack) = (way.program(), stack_bytes(OBJECT, way.program()));
         println!("{name:10} instructions verified: {verified} (at most {most_verified})");
         println!("{name:10} bytes of stack: {stack} (at most {most_stack})");
         println!("{name:10} bytes of machine code: {}", info.size_jitted());

@@ -102,8 +102,12 @@ async fn steps(section: &Value, count: u16) -> Outcome<Vec<Row>> {
         },
         masquerade: None,
     };
-    let request =
-        || OpenRequest { node: node.clone(), config: section.clone(), state_dir: directory.path().to_owned() };
+    let request = || OpenRequest {
+        node: node.clone(),
+        config: section.clone(),
+        state_dir: directory.path().to_owned(),
+        host_stack_for: Vec::new(),
+    };
     let peers: Vec<Peer> = (1..=count).map(peer).collect::<Outcome<_>>()?;
     let mut parts = Vxlan.open(request()).await?;
     let mut rows = Vec::new();

@@ -34,6 +34,8 @@ pub enum Capability {
     GuardedTunnel,
     /// Routers outside of the cluster are told of addresses of services.
     ServiceAddresses,
+    /// Packets between pods skip the host's stack.
+    FastPath,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

@@ -20,6 +20,9 @@ pub struct OpenRequest {
     pub config: serde_json::Value,
     /// A directory for the backend's files. It exists, belongs to this backend alone, and outlives the process.
     pub state_dir: PathBuf,
+    /// Parts of other backends that have to see every packet of pods in the host's stack, each as `policy nftables`. No
+    /// packet may skip it then.
+    pub host_stack_for: Vec<String>,
 }
 
 /// Tells that the kernel may have drifted from what we wrote.
@@ -113,6 +116,16 @@ pub trait Backend: Send + Sync {
     /// [`ErrorKind::Invalid`] that names key, value and what would be right.
     fn check(&self, config: &serde_json::Value) -> Result<()>;
 
+    /// Takes away what another backend in this one's place would not know as left behind: it is called before that one is
+    /// opened, in the network namespace of the calling thread. Nothing, where each object carries a mark that all backends
+    /// look for; so it is here unless a backend says otherwise.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn clear(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Probes the node and opens the backend. Writes nothing to the kernel that [`super::Engine::commit`] should write.
     ///
     /// # Errors
@@ -131,6 +144,9 @@ pub trait PolicyBackend: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Invalid`] that names key, value and what would be right.
     fn check(&self, config: &serde_json::Value) -> Result<()>;
+
+    /// Whether the engine sees a packet of a pod only where the host's stack does. No datapath may then let packets skip it.
+    fn needs_host_stack(&self) -> bool;
 
     /// Probes the node and opens the engine, in the network namespace of the calling thread. Writes nothing to the kernel
     /// that [`super::Engine::commit`] should write.
@@ -179,6 +195,9 @@ pub trait ProxyBackend: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Invalid`] that names key, value and what would be right.
     fn check(&self, config: &serde_json::Value) -> Result<()>;
+
+    /// Whether the proxy sees a packet of a pod only where the host's stack does. No datapath may then let packets skip it.
+    fn needs_host_stack(&self) -> bool;
 
     /// Probes the node and opens the proxy, in the network namespace of the calling thread. Writes nothing to the kernel that
     /// [`super::Engine::commit`] should write.
@@ -280,6 +299,11 @@ impl Registry {
     /// Names of backends, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.backends.keys().map(String::as_str)
+    }
+
+    /// Backends, sorted by name.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
+        self.backends.values()
     }
 
     /// The backend of this name.

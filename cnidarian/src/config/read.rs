@@ -335,6 +335,10 @@ mod tests {
             }
         }
 
+        fn needs_host_stack(&self) -> bool {
+            true
+        }
+
         async fn open(&self, _: &Value) -> cni_core::backend::Result<PolicyParts> {
             Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
         }
@@ -355,6 +359,10 @@ mod tests {
                 Some(cgroup) if !cgroup.is_string() => Err(Error::invalid("services", "cgroup", "is no text")),
                 _ => Ok(()),
             }
+        }
+
+        fn needs_host_stack(&self) -> bool {
+            false
         }
 
         async fn open(&self, _: OpenRequest) -> cni_core::backend::Result<ProxyParts> {

@@ -28,6 +28,7 @@ mod reload;
 mod services;
 mod state;
 mod status;
+mod tasks;
 mod tidy;
 mod tombstones;
 mod underlay;

@@ -5,7 +5,7 @@
 //!    -> whole first state of the store -> in sync -> publish ourselves -> tasks
 //! ```
 
-use super::cluster::{Cluster, Following};
+use super::cluster::Cluster;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
@@ -15,37 +15,27 @@ use super::locks::Locks;
 use super::policy::{self, Policy};
 use super::records::Records;
 use super::reload::Sections;
-use super::{Inner, Node, services, underlay};
+use super::{Inner, Node, services, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
 use cni_core::backend::{Capability, OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
 use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
-use futures_util::StreamExt;
-use net_linux::{heap, marks};
-use std::collections::BTreeMap;
+use net_linux::marks;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
-/// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
-const REAP_PAUSE: Duration = Duration::from_millis(100);
 /// A file that was written a moment ago may be half written, so whether it is broken is not known yet. Where other agents
 /// write all the time there is always such a file, so this is not waited for without end.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
-/// Changes of pods wait this long for others before other nodes are told.
-const TELL_PAUSE: Duration = Duration::from_millis(20);
-/// Between two tries of a write that failed.
-const RETRY: Duration = Duration::from_secs(1);
-/// How often leaks are looked for, and the underlay is read again.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Where a node's own files are.
 pub(super) enum StateDir {
@@ -127,10 +117,20 @@ impl Node {
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
+        let host_stack_for = host_stack_for(&config, registry)?;
         let request = |part: &str, name: &str, config: &serde_json::Value| {
             let own = state_dir.join(part).join(name);
-            make(&own).map(|()| OpenRequest { node: cluster.context(), config: config.clone(), state_dir: own })
+            let host_stack_for = host_stack_for.clone();
+            make(&own).map(|()| OpenRequest {
+                node: cluster.context(),
+                config: config.clone(),
+                state_dir: own,
+                host_stack_for,
+            })
         };
+        for other in registry.backends().filter(|other| other.name() != config.backend) {
+            other.clear()?;
+        }
         let asked = request("backend", &config.backend, &config.backend_config)?;
         let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, node_ports, .. } =
             registry.get(&config.backend)?.open(asked).await?;
@@ -214,47 +214,19 @@ impl Node {
         inner.bury_all().await;
         let mut tasks = vec![
             running,
-            tokio::spawn(follow(inner.clone(), following)),
-            tokio::spawn(reap(inner.clone())),
-            tokio::spawn(look(inner.clone())),
+            tokio::spawn(tasks::follow(inner.clone(), following)),
+            tokio::spawn(tasks::reap(inner.clone())),
+            tokio::spawn(tasks::look(inner.clone())),
         ];
         tasks.extend(enforcing);
         tasks.extend(translating);
-        tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
-        tasks.push(tokio::spawn(remember_pods(inner.clone())));
+        tasks.extend(policies.map(|following| tokio::spawn(tasks::follow_policy(inner.clone(), following))));
+        tasks.push(tokio::spawn(tasks::remember_pods(inner.clone())));
         tasks.push(tokio::spawn(policy::hear(inner.clone())));
         // Other nodes read a directory; memory is ours alone.
-        tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
-        tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
+        tasks.extend(files.is_some().then(|| tokio::spawn(tasks::tell_of_pods(inner.clone()))));
+        tasks.extend(files.map(|files| tokio::spawn(tasks::follow_files(inner.clone(), files))));
         Ok(Self { inner, tasks, _state: state })
-    }
-}
-
-impl Inner {
-    /// The node's own address in its blocks, so that pods of other nodes can answer it through the tunnel.
-    async fn take_node_addresses(&self) {
-        if let Err(error) = self.ipam.take_node_addresses().await {
-            tracing::debug!(%error, "the node has no address of its own in the pools yet");
-            return;
-        }
-        let changes = self.cluster.node_address_changes();
-        if !changes.is_empty() {
-            let _ = self.datapath.change_all(changes).await;
-        }
-    }
-}
-
-impl Inner {
-    /// Some host endpoints are known by the addresses of their interface.
-    async fn look_at_interfaces(&self) {
-        let Some(policy) = &self.policy else { return };
-        let told = match self.kernel.interfaces().await {
-            Ok(interfaces) => policy.set_interfaces(interfaces).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = told {
-            tracing::warn!(%error, "addresses of interfaces could not be passed on to policy");
-        }
     }
 }
 
@@ -279,6 +251,19 @@ fn clear_other_engines(wanted: &str, registry: &Registry) -> Result<(), NodeErro
     Ok(others.try_for_each(|other| other.clear())?)
 }
 
+/// Parts that have to see packets of pods in the host's stack, whatever the backend is.
+fn host_stack_for(config: &NodeConfig, registry: &Registry) -> Result<Vec<String>, NodeError> {
+    let engine = config.policy.engine.as_str();
+    let policy = engine != PolicyConfig::NONE && registry.policy(engine)?.needs_host_stack();
+    let policy = policy.then(|| format!("policy {engine}"));
+    let proxy = config.services.as_ref().map(|services| services.engine.as_str());
+    let proxy = match proxy.filter(|proxy| *proxy != ServicesConfig::NONE) {
+        Some(proxy) if registry.proxy(proxy)?.needs_host_stack() => Some(format!("services {proxy}")),
+        _ => None,
+    };
+    Ok(policy.into_iter().chain(proxy).collect())
+}
+
 /// The policy engine that the configuration names.
 async fn open_policy(
     config: &NodeConfig,
@@ -299,110 +284,4 @@ async fn open_policy(
         ports.extend(&node_ports);
     }
     Ok(Some((Policy::new(config.name.clone(), store, engine, counters, flows, failsafe), running)))
-}
-
-async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
-    if let Some(policy) = &inner.policy {
-        policy.run(following).await;
-    }
-}
-
-/// Writes down which pods the store has told of.
-async fn remember_pods(inner: Arc<Inner>) {
-    let Some(policy) = &inner.policy else { return };
-    loop {
-        policy.told_of_pods().await;
-        for record in inner.records.all() {
-            if let Err(error) = inner.remember_pod(policy, &record).await {
-                tracing::warn!(endpoint = %record.endpoint.id, %error, "cannot write down that the store knows its pod");
-            }
-        }
-    }
-}
-
-/// Tells other nodes which addresses our pods have: who wrote a pod's manifest does not know them.
-async fn tell_of_pods(inner: Arc<Inner>) {
-    loop {
-        if let Err(error) = inner.cluster.publish_endpoints(&inner.records.pods()).await {
-            tracing::warn!(%error, "the addresses of our pods cannot be written to the store; trying again");
-            sleep(RETRY).await;
-            continue;
-        }
-        inner.records.changed().await;
-        // Others come soon after, and the ADD itself still reads the store, which waits for a write.
-        sleep(TELL_PAUSE).await;
-    }
-}
-
-async fn follow(inner: Arc<Inner>, following: Following) {
-    inner.cluster.run(following, &inner.takers()).await;
-}
-
-/// Tells of manifests that are not acceptable.
-async fn follow_files(inner: Arc<Inner>, files: FilesStore) {
-    let Ok(mut problems) = files.follow_problems().await else { return };
-    while let Some(problems) = problems.next().await {
-        inner.cluster.set_file_problems(problems);
-    }
-}
-
-/// Deletes detached links, many at once.
-async fn reap(inner: Arc<Inner>) {
-    loop {
-        inner.reap.notified().await;
-        sleep(REAP_PAUSE).await;
-        match inner.kernel.reap().await {
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(%error, "detached links cannot be deleted; trying again");
-                sleep(Duration::from_secs(1)).await;
-                inner.reap.notify_one();
-            }
-        }
-    }
-}
-
-/// Leaks, tombstones beside a living agent, another underlay, a Node that somebody changed: of most no event tells.
-/// Also gives back what bursts of events left free in the heap.
-async fn look(inner: Arc<Inner>) {
-    let mut clock = interval(LOOK);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = BTreeMap::new();
-    let mut addresses = inner.kernel.watch_addresses();
-    loop {
-        tokio::select! {
-            _ = clock.tick() => {
-                inner.bury_all().await;
-                inner.look_for_leaks(&mut seen, inner.config.ipam.leak_grace, Instant::now()).await;
-                inner.take_node_addresses().await;
-                inner.ipam.maintain().await;
-                heap::give_back();
-            }
-            // Peers send to the old address until they are told.
-            () = addresses.changed() => {}
-        }
-        inner.look_at_interfaces().await;
-        let config = inner.config.underlay.clone();
-        match inner.kernel.underlay(config).await {
-            Ok(found) => {
-                let changes = inner.cluster.set_underlay(found);
-                if !changes.is_empty() {
-                    tracing::info!("the underlay changed");
-                    let _ = inner.datapath.change_all(changes).await;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the underlay cannot be found; what was known stays in force");
-                inner.cluster.lose_underlay(match error {
-                    NodeError::Underlay { problem, .. } => problem,
-                    other => other.to_string(),
-                });
-            }
-        }
-        if inner.cluster.must_publish(&inner.attributes)
-            && let Err(error) = inner.cluster.publish(&inner.attributes).await
-        {
-            tracing::warn!(%error, "our Node cannot be written to the store; trying again");
-        }
-    }
 }

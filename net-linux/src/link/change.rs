@@ -1,9 +1,9 @@
 //! Changing and deleting devices that are there. Never makes one.
 
 use super::{
-    AF_INET6, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE,
-    IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD, IN6_ADDR_GEN_MODE_NONE,
-    RTM_DELLINK, RTM_NEWLINK, ifinfomsg, vxlan,
+    AF_INET6, IFF_NOARP, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME,
+    IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_NET_NS_FD,
+    IN6_ADDR_GEN_MODE_NONE, RTM_DELLINK, RTM_NEWLINK, ifinfomsg, vxlan,
 };
 use crate::netlink::{Batch, Message, Result, Socket};
 use cni_core::model::MacAddr;
@@ -62,6 +62,8 @@ impl LinkId<'_> {
 pub struct LinkChange<'a> {
     /// Up or down.
     pub up: Option<bool>,
+    /// Whether neighbours are asked for, by ARP and neighbour discovery.
+    pub resolves: Option<bool>,
     /// MTU in bytes.
     pub mtu_bytes: Option<u32>,
     /// Ethernet address.
@@ -87,8 +89,10 @@ impl LinkChange<'_> {
     /// Whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { up, mtu_bytes, mac, alias, group, master, name, no_ipv6_autoconf, namespace, vxlan_local } = self;
+        let Self { up, resolves, mtu_bytes, mac, alias, group, master, name, no_ipv6_autoconf, namespace, vxlan_local } =
+            self;
         up.is_none()
+            && resolves.is_none()
             && mtu_bytes.is_none()
             && mac.is_none()
             && alias.is_none()
@@ -104,8 +108,12 @@ impl LinkChange<'_> {
     pub fn add(&self, batch: &mut Batch, link: &LinkId<'_>) {
         // RTM_NEWLINK without NLM_F_CREATE changes what is there, like RTM_SETLINK, and takes the same attributes.
         batch.add("change", link, RTM_NEWLINK, 0, |message| {
-            let flags = if self.up == Some(true) { IFF_UP } else { 0 };
-            link.write(message, flags, if self.up.is_some() { IFF_UP } else { 0 });
+            let (mut flags, mut change) = (0, 0);
+            for (flag, wanted) in [(IFF_UP, self.up), (IFF_NOARP, self.resolves.map(|resolves| !resolves))] {
+                change |= if wanted.is_some() { flag } else { 0 };
+                flags |= if wanted == Some(true) { flag } else { 0 };
+            }
+            link.write(message, flags, change);
             if let Some(mtu) = self.mtu_bytes {
                 message.u32(IFLA_MTU, mtu);
             }

@@ -43,6 +43,7 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
+const IFF_NOARP: u32 = 0x80;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 
 /// Bytes of `struct ifinfomsg`.

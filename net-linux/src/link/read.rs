@@ -1,10 +1,10 @@
 //! Reading devices. Never writes.
 
 use super::{
-    AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_EXT_MASK,
-    IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK,
-    IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_TARGET_NETNSID, IN6_ADDR_GEN_MODE_NONE, Ipip, LinkId,
-    RTM_GETLINK, RTM_NEWLINK, Vxlan, ifinfomsg,
+    AF_INET6, IFF_LOOPBACK, IFF_LOWER_UP, IFF_NOARP, IFF_UP, IFINFOMSG_BYTES, IFLA_ADDRESS, IFLA_AF_SPEC,
+    IFLA_EXT_MASK, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND,
+    IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU, IFLA_TARGET_NETNSID, IN6_ADDR_GEN_MODE_NONE,
+    Ipip, LinkId, RTM_GETLINK, RTM_NEWLINK, Vxlan, ifinfomsg,
 };
 use crate::marks;
 use crate::netlink::{Attr, Attrs, Header, Result, Socket};
@@ -59,6 +59,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier.
     pub carrier: bool,
+    /// Whether neighbours are asked for: with `false` frames go to the device's own address.
+    pub resolves: bool,
     /// Link group.
     pub group: u32,
     /// Index of the bridge it belongs to.
@@ -182,6 +184,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Link> {
         mtu_bytes: 0,
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
+        resolves: flags & IFF_NOARP == 0,
         group: 0,
         master: None,
         peer_index: None,

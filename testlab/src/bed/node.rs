@@ -111,6 +111,7 @@ impl Node {
             node: self.context(),
             config: self.section.clone(),
             state_dir: self.state_dir.path().to_owned(),
+            host_stack_for: Vec::new(),
         };
         let (netns, backend) = (self.netns.clone(), self.backend);
         let agent = std::thread::spawn(move || {

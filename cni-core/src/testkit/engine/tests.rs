@@ -18,7 +18,12 @@ async fn the_reconciler_keeps_every_law_on_the_fake_kernel() {
 async fn a_fake_in_a_registry_fails_on_demand_and_comes_back() {
     let kernel = FakeKernel::default();
     let registry = Registry::default().with(FakeBackend::new(kernel.clone()));
-    let request = OpenRequest { node: fake::node(), config: serde_json::Value::Null, state_dir: "unused".into() };
+    let request = OpenRequest {
+        node: fake::node(),
+        config: serde_json::Value::Null,
+        state_dir: "unused".into(),
+        host_stack_for: Vec::new(),
+    };
     let mut datapath = registry.get("fake").unwrap().open(request).await.unwrap().datapath;
     for item in fake::network_states(Some).swap_remove(1) {
         datapath.stage(NetworkChange::Put(item)).unwrap();

@@ -1,0 +1,77 @@
+//! The backend as agents and embedders open it. Never writes to the kernel: the first commit does.
+
+use crate::config::{Config, Mode, refused};
+use crate::driver::EbpfDriver;
+use crate::kernel::Side;
+use crate::kernel::forward::{self, Attached};
+use crate::probe::{needed, probe};
+use crate::watch::EbpfWatch;
+use async_trait::async_trait;
+use cni_core::backend::{Backend, Error, ErrorKind, OpenRequest, Parts, Reconciler, Result};
+use cni_core::policy::failsafe::ProtocolPort;
+use cni_core::policy::model::Protocol;
+use net_linux::link::{Link, LinkFilter};
+use net_linux::netlink::Socket;
+
+/// The `ebpf` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ebpf;
+
+#[async_trait]
+impl Backend for Ebpf {
+    fn name(&self) -> &str {
+        "ebpf"
+    }
+
+    fn check(&self, config: &serde_json::Value) -> Result<()> {
+        Config::from_json(config).map(|_| ()).map_err(refused)
+    }
+
+    /// The fast path: nobody else asks interfaces for programs. What is at the tunnel device goes with it.
+    fn clear(&self) -> Result<()> {
+        if forward::probe().is_err() {
+            return Ok(());
+        }
+        for link in Link::dump(&mut Socket::route()?, &LinkFilter::default())? {
+            let cleared = forward::find(&link.name, link.index, Side::Ingress).and_then(|found| {
+                let mut fast = found.iter().filter(|found| found.program.is_of_fast_path());
+                fast.try_for_each(Attached::detach)
+            });
+            cleared.map_err(|error| {
+                Error::new(ErrorKind::Kernel, "clear", format!("programs of {}", link.name), &error).because(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Parts> {
+        let config = Config::from_json(&request.config).map_err(refused)?;
+        refuse_fast_path(&config, &request.host_stack_for)?;
+        let capabilities = probe(&config);
+        capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
+        let driver =
+            EbpfDriver::open(&config, &request.node, capabilities)?.with_host_stack_for(request.host_stack_for);
+        let interface = request.node.underlay.interface.clone();
+        let watch = EbpfWatch::open(driver.watched().clone(), interface, driver.ports())?;
+        let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
+        let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
+        parts.attributes = attributes;
+        parts.drift = Some(Box::new(watch));
+        let tunnel = ProtocolPort { protocol: Protocol::UDP, port: config.port.get() };
+        parts.node_ports = (config.mode == Mode::Vxlan).then_some(tunnel).into_iter().collect();
+        Ok(parts)
+    }
+}
+
+/// Who has to see packets in the host's stack would not see those that skip it.
+pub(crate) fn refuse_fast_path(config: &Config, host_stack_for: &[String]) -> Result<()> {
+    if !config.fast_path || host_stack_for.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} sees packets of pods in the host's stack only, and these would skip it; leave `fastPath` out, or choose another",
+        host_stack_for.join(" and ")
+    );
+    let error = Error::new(ErrorKind::Unsupported, "open", "backend ebpf", detail);
+    Err(Error { field: Some("fastPath"), ..error })
+}

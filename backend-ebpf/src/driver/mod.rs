@@ -1,0 +1,203 @@
+//! The driver: what [`crate::compile`] wants, in the kernel. Never diffs, orders or retries: the engine does.
+//!
+//! | objects | where they live | how ours are known |
+//! |---|---|---|
+//! | the tunnel device | `driver/device.rs` | alias |
+//! | programs and entries of their maps | `driver/programs.rs` | name; held by the interfaces they are attached to |
+//! | addresses, neighbours, routes | `driver/tables.rs` | by the device; protocol number |
+//! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
+
+mod device;
+mod programs;
+mod tables;
+
+use crate::backend::refuse_fast_path;
+use crate::compile::Compiler;
+use crate::config::{Config, refused};
+use crate::kernel::KernelError;
+use crate::object::{Key, Object};
+use crate::probe::needed;
+use crate::watch::Watched;
+use async_trait::async_trait;
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
+use device::Devices;
+use net_linux::host::{self, Host};
+use net_linux::netlink::Socket;
+use programs::Held;
+use std::collections::HashMap;
+
+/// The driver of one node, bound to the network namespace that it was opened in.
+pub struct EbpfDriver {
+    compiler: Compiler,
+    capabilities: Capabilities,
+    host: Host,
+    socket: Socket,
+    held: Held,
+    watched: Watched,
+    /// Who has to see packets in the host's stack.
+    host_stack_for: Vec<String>,
+}
+
+impl EbpfDriver {
+    /// A driver in the network namespace of the calling thread. Reads and writes nothing yet.
+    ///
+    /// # Errors
+    /// The node cannot carry this configuration, or no netlink socket can be had.
+    pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
+        let compiler = Compiler::new(config, node, &capabilities)?;
+        let (host, socket) = (Host::open()?, Socket::route()?);
+        let (held, watched, host_stack_for) = (Held::default(), Watched::default(), Vec::new());
+        Ok(Self { compiler, capabilities, host, socket, held, watched, host_stack_for })
+    }
+
+    /// The node's part of the translation.
+    #[must_use]
+    pub fn compiler(&self) -> &Compiler {
+        &self.compiler
+    }
+
+    /// The same driver beside parts that have to see packets in the host's stack.
+    pub(crate) fn with_host_stack_for(self, host_stack_for: Vec<String>) -> Self {
+        Self { host_stack_for, ..self }
+    }
+
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// The netlink ports that our own changes carry.
+    pub(crate) fn ports(&self) -> (u32, Option<u32>) {
+        (self.socket.port(), self.host.nft_port())
+    }
+
+    /// Reads what there is. Not async: the kernel answers at once.
+    fn read(&mut self) -> Result<Vec<(Key, Object)>> {
+        let devices = self.devices()?;
+        self.watched.set_devices(devices.ours().map(|(_, link)| link.index));
+        let mut found = Vec::new();
+        self.read_devices(&devices, &mut found)?;
+        self.read_programs(&devices, &mut found)?;
+        self.read_tables(&devices, &mut found)?;
+        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Sysctl(path) => Some(path),
+            _ => None,
+        });
+        let of_host = self.host.observe(settings.collect())?;
+        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
+        Ok(found)
+    }
+
+    fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
+        let (at, of_host): (Vec<_>, Vec<_>) =
+            batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
+        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        let (mut tables, mut programs) = (Vec::new(), Vec::new());
+        for (index, op) in batch.iter().enumerate().filter(|(_, op)| op.key().of_host().is_none()) {
+            match op.key() {
+                Key::Link(name) => {
+                    results.insert(index, self.write_device(name, op));
+                }
+                key if key.is_of_programs() => programs.push((index, op)),
+                _ => tables.push((index, op)),
+            }
+        }
+        if !programs.is_empty() {
+            self.write_programs(&programs, &mut results);
+        }
+        if !tables.is_empty() {
+            self.write_tables(&tables, &mut results);
+        }
+        let unanswered =
+            |op: &Op<_, _>| Err(Error::new(ErrorKind::Kernel, "write", op.key(), "the write was not answered"));
+        batch.iter().enumerate().map(|(index, op)| results.remove(&index).unwrap_or_else(|| unanswered(op))).collect()
+    }
+
+    fn devices(&mut self) -> Result<Devices> {
+        Devices::read(&mut self.socket)
+    }
+}
+
+/// The op on an object of the host, in the shared code's terms; `None` for another.
+fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
+    op.part(op.key().of_host()?, Object::of_host)
+}
+
+/// The error for a field that pods, peers or maps were made with when the backend was opened.
+fn opened_anew(field: &'static str) -> Error {
+    let detail = "takes effect when the agent is started again";
+    Error { field: Some(field), ..Error::new(ErrorKind::Unsupported, "configure", "backend ebpf", detail) }
+}
+
+/// The error for an object on a device that is not there.
+fn no_device(key: &Key, device: &InterfaceName) -> Error {
+    Error::new(ErrorKind::Missing, "write", key, format_args!("device {device} is not there"))
+}
+
+fn not_for(key: &Key, object: &Object) -> Error {
+    Error::new(ErrorKind::Invalid, "create", key, format_args!("can't be {object:?}"))
+}
+
+/// An error of eBPF as the engine knows it.
+fn kernel_error(operation: &'static str, key: &Key, error: KernelError) -> Error {
+    Error::new(ErrorKind::Kernel, operation, key, &error).because(error)
+}
+
+#[async_trait]
+impl Driver for EbpfDriver {
+    type Item = NetworkItem;
+    type Key = Key;
+    type Object = Object;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn adopt(&mut self, node: &NodeContext) -> Result<()> {
+        self.compiler = Compiler::new(self.compiler.config(), node, &self.capabilities)?;
+        Ok(())
+    }
+
+    fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
+        let (config, former) = (Config::from_json(section).map_err(refused)?, self.compiler.config());
+        refuse_fast_path(&config, &self.host_stack_for)?;
+        self.capabilities.require(&needed(&config, self.compiler.node().masquerade.is_some()))?;
+        if config.mode != former.mode {
+            return Err(opened_anew("mode"));
+        }
+        if (config.max_pods, config.max_prefixes) != (former.max_pods, former.max_prefixes) {
+            return Err(opened_anew("maxPods"));
+        }
+        let compiler = Compiler::new(&config, self.compiler.node(), &self.capabilities)?;
+        if compiler.pod_mtu_bytes() != self.compiler.pod_mtu_bytes() {
+            return Err(opened_anew("mtu"));
+        }
+        if compiler.attributes() != self.compiler.attributes() {
+            // What peers were told of this node.
+            return Err(opened_anew(if config.vni == former.vni { "port" } else { "vni" }));
+        }
+        self.compiler = compiler;
+        Ok(())
+    }
+
+    fn base(&self) -> Result<Vec<(Key, Object)>> {
+        Ok(self.compiler.base())
+    }
+
+    fn compile(&self, item: &NetworkItem) -> Result<Vec<(Key, Object)>> {
+        self.compiler.compile(item)
+    }
+
+    fn rank(&self, key: &Key) -> Rank {
+        key.rank()
+    }
+
+    async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
+        self.read()
+    }
+
+    async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        self.write(batch)
+    }
+}

@@ -1,0 +1,242 @@
+//! The object of forwarding: loaded, attached, and found again in the kernel by whoever comes next. Never decides what is in
+//! its maps.
+//!
+//! Nothing is pinned. A program stays with its interface, and holds the maps; who comes next asks the hooks for programs, and
+//! the programs for their maps.
+
+use super::error::KernelError;
+use super::forward_maps::ForwardMaps;
+use super::tcx::{self, Side};
+use aya::maps::MapInfo;
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+/// Built from `programs/` by `cargo xtask bpf build`.
+pub static FORWARD_OBJECT: &[u8] = include_bytes_aligned!("../../objects/forward.o");
+
+/// A program of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Forward {
+    /// Says where packets that enter the tunnel device go.
+    IntoTunnel,
+    /// Takes in what came by the tunnel.
+    OutOfTunnel,
+    /// Takes pods' packets past the host's stack.
+    PastStack,
+    /// Takes packets for pods past the host's stack.
+    FromUnderlay,
+}
+
+impl Forward {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::IntoTunnel, Self::OutOfTunnel, Self::PastStack, Self::FromUnderlay];
+
+    /// The program's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IntoTunnel => "into_tunnel",
+            Self::OutOfTunnel => "out_of_tunnel",
+            Self::PastStack => "past_stack",
+            Self::FromUnderlay => "from_underlay",
+        }
+    }
+
+    /// Whether it takes packets past the host's stack.
+    #[must_use]
+    pub const fn is_of_fast_path(self) -> bool {
+        matches!(self, Self::PastStack | Self::FromUnderlay)
+    }
+
+    /// Where it is attached.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::IntoTunnel => Side::Egress,
+            Self::OutOfTunnel | Self::PastStack | Self::FromUnderlay => Side::Ingress,
+        }
+    }
+}
+
+/// One load of the object, with maps of its own.
+pub struct Generation {
+    bpf: Ebpf,
+}
+
+impl Generation {
+    /// Loads programs and maps with room for so many pods and prefixes. Nothing is attached.
+    ///
+    /// # Errors
+    /// The kernel refuses, or lacks what the object needs.
+    pub fn load((pods, prefixes): (u32, u32)) -> Result<Self, KernelError> {
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("PODS", pods).map_max_entries("WAYS", prefixes);
+        let mut bpf = loader.load(FORWARD_OBJECT).map_err(|source| KernelError::Load { source })?;
+        for name in Forward::ALL.map(Forward::name) {
+            let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+            let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+        }
+        let loaded = Self { bpf };
+        loaded.bind()?;
+        Ok(loaded)
+    }
+
+    /// Each program holds all maps, so that those stay as long as one of the programs does.
+    fn bind(&self) -> Result<(), KernelError> {
+        let ids = map_ids(Forward::PastStack, &self.info(Forward::PastStack)?)?;
+        let opened = |source| KernelError::Map { map: "of forwarding", verb: "opened", source };
+        let maps: Result<Vec<_>, _> = ids.into_iter().map(|id| MapInfo::from_id(id)?.fd()).collect();
+        let maps = maps.map_err(opened)?;
+        for program in Forward::ALL {
+            let holder = self.program(program)?;
+            for map in &maps {
+                let bound = tcx::bind(holder.as_fd(), map.as_fd());
+                bound.map_err(|source| KernelError::Bind { program: program.name(), source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The program's descriptor.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn program(&self, program: Forward) -> Result<ProgramFd, KernelError> {
+        fd_of(program, &self.info(program)?)
+    }
+
+    /// What the kernel knows of a program.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn info(&self, program: Forward) -> Result<ProgramInfo, KernelError> {
+        let name = program.name();
+        let loaded = self.bpf.program(name).ok_or(KernelError::Missing { name })?;
+        loaded.info().map_err(|source| KernelError::Program { program: name, source })
+    }
+
+    /// Its maps.
+    ///
+    /// # Errors
+    /// The kernel does not give them.
+    pub fn maps(&self) -> Result<ForwardMaps, KernelError> {
+        let ids = map_ids(Forward::PastStack, &self.info(Forward::PastStack)?)?;
+        ForwardMaps::of(ids)?.ok_or(KernelError::Missing { name: "PODS" })
+    }
+}
+
+/// The tags of this build's programs, in the order of [`Forward::ALL`]: what tells them from others of the same name. The
+/// kernel computes them of the instructions, so it is asked once in a process.
+///
+/// # Errors
+/// The kernel refuses the programs.
+pub fn tags() -> Result<[u64; 4], KernelError> {
+    static TAGS: OnceLock<[u64; 4]> = OnceLock::new();
+    if let Some(tags) = TAGS.get() {
+        return Ok(*tags);
+    }
+    let loaded = Generation::load((1, 1))?;
+    let mut tags = [0; 4];
+    for (tag, program) in tags.iter_mut().zip(Forward::ALL) {
+        *tag = loaded.info(program)?.tag();
+    }
+    Ok(*TAGS.get_or_init(|| tags))
+}
+
+/// A program of ours that was found at an interface.
+#[derive(Debug)]
+pub struct Attached {
+    /// The interface's index.
+    pub interface: u32,
+    /// Which program.
+    pub program: Forward,
+    /// What the kernel knows of it.
+    pub info: ProgramInfo,
+    /// The maps that it uses.
+    pub map_ids: Vec<u32>,
+}
+
+/// Whether this kernel has TCX (Linux 6.6), asked by way of the loopback interface.
+///
+/// # Errors
+/// It has not.
+pub fn probe() -> Result<(), KernelError> {
+    query("lo", Side::Ingress).map(drop)
+}
+
+fn query(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
+    let side = match side {
+        Side::Ingress => TcAttachType::Ingress,
+        Side::Egress => TcAttachType::Egress,
+    };
+    let found = SchedClassifier::query_tcx(interface, side);
+    found.map(|(_, programs)| programs).map_err(|source| KernelError::Query { interface: interface.to_owned(), source })
+}
+
+/// Our programs at one hook of an interface of the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn find(name: &str, interface: u32, side: Side) -> Result<Vec<Attached>, KernelError> {
+    let ours = |info: &ProgramInfo| {
+        let name = info.name_as_str()?;
+        Forward::ALL.into_iter().find(|program| program.name() == name && program.side() == side)
+    };
+    query(name, side)?
+        .into_iter()
+        .filter_map(|info| Some((ours(&info)?, info)))
+        .map(|(program, info)| Ok(Attached { interface, program, map_ids: map_ids(program, &info)?, info }))
+        .collect()
+}
+
+fn map_ids(program: Forward, info: &ProgramInfo) -> Result<Vec<u32>, KernelError> {
+    let ids = info.map_ids().map_err(|source| KernelError::Program { program: program.name(), source })?;
+    Ok(ids.unwrap_or_default())
+}
+
+fn fd_of(program: Forward, info: &ProgramInfo) -> Result<ProgramFd, KernelError> {
+    info.fd().map_err(|source| KernelError::Program { program: program.name(), source })
+}
+
+impl Attached {
+    /// The program's descriptor.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn fd(&self) -> Result<ProgramFd, KernelError> {
+        fd_of(self.program, &self.info)
+    }
+
+    /// Takes it off; of an interface that is gone it is off already.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach(&self) -> Result<(), KernelError> {
+        match tcx::detach(self.interface, self.program.side(), self.fd()?.as_fd()) {
+            Err(source) if !is_gone(&source) => Err(hook(self.program, self.interface, source)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Attaches a program to an interface, in the place of an older one of ours if there is one: no packet passes in between
+/// without one of the two.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn attach(program: Forward, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
+    let replaced = old.map(Attached::fd).transpose()?;
+    let replaced = replaced.as_ref().map(AsFd::as_fd);
+    tcx::attach(interface, program.side(), new.as_fd(), replaced).map_err(|source| hook(program, interface, source))
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV))
+}
+
+fn hook(program: Forward, interface: u32, source: std::io::Error) -> KernelError {
+    KernelError::Hook { program: program.name(), interface, source }
+}

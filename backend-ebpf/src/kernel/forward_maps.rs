@@ -1,0 +1,190 @@
+//! The maps of forwarding. Never an order of writes: the engine has one.
+
+use super::error::KernelError;
+use super::raw::Raw;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
+use backend_ebpf_abi::{Pod, Settings, Way, mapped};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The maps of one load of the object.
+pub struct ForwardMaps {
+    ids: [u32; 3],
+    /// Entries that there is room for: pods and prefixes.
+    sizes: (u32, u32),
+    settings: Array<MapData, Raw<Settings>>,
+    ways: LpmTrie<MapData, [u8; 16], Raw<Way>>,
+    pods: HashMap<MapData, [u8; 16], Raw<Pod>>,
+}
+
+const NAMES: [&str; 3] = ["SETTINGS", "WAYS", "PODS"];
+
+impl ForwardMaps {
+    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there.
+    ///
+    /// # Errors
+    /// The kernel does not give them.
+    pub fn of(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
+        let mut found: [Option<(u32, MapData)>; 3] = [None, None, None];
+        for id in ids {
+            let opened = MapData::from_id(id).and_then(|data| Ok((data.info()?, data)));
+            // It went with its last program.
+            let Ok((info, data)) = opened else { continue };
+            let place = info.name_as_str().and_then(|name| NAMES.iter().position(|known| *known == name));
+            if let Some(place) = place.filter(|place| found[*place].is_none()) {
+                found[place] = Some((id, data));
+            }
+        }
+        let [Some((settings_id, settings)), Some((ways_id, ways)), Some((pods_id, pods))] = found else {
+            return Ok(None);
+        };
+        let room = |data: &MapData| data.info().map(|info| info.max_entries());
+        let sizes = (room(&pods).map_err(opened("PODS"))?, room(&ways).map_err(opened("WAYS"))?);
+        let settings = Map::from_map_data(settings).and_then(Array::try_from).map_err(opened("SETTINGS"))?;
+        let ways = Map::from_map_data(ways).and_then(LpmTrie::try_from).map_err(opened("WAYS"))?;
+        let pods = Map::from_map_data(pods).and_then(HashMap::try_from).map_err(opened("PODS"))?;
+        Ok(Some(Self { ids: [settings_id, ways_id, pods_id], sizes, settings, ways, pods }))
+    }
+
+    /// Whether maps with these numbers are these, as far as they are there. Programs use other maps beside.
+    #[must_use]
+    pub fn are_used_by(&self, ids: &[u32]) -> bool {
+        ids.iter().any(|id| self.ids.contains(id))
+    }
+
+    /// Entries that there is room for: pods and prefixes.
+    #[must_use]
+    pub fn sizes(&self) -> (u32, u32) {
+        self.sizes
+    }
+
+    /// What the programs know of the node.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn settings(&self) -> Result<Settings, KernelError> {
+        let map = "SETTINGS";
+        self.settings.get(&0, 0).map(|raw| raw.0).map_err(|source| KernelError::Map { map, verb: "read", source })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<(), KernelError> {
+        self.settings.set(0, Raw(settings), 0).map_err(written("SETTINGS"))
+    }
+
+    /// All ways.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn ways(&self) -> Result<Vec<(IpNet, Way)>, KernelError> {
+        let read = |source| KernelError::Map { map: "WAYS", verb: "read", source };
+        let mut found = Vec::new();
+        for key in self.ways.keys() {
+            let key = key.map_err(read)?;
+            if let (Some(prefix), Some(Raw(way))) = (prefix_of(&key), present(self.ways.get(&key, 0)).map_err(read)?) {
+                found.push((prefix, way));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a way, or takes it away.
+    ///
+    /// # Errors
+    /// The kernel refuses; `ENOSPC`: there is no room.
+    pub fn set_way(&mut self, prefix: &IpNet, way: Option<Way>) -> Result<(), KernelError> {
+        let bits = match prefix {
+            IpNet::V4(_) => Way::V4_BITS,
+            IpNet::V6(_) => 0,
+        };
+        let key = Key::new(bits + u32::from(prefix.prefix_len()), bytes(prefix.addr()));
+        let done = match way {
+            Some(way) => self.ways.insert(&key, Raw(way), 0),
+            None => present(self.ways.remove(&key)).map(drop),
+        };
+        done.map_err(written("WAYS"))
+    }
+
+    /// All pods.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn pods(&self) -> Result<Vec<(IpAddr, Pod)>, KernelError> {
+        let read = |source| KernelError::Map { map: "PODS", verb: "read", source };
+        let mut found = Vec::new();
+        for key in self.pods.keys() {
+            let key = key.map_err(read)?;
+            if let Some(Raw(pod)) = present(self.pods.get(&key, 0)).map_err(read)? {
+                found.push((address_of(key), pod));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Writes a pod, or takes it away.
+    ///
+    /// # Errors
+    /// The kernel refuses; `E2BIG`: there is no room.
+    pub fn set_pod(&mut self, address: IpAddr, pod: Option<Pod>) -> Result<(), KernelError> {
+        let key = bytes(address);
+        let done = match pod {
+            Some(pod) => self.pods.insert(key, Raw(pod), 0),
+            None => present(self.pods.remove(&key)).map(drop),
+        };
+        done.map_err(written("PODS"))
+    }
+
+    /// Takes over all entries of others, so that programs can be replaced without a packet that finds nothing.
+    ///
+    /// # Errors
+    /// The kernel refuses, or there is less room.
+    pub fn take_over(&mut self, others: &Self) -> Result<(), KernelError> {
+        others.ways()?.into_iter().try_for_each(|(prefix, way)| self.set_way(&prefix, Some(way)))?;
+        others.pods()?.into_iter().try_for_each(|(address, pod)| self.set_pod(address, Some(pod)))
+    }
+}
+
+fn opened(map: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { map, verb: "opened", source }
+}
+
+fn written(map: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { map, verb: "written", source }
+}
+
+/// What is not there is no error.
+fn present<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// An address as maps have it.
+pub(crate) fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// An address as maps have it, read back.
+pub(crate) fn address_of(bytes: [u8; 16]) -> IpAddr {
+    let v6 = Ipv6Addr::from(bytes);
+    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+fn prefix_of(key: &Key<[u8; 16]>) -> Option<IpNet> {
+    match (address_of(key.data()), key.prefix_len()) {
+        (IpAddr::V4(v4), bits) if bits >= Way::V4_BITS => {
+            Ipv4Net::new(v4, u8::try_from(bits - Way::V4_BITS).ok()?).ok().map(IpNet::V4)
+        }
+        (IpAddr::V4(_), _) => None,
+        (IpAddr::V6(v6), bits) => Ipv6Net::new(v6, u8::try_from(bits).ok()?).ok().map(IpNet::V6),
+    }
+}

@@ -1,0 +1,83 @@
+//! Who changed something of ours, as it happens. Never repairs: it asks for a resync. Of programs that somebody takes off no
+//! event tells: those are found by the periodic resync.
+
+use async_trait::async_trait;
+use cni_core::backend::{DriftWatch, Result};
+use cni_core::model::InterfaceName;
+use net_linux::host;
+use net_linux::monitor::{DriftMonitor, Event, Group};
+use net_linux::route::MAIN_TABLE;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What the driver wrote where the kernel does not tell who wrote it. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watched(Arc<Mutex<Written>>);
+
+#[derive(Debug, Default)]
+struct Written {
+    /// Indices of our tunnel devices.
+    devices: HashSet<u32>,
+    /// That of a foreign device in the place of one.
+    obstacle: Option<u32>,
+}
+
+impl Watched {
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_devices(&self, devices: impl Iterator<Item = u32>) {
+        self.written().devices = devices.collect();
+    }
+
+    pub(crate) fn add_device(&self, device: u32) {
+        self.written().devices.insert(device);
+    }
+
+    pub(crate) fn set_obstacle(&self, obstacle: Option<u32>) {
+        self.written().obstacle = obstacle;
+    }
+
+    /// Whether an event that we did not cause by a socket of ours is about something of ours.
+    fn concerns(&self, event: &Event, underlay: &InterfaceName) -> bool {
+        let written = self.written();
+        let on_device = |index: u32| written.devices.contains(&index);
+        match event {
+            Event::Link(_, link) => {
+                link.name == underlay.as_str() || on_device(link.index) || written.obstacle == Some(link.index)
+            }
+            Event::Settings(settings) => host::are_amiss(settings, on_device),
+            Event::Address(_, address) => on_device(address.index),
+            Event::Route(_, route) => route.is_ours() && route.table == MAIN_TABLE,
+            Event::Neighbour(_, neighbour) => neighbour.is_ours(),
+            Event::NextHop(..) | Event::Fdb(..) => false,
+            _ => true,
+        }
+    }
+}
+
+/// The backend's watch: tables and nftables.
+pub(crate) struct EbpfWatch {
+    tables: DriftMonitor,
+    host: host::Watch,
+}
+
+impl EbpfWatch {
+    /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's.
+    pub(crate) fn open(watched: Watched, underlay: InterfaceName, ports: (u32, Option<u32>)) -> Result<Self> {
+        let concerns = move |event: &Event| watched.concerns(event, &underlay);
+        let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;
+        Ok(Self { tables, host: host::Watch::open(ports.1) })
+    }
+}
+
+#[async_trait]
+impl DriftWatch for EbpfWatch {
+    async fn changed(&mut self) -> Result<()> {
+        tokio::select! {
+            result = self.tables.changed() => result,
+            result = self.host.changed() => result,
+        }
+    }
+}

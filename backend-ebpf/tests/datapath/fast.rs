@@ -1,0 +1,117 @@
+//! The fast path: packets between pods skip the host's stack, and what it does not do itself is left to the stack.
+
+use backend_ebpf::Ebpf;
+use backend_ebpf::kernel::forward;
+use backend_ebpf::kernel::{Side, forward::Forward};
+use cni_core::backend::{Backend, ErrorKind, OpenRequest};
+use serde_json::{Value, json};
+use testlab::bed::{Cluster, Node, run, try_run};
+
+const VXLAN: (&[u8], &str) = (&[1, 2, 9], "vxlan");
+const NATIVE: (&[u8], &str) = (&[1, 2, 3], "native");
+
+fn cluster((numbers, mode): (&[u8], &str), fast_path: bool) -> Cluster {
+    Cluster::new(&Ebpf, numbers, &json!({ "mode": mode, "fastPath": fast_path }))
+}
+
+/// A stranger's firewall that drops all that is forwarded.
+fn close_stack(node: &Node) {
+    node.netns
+        .run(|| {
+            run("nft add table inet stranger");
+            run("nft add chain inet stranger forward { type filter hook forward priority 0 ; policy drop ; }");
+        })
+        .unwrap();
+}
+
+#[test]
+fn pods_talk_though_the_stack_drops_all_that_it_forwards() {
+    for place in [VXLAN, NATIVE] {
+        let cluster = cluster(place, true);
+        cluster.nodes.iter().for_each(close_stack);
+        cluster.all_pairs_talk();
+    }
+}
+
+#[test]
+fn without_the_fast_path_the_stack_decides() {
+    for place in [VXLAN, NATIVE] {
+        let cluster = cluster(place, false);
+        cluster.nodes.iter().for_each(close_stack);
+        let to = cluster.pods[1].addresses[0];
+        let asked = cluster.pods[0].netns.run(|| try_run(&format!("ping -n -c 1 -W 1 {to}"))).unwrap();
+        assert!(asked.is_err(), "{asked:?}");
+    }
+}
+
+#[test]
+fn fragments_get_through_and_the_last_hop_is_told_to_the_sender() {
+    for place in [VXLAN, NATIVE] {
+        let cluster = cluster(place, true);
+        for to in &cluster.pods[1].addresses {
+            cluster.pods[0]
+                .netns
+                .run(|| {
+                    run(&format!("ping -n -c 1 -W 10 -s 4000 {to}"));
+                    let refused = try_run(&format!("ping -n -c 1 -W 2 -t 1 {to}"));
+                    assert!(refused.is_err(), "{refused:?}");
+                })
+                .unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_ends_leaves_the_fast_path_and_one_that_starts_writes_nothing() {
+    for place in [VXLAN, NATIVE] {
+        let mut cluster = cluster(place, true);
+        cluster.nodes.iter().for_each(close_stack);
+        cluster.nodes[0].stop();
+        cluster.all_pairs_talk();
+        cluster.nodes[0].start();
+        cluster.introduce(&cluster.nodes[0]);
+        cluster.all_pairs_talk();
+    }
+}
+
+/// Of the fast path at an interface.
+fn programs(node: &Node, interface: &str) -> Vec<Forward> {
+    let found = node.netns.run(|| {
+        let index = nix::net::if_::if_nametoindex(interface).unwrap();
+        forward::find(interface, index, Side::Ingress).unwrap()
+    });
+    found.unwrap().into_iter().map(|found| found.program).collect()
+}
+
+#[test]
+fn another_backend_finds_no_fast_path_left() {
+    let mut cluster = cluster(NATIVE, true);
+    let veth = cluster.nodes[0].endpoint_with([10, 0, 0, 1].into()).host_interface;
+    assert_eq!(programs(&cluster.nodes[0], "eth0"), [Forward::FromUnderlay]);
+    assert_eq!(programs(&cluster.nodes[0], veth.as_str()), [Forward::PastStack]);
+    cluster.nodes[0].stop();
+    cluster.nodes[0].netns.run(|| Ebpf.clear().unwrap()).unwrap();
+    assert_eq!(programs(&cluster.nodes[0], "eth0"), []);
+    assert_eq!(programs(&cluster.nodes[0], veth.as_str()), []);
+    cluster.all_pairs_talk();
+}
+
+#[test]
+fn the_fast_path_is_refused_beside_who_has_to_see_packets_in_the_stack() {
+    let cluster = cluster(NATIVE, false);
+    let open = |config: Value| {
+        let request = OpenRequest {
+            node: cluster.nodes[0].context(),
+            config,
+            state_dir: std::env::temp_dir(),
+            host_stack_for: vec!["policy of-a-test".to_owned()],
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let open = async { Ebpf.open(request).await.map(drop) };
+        cluster.nodes[0].netns.run(|| runtime.block_on(open)).unwrap()
+    };
+    let refused = open(json!({ "fastPath": true })).unwrap_err();
+    assert_eq!((refused.kind, refused.field), (ErrorKind::Unsupported, Some("fastPath")));
+    assert!(refused.detail.contains("policy of-a-test"), "{refused}");
+    open(json!({})).unwrap();
+}

@@ -1,0 +1,8 @@
+//! The datapath on the real kernel, in network namespaces of the test's own. Needs root and iproute2. Never touches the
+//! namespace that it was started in.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
+mod conformance;
+mod fast;

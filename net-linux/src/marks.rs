@@ -69,6 +69,10 @@ pub const POLICY_FLOW_GROUP: u16 = 204;
 /// What the name of the host's end of each pod's veth begins with; 12 hexadecimal digits follow.
 pub const HOST_INTERFACE_PREFIX: &str = "cni";
 
+/// Where maps and programs of eBPF are pinned: a folder for each network namespace, named by its number
+/// ([`crate::netns::NetNs::cookie`]).
+pub const BPFFS_FOLDER: &str = "/sys/fs/bpf/cnidarian";
+
 /// The file under the state directory that holds leases and endpoints.
 pub const STATE_DATABASE: &str = "cnidarian.redb";
 

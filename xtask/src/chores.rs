@@ -32,6 +32,7 @@ fn verify() -> Result<()> {
         command
     };
     run(lab().arg(root().join("testlab/cases")))?;
+    run(lab().arg(root().join("testlab/cases")).args(["--policy", "ebpf"]))?;
     let beside = || root().join("../shared/oracles");
     let oracles = std::env::var_os("CNIDARIAN_ORACLES").map_or_else(beside, PathBuf::from);
     let recorded = oracles.join("policy-npguard.jsonl.gz");

@@ -11,10 +11,11 @@
 
 use crate::kernel::Sizes;
 use backend_ebpf_abi::VERSION;
+use net_linux::marks;
 use net_linux::netns::NetNs;
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,6 @@ use std::path::{Path, PathBuf};
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of `include/uapi/linux/magic.h`.
 const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
-const OURS: &str = "cnidarian";
 const LINKS: &str = "links";
 const KEPT: &str = "kept-";
 
@@ -33,7 +33,7 @@ pub(super) struct Place(PathBuf);
 
 impl Place {
     pub(super) fn of(netns: &NetNs) -> Result<Self, net_linux::netns::NetNsError> {
-        Ok(Self(Path::new(BPFFS).join(OURS).join(netns.cookie()?.to_string()).join("policy")))
+        Ok(Self(Path::new(marks::BPFFS_FOLDER).join(netns.cookie()?.to_string()).join("policy")))
     }
 
     /// Whether anything of ours can be there.
@@ -43,6 +43,9 @@ impl Place {
 
     /// Makes the folders, and mounts a bpffs where there is none.
     pub(super) fn make(&self) -> io::Result<()> {
+        // Agents of several namespaces may start at once, and a mount over another one would hide its pins.
+        let place = File::open(BPFFS)?;
+        place.lock()?;
         if !is_bpffs() {
             mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
         }

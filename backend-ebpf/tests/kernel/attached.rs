@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long to wait for one that must not come about, and how long to try while neighbours are not found yet.
 const SOON: Duration = Duration::from_millis(600);
 
-const CLIENT: (&str, [&str; 2]) = ("cni0000000000ca", ["10.9.0.1", "fd00::1"]);
-const SERVER: (&str, [&str; 2]) = ("cni0000000000cb", ["10.9.0.2", "fd00::2"]);
+pub(crate) const CLIENT: (&str, [&str; 2]) = ("cni0000000000ca", ["10.9.0.1", "fd00::1"]);
+pub(crate) const SERVER: (&str, [&str; 2]) = ("cni0000000000cb", ["10.9.0.2", "fd00::2"]);
 
 fn run(line: &str) {
     let mut words = line.split_whitespace();
@@ -41,7 +41,7 @@ fn run(line: &str) {
 }
 
 /// A pod's namespace, its veth's other end on the node.
-fn pod(node: &NetNs, (interface, [v4, v6]): (&str, [&str; 2])) -> NetNs {
+pub(crate) fn pod(node: &NetNs, (interface, [v4, v6]): (&str, [&str; 2])) -> NetNs {
     let pod = NetNs::new().unwrap();
     pod.run(|| run(&format!("ip link add eth0 address 02:00:00:00:00:01 type veth peer name {interface}"))).unwrap();
     node.run(|| {
@@ -159,7 +159,7 @@ fn a_loader_that_waits() {
 }
 
 /// A child, killed when dropped, so that a failing test leaves none.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

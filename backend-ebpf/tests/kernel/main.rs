@@ -9,6 +9,7 @@ mod bed;
 mod conformance;
 mod connections;
 mod cost;
+mod engine;
 mod frames;
 mod full;
 mod items;

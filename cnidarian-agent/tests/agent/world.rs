@@ -90,12 +90,17 @@ impl Pod {
 pub(crate) struct World {
     pub(crate) dir: TempDir,
     pub(crate) netns: NetNs,
+    /// The engine of the configuration.
+    pub(crate) policy: String,
     agent: Option<Child>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         self.kill();
+        // Pins would outlive the namespace.
+        let clear = || cnidarian::built_in().policies().filter_map(|engine| engine.clear().err()).count();
+        let _ = self.netns.run(clear);
     }
 }
 
@@ -105,7 +110,15 @@ impl World {
         plugin();
         let netns = NetNs::new().unwrap();
         netns.run(underlay).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), netns, agent: None }
+        Self { dir: tempfile::tempdir().unwrap(), netns, policy: "nftables".to_owned(), agent: None }
+    }
+
+    /// A node with an agent that is ready, and has this policy engine.
+    pub(crate) fn enforcing(engine: &str) -> Self {
+        let mut world = Self::new();
+        world.policy = engine.to_owned();
+        world.start();
+        world
     }
 
     /// A node with an agent that is ready.
@@ -129,7 +142,7 @@ impl World {
             "underlay": {"interface": "eth0"},
             "ipam": {"pools": [{"name": "default", "cidr": POOL}], "coolDownSeconds": 0},
             "store": {"files": {"directory": self.dir.path().join("cluster")}},
-            "stateDir": self.state(), "socket": self.socket(), "log": "debug",
+            "policy": self.policy, "stateDir": self.state(), "socket": self.socket(), "log": "debug",
         })
     }
 

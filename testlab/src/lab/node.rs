@@ -6,6 +6,7 @@ use crate::scenario::{NodeSpec, Scenario};
 use crate::tether::Tethered;
 use cni_core::cni::{AddResult, NetConfList};
 use cni_core::runtime::{Attachment, ConfDir, Options, ProcessExec, Runtime, RuntimeError};
+use net_linux::marks;
 use net_linux::netns::NetNs;
 use serde_json::{Value, json};
 use std::fs;
@@ -37,6 +38,20 @@ pub struct Node {
     config: PathBuf,
     log: PathBuf,
     agent: Option<Tethered>,
+    /// After the agent, which would write them again.
+    _pins: Pins,
+}
+
+/// Pins in a bpffs outlive the namespace that they are of.
+struct Pins(NetNs);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Ok(cookie) = self.0.cookie() {
+            // Most nodes have none.
+            let _ = fs::remove_dir_all(Path::new(marks::BPFFS_FOLDER).join(cookie.to_string()));
+        }
+    }
 }
 
 impl Node {
@@ -62,7 +77,18 @@ impl Node {
         let plugins = programs.plugin.parent().unwrap_or(Path::new("/"));
         let options = Options::new([plugins], home.join("cache"));
         let runtime = Runtime::new(options, Arc::new(ProcessExec::default()));
-        Ok(Self { namespace, socket, runtime, network, config, log: home.join("agent.log"), agent: None, name })
+        let pinned = namespace.clone();
+        Ok(Self {
+            namespace,
+            socket,
+            runtime,
+            network,
+            config,
+            log: home.join("agent.log"),
+            agent: None,
+            _pins: Pins(pinned),
+            name,
+        })
     }
 
     /// Executes ADD on this node.

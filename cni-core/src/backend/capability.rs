@@ -26,6 +26,8 @@ pub enum Capability {
     Masquerade,
     /// Network policy.
     Policy,
+    /// Services: what their addresses get is translated to one of their endpoints.
+    Services,
     /// Packets of a tunnel that connection tracking does not see.
     UntrackedTunnel,
     /// A tunnel that hears nodes only.

@@ -71,8 +71,8 @@ pub const IPVS_SERVICE: u32 = 0xCB00_0000;
 pub const IPVS_SERVICE_MASK: u32 = 0xFF00_0000;
 
 /// The upper threshold of a destination of ours that goes as soon as its connections have ended. Such a one has weight 0, so
-/// that the threshold itself has no effect.
-pub const IPVS_DRAINING: u32 = 0xCB00_0000;
+/// that the threshold itself has no effect. Linux 6.12 refuses one with the highest bit set (`EINVAL`).
+pub const IPVS_DRAINING: u32 = 0x0CB0_0CB0;
 
 /// What the alias of the device with the addresses of services says.
 pub const SERVICE_DEVICE: &str = "services";

@@ -1,6 +1,6 @@
 //! The kernel objects of this engine: keys, contents, order of writes. Never touches the kernel.
 
-use crate::rules::Set;
+use crate::rules::{Kind, Set};
 use cni_core::backend::{Gate, Rank};
 use ipnet::IpNet;
 use net_linux::ipvs::{Destination, Service, ServiceId};
@@ -79,8 +79,11 @@ impl Key {
     #[must_use]
     pub const fn rank(&self) -> Rank {
         match self {
-            Self::Device | Self::Rules => Rank::level(0).gate(Gate::All),
-            Self::Sysctl(_) => Rank::level(1),
+            // They are there before anything of ours is.
+            Self::Sysctl(_) => Rank::level(0),
+            Self::Device | Self::Rules => Rank::level(1).gate(Gate::All),
+            // Those that several frontends share cannot be a gate of each.
+            Self::Element(Set { kind: Kind::Addresses | Kind::Hairpin, .. }, _) => Rank::level(2),
             Self::Element(..) => Rank::level(2).gate(Gate::Item),
             Self::Service(_) => Rank::level(3).gate(Gate::Item),
             Self::Destination(..) => Rank::level(4),

@@ -12,11 +12,13 @@ const RTM_GETADDR: u16 = 22;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
@@ -32,6 +34,8 @@ pub struct Address {
     pub address: IpNet,
     /// Without a route to its prefix.
     pub no_prefix_route: bool,
+    /// The kernel takes it as a packet's source only towards the address itself: IPv4 with scope host, IPv6 deprecated.
+    pub never_source: bool,
     /// IPv6 duplicate address detection has not ended, or has failed: the address can't be used. Only read; what we
     /// write skips the detection.
     pub tentative: bool,
@@ -47,7 +51,7 @@ impl Address {
     /// An address that is usable at once.
     #[must_use]
     pub fn new(index: u32, address: IpNet) -> Self {
-        Self { index, address, no_prefix_route: false, tentative: false }
+        Self { index, address, no_prefix_route: false, never_source: false, tentative: false }
     }
 
     /// Adds a request that creates it; the kernel answers `EEXIST` when it is there.
@@ -68,6 +72,12 @@ impl Address {
             message.u32(IFA_FLAGS, dad | prefix_route);
             // Ignored by kernels before 5.18.
             message.u8(IFA_PROTO, marks::PROTOCOL);
+            if self.never_source && self.address.addr().is_ipv6() {
+                // struct ifa_cacheinfo: preferred for no time, valid for ever.
+                let mut lifetimes = [0; IFA_CACHEINFO_BYTES];
+                lifetimes[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+                message.attr(IFA_CACHEINFO, &lifetimes);
+            }
         });
     }
 
@@ -83,6 +93,9 @@ impl Address {
         head[1] = self.address.prefix_len();
         if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
             head[3] = RT_SCOPE_LINK;
+        }
+        if self.never_source && address.is_ipv4() {
+            head[3] = RT_SCOPE_HOST;
         }
         head[4..8].copy_from_slice(&self.index.to_ne_bytes());
         message.raw(&head).ip(IFA_LOCAL, address).ip(IFA_ADDRESS, address);
@@ -112,6 +125,9 @@ impl Address {
 }
 
 const RT_SCOPE_LINK: u8 = 253;
+const RT_SCOPE_HOST: u8 = 254;
+/// Bytes of `struct ifa_cacheinfo`.
+const IFA_CACHEINFO_BYTES: usize = 16;
 pub(crate) const AF_INET: u8 = 2;
 pub(crate) const AF_INET6: u8 = 10;
 
@@ -137,6 +153,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Address> {
         index: u32::from_ne_bytes([head[4], head[5], head[6], head[7]]),
         address: IpNet::new(address, head[1]).ok()?,
         no_prefix_route: flags & IFA_F_NOPREFIXROUTE != 0,
+        never_source: if address.is_ipv4() { head[3] == RT_SCOPE_HOST } else { flags & IFA_F_DEPRECATED != 0 },
         tentative: flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) != 0,
     })
 }

@@ -60,6 +60,23 @@ pub const POLICY_ALLOWED_EARLY: u32 = 0x0040_0000;
 /// The bit of a connection's mark that says: it was let in, and policy denies it now. Its packets are dropped.
 pub const CONNECTION_DENIED: u32 = 0x0020_0000;
 
+/// The bit of the packet mark that says: what a service's address is translated to shall see this node as the sender. Set when
+/// a connection begins, and read once, when its packets leave; none of kube-proxy's.
+pub const SERVICE_MASQUERADED: u32 = 0x0080_0000;
+
+/// The bits of an IPVS service's flags that are our mark. The kernel keeps flags as they were written and has a meaning for the
+/// lowest six bits only (`IP_VS_SVC_F_*` of `include/uapi/linux/ip_vs.h`).
+pub const IPVS_SERVICE: u32 = 0xCB00_0000;
+/// Which bits of a service's flags are looked at for [`IPVS_SERVICE`].
+pub const IPVS_SERVICE_MASK: u32 = 0xFF00_0000;
+
+/// The upper threshold of a destination of ours that goes as soon as its connections have ended. Such a one has weight 0, so
+/// that the threshold itself has no effect. Linux 6.12 refuses one with the highest bit set (`EINVAL`).
+pub const IPVS_DRAINING: u32 = 0x0CB0_0CB0;
+
+/// What the alias of the device with the addresses of services says.
+pub const SERVICE_DEVICE: &str = "services";
+
 /// The NFLOG group of denied packets, where the configuration names none.
 pub const POLICY_LOG_GROUP: u16 = 203;
 

@@ -82,8 +82,9 @@ fn services_stand_in_the_kernel_as_they_were_written() {
         };
         let v6 =
             Service { persistence_seconds: Some(60), client_bits: 64, ..Service::new(tcp("[fd00:96::10]:80"), "sh") };
+        let ours = Service { ours: true, ..Service::new(tcp("10.96.0.13:80"), "rr") };
         let mark = Service::new(ServiceId::Mark { mark: 7, ipv6: false }, "wrr");
-        let mut wanted = vec![plain.clone(), hashed, sticky, datagrams, v6, mark];
+        let mut wanted = vec![plain.clone(), hashed, sticky, datagrams, v6, ours, mark];
         let mut changes = ipvs.batch();
         wanted.iter().for_each(|service| {
             changes.create(service);
@@ -92,7 +93,8 @@ fn services_stand_in_the_kernel_as_they_were_written() {
         wanted.sort_by_key(|service| service.id);
         assert_eq!(services(ipvs), wanted);
 
-        let changed = Service { scheduler: "wrr".into(), ..plain };
+        // Our mark stays when a service is changed.
+        let changed = Service { scheduler: "wrr".into(), ours: true, ..plain };
         let mut changes = ipvs.batch();
         changes.change(&changed);
         wanted.iter().filter(|service| service.id != changed.id).for_each(|service| {

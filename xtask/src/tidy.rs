@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bgp-speaker", &[]),
     ("backend-vxlan", &["cni-core", "net-linux"]),
     ("backend-bgp", &["cni-core", "net-linux", "bgp-speaker"]),
+    ("backend-ipvs", &["cni-core", "net-linux"]),
     ("backend-ebpf-abi", &[]),
     ("backend-ebpf", &["cni-core", "net-linux", "backend-ebpf-abi"]),
     ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp", "backend-ebpf"]),

@@ -28,6 +28,8 @@ pub enum Capability {
     Policy,
     /// Policies about nodes themselves.
     HostPolicy,
+    /// Services: what their addresses get is translated to one of their endpoints.
+    Services,
     /// Packets of a tunnel that connection tracking does not see.
     UntrackedTunnel,
     /// A tunnel that hears nodes only.

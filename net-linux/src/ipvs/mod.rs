@@ -1,6 +1,8 @@
 //! IPVS: virtual services, their destinations and what passes them, over generic netlink. Never decides which there should be.
 //!
-//! The kernel keeps no owner for a service: who made it is known by what the caller keeps about its addresses.
+//! The kernel keeps no owner for a service. Ours carry a mark in bits of their flags that have no meaning ([`marks`]).
+//!
+//! [`marks`]: crate::marks::IPVS_SERVICE
 //! `include/uapi/linux/ip_vs.h`, `net/netfilter/ipvs/ip_vs_ctl.c`.
 
 mod destination;
@@ -14,6 +16,8 @@ pub use service::{Flags, Service, ServiceId};
 pub use stats::Stats;
 
 use crate::netlink::{Batch, Family, Protocol, Result, Socket, wire};
+use nix::errno::Errno;
+use std::process::{Command, Stdio};
 
 const FAMILY: &str = "IPVS";
 const VERSION: u8 = 1;
@@ -60,6 +64,21 @@ impl Ipvs {
         let mut socket = Socket::open(Protocol::Generic)?;
         let family = Family::find(&mut socket, FAMILY, VERSION)?;
         Ok(Self { socket, family })
+    }
+
+    /// The same, with its module loaded where that was not done yet and this process may do it (`modprobe`).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_loading() -> Result<Self> {
+        Self::open().or_else(|error| {
+            if error.errno() != Some(Errno::ENOENT) {
+                return Err(error);
+            }
+            // What it says is of no use: the second attempt tells.
+            let _ = Command::new("modprobe").args(["-q", "ip_vs"]).stdin(Stdio::null()).status();
+            Self::open()
+        })
     }
 
     /// An empty batch of changes.

@@ -2,6 +2,7 @@
 
 use super::stats::{self, Stats};
 use crate::addr::{AF_INET, AF_INET6};
+use crate::marks;
 use crate::netlink::{Attrs, Message};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -122,14 +123,23 @@ pub struct Service {
     pub persistence_seconds: Option<u32>,
     /// The bits of a client's address that make it the same client: 1 to 32, or 1 to 128.
     pub client_bits: u8,
+    /// Whether it carries our mark ([`marks::IPVS_SERVICE`]).
+    pub ours: bool,
 }
 
 impl Service {
-    /// A service where each connection stands for itself.
+    /// A service without our mark, where each connection stands for itself.
     #[must_use]
     pub fn new(id: ServiceId, scheduler: impl Into<String>) -> Self {
         let client_bits = if id.is_ipv6() { 128 } else { 32 };
-        Self { id, scheduler: scheduler.into(), flags: Flags::default(), persistence_seconds: None, client_bits }
+        Self {
+            id,
+            scheduler: scheduler.into(),
+            flags: Flags::default(),
+            persistence_seconds: None,
+            client_bits,
+            ours: false,
+        }
     }
 
     pub(super) fn write(&self, message: &mut Message<'_>) {
@@ -139,8 +149,9 @@ impl Service {
         let flags = bit(self.persistence_seconds.is_some(), FLAG_PERSISTENT)
             | bit(self.flags.one_packet, FLAG_ONE_PACKET)
             | bit(self.flags.fallback, FLAG_SCHEDULER_1)
-            | bit(self.flags.port, FLAG_SCHEDULER_2);
-        let mask = FLAG_PERSISTENT | FLAG_ONE_PACKET | FLAG_SCHEDULER_1 | FLAG_SCHEDULER_2;
+            | bit(self.flags.port, FLAG_SCHEDULER_2)
+            | bit(self.ours, marks::IPVS_SERVICE);
+        let mask = FLAG_PERSISTENT | FLAG_ONE_PACKET | FLAG_SCHEDULER_1 | FLAG_SCHEDULER_2 | marks::IPVS_SERVICE_MASK;
         // struct ip_vs_flags.
         let mut value = [0; 8];
         value[..4].copy_from_slice(&flags.to_ne_bytes());
@@ -169,6 +180,7 @@ pub(super) fn parse(attributes: Attrs<'_>) -> Option<(Service, Stats)> {
         flags: Flags { one_packet: is(FLAG_ONE_PACKET), fallback: is(FLAG_SCHEDULER_1), port: is(FLAG_SCHEDULER_2) },
         persistence_seconds: is(FLAG_PERSISTENT).then_some(timeout),
         client_bits,
+        ours: flags & marks::IPVS_SERVICE_MASK == marks::IPVS_SERVICE,
     };
     Some((service, stats::of(attributes, SVC_STATS64, SVC_STATS)))
 }

@@ -23,13 +23,14 @@ fn id() -> impl Strategy<Value = ServiceId> {
 }
 
 fn a_service() -> impl Strategy<Value = Service> {
-    (id(), "[a-z]{1,15}", any::<[bool; 3]>(), any::<Option<u32>>(), 1..=128_u8).prop_map(
-        |(id, scheduler, [one_packet, fallback, port], persistence_seconds, bits)| Service {
+    (id(), "[a-z]{1,15}", any::<[bool; 4]>(), any::<Option<u32>>(), 1..=128_u8).prop_map(
+        |(id, scheduler, [one_packet, fallback, port, ours], persistence_seconds, bits)| Service {
             id,
             scheduler,
             flags: Flags { one_packet, fallback, port },
             persistence_seconds,
             client_bits: if id.is_ipv6() { bits } else { bits.min(32) },
+            ours,
         },
     )
 }

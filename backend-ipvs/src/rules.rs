@@ -1,0 +1,260 @@
+//! Our chains, rules and sets in nftables, from what is wanted. Pure.
+//!
+//! ```text
+//! prerouting -150  svc-prerouting   a new connection from elsewhere to a frontend of the whole cluster: mark it
+//! output     -150  svc-output       a new connection of this node whose source is a service's address: mark it
+//! input        -5  svc-input        to a frontend with a list of clients, from none of them: drop
+//!                                   to a service's address, but to no frontend: refuse
+//!              99  IPVS             chooses a destination
+//! postrouting  95  svc-postrouting  marked, or from a destination to itself: masquerade
+//! ```
+//!
+//! IPVS takes packets where they reach this host (input) or leave it (output), so that its own packets pass no forward chain.
+
+use net_linux::marks;
+use net_linux::nft::{
+    BaseChain, Chain, ChainId, ChainType, Cmp, Comment, CtState, Expr, Family, Field, Hook, Key, MetaKey, Name,
+    NatFlags, Payload, Policy, Program, Reg, Reject, Rule, SetUse, TableId, Verdict, address_bytes, priority,
+};
+use std::net::{IpAddr, SocketAddr};
+
+/// What the name of every chain and set of ours begins with; the table is shared with others of us.
+pub const PREFIX: &str = "svc-";
+
+/// `IPPROTO_ICMP` and `IPPROTO_ICMPV6`.
+const ICMP: [u8; 2] = [1, 58];
+
+/// What a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Addresses of the device.
+    Addresses,
+    /// Address, protocol, port: what a virtual service answers.
+    Frontends,
+    /// Those of them whose backends may be on other nodes.
+    Masqueraded,
+    /// A backend's address, twice: it may reach itself through a service.
+    Hairpin,
+    /// Frontends with a list of clients.
+    Limited,
+    /// A frontend, and who may use it.
+    Allowed,
+}
+
+/// One of our sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Set {
+    /// What it holds.
+    pub kind: Kind,
+    /// Of which family.
+    pub ipv6: bool,
+}
+
+impl Set {
+    const KINDS: [Kind; 6] =
+        [Kind::Addresses, Kind::Frontends, Kind::Masqueraded, Kind::Hairpin, Kind::Limited, Kind::Allowed];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::KINDS.into_iter().flat_map(|kind| [false, true].map(|ipv6| Self { kind, ipv6 }))
+    }
+
+    /// The set of a kind for an address's family.
+    #[must_use]
+    pub const fn of(kind: Kind, address: IpAddr) -> Self {
+        Self { kind, ipv6: address.is_ipv6() }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match (self.kind, self.ipv6) {
+            (Kind::Addresses, false) => "svc-addresses4",
+            (Kind::Addresses, true) => "svc-addresses6",
+            (Kind::Frontends, false) => "svc-frontends4",
+            (Kind::Frontends, true) => "svc-frontends6",
+            (Kind::Masqueraded, false) => "svc-masqueraded4",
+            (Kind::Masqueraded, true) => "svc-masqueraded6",
+            (Kind::Hairpin, false) => "svc-hairpin4",
+            (Kind::Hairpin, true) => "svc-hairpin6",
+            (Kind::Limited, false) => "svc-limited4",
+            (Kind::Limited, true) => "svc-limited6",
+            (Kind::Allowed, false) => "svc-allowed4",
+            (Kind::Allowed, true) => "svc-allowed6",
+        }
+    }
+
+    /// What its keys are made of.
+    #[must_use]
+    pub fn fields(self) -> Vec<Field> {
+        let address = if self.ipv6 { Field::Ipv6Addr } else { Field::Ipv4Addr };
+        match self.kind {
+            Kind::Addresses => vec![address],
+            Kind::Frontends | Kind::Masqueraded | Kind::Limited => vec![address, Field::InetProto, Field::InetService],
+            Kind::Hairpin => vec![address, address],
+            Kind::Allowed => vec![address, Field::InetProto, Field::InetService, address],
+        }
+    }
+
+    /// The set as we make it.
+    #[must_use]
+    pub fn set(self) -> net_linux::nft::Set {
+        let set = net_linux::nft::Set::new(table().set(name(self.name())), self.fields());
+        if self.kind == Kind::Allowed { set.interval() } else { set }
+    }
+}
+
+/// The key of a frontend in [`Kind::Frontends`] and its like.
+#[must_use]
+pub fn frontend(protocol: u8, address: SocketAddr) -> Key {
+    Key::concat(&[&address_bytes(address.ip()), &[protocol], &address.port().to_be_bytes()])
+}
+
+/// The key of a client's network in [`Kind::Allowed`].
+#[must_use]
+pub fn allowed(protocol: u8, address: SocketAddr, clients: ipnet::IpNet) -> Key {
+    let (ip, port) = (address_bytes(address.ip()), address.port().to_be_bytes());
+    let (first, last) = (address_bytes(clients.network()), address_bytes(clients.broadcast()));
+    Key::concat_ranges(&[(&ip, &ip), (&[protocol], &[protocol]), (&port, &port), (&first, &last)])
+}
+
+/// The key of a backend in [`Kind::Hairpin`].
+#[must_use]
+pub fn hairpin(address: IpAddr) -> Key {
+    let bytes = address_bytes(address);
+    Key::concat(&[&bytes, &bytes])
+}
+
+/// Our table.
+#[must_use]
+pub fn table() -> TableId {
+    TableId::new(Family::Inet, name(marks::NFT_TABLE))
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("names made here have 1 to 255 bytes without NUL")
+}
+
+/// All chains with their rules, in order.
+#[must_use]
+pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
+    let filter = ChainType::Filter;
+    let chain = |text: &str, kind: &ChainType, hook, priority| {
+        let base = BaseChain { kind: kind.clone(), hook, priority, policy: Policy::Accept };
+        Chain::base(table().chain(name(text)), base)
+    };
+    let marked = (marks::SERVICE_MASQUERADED, marks::SERVICE_MASQUERADED);
+    let new = || Program::new().ct_state(CtState::NEW);
+    let of_family = |each: &dyn Fn(bool) -> Program| [each(false), each(true)];
+    let from_elsewhere = |ipv6| {
+        let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
+        let program = family(new().interface(MetaKey::IifName, Cmp::Ne, &pods), ipv6);
+        lookup(program, ipv6, Kind::Masqueraded, false).set_mark(marked.0, marked.1)
+    };
+    let from_itself = |ipv6| {
+        let program = family(new(), ipv6).matches_in(source(ipv6), set_name(Kind::Addresses, ipv6));
+        lookup(program, ipv6, Kind::Frontends, false).set_mark(marked.0, marked.1)
+    };
+    let stranger = |ipv6| {
+        let program = lookup(family(Program::new(), ipv6), ipv6, Kind::Limited, false);
+        lookup(program, ipv6, Kind::Allowed, true).verdict(Verdict::Drop)
+    };
+    let undeclared = |ipv6| {
+        let program = family(new(), ipv6).matches_in(destination(ipv6), set_name(Kind::Addresses, ipv6)).meta(
+            MetaKey::L4Proto,
+            Cmp::Ne,
+            vec![ICMP[usize::from(ipv6)]],
+        );
+        lookup(program, ipv6, Kind::Frontends, true).reject(Reject::PORT)
+    };
+    let to_itself = |ipv6| {
+        let (first, second) = (Reg::A, after_address(ipv6));
+        family(Program::new(), ipv6)
+            .then(Expr::Payload { field: source(ipv6), dreg: first })
+            .then(Expr::Payload { field: destination(ipv6), dreg: second })
+            .then(Expr::Lookup { set: SetUse::Named(set_name(Kind::Hairpin, ipv6)), sreg: first, inverted: false })
+            .masquerade(NatFlags::FULLY_RANDOM)
+    };
+    let all_marked = Program::new().mark_any(marks::SERVICE_MASQUERADED).masquerade(NatFlags::FULLY_RANDOM);
+    let parts = [
+        (
+            chain("svc-prerouting", &filter, Hook::Prerouting, priority::MANGLE),
+            of_family(&from_elsewhere).map(|program| ("from elsewhere", program)).to_vec(),
+        ),
+        (
+            chain("svc-output", &filter, Hook::Output, priority::MANGLE),
+            of_family(&from_itself).map(|program| ("from itself", program)).to_vec(),
+        ),
+        (
+            chain("svc-input", &filter, Hook::Input, priority::FILTER - 5),
+            [
+                of_family(&stranger).map(|program| ("no client of it", program)),
+                of_family(&undeclared).map(|program| ("no service", program)),
+            ]
+            .concat(),
+        ),
+        (
+            chain("svc-postrouting", &ChainType::Nat, Hook::Postrouting, priority::SRCNAT - 5),
+            std::iter::once(("answers come back", all_marked))
+                .chain(of_family(&to_itself).map(|program| ("to itself", program)))
+                .collect(),
+        ),
+    ];
+    parts
+        .into_iter()
+        .map(|(chain, programs)| {
+            let rule =
+                |(comment, program): (&str, Program)| Rule::new(chain.id.clone(), program).commented(said(comment));
+            let rules = programs.into_iter().map(rule).collect();
+            (chain, rules)
+        })
+        .collect()
+}
+
+/// Whether a chain is one of ours, by its name.
+#[must_use]
+pub fn is_ours(chain: &ChainId) -> bool {
+    chain.name.as_str().starts_with(PREFIX)
+}
+
+fn said(text: &str) -> Comment {
+    Comment::new(&format!("cnidarian:services {text}")).expect("a short text without NUL")
+}
+
+fn family(program: Program, ipv6: bool) -> Program {
+    if ipv6 { program.ipv6() } else { program.ipv4() }
+}
+
+const fn source(ipv6: bool) -> Payload {
+    if ipv6 { Payload::IP6_SADDR } else { Payload::IP_SADDR }
+}
+
+const fn destination(ipv6: bool) -> Payload {
+    if ipv6 { Payload::IP6_DADDR } else { Payload::IP_DADDR }
+}
+
+fn set_name(kind: Kind, ipv6: bool) -> Name {
+    name(Set { kind, ipv6 }.name())
+}
+
+/// The register after an address in [`Reg::A`].
+fn after_address(ipv6: bool) -> Reg {
+    at(if ipv6 { 4 } else { 1 })
+}
+
+fn at(slot: u8) -> Reg {
+    Reg::slot(slot).expect("an IPv6 address, protocol, port and IPv6 address are ten slots of sixteen")
+}
+
+/// Only what goes to an element of the set; with [`Kind::Allowed`]: and comes from one.
+fn lookup(program: Program, ipv6: bool, kind: Kind, inverted: bool) -> Program {
+    let next = if ipv6 { 4 } else { 1 };
+    let mut program = program
+        .then(Expr::Payload { field: destination(ipv6), dreg: Reg::A })
+        .then(Expr::Meta { key: MetaKey::L4Proto, dreg: at(next) })
+        .then(Expr::Payload { field: Payload::DPORT, dreg: at(next + 1) });
+    if kind == Kind::Allowed {
+        program = program.then(Expr::Payload { field: source(ipv6), dreg: at(next + 2) });
+    }
+    program.then(Expr::Lookup { set: SetUse::Named(set_name(kind, ipv6)), sreg: Reg::A, inverted })
+}

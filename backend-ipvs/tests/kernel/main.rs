@@ -1,0 +1,12 @@
+//! The engine on the real kernel, in network namespaces of the test's own. Needs root, iproute2 and nft, and a kernel with IPVS:
+//! `cargo xtask vm test 'backend-ipvs kernel'`. Never touches the namespace that it was started in.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
+
+mod bed;
+mod conformance;
+mod drain;
+mod items;
+mod missing;
+mod packets;

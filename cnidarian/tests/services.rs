@@ -63,7 +63,7 @@ impl ProxyBackend for Recorder {
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         self.told.say(format!("{} opened with {}", self.name, request.config));
-        let recording = Recording { told: self.told.clone(), nothing: Capabilities::default() };
+        let recording = Recording { told: self.told.clone(), staged: Vec::new(), nothing: Capabilities::default() };
         Ok(ProxyParts::new(Box::new(recording)))
     }
 
@@ -75,7 +75,16 @@ impl ProxyBackend for Recorder {
 
 struct Recording {
     told: Told,
+    /// By key: the last counts, as for every engine.
+    staged: Vec<(String, String)>,
     nothing: Capabilities,
+}
+
+impl Recording {
+    fn will_say(&mut self, key: String, word: String) {
+        self.staged.retain(|(staged, _)| *staged != key);
+        self.staged.push((key, word));
+    }
 }
 
 #[async_trait]
@@ -88,13 +97,13 @@ impl Engine<ServiceItem> for Recording {
         match change {
             Change::Put(item) => {
                 let backends: Vec<String> = item.backends.iter().map(|backend| backend.address.to_string()).collect();
-                self.told.say(format!("{} to {}", item.key, backends.join(" ")));
+                self.will_say(item.key.to_string(), format!("{} to {}", item.key, backends.join(" ")));
                 if item.key.port == 666 {
                     return Err(Error::invalid(item.key.to_string(), "port", "is the beast's"));
                 }
             }
-            Change::Remove(key) => self.told.say(format!("{key} gone")),
-            Change::InSync => self.told.say("in sync".to_owned()),
+            Change::Remove(key) => self.will_say(key.to_string(), format!("{key} gone")),
+            Change::InSync => self.will_say(String::new(), "in sync".to_owned()),
             Change::Node(_) | Change::Config(_) => {}
         }
         Ok(())
@@ -105,6 +114,7 @@ impl Engine<ServiceItem> for Recording {
     }
 
     async fn commit(&mut self) -> CommitReport {
+        self.staged.drain(..).for_each(|(_, word)| self.told.say(word));
         CommitReport::default()
     }
 
@@ -172,6 +182,8 @@ fn a_proxy_is_told_of_all_services_before_it_is_in_sync_and_of_every_change_afte
         assert!(place("other cleared") < place("one opened with {\"cgroup\":\"/here\"}"), "{words:?}");
         assert!(place("service 10.96.0.7:80/TCP to 10.42.0.9") < place("in sync"), "{words:?}");
         assert_eq!(words.iter().filter(|said| *said == "in sync").count(), 1);
+        let bare = "service 10.96.0.7:80/TCP to ";
+        assert!(!words.iter().any(|said| said == bare), "told of before its backends: {words:?}");
 
         put(store.path(), "web-1", &slice(&["10.42.0.9", "10.42.0.10"]));
         told.until("service 10.96.0.7:80/TCP to 10.42.0.9 10.42.0.10").await;

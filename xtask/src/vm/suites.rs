@@ -43,7 +43,7 @@ pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "oracle", ALL, 5),
     tests("net-linux", "ipvs", ALL, 5),
     tests("backend-ebpf", "kernel", Some(&["attached::", "connections::", "cost::"]), 15),
-    tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 15),
+    tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
     tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),

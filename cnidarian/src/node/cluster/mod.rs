@@ -8,7 +8,7 @@ use super::error::NodeError;
 use super::ipam::Source;
 use super::status::Problem;
 use crate::config::{IpamMode, NodeConfig};
-use cni_core::backend::{Change, NetworkChange};
+use cni_core::backend::{Change, NetworkChange, ServiceChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
 use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, ServiceItem, Underlay};
@@ -36,6 +36,31 @@ pub(super) struct Takers {
     pub(super) datapath: EngineHandle<NetworkItem>,
     /// `None`: nobody here translates services.
     pub(super) proxy: Option<EngineHandle<ServiceItem>>,
+}
+
+/// What follows from events.
+#[derive(Default)]
+struct Changes {
+    network: Vec<NetworkChange>,
+    services: Vec<ServiceChange>,
+}
+
+impl Changes {
+    fn extend(&mut self, later: Self) {
+        self.network.extend(later.network);
+        self.services.extend(later.services);
+    }
+
+    async fn pass_on(self, to: &Takers) -> Result<(), NodeError> {
+        // Who is told of an address comes at once: it is translated before.
+        if let Some(proxy) = to.proxy.as_ref().filter(|_| !self.services.is_empty()) {
+            proxy.change_all(self.services).await?;
+        }
+        if !self.network.is_empty() {
+            to.datapath.change_all(self.network).await?;
+        }
+        Ok(())
+    }
 }
 
 /// The cluster as this node sees it.
@@ -197,31 +222,35 @@ impl Cluster {
         items
     }
 
-    /// Takes in events until the whole first state is there, then says that the engines are in sync.
+    /// Takes in events until the whole first state is there, then tells of it and that the engines are in sync.
+    ///
+    /// Not before: a frontend without the slices of its service has no backend, and a proxy that is told of it refuses
+    /// connections that its predecessor's kernel state still served.
     pub(super) async fn first_sync(&self, following: &mut Following, to: &Takers) -> Result<(), NodeError> {
+        let mut all = Changes::default();
         while following.waiting > 0 {
             let Some((kind, event)) = following.events.next().await else { return Err(NodeError::Closing) };
             if matches!(event, Ok(Event::Resynced(_))) {
                 following.waiting -= 1;
             }
-            self.take(&kind, event, to).await?;
+            all.extend(self.take(&kind, event).await);
         }
-        if let Some(proxy) = &to.proxy {
-            proxy.change_all(vec![Change::InSync]).await?;
-        }
-        Ok(to.datapath.change_all(vec![Change::InSync]).await?)
+        all.network.push(Change::InSync);
+        all.services.push(Change::InSync);
+        all.pass_on(to).await
     }
 
     /// Passes changes on for as long as the store lives.
     pub(super) async fn run(&self, mut following: Following, to: &Takers) {
         while let Some((kind, event)) = following.events.next().await {
-            if let Err(error) = self.take(&kind, event, to).await {
+            if let Err(error) = self.take(&kind, event).await.pass_on(to).await {
                 tracing::warn!(%error, "a change of the cluster could not be passed on");
             }
         }
     }
 
-    async fn take(&self, kind: &Kind, event: cni_core::store::Result<Event>, to: &Takers) -> Result<(), NodeError> {
+    /// Takes an event in. Answers what follows from it.
+    async fn take(&self, kind: &Kind, event: cni_core::store::Result<Event>) -> Changes {
         let event = match event {
             Ok(event) => {
                 *lock(&self.disturbed) = None;
@@ -230,7 +259,7 @@ impl Cluster {
             Err(error) => {
                 tracing::warn!(%error, "the store is disturbed; what was known stays in force");
                 *lock(&self.disturbed) = Some(error.to_string());
-                return Ok(());
+                return Changes::default();
             }
         };
         let (refused, mut changes) = {
@@ -250,14 +279,7 @@ impl Cluster {
         let node = if *kind == Kind::NODE { lock(&self.view).own_node().cloned() } else { None };
         self.ipam.observe(&event, node.as_ref()).await;
         changes.extend(self.context_change());
-        // Who is told of an address comes at once: it is translated before.
-        if let Some(proxy) = to.proxy.as_ref().filter(|_| !of_services.is_empty()) {
-            proxy.change_all(of_services).await?;
-        }
-        if !changes.is_empty() {
-            to.datapath.change_all(changes).await?;
-        }
-        Ok(())
+        Changes { network: changes, services: of_services }
     }
 
     /// Tells the datapath of the node when something of it changed.

@@ -43,8 +43,9 @@ use aya::programs::ProgramError;
 use cni_core::backend::{Error, ErrorKind};
 use std::io;
 
-/// `E2BIG` of `include/uapi/asm-generic/errno-base.h`: a map has no room.
+/// Of `include/uapi/asm-generic/errno-base.h`: a hash map has no room, and a trie has none.
 const E2BIG: i32 = 7;
+const ENOSPC: i32 = 28;
 const ENODEV: i32 = 19;
 
 /// What the kernel refused, at the border.
@@ -52,12 +53,12 @@ fn refused(error: KernelError) -> Error {
     let number = errno(&error);
     let kind = match number {
         Some(1 | 13) => ErrorKind::Denied,
-        Some(E2BIG) => ErrorKind::Busy,
+        Some(E2BIG | ENOSPC) => ErrorKind::Busy,
         Some(ENODEV) => ErrorKind::Missing,
         _ => ErrorKind::Kernel,
     };
     let detail = match &error {
-        KernelError::Map { map, verb: "written", .. } if number == Some(E2BIG) => {
+        KernelError::Map { map, verb: "written", .. } if matches!(number, Some(E2BIG | ENOSPC)) => {
             format!("the map {map} is full: give it more room (policy.maps), or use fewer policies")
         }
         error => error.to_string(),

@@ -49,8 +49,7 @@ impl Backend for Ebpf {
         refuse_fast_path(&config, &request.host_stack_for)?;
         let capabilities = probe(&config);
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
-        let driver =
-            EbpfDriver::open(&config, &request.node, capabilities)?.with_host_stack_for(request.host_stack_for);
+        let driver = EbpfDriver::open(&config, &request.node, capabilities)?;
         let interface = request.node.underlay.interface.clone();
         let watch = EbpfWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
@@ -64,7 +63,7 @@ impl Backend for Ebpf {
 }
 
 /// Who has to see packets in the host's stack would not see those that skip it.
-pub(crate) fn refuse_fast_path(config: &Config, host_stack_for: &[String]) -> Result<()> {
+fn refuse_fast_path(config: &Config, host_stack_for: &[String]) -> Result<()> {
     if !config.fast_path || host_stack_for.is_empty() {
         return Ok(());
     }

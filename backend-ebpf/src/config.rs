@@ -96,7 +96,7 @@ pub struct RawConfig {
     pub mode: Option<Mode>,
     /// VXLAN network identifier, 1 to 16777215; default 1.
     pub vni: Option<u32>,
-    /// UDP port of the tunnel; default 8472.
+    /// UDP port of the tunnel; default 4789 (RFC 7348, section 8).
     pub port: Option<u16>,
     /// MTU of pod interfaces in bytes; default: the underlay's less the overhead.
     pub mtu: Option<u32>,
@@ -163,7 +163,7 @@ impl TryFrom<RawConfig> for Config {
 
     fn try_from(raw: RawConfig) -> Result<Self, StrictError> {
         let vni = in_range(VNI, raw.vni.unwrap_or(1), 1, (1 << 24) - 1)?;
-        let port = raw.port.unwrap_or(8472);
+        let port = raw.port.unwrap_or(4789);
         let port = NonZeroU16::new(port).ok_or_else(|| wrong(PORT, port))?;
         let families = families(raw.families.unwrap_or_else(|| vec![Family::Ipv4, Family::Ipv6]))?;
         let least = if families.contains(&Family::Ipv6) { MIN_MTU_V6_BYTES } else { MIN_MTU_V4_BYTES };

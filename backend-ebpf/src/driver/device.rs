@@ -181,11 +181,10 @@ impl EbpfDriver {
     }
 }
 
-/// Whether the kernel would not let our device come up beside this one: one that collects metadata takes all networks of a
-/// port.
+/// Whether the kernel would not let our device come up beside this one (`EADDRINUSE`): devices share a port only where their
+/// sockets are alike, and none is like one that collects metadata.
 fn is_rival(link: &Link, name: &InterfaceName, port: u16) -> bool {
-    let takes_all = |vxlan: &Vxlan| vxlan.port == port && vxlan.collect_metadata;
-    link.name != name.as_str() && matches!(&link.kind, LinkKind::Vxlan(vxlan) if takes_all(vxlan) || is_ours(link))
+    link.name != name.as_str() && matches!(&link.kind, LinkKind::Vxlan(vxlan) if vxlan.port == port || is_ours(link))
 }
 
 fn foreign(name: &InterfaceName, link: &Link) -> Error {
@@ -199,7 +198,7 @@ fn foreign(name: &InterfaceName, link: &Link) -> Error {
 
 fn taken(name: &InterfaceName, rival: &Link, port: u16) -> Error {
     let detail = format!(
-        "device {} takes all VXLAN packets of port {port} and is not ours; delete it or set `port`",
+        "device {} has port {port}, which ours cannot share, and is not ours; delete it or set `port`",
         rival.name
     );
     Error::new(ErrorKind::Foreign, "create", Key::Link(name.clone()), detail)

@@ -11,7 +11,6 @@ mod device;
 mod programs;
 mod tables;
 
-use crate::backend::refuse_fast_path;
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
 use crate::kernel::KernelError;
@@ -35,8 +34,6 @@ pub struct EbpfDriver {
     socket: Socket,
     held: Held,
     watched: Watched,
-    /// Who has to see packets in the host's stack.
-    host_stack_for: Vec<String>,
 }
 
 impl EbpfDriver {
@@ -47,19 +44,13 @@ impl EbpfDriver {
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let (host, socket) = (Host::open()?, Socket::route()?);
-        let (held, watched, host_stack_for) = (Held::default(), Watched::default(), Vec::new());
-        Ok(Self { compiler, capabilities, host, socket, held, watched, host_stack_for })
+        Ok(Self { compiler, capabilities, host, socket, held: Held::default(), watched: Watched::default() })
     }
 
     /// The node's part of the translation.
     #[must_use]
     pub fn compiler(&self) -> &Compiler {
         &self.compiler
-    }
-
-    /// The same driver beside parts that have to see packets in the host's stack.
-    pub(crate) fn with_host_stack_for(self, host_stack_for: Vec<String>) -> Self {
-        Self { host_stack_for, ..self }
     }
 
     pub(crate) fn watched(&self) -> &Watched {
@@ -161,14 +152,18 @@ impl Driver for EbpfDriver {
 
     fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
         let (config, former) = (Config::from_json(section).map_err(refused)?, self.compiler.config());
-        refuse_fast_path(&config, &self.host_stack_for)?;
+        let differing = [
+            ("mode", config.mode != former.mode),
+            // Programs go with their device, and their maps with them.
+            ("deviceName", config.device != former.device),
+            ("fastPath", config.fast_path != former.fast_path),
+            ("maxPods", config.max_pods != former.max_pods),
+            ("maxPrefixes", config.max_prefixes != former.max_prefixes),
+        ];
+        if let Some((field, _)) = differing.into_iter().find(|(_, differs)| *differs) {
+            return Err(opened_anew(field));
+        }
         self.capabilities.require(&needed(&config, self.compiler.node().masquerade.is_some()))?;
-        if config.mode != former.mode {
-            return Err(opened_anew("mode"));
-        }
-        if (config.max_pods, config.max_prefixes) != (former.max_pods, former.max_prefixes) {
-            return Err(opened_anew("maxPods"));
-        }
         let compiler = Compiler::new(&config, self.compiler.node(), &self.capabilities)?;
         if compiler.pod_mtu_bytes() != self.compiler.pod_mtu_bytes() {
             return Err(opened_anew("mtu"));

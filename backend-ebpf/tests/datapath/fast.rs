@@ -45,7 +45,7 @@ fn without_the_fast_path_the_stack_decides() {
 }
 
 #[test]
-fn fragments_get_through_and_the_last_hop_is_told_to_the_sender() {
+fn fragments_get_through_and_packets_whose_hops_are_used_up_do_not() {
     for place in [VXLAN, NATIVE] {
         let cluster = cluster(place, true);
         for to in &cluster.pods[1].addresses {
@@ -62,7 +62,7 @@ fn fragments_get_through_and_the_last_hop_is_told_to_the_sender() {
 }
 
 #[test]
-fn an_agent_that_ends_leaves_the_fast_path_and_one_that_starts_writes_nothing() {
+fn an_agent_that_ends_leaves_the_fast_path_to_one_that_starts() {
     for place in [VXLAN, NATIVE] {
         let mut cluster = cluster(place, true);
         cluster.nodes.iter().for_each(close_stack);

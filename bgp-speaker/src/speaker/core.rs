@@ -216,7 +216,7 @@ impl Speaker {
                         peer.last = Some(reason);
                     }
                 }
-                Action::Update(update) => over = over.or(self.update(id, &update, out)),
+                Action::Update(update) => over = over.or(self.update(now, id, &update, out)),
                 Action::Refresh(refresh) => self.refresh(id, refresh),
             }
         }
@@ -260,7 +260,7 @@ impl Speaker {
         }
         self.rib.peer_up(id, facts, import);
         if let Some(deferral) = &mut self.deferral {
-            deferral.up(id, session);
+            deferral.up(now, id, session);
         }
         self.join(id, session);
         self.start_bfd(id, out);

@@ -34,7 +34,7 @@ pub struct Speaker {
     pub(super) in_sync: bool,
     /// We have restarted, and sessions that begin say so.
     pub(super) restarting: bool,
-    /// Families whose routes the kernel has kept meanwhile.
+    /// Families whose routes the kernel has kept since our predecessor.
     pub(super) forwarding_kept: BTreeSet<Family>,
     /// As long as we wait for others after a restart.
     pub(super) deferral: Option<Deferral>,
@@ -263,6 +263,7 @@ impl Speaker {
             deferral.up(now, id, session);
         }
         self.join(id, session);
+        self.renew(now, id, out);
         self.start_bfd(id, out);
         self.say(id, PeerEvent::Up, out);
     }

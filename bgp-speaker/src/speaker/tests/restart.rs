@@ -155,6 +155,70 @@ fn a_peer_that_owes_its_end_of_rib_and_sends_nothing_is_waited_for_as_long_as_th
     assert!(!is_deferring_at(&mut speaker, heard + patience));
 }
 
+/// What two said of the F bit of IPv4 when its session with three began.
+fn says_it_kept(network: &crate::testkit::Network, three: crate::testkit::NodeId) -> bool {
+    let session = network.speaker(three).unwrap().peer("two").unwrap().session.unwrap();
+    session.graceful_restart.unwrap().families.iter().all(|kept| kept.forwarding_kept)
+}
+
+#[test]
+fn a_session_that_resets_without_a_restart_drops_no_route_on_either_side() {
+    let (mut network, nodes) = chain();
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    let last = announce(&mut network, nodes[2], "10.0.2.0/24");
+    assert!(arrives(&mut network, nodes[2], first).is_some());
+    assert!(arrives(&mut network, nodes[0], last).is_some());
+    network.run_for(SOON);
+    let sessions = |network: &crate::testkit::Network| {
+        network.speaker(nodes[1]).unwrap().peers().iter().map(|peer| peer.counters.sessions).collect::<Vec<_>>()
+    };
+    assert_eq!(sessions(&network), [1, 1]);
+    for times in 2..5 {
+        let [_, mut two, _] = chain_configs();
+        two.peers.get_mut("three").unwrap().extended_next_hop = times % 2 == 0;
+        network
+            .with(nodes[1], |speaker, now, out| {
+                let one = speaker.peer("one").unwrap().id;
+                speaker.reset(now, one, None, out);
+                speaker.reconfigure(now, two, out)
+            })
+            .unwrap()
+            .unwrap();
+        let lost = network.run_until(Duration::from_secs(600), |network| {
+            !(network.fib(nodes[2]).contains_key(&first)
+                && network.fib(nodes[0]).contains_key(&last)
+                && network.fib(nodes[1]).len() == 2)
+        });
+        assert_eq!((lost, sessions(&network)), (None, vec![times, times]));
+        assert!(network.speaker(nodes[2]).unwrap().peer("two").unwrap().stale.is_empty());
+    }
+}
+
+#[test]
+fn a_speaker_says_that_it_kept_routes_only_of_sessions_that_it_had_itself_or_its_kernel_has_kept() {
+    let (mut network, nodes) = chain();
+    network.run_for(SOON);
+    assert!(!says_it_kept(&network, nodes[2]));
+    let reset = |network: &mut crate::testkit::Network| {
+        let reset = network.with(nodes[1], |speaker, now, out| {
+            let three = speaker.peer("three").unwrap().id;
+            speaker.reset(now, three, None, out);
+        });
+        reset.unwrap();
+        network.run_for(SOON);
+    };
+    reset(&mut network);
+    assert!(says_it_kept(&network, nodes[2]));
+    // Its kernel has lost them.
+    network.kill(nodes[1]);
+    let [_, two, _] = chain_configs();
+    network.start(nodes[1], two, &Beginning::Restarted([].into())).unwrap();
+    network.run_for(SOON);
+    assert!(!says_it_kept(&network, nodes[2]));
+    reset(&mut network);
+    assert!(says_it_kept(&network, nodes[2]));
+}
+
 #[test]
 fn a_session_shut_down_by_its_administrator_keeps_nothing() {
     let (mut network, nodes) = chain();

@@ -1,11 +1,16 @@
 //! Next hops of what is told: RFC 4271, section 5.1.3; RFC 2545, with the whole speaker.
 
 use super::bed::{SOON, address, announce, arrives, chain, chain_configs, config, network, peer, prefix};
+use crate::config::PeerAddress;
+use crate::export::{Advertisement, Withheld};
 use crate::policy::Policy;
+use crate::speaker::Beginning;
 use crate::testkit::{Network, NodeId};
+use crate::types::Family;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn next_hop(network: &Network, node: NodeId, prefix: IpNet) -> Option<IpAddr> {
     network.fib(node).get(&prefix).map(|hops| hops[0].address)
@@ -92,4 +97,38 @@ fn ipv6_routes_on_a_session_over_ipv4_have_the_ipv6_address_of_its_device_as_nex
     assert_eq!(sessions(&network, &nodes), [1, 1]);
     let other = announce(&mut network, nodes[0], "10.0.0.0/24");
     assert!(arrives(&mut network, nodes[1], other).is_some());
+}
+
+/// RFC 8950, section 4: without the capability, no UPDATE can carry an IPv6 next hop of an IPv4 route.
+#[test]
+fn a_route_whose_next_hop_the_session_cannot_carry_is_shown_as_withheld_and_not_as_told() {
+    let ends: [IpAddr; 2] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
+    let mut network = Network::new(Duration::from_millis(1));
+    let nodes = ends.map(|end| network.add(&[end]));
+    let configs = |extended: bool| {
+        let (mut one, mut two) = (config(1, 65_001), config(2, 65_002));
+        for (config, end, number) in [(&mut one, ends[1], 65_002), (&mut two, ends[0], 65_001)] {
+            let mut other = peer(9, number);
+            (other.address, other.extended_next_hop) = (PeerAddress::Ip(end), extended);
+            config.peers.insert("other".into(), other);
+        }
+        [one, two]
+    };
+    for (node, config) in nodes.into_iter().zip(configs(false)) {
+        network.start(node, config, &Beginning::Fresh).unwrap();
+    }
+    let own = announce(&mut network, nodes[0], "10.0.0.0/24");
+    let said = |network: &Network| {
+        let speaker = network.speaker(nodes[0]).unwrap();
+        let id = speaker.peer("other").unwrap().id;
+        (speaker.advertised(id, Family::Ipv4).len(), speaker.explain_to(id, &own))
+    };
+    network.run_for(SOON);
+    assert_eq!(next_hop(&network, nodes[1], own), None);
+    assert_eq!(said(&network), (0, Advertisement::Withheld(Withheld::NextHop)));
+    for (node, config) in nodes.into_iter().zip(configs(true)) {
+        network.with(node, |speaker, now, out| speaker.reconfigure(now, config, out)).unwrap().unwrap();
+    }
+    assert!(goes_by(&mut network, nodes[1], own, ends[0]));
+    assert!(matches!(said(&network), (1, Advertisement::Told(_))));
 }

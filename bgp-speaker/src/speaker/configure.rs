@@ -269,7 +269,7 @@ impl Speaker {
     }
 
     /// What a standing session needs when its peer's configuration has changed.
-    fn told_anew(&mut self, id: PeerId) {
+    pub(super) fn told_anew(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(id) else { return };
         let Some(session) = peer.session.negotiated().cloned() else { return };
         let import = peer.config.import.clone();

@@ -4,7 +4,7 @@
 use super::deferral::Deferral;
 use super::peer::{Ends, Peer};
 use super::peers::Peers;
-use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent};
+use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent, link};
 use crate::config::{Config, ListenRange, PeerAddress, PeerName};
 use crate::export::{Delivery, Export};
 use crate::rib::{PeerFacts, Rib, SlotSet};
@@ -273,6 +273,8 @@ impl Speaker {
         let peer = self.peers.get(id)?;
         let kind = self.kind(&peer.config, session);
         let ends = peer.established();
+        let is_one_hop = kind.is_external() && peer.config.is_direct(self.config.asn);
+        let remote = ends.map(|ends| ends.remote.ip()).filter(|_| is_one_hop);
         Some(PeerFacts {
             name: peer.name.clone(),
             kind,
@@ -280,6 +282,7 @@ impl Speaker {
             router_id: session.peer_id,
             address: ends.map(|ends| ends.remote.ip()).or(peer.address)?,
             local: ends.map(|ends| ends.local.ip()),
+            link: remote.map(|remote| link::networks(&self.addresses, remote)).unwrap_or_default(),
             interface: ends.and_then(|ends| ends.interface.clone()).or_else(|| peer.interface().cloned()),
             allow_own_asn: peer.config.allow_own_asn,
             skip_first_asn_check: peer.config.skip_first_asn_check,

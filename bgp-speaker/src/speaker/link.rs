@@ -14,7 +14,9 @@ impl Speaker {
     pub(super) fn has_addresses(&mut self, addresses: Addresses) {
         if self.addresses != addresses {
             self.addresses = addresses;
-            self.tell_all_anew();
+            for id in self.peers.ids() {
+                self.told_anew(id);
+            }
         }
     }
 
@@ -51,6 +53,18 @@ pub(super) fn shared(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
     }
     let networks = addresses.values().flatten().filter(|address| address.contains(&peer));
     networks.max_by_key(|address| address.prefix_len()).map(IpNet::trunc).into_iter().collect()
+}
+
+/// The networks, of both IP versions, of the devices that have one with a peer in it. Link-local ones are left out, and all
+/// where the peer itself is known by such an address.
+pub(super) fn networks(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
+    let peer = peer.to_canonical();
+    let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if is_link_local(peer) {
+        return BTreeSet::new();
+    }
+    let devices = addresses.values().filter(|device| device.iter().any(|address| address.contains(&peer)));
+    devices.flatten().filter(|address| !is_link_local(address.addr())).map(IpNet::trunc).collect()
 }
 
 /// Where configured peers are.

@@ -1,9 +1,10 @@
 //! Next hops of what is told: RFC 4271, section 5.1.3; RFC 2545, with the whole speaker.
 
 use super::bed::{SOON, address, announce, arrives, chain, chain_configs, config, network, peer, prefix};
-use crate::config::PeerAddress;
+use crate::config::{PeerAddress, PeerConfig, TtlSecurity};
 use crate::export::{Advertisement, Withheld};
 use crate::policy::Policy;
+use crate::rib::{PathState, Refused};
 use crate::speaker::Beginning;
 use crate::testkit::{Network, NodeId};
 use crate::types::Family;
@@ -131,4 +132,49 @@ fn a_route_whose_next_hop_the_session_cannot_carry_is_shown_as_withheld_and_not_
     }
     assert!(goes_by(&mut network, nodes[1], own, ends[0]));
     assert!(matches!(said(&network), (1, Advertisement::Told(_))));
+}
+
+/// RFC 4271, section 6.3: from a peer one hop away, a next hop on no network that we share with it is wrong, and so its route is
+/// not taken, and the session stays.
+#[test]
+fn a_next_hop_off_the_link_of_a_one_hop_external_peer_is_ignored_with_its_reason() {
+    let says = |hop: &str| {
+        let text = r#"{ "statements": [{ "set": { "next-hop": "HOP" }, "then": "accept" }], "default": "accept" }"#;
+        Some(Arc::new(Policy::export(&serde_json::from_str(&text.replace("HOP", hop)).unwrap()).unwrap()))
+    };
+    let on_link = ["192.0.2.1", "192.0.2.77"];
+    let off_link = ["8.8.8.8", "192.0.2.0", "192.0.2.255"];
+    let configs = |hop: &str, multihop: bool| {
+        let (mut one, mut two) = (config(1, 65_001), config(2, 65_002));
+        one.peers.insert("two".into(), PeerConfig { export: says(hop), ..peer(2, 65_002) });
+        two.peers.insert("one".into(), peer(1, 65_001));
+        if multihop {
+            one.peers.get_mut("two").unwrap().ttl = TtlSecurity::Multihop(2);
+            two.peers.get_mut("one").unwrap().ttl = TtlSecurity::Multihop(2);
+        }
+        [one, two]
+    };
+    let said = |network: &Network, node: NodeId, prefix: &IpNet| {
+        let explained = network.speaker(node).unwrap().explain(prefix).unwrap();
+        explained.paths[0].state
+    };
+    for (hop, is_refused) in on_link.map(|hop| (hop, false)).into_iter().chain(off_link.map(|hop| (hop, true))) {
+        let (mut network, nodes) = network(&configs(hop, false));
+        let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+        network.run_for(SOON);
+        let refused = PathState::Refused(Refused::OffLink);
+        assert_ne!(said(&network, nodes[1], &first), refused, "{hop}: nothing is known of the link yet");
+        network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+        network.run_for(SOON);
+        assert_eq!(said(&network, nodes[1], &first) == refused, is_refused, "{hop}");
+        network.attach(nodes[1], [prefix("192.0.2.2/32")]);
+        network.run_for(SOON);
+        assert_ne!(said(&network, nodes[1], &first), refused, "{hop}: the peer is on no network of ours");
+        assert_eq!(sessions(&network, &nodes), [1, 1]);
+    }
+    let (mut network, nodes) = network(&configs("8.8.8.8", true));
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+    network.run_for(SOON);
+    assert_ne!(said(&network, nodes[1], &first), PathState::Refused(Refused::OffLink), "several hops away");
 }

@@ -168,7 +168,8 @@ impl Speaker {
     ) -> PeerId {
         let id = self.peers.next_id();
         self.sessions += 1;
-        let session = Session::new(self.session_config(&config, false), self.sessions, self.seed ^ u64::from(self.sessions));
+        let session =
+            Session::new(self.session_config(&config, false), self.sessions, self.seed ^ u64::from(self.sessions));
         let address = match &config.address {
             PeerAddress::Ip(address) => Some(*address),
             PeerAddress::Interface(_) => None,

@@ -95,7 +95,7 @@ fn refuse(own: &Own, facts: &PeerFacts, received: &Attributes) -> Result<(), Ref
     if leaked { Err(Refused::Leak) } else { Ok(()) }
 }
 
-/// Whether a next hop can be one of an external peer that is one hop away, as far as the networks of the link to it are known.
+/// Whether a next hop can be one of an external peer that is one hop away, as far as our networks are known.
 fn is_on_link(facts: &PeerFacts, next_hop: IpAddr) -> bool {
     let next_hop = next_hop.to_canonical();
     let is_link_local = matches!(next_hop, IpAddr::V6(v6) if v6.is_unicast_link_local());

@@ -57,7 +57,7 @@ pub enum Refused {
     Leak,
     /// Its next hop is our own address. RFC 4271, section 5.1.3.
     OwnNextHop,
-    /// It is from an external peer one hop away, and its next hop is neither the peer nor on our link to it. RFC 4271, section
+    /// It is from an external peer one hop away, and its next hop is neither the peer nor on a network of ours. RFC 4271, section
     /// 6.3.
     OffLink,
     /// The import policy says no.

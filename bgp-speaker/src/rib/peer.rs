@@ -42,8 +42,8 @@ pub struct PeerFacts {
     pub address: IpAddr,
     /// Our address of the session: no route of the peer may have it as next hop.
     pub local: Option<IpAddr>,
-    /// The networks of the link to an external peer one hop away: what is a next hop of its routes is in one of them (RFC
-    /// 4271, section 6.3). Empty: nothing is known of them, or the peer is another one, and all next hops are taken.
+    /// Our networks, for an external peer one hop away: what is a next hop of its routes is in one of them (RFC 4271, section
+    /// 6.3). Empty: nothing is known of them, or the peer is another one, and all next hops are taken.
     pub link: BTreeSet<IpNet>,
     /// The device of the session, where it is known.
     pub interface: Option<Arc<str>>,

@@ -55,16 +55,15 @@ pub(super) fn shared(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
     networks.max_by_key(|address| address.prefix_len()).map(IpNet::trunc).into_iter().collect()
 }
 
-/// The networks, of both IP versions, of the devices that have one with a peer in it. Link-local ones are left out, and all
-/// where the peer itself is known by such an address.
+/// The networks of ours, of all devices and both IP versions, in which a next hop of a peer on our link may be: RFC 4271, section
+/// 6.3 asks for one that we share, which need not be the peer's. None where no network of ours has the peer in it, as one that is
+/// known by its link-local address: nothing is known of its link. Link-local networks are left out.
 pub(super) fn networks(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
-    let peer = peer.to_canonical();
-    let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if is_link_local(peer) {
+    if shared(addresses, peer).is_empty() {
         return BTreeSet::new();
     }
-    let devices = addresses.values().filter(|device| device.iter().any(|address| address.contains(&peer)));
-    devices.flatten().filter(|address| !is_link_local(address.addr())).map(IpNet::trunc).collect()
+    let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    addresses.values().flatten().filter(|address| !is_link_local(address.addr())).map(IpNet::trunc).collect()
 }
 
 /// Where configured peers are.

@@ -1,8 +1,8 @@
 //! What a configuration must be before a speaker takes it. Never changes it.
 
 use super::{
-    AddPath, Bfd, Config, ConfigError, Hold, LongLived, MaxPrefixes, PeerAddress, PeerConfig, Refusal, Restart,
-    Selection, TtlSecurity,
+    AddPath, Bfd, Config, ConfigError, Hold, LongLived, MaxPrefixes, PeerAddress, PeerConfig, Refusal, RemoteAsn,
+    Restart, Selection, TtlSecurity,
 };
 use crate::types::{Asn, Family};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ impl Config {
     /// The first thing wrong, with object, field and what would be right.
     pub fn check(&self) -> Result<(), ConfigError> {
         let at_speaker = |(field, why)| ConfigError { at: "speaker".to_owned(), field, why };
+        usable(self.asn).map_err(at_speaker)?;
         self.selection.check().map_err(at_speaker)?;
         self.restart.check().map_err(at_speaker)?;
         self.listen_once().map_err(at_speaker)?;
@@ -52,6 +53,7 @@ impl Config {
         for (name, peer) in &self.peers {
             let at = |(field, why)| ConfigError { at: format!("peer {name}"), field, why };
             peer.check_address().map_err(at)?;
+            self.is_another(peer).map_err(at)?;
             peer.check(self.asn).map_err(at)?;
         }
         self.addresses_differ()?;
@@ -70,6 +72,18 @@ impl Config {
             if !seen.insert(address) {
                 return Err(("listen", Refusal::Twice { address: *address }));
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a peer is not ourselves, as far as a configuration can tell.
+    fn is_another(&self, peer: &PeerConfig) -> Found {
+        let PeerAddress::Ip(address) = peer.address else { return Ok(()) };
+        let address = address.to_canonical();
+        let listens = self.listen.iter().any(|own| (own.ip().to_canonical(), own.port()) == (address, peer.port));
+        let next_hops = [self.next_hop_v4.map(IpAddr::V4), self.next_hop_v6.map(IpAddr::V6)];
+        if listens || next_hops.contains(&Some(address)) {
+            return Err(("address", Refusal::OwnAddress { address }));
         }
         Ok(())
     }
@@ -98,6 +112,16 @@ impl Config {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+/// Whether a system may have this number on a session.
+fn usable(asn: Asn) -> Found {
+    // RFC 6793, section 9, and RFC 7300, section 2.
+    if asn == Asn::TRANS || asn.get() == u32::MAX {
+        Err(("asn", Refusal::ReservedAsn { found: asn.get() }))
+    } else {
         Ok(())
     }
 }
@@ -145,6 +169,9 @@ impl PeerConfig {
     /// Everything but the address, which a range's template has none of.
     fn check(&self, own: Asn) -> Found {
         let internal = self.asn.is_internal(own);
+        if let RemoteAsn::Exactly(asn) = self.asn {
+            usable(asn)?;
+        }
         range("port", self.port.into(), 1, 65_535, "")?;
         if let Some(name) = &self.interface {
             interface("interface", name)?;
@@ -209,6 +236,11 @@ impl Hold {
     fn check(&self) -> Found {
         if matches!(self.hold_seconds, 1 | 2) {
             return Err(("hold.holdSeconds", Refusal::HoldTime { found: self.hold_seconds }));
+        }
+        // Zero is no hold time at all, and so the longest.
+        if self.hold_seconds != 0 && self.least_seconds > self.hold_seconds {
+            let (found, most) = (self.least_seconds.into(), self.hold_seconds.into());
+            return range("hold.leastSeconds", found, 0, most, " s");
         }
         range("hold.connectRetrySeconds", seconds(self.connect_retry), 1, 65_535, " s")?;
         match self.send_hold {

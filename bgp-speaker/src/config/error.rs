@@ -61,6 +61,18 @@ pub enum Refusal {
         /// What was given.
         address: String,
     },
+    /// The peer would be ourselves.
+    #[error("{address} is our own address")]
+    OwnAddress {
+        /// What was given.
+        address: std::net::IpAddr,
+    },
+    /// A number that no system has.
+    #[error("{found} is reserved (RFC 6793, section 9; RFC 7300, section 2)")]
+    ReservedAsn {
+        /// What was given.
+        found: u32,
+    },
     /// A link-local address says nothing without its link.
     #[error("is needed beside the link-local address {address}")]
     NeedsInterface {

@@ -95,7 +95,8 @@ pub struct Config {
     /// Our own graceful restart: how we ask others to keep our routes.
     pub restart: Restart,
     /// After a restart, how long peers that have not connected yet are waited for before the first routes go out. Peers
-    /// that are connected and owe their End-of-RIB are waited for as long as `restart.time`.
+    /// that are connected and owe their End-of-RIB are waited for as long, since their session was up or their last UPDATE
+    /// came. Nobody for longer than `restart.time`.
     pub restart_patience: Duration,
     /// Peers by name.
     pub peers: BTreeMap<PeerName, PeerConfig>,

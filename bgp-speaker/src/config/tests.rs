@@ -75,6 +75,20 @@ fn each_bad_value_names_object_field_value_and_what_is_right() {
 }
 
 #[test]
+fn a_reserved_asn_our_own_address_and_a_least_hold_time_above_the_hold_time_are_refused_by_field() {
+    for number in [23_456, u32::MAX] {
+        let why = format!("asn: {number} is reserved (RFC 6793, section 9; RFC 7300, section 2)");
+        assert_eq!(refusal(|config| config.asn = asn(number)), format!("speaker.{why}"));
+        assert_eq!(refused_peer(|peer| peer.asn = RemoteAsn::Exactly(asn(number))), format!("peer tor.{why}"));
+    }
+    let own = "peer tor.address: 192.0.2.254 is our own address";
+    assert_eq!(refusal(|config| config.next_hop_v4 = Some([192, 0, 2, 254].into())), own);
+    assert_eq!(refusal(|config| config.listen = vec!["192.0.2.254:179".parse().unwrap()]), own);
+    let message = refused_peer(|peer| (peer.hold.hold_seconds, peer.hold.least_seconds) = (30, 31));
+    assert_eq!(message, "peer tor.hold.leastSeconds: is 31 s; must be 0 to 30 s");
+}
+
+#[test]
 fn two_peers_with_one_address_are_refused_by_name() {
     let message = refusal(|config| {
         config.peers.insert("spine".into(), peer("192.0.2.254"));

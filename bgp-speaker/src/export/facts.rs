@@ -3,7 +3,7 @@
 use crate::config::PrivateAsns;
 use crate::policy::Policy;
 use crate::rib::PeerKind;
-use crate::types::{Attributes, Family, Nlri, PeerId, Refresh, Role, SelfNextHop};
+use crate::types::{Attributes, Family, NextHop, Nlri, PeerId, Refresh, Role, SelfNextHop};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,16 @@ impl GroupFacts {
             four_octet_asn: true,
             extended_next_hop: BTreeSet::new(),
             max_message_bytes: 4096,
+        }
+    }
+
+    /// Whether an UPDATE can carry a next hop with routes of a family. RFC 4760, section 3; RFC 8950, section 4.
+    #[must_use]
+    pub fn carries(&self, family: Family, next_hop: NextHop) -> bool {
+        match (family, next_hop) {
+            (Family::Ipv4, NextHop::V4(_)) | (Family::Ipv6, NextHop::V6 { .. }) => true,
+            (Family::Ipv4, NextHop::V6 { .. }) => self.extended_next_hop.contains(&family),
+            (Family::Ipv6, NextHop::V4(_)) => false,
         }
     }
 

@@ -25,7 +25,7 @@ pub enum Withheld {
     Leak,
     /// The export policy says no.
     Policy,
-    /// There is no next hop that they could use.
+    /// There is no next hop that they could use, and that an UPDATE of their session can carry.
     NextHop,
 }
 
@@ -105,14 +105,15 @@ fn apply(
 }
 
 /// Ourselves. On a link-local session where both agreed that IPv4 routes need no IPv4 next hop (RFC 8950), a configured one
-/// means nothing on the link.
+/// means nothing on the link. `None` also where no UPDATE of their session can carry it.
 fn own_next_hop(to: &GroupFacts, family: Family) -> Option<NextHop> {
     let is_unnumbered = matches!(to.next_hop.v6, Some(NextHop::V6 { link_local: Some(_), .. }));
-    match family {
+    let own = match family {
         Family::Ipv4 if is_unnumbered && to.extended_next_hop.contains(&family) => to.next_hop.v6,
         Family::Ipv4 => to.next_hop.v4,
         Family::Ipv6 => to.next_hop.v6,
-    }
+    };
+    own.filter(|own| to.carries(family, *own))
 }
 
 fn next_hop(
@@ -129,11 +130,7 @@ fn next_hop(
         NextHop::V6 { global, .. } => NextHop::V6 { global, link_local: None },
         v4 @ NextHop::V4(_) => v4,
     };
-    let can_be_kept = match (family, kept) {
-        (Family::Ipv4, NextHop::V4(_)) | (Family::Ipv6, NextHop::V6 { .. }) => !address.is_unspecified(),
-        (Family::Ipv4, NextHop::V6 { .. }) => to.extended_next_hop.contains(&family),
-        (Family::Ipv6, NextHop::V4(_)) => false,
-    };
+    let can_be_kept = to.carries(family, kept) && !address.is_unspecified();
     let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     let keeps = match rule {
         NextHopRule::Own => false,

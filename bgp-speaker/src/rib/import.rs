@@ -6,6 +6,7 @@ use super::peer::PeerFacts;
 use crate::policy::{self, Policy};
 use crate::types::{Attributes, Community, Role};
 use ipnet::IpNet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the rules of BGP, then the operator, make of a path.
@@ -68,6 +69,9 @@ fn refuse(own: &Own, facts: &PeerFacts, received: &Attributes) -> Result<(), Ref
     if facts.local == Some(received.next_hop.address()) {
         return Err(Refused::OwnNextHop);
     }
+    if !is_on_link(facts, received.next_hop.address()) {
+        return Err(Refused::OffLink);
+    }
     if !facts.kind.is_external() {
         if received.originator == Some(own.router_id) {
             return Err(Refused::Originator);
@@ -89,4 +93,23 @@ fn refuse(own: &Own, facts: &PeerFacts, received: &Attributes) -> Result<(), Ref
         _ => false,
     };
     if leaked { Err(Refused::Leak) } else { Ok(()) }
+}
+
+/// Whether a next hop can be one of an external peer that is one hop away, as far as our networks are known.
+fn is_on_link(facts: &PeerFacts, next_hop: IpAddr) -> bool {
+    let next_hop = next_hop.to_canonical();
+    let is_link_local = matches!(next_hop, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let mut known = facts.link.iter().filter(|network| network.addr().is_ipv4() == next_hop.is_ipv4()).peekable();
+    let judges = known.peek().is_some() && !is_link_local && next_hop != facts.address.to_canonical();
+    !judges || known.any(|network| is_host(*network, next_hop))
+}
+
+/// Whether an address is one of a network that a host can have.
+fn is_host(network: IpNet, address: IpAddr) -> bool {
+    let is_for_all = match network {
+        // RFC 3021: a network of two has no address for all.
+        IpNet::V4(v4) if v4.prefix_len() < 31 => address == v4.network() || address == v4.broadcast(),
+        _ => false,
+    };
+    network.contains(&address) && !is_for_all
 }

@@ -57,13 +57,24 @@ pub enum Refused {
     Leak,
     /// Its next hop is our own address. RFC 4271, section 5.1.3.
     OwnNextHop,
+    /// It is from an external peer one hop away, and its next hop is neither the peer nor on a network of ours. RFC 4271, section
+    /// 6.3.
+    OffLink,
     /// The import policy says no.
     Policy,
 }
 
 impl Refused {
-    const ALL: [Self; 7] =
-        [Self::OwnAsn, Self::Originator, Self::Cluster, Self::FirstAsn, Self::Leak, Self::OwnNextHop, Self::Policy];
+    const ALL: [Self; 8] = [
+        Self::OwnAsn,
+        Self::Originator,
+        Self::Cluster,
+        Self::FirstAsn,
+        Self::Leak,
+        Self::OwnNextHop,
+        Self::OffLink,
+        Self::Policy,
+    ];
 }
 
 /// What is true of a path, in a byte.
@@ -71,10 +82,10 @@ impl Refused {
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const REASON: u8 = 0b111;
-    const STALE: u8 = 1 << 3;
-    const LONG_LIVED: u8 = 1 << 4;
-    const RESOLVED: u8 = 1 << 5;
+    const REASON: u8 = 0b1111;
+    const STALE: u8 = 1 << 4;
+    const LONG_LIVED: u8 = 1 << 5;
+    const RESOLVED: u8 = 1 << 6;
 
     pub(super) fn new(refused: Option<Refused>, is_resolved: bool) -> Self {
         let reason = refused.map_or(0, |refused| refused as u8 + 1);
@@ -222,7 +233,7 @@ mod tests {
 
     #[test]
     fn flags_say_what_they_were_told() {
-        for refused in [None, Some(Refused::OwnAsn), Some(Refused::Policy), Some(Refused::Leak)] {
+        for refused in Refused::ALL.map(Some).into_iter().chain([None]) {
             let flags = Flags::new(refused, true).with_stale();
             assert_eq!(flags.refused(), refused);
             assert_eq!(flags.is_eligible(), refused.is_none());

@@ -3,7 +3,8 @@
 use crate::config::MaxPrefixes;
 use crate::policy::Policy;
 use crate::types::{Asn, Family, Role, RouterId};
-use std::collections::BTreeMap;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,6 +42,9 @@ pub struct PeerFacts {
     pub address: IpAddr,
     /// Our address of the session: no route of the peer may have it as next hop.
     pub local: Option<IpAddr>,
+    /// Our networks, for an external peer one hop away: what is a next hop of its routes is in one of them (RFC 4271, section
+    /// 6.3). Empty: nothing is known of them, or the peer is another one, and all next hops are taken.
+    pub link: BTreeSet<IpNet>,
     /// The device of the session, where it is known.
     pub interface: Option<Arc<str>>,
     /// How often our own system may be on a path.
@@ -64,6 +68,7 @@ impl PeerFacts {
             router_id,
             address,
             local: None,
+            link: BTreeSet::new(),
             interface: None,
             allow_own_asn: 0,
             skip_first_asn_check: false,

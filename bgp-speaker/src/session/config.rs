@@ -17,7 +17,7 @@ pub struct Config {
     pub restart: Restart,
     /// We have restarted and wait for routes (R bit). RFC 4724, section 4.1. Said in the next OPEN.
     pub restarting: bool,
-    /// Families whose routes the kernel has kept (F bit).
+    /// Families whose routes the kernel has kept since the session before (F bit). Said in the next OPEN.
     pub forwarding_kept: BTreeSet<Family>,
 }
 

@@ -168,7 +168,8 @@ impl Speaker {
     ) -> PeerId {
         let id = self.peers.next_id();
         self.sessions += 1;
-        let session = Session::new(self.session_config(&config), self.sessions, self.seed ^ u64::from(self.sessions));
+        let session =
+            Session::new(self.session_config(&config, false), self.sessions, self.seed ^ u64::from(self.sessions));
         let address = match &config.address {
             PeerAddress::Ip(address) => Some(*address),
             PeerAddress::Interface(_) => None,
@@ -196,19 +197,24 @@ impl Speaker {
         id
     }
 
-    fn session_config(&self, peer: &PeerConfig) -> session::Config {
+    /// What a peer's next session is. The F bit of its OPEN (RFC 4724, section 3) is about what the peer has kept of the
+    /// session before. That was ours where it `had_session`, and the kernel has had all routes since we were in sync. Else it
+    /// was our predecessor's, and only what was kept of that counts.
+    fn session_config(&self, peer: &PeerConfig, had_session: bool) -> session::Config {
+        let is_kept = self.in_sync && had_session;
         session::Config {
             asn: self.config.asn,
             router_id: self.config.router_id,
             peer: peer.clone(),
             restart: self.config.restart.clone(),
             restarting: self.restarting,
-            forwarding_kept: self.forwarding_kept.clone(),
+            forwarding_kept: if is_kept { Family::ALL.into() } else { self.forwarding_kept.clone() },
         }
     }
 
-    /// We have what there is to have after a restart: sessions that begin from now on are told nothing of it.
-    pub(super) fn restarted(&mut self, now: Instant, out: &mut Vec<Output>) {
+    /// The kernel has what there is to have: sessions that begin from now on are told nothing of a restart.
+    pub(super) fn settled(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.in_sync = true;
         self.restarting = false;
         for id in self.peers.ids() {
             self.renew(now, id, out);
@@ -224,8 +230,10 @@ impl Speaker {
         }
     }
 
-    fn renew(&mut self, now: Instant, id: PeerId, out: &mut Vec<Output>) {
-        let Some(config) = self.peers.get(id).map(|peer| self.session_config(&peer.config)) else { return };
+    /// Tells a session what the next one of its peer is.
+    pub(super) fn renew(&mut self, now: Instant, id: PeerId, out: &mut Vec<Output>) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let config = self.session_config(&peer.config, peer.counters.sessions > 0);
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.session.reconfigure(now, config, &mut actions);
@@ -262,7 +270,7 @@ impl Speaker {
     }
 
     /// What a standing session needs when its peer's configuration has changed.
-    fn told_anew(&mut self, id: PeerId) {
+    pub(super) fn told_anew(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get(id) else { return };
         let Some(session) = peer.session.negotiated().cloned() else { return };
         let import = peer.config.import.clone();

@@ -4,7 +4,7 @@
 use super::deferral::Deferral;
 use super::peer::{Ends, Peer};
 use super::peers::Peers;
-use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent};
+use super::{Addresses, ConnId, DownReason, Input, Output, PeerEvent, link};
 use crate::config::{Config, ListenRange, PeerAddress, PeerName};
 use crate::export::{Delivery, Export};
 use crate::rib::{PeerFacts, Rib, SlotSet};
@@ -34,7 +34,7 @@ pub struct Speaker {
     pub(super) in_sync: bool,
     /// We have restarted, and sessions that begin say so.
     pub(super) restarting: bool,
-    /// Families whose routes the kernel has kept meanwhile.
+    /// Families whose routes the kernel has kept since our predecessor.
     pub(super) forwarding_kept: BTreeSet<Family>,
     /// As long as we wait for others after a restart.
     pub(super) deferral: Option<Deferral>,
@@ -216,7 +216,7 @@ impl Speaker {
                         peer.last = Some(reason);
                     }
                 }
-                Action::Update(update) => over = over.or(self.update(id, &update, out)),
+                Action::Update(update) => over = over.or(self.update(now, id, &update, out)),
                 Action::Refresh(refresh) => self.refresh(id, refresh),
             }
         }
@@ -260,9 +260,10 @@ impl Speaker {
         }
         self.rib.peer_up(id, facts, import);
         if let Some(deferral) = &mut self.deferral {
-            deferral.up(id, session);
+            deferral.up(now, id, session);
         }
         self.join(id, session);
+        self.renew(now, id, out);
         self.start_bfd(id, out);
         self.say(id, PeerEvent::Up, out);
     }
@@ -272,6 +273,8 @@ impl Speaker {
         let peer = self.peers.get(id)?;
         let kind = self.kind(&peer.config, session);
         let ends = peer.established();
+        let is_one_hop = kind.is_external() && peer.config.is_direct(self.config.asn);
+        let remote = ends.map(|ends| ends.remote.ip()).filter(|_| is_one_hop);
         Some(PeerFacts {
             name: peer.name.clone(),
             kind,
@@ -279,6 +282,7 @@ impl Speaker {
             router_id: session.peer_id,
             address: ends.map(|ends| ends.remote.ip()).or(peer.address)?,
             local: ends.map(|ends| ends.local.ip()),
+            link: remote.map(|remote| link::networks(&self.addresses, remote)).unwrap_or_default(),
             interface: ends.and_then(|ends| ends.interface.clone()).or_else(|| peer.interface().cloned()),
             allow_own_asn: peer.config.allow_own_asn,
             skip_first_asn_check: peer.config.skip_first_asn_check,

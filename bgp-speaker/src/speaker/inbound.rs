@@ -13,10 +13,19 @@ use std::time::Instant;
 
 impl Speaker {
     /// Routes came. The limit that they exceed.
-    pub(super) fn update(&mut self, id: PeerId, update: &Update, out: &mut Vec<Output>) -> Option<OverLimit> {
+    pub(super) fn update(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        update: &Update,
+        out: &mut Vec<Output>,
+    ) -> Option<OverLimit> {
         let peer = self.peers.get_mut(id)?;
         peer.counters.updates_in += 1;
         peer.counters.mended += update.problems.len() as u64;
+        if let Some(deferral) = &mut self.deferral {
+            deferral.heard(now, id);
+        }
         for problem in &update.problems {
             self.say(id, PeerEvent::Mended(problem.clone()), out);
         }

@@ -14,7 +14,9 @@ impl Speaker {
     pub(super) fn has_addresses(&mut self, addresses: Addresses) {
         if self.addresses != addresses {
             self.addresses = addresses;
-            self.tell_all_anew();
+            for id in self.peers.ids() {
+                self.told_anew(id);
+            }
         }
     }
 
@@ -51,6 +53,17 @@ pub(super) fn shared(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
     }
     let networks = addresses.values().flatten().filter(|address| address.contains(&peer));
     networks.max_by_key(|address| address.prefix_len()).map(IpNet::trunc).into_iter().collect()
+}
+
+/// The networks of ours, of all devices and both IP versions, in which a next hop of a peer on our link may be: RFC 4271, section
+/// 6.3 asks for one that we share, which need not be the peer's. None where no network of ours has the peer in it, as one that is
+/// known by its link-local address: nothing is known of its link. Link-local networks are left out.
+pub(super) fn networks(addresses: &Addresses, peer: IpAddr) -> BTreeSet<IpNet> {
+    if shared(addresses, peer).is_empty() {
+        return BTreeSet::new();
+    }
+    let is_link_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    addresses.values().flatten().filter(|address| !is_link_local(address.addr())).map(IpNet::trunc).collect()
 }
 
 /// Where configured peers are.

@@ -167,9 +167,7 @@ impl Speaker {
         if self.is_deferred(now) {
             return;
         }
-        if self.deferral.take().is_some() {
-            self.restarted(now, out);
-        }
+        self.deferral = None;
         if self.gathers_until.is_none_or(|until| now >= until) {
             self.tell_changes(now, out);
         } else {
@@ -190,8 +188,9 @@ impl Speaker {
             self.tell_routes(family, &changes[family.index()], out);
         }
         self.export.mark(&changes);
-        if !std::mem::replace(&mut self.in_sync, true) {
+        if is_beginning {
             out.extend(Family::ALL.map(|family| Output::InSync { family }));
+            self.settled(now, out);
         }
         let pieces = self.tell_peers(now, out);
         // What a beginning or a restart has to say is not held up, nor what waits for a next hop.

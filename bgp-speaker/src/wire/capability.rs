@@ -1,7 +1,9 @@
-//! Capabilities of an OPEN. RFC 5492. One that is malformed or unknown says nothing; it never ends a session.
+//! Capabilities of an OPEN. RFC 5492. One that is malformed or unknown says nothing. Never what is agreed on.
 
 use super::codes::{UNICAST, afi, capability as code, family};
-use crate::types::{AddPathMode, Asn, Capabilities, Family, GracefulRestart, LongLivedFamily, RestartFamily, Role};
+use crate::types::{
+    AddPathMode, Asn, Capabilities, Family, GracefulRestart, LongLivedFamily, OpenSubcode, RestartFamily, Role,
+};
 
 /// R bit of graceful restart. RFC 4724, section 3.
 const RESTARTING: u16 = 0x8000;
@@ -89,17 +91,24 @@ fn read_one(code: u8, value: &[u8], into: &mut Capabilities) -> Option<()> {
     Some(())
 }
 
-/// Reads the value of one optional parameter; `None`: a capability goes on behind its end.
-pub(super) fn read(mut value: &[u8], into: &mut Capabilities) -> Option<()> {
+/// Reads the value of one optional parameter.
+///
+/// # Errors
+/// The subcode of an OPEN that is refused: a capability goes on behind its end, or the peer's system is number 0 (RFC 7607,
+/// section 2).
+pub(super) fn read(mut value: &[u8], into: &mut Capabilities) -> Result<(), OpenSubcode> {
     while !value.is_empty() {
-        let (&[code, length], rest) = value.split_first_chunk::<2>()?;
-        let (inner, rest) = rest.split_at_checked(usize::from(length))?;
+        let (&[code, length], rest) = value.split_first_chunk::<2>().ok_or(OpenSubcode::Other(0))?;
+        let (inner, rest) = rest.split_at_checked(usize::from(length)).ok_or(OpenSubcode::Other(0))?;
+        if (code, inner) == (code::FOUR_OCTET_ASN, &[0; 4]) {
+            return Err(OpenSubcode::BadPeerAs);
+        }
         if read_one(code, inner, into).is_none() && !into.unknown.contains(&code) {
             into.unknown.push(code);
         }
         value = rest;
     }
-    Some(())
+    Ok(())
 }
 
 /// Writes all but the unknown ones.

@@ -18,7 +18,8 @@ fn refuse(subcode: OpenSubcode, data: &[u8]) -> Notification {
 /// Reads a body.
 ///
 /// # Errors
-/// RFC 4271, section 6.2: another version, an identifier of 0, a parameter that we do not know or that is malformed.
+/// RFC 4271, section 6.2: another version, an identifier of 0, a parameter that we do not know or that is malformed. RFC 7607,
+/// section 2: the four-byte number of system 0.
 pub(super) fn read(body: &[u8]) -> Result<Open, Notification> {
     let malformed = || refuse(OpenSubcode::Other(0), &[]);
     let (&[version, as_high, as_low, hold_high, hold_low, a, b, c, d, length], rest) =
@@ -46,7 +47,7 @@ pub(super) fn read(body: &[u8]) -> Result<Open, Notification> {
         if kind != CAPABILITIES {
             return Err(refuse(OpenSubcode::UnsupportedParameter, &[]));
         }
-        capability::read(value, &mut capabilities).ok_or_else(malformed)?;
+        capability::read(value, &mut capabilities).map_err(|subcode| refuse(subcode, &[]))?;
         parameters = rest;
     }
     let (asn, hold_time_seconds) = (u16::from_be_bytes([as_high, as_low]), u16::from_be_bytes([hold_high, hold_low]));

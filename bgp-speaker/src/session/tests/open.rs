@@ -51,6 +51,16 @@ fn rfc_4271_6_2_the_peer_has_to_be_of_the_right_system() {
 }
 
 #[test]
+fn rfc_7607_2_an_open_whose_four_byte_number_is_zero_is_refused() {
+    let (mut scene, conn) = Scene::connected(config());
+    let mut bytes = Encoder::open(&open(1, |_| {})).to_vec();
+    let at = bytes.windows(2).position(|pair| pair == [65, 4]).unwrap() + 2;
+    bytes[at..at + 4].fill(0);
+    scene.hear(conn, bytes);
+    assert!(matches!(scene.refused(conn), Some(Notification::Open(OpenSubcode::BadPeerAs, _))));
+}
+
+#[test]
 fn rfc_6286_2_2_only_inside_a_system_must_identifiers_differ() {
     assert_eq!(refusal(config(), &open(2, |_| {})), None);
     let mut config = config();

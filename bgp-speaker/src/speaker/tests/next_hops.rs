@@ -1,11 +1,17 @@
 //! Next hops of what is told: RFC 4271, section 5.1.3; RFC 2545, with the whole speaker.
 
 use super::bed::{SOON, address, announce, arrives, chain, chain_configs, config, network, peer, prefix};
+use crate::config::{PeerAddress, PeerConfig, TtlSecurity};
+use crate::export::{Advertisement, Withheld};
 use crate::policy::Policy;
+use crate::rib::{PathState, Refused};
+use crate::speaker::Beginning;
 use crate::testkit::{Network, NodeId};
+use crate::types::Family;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn next_hop(network: &Network, node: NodeId, prefix: IpNet) -> Option<IpAddr> {
     network.fib(node).get(&prefix).map(|hops| hops[0].address)
@@ -92,4 +98,83 @@ fn ipv6_routes_on_a_session_over_ipv4_have_the_ipv6_address_of_its_device_as_nex
     assert_eq!(sessions(&network, &nodes), [1, 1]);
     let other = announce(&mut network, nodes[0], "10.0.0.0/24");
     assert!(arrives(&mut network, nodes[1], other).is_some());
+}
+
+/// RFC 8950, section 4: without the capability, no UPDATE can carry an IPv6 next hop of an IPv4 route.
+#[test]
+fn a_route_whose_next_hop_the_session_cannot_carry_is_shown_as_withheld_and_not_as_told() {
+    let ends: [IpAddr; 2] = ["2001:db8::1", "2001:db8::2"].map(|text| text.parse().unwrap());
+    let mut network = Network::new(Duration::from_millis(1));
+    let nodes = ends.map(|end| network.add(&[end]));
+    let configs = |extended: bool| {
+        let (mut one, mut two) = (config(1, 65_001), config(2, 65_002));
+        for (config, end, number) in [(&mut one, ends[1], 65_002), (&mut two, ends[0], 65_001)] {
+            let mut other = peer(9, number);
+            (other.address, other.extended_next_hop) = (PeerAddress::Ip(end), extended);
+            config.peers.insert("other".into(), other);
+        }
+        [one, two]
+    };
+    for (node, config) in nodes.into_iter().zip(configs(false)) {
+        network.start(node, config, &Beginning::Fresh).unwrap();
+    }
+    let own = announce(&mut network, nodes[0], "10.0.0.0/24");
+    let said = |network: &Network| {
+        let speaker = network.speaker(nodes[0]).unwrap();
+        let id = speaker.peer("other").unwrap().id;
+        (speaker.advertised(id, Family::Ipv4).len(), speaker.explain_to(id, &own))
+    };
+    network.run_for(SOON);
+    assert_eq!(next_hop(&network, nodes[1], own), None);
+    assert_eq!(said(&network), (0, Advertisement::Withheld(Withheld::NextHop)));
+    for (node, config) in nodes.into_iter().zip(configs(true)) {
+        network.with(node, |speaker, now, out| speaker.reconfigure(now, config, out)).unwrap().unwrap();
+    }
+    assert!(goes_by(&mut network, nodes[1], own, ends[0]));
+    assert!(matches!(said(&network), (1, Advertisement::Told(_))));
+}
+
+/// RFC 4271, section 6.3: from a peer one hop away, a next hop on no network that we share with it is wrong, and so its route is
+/// not taken, and the session stays.
+#[test]
+fn a_next_hop_off_the_link_of_a_one_hop_external_peer_is_ignored_with_its_reason() {
+    let says = |hop: &str| {
+        let text = r#"{ "statements": [{ "set": { "next-hop": "HOP" }, "then": "accept" }], "default": "accept" }"#;
+        Some(Arc::new(Policy::export(&serde_json::from_str(&text.replace("HOP", hop)).unwrap()).unwrap()))
+    };
+    let on_link = ["192.0.2.1", "192.0.2.77"];
+    let off_link = ["8.8.8.8", "192.0.2.0", "192.0.2.255"];
+    let configs = |hop: &str, multihop: bool| {
+        let (mut one, mut two) = (config(1, 65_001), config(2, 65_002));
+        one.peers.insert("two".into(), PeerConfig { export: says(hop), ..peer(2, 65_002) });
+        two.peers.insert("one".into(), peer(1, 65_001));
+        if multihop {
+            one.peers.get_mut("two").unwrap().ttl = TtlSecurity::Multihop(2);
+            two.peers.get_mut("one").unwrap().ttl = TtlSecurity::Multihop(2);
+        }
+        [one, two]
+    };
+    let said = |network: &Network, node: NodeId, prefix: &IpNet| {
+        let explained = network.speaker(node).unwrap().explain(prefix).unwrap();
+        explained.paths[0].state
+    };
+    for (hop, is_refused) in on_link.map(|hop| (hop, false)).into_iter().chain(off_link.map(|hop| (hop, true))) {
+        let (mut network, nodes) = network(&configs(hop, false));
+        let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+        network.run_for(SOON);
+        let refused = PathState::Refused(Refused::OffLink);
+        assert_ne!(said(&network, nodes[1], &first), refused, "{hop}: nothing is known of the link yet");
+        network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+        network.run_for(SOON);
+        assert_eq!(said(&network, nodes[1], &first) == refused, is_refused, "{hop}");
+        network.attach(nodes[1], [prefix("192.0.2.2/32")]);
+        network.run_for(SOON);
+        assert_ne!(said(&network, nodes[1], &first), refused, "{hop}: the peer is on no network of ours");
+        assert_eq!(sessions(&network, &nodes), [1, 1]);
+    }
+    let (mut network, nodes) = network(&configs("8.8.8.8", true));
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    network.attach(nodes[1], [prefix("192.0.2.2/24")]);
+    network.run_for(SOON);
+    assert_ne!(said(&network, nodes[1], &first), PathState::Refused(Refused::OffLink), "several hops away");
 }

@@ -1,9 +1,12 @@
 //! Graceful restart: RFC 4724, with the whole speaker on both sides.
 
-use super::bed::{SOON, announce, arrives, chain, chain_configs, config, network, peer};
-use crate::speaker::Beginning;
-use crate::types::Family;
-use std::time::Duration;
+use super::bed::{SOON, address, announce, arrives, asn, chain, chain_configs, config, network, peer};
+use crate::config::Config;
+use crate::session;
+use crate::speaker::{Beginning, ConnId, Input, Output, Speaker};
+use crate::types::{Family, RouterId};
+use crate::wire::Encoder;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_speaker_that_dies_and_comes_back_in_time_loses_no_route_anywhere() {
@@ -96,6 +99,124 @@ fn a_peer_that_never_sends_its_end_of_rib_holds_nothing_back_for_longer_than_the
     let took = network
         .run_until(Duration::from_secs(60), |network| network.speaker(nodes[1]).unwrap().explain(&own).is_some());
     assert!(took.is_some_and(|took| took <= Duration::from_secs(41)), "{took:?}");
+}
+
+/// An UPDATE that withdraws 10.9.0.0/16, which nobody has: the peer still speaks. RFC 4271, section 4.3.
+fn an_update() -> Vec<u8> {
+    let mut bytes = vec![0xff; 16];
+    bytes.extend([0, 26, 2, 0, 3, 16, 10, 9, 0, 0]);
+    bytes
+}
+
+/// Two has restarted; one connects at once, is capable of graceful restart, has not restarted, and owes its End-of-RIB.
+fn owed_by_one(two: Config) -> (Instant, Speaker) {
+    let offer = session::Config {
+        asn: asn(65_001),
+        router_id: RouterId::new(address(1)).unwrap(),
+        peer: peer(2, 65_002),
+        restart: two.restart.clone(),
+        restarting: false,
+        forwarding_kept: Family::ALL.into(),
+    };
+    let (now, conn) = (Instant::now(), ConnId::In(7));
+    let mut speaker = Speaker::new(now, two, &Beginning::Restarted(Family::ALL.into()), 1).unwrap();
+    let (mut out, ends) = (Vec::new(), |node| (address(node), 179).into());
+    speaker.handle(now, Input::Tick, &mut out);
+    speaker.handle(now, Input::Accepted { conn, local: ends(2), remote: ends(1), interface: None }, &mut out);
+    for bytes in [Encoder::open(&offer.open()), Encoder::keepalive()] {
+        speaker.handle(now, Input::Received { conn, bytes: &bytes }, &mut out);
+    }
+    assert!(speaker.peer("one").unwrap().session.is_some(), "{out:?}");
+    (now, speaker)
+}
+
+fn is_deferring_at(speaker: &mut Speaker, now: Instant) -> bool {
+    let mut out: Vec<Output> = Vec::new();
+    speaker.handle(now, Input::Tick, &mut out);
+    assert_eq!(speaker.is_deferring(), !out.iter().any(|out| matches!(out, Output::InSync { .. })));
+    speaker.is_deferring()
+}
+
+#[test]
+fn a_peer_that_owes_its_end_of_rib_and_sends_nothing_is_waited_for_as_long_as_the_patience_only() {
+    let mut two = config(2, 65_002);
+    two.peers.insert("one".into(), crate::config::PeerConfig { passive: true, ..peer(1, 65_001) });
+    let (patience, instant) = (two.restart_patience, Duration::from_millis(1));
+    assert!(patience * 2 < Duration::from_secs(two.restart.time_seconds.into()));
+    let (start, mut speaker) = owed_by_one(two.clone());
+    assert!(is_deferring_at(&mut speaker, start + patience - instant));
+    assert_eq!(speaker.deadline(), Some(start + patience));
+    assert!(!is_deferring_at(&mut speaker, start + patience));
+    // One that still sends is waited for from its last UPDATE on.
+    let (start, mut speaker) = owed_by_one(two);
+    let heard = start + patience / 2;
+    speaker.handle(heard, Input::Received { conn: ConnId::In(7), bytes: &an_update() }, &mut Vec::new());
+    assert!(is_deferring_at(&mut speaker, heard + patience - instant));
+    assert!(!is_deferring_at(&mut speaker, heard + patience));
+}
+
+/// What two said of the F bit of IPv4 when its session with three began.
+fn says_it_kept(network: &crate::testkit::Network, three: crate::testkit::NodeId) -> bool {
+    let session = network.speaker(three).unwrap().peer("two").unwrap().session.unwrap();
+    session.graceful_restart.unwrap().families.iter().all(|kept| kept.forwarding_kept)
+}
+
+#[test]
+fn a_session_that_resets_without_a_restart_drops_no_route_on_either_side() {
+    let (mut network, nodes) = chain();
+    let first = announce(&mut network, nodes[0], "10.0.0.0/24");
+    let last = announce(&mut network, nodes[2], "10.0.2.0/24");
+    assert!(arrives(&mut network, nodes[2], first).is_some());
+    assert!(arrives(&mut network, nodes[0], last).is_some());
+    network.run_for(SOON);
+    let sessions = |network: &crate::testkit::Network| {
+        network.speaker(nodes[1]).unwrap().peers().iter().map(|peer| peer.counters.sessions).collect::<Vec<_>>()
+    };
+    assert_eq!(sessions(&network), [1, 1]);
+    for times in 2..5 {
+        let [_, mut two, _] = chain_configs();
+        two.peers.get_mut("three").unwrap().extended_next_hop = times % 2 == 0;
+        network
+            .with(nodes[1], |speaker, now, out| {
+                let one = speaker.peer("one").unwrap().id;
+                speaker.reset(now, one, None, out);
+                speaker.reconfigure(now, two, out)
+            })
+            .unwrap()
+            .unwrap();
+        let lost = network.run_until(Duration::from_secs(600), |network| {
+            !(network.fib(nodes[2]).contains_key(&first)
+                && network.fib(nodes[0]).contains_key(&last)
+                && network.fib(nodes[1]).len() == 2)
+        });
+        assert_eq!((lost, sessions(&network)), (None, vec![times, times]));
+        assert!(network.speaker(nodes[2]).unwrap().peer("two").unwrap().stale.is_empty());
+    }
+}
+
+#[test]
+fn a_speaker_says_that_it_kept_routes_only_of_sessions_that_it_had_itself_or_its_kernel_has_kept() {
+    let (mut network, nodes) = chain();
+    network.run_for(SOON);
+    assert!(!says_it_kept(&network, nodes[2]));
+    let reset = |network: &mut crate::testkit::Network| {
+        let reset = network.with(nodes[1], |speaker, now, out| {
+            let three = speaker.peer("three").unwrap().id;
+            speaker.reset(now, three, None, out);
+        });
+        reset.unwrap();
+        network.run_for(SOON);
+    };
+    reset(&mut network);
+    assert!(says_it_kept(&network, nodes[2]));
+    // Its kernel has lost them.
+    network.kill(nodes[1]);
+    let [_, two, _] = chain_configs();
+    network.start(nodes[1], two, &Beginning::Restarted([].into())).unwrap();
+    network.run_for(SOON);
+    assert!(!says_it_kept(&network, nodes[2]));
+    reset(&mut network);
+    assert!(says_it_kept(&network, nodes[2]));
 }
 
 #[test]

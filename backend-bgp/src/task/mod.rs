@@ -14,6 +14,7 @@ mod carry;
 mod control;
 mod guard;
 mod mail;
+mod protect;
 pub(crate) mod setup;
 
 use crate::table::Table;

@@ -59,11 +59,27 @@ pub enum Refused {
     OwnNextHop,
     /// The import policy says no.
     Policy,
+    /// It is inside of the network that nodes reach each other by. See [`super::Protected`].
+    Underlay,
+    /// It is the address of a node.
+    NodeAddress,
+    /// No host elsewhere has such addresses.
+    SpecialAddresses,
 }
 
 impl Refused {
-    const ALL: [Self; 7] =
-        [Self::OwnAsn, Self::Originator, Self::Cluster, Self::FirstAsn, Self::Leak, Self::OwnNextHop, Self::Policy];
+    const ALL: [Self; 10] = [
+        Self::OwnAsn,
+        Self::Originator,
+        Self::Cluster,
+        Self::FirstAsn,
+        Self::Leak,
+        Self::OwnNextHop,
+        Self::Policy,
+        Self::Underlay,
+        Self::NodeAddress,
+        Self::SpecialAddresses,
+    ];
 }
 
 /// What is true of a path, in a byte.
@@ -71,10 +87,10 @@ impl Refused {
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const REASON: u8 = 0b111;
-    const STALE: u8 = 1 << 3;
-    const LONG_LIVED: u8 = 1 << 4;
-    const RESOLVED: u8 = 1 << 5;
+    const REASON: u8 = 0b1111;
+    const STALE: u8 = 1 << 4;
+    const LONG_LIVED: u8 = 1 << 5;
+    const RESOLVED: u8 = 1 << 6;
 
     pub(super) fn new(refused: Option<Refused>, is_resolved: bool) -> Self {
         let reason = refused.map_or(0, |refused| refused as u8 + 1);

@@ -1,5 +1,6 @@
 //! What the table wants, on its way to the speaker. Never a reset that BGP could do without.
 
+use super::super::protect::protected;
 use super::super::setup::{self, Passwords};
 use super::{Control, FILES, Failed, LINGER, RETRY};
 use crate::compile::SESSION_PREFIX;
@@ -53,7 +54,13 @@ impl Control<'_> {
         };
         let recarry = carried_otherwise(&self.wanted);
         let announced = wanted.announced();
+        let protected = protected(&wanted);
         self.wanted = wanted;
+        if protected != self.protected {
+            let new = protected.clone();
+            self.handle.with(move |core, now, _| core.protect(now, new)).await?;
+            self.protected = protected;
+        }
         if recarry {
             self.read_links()?;
             self.carry_all();

@@ -75,6 +75,12 @@ impl From<bgp_speaker::transport::Stopped> for Failed {
     }
 }
 
+impl From<tokio::task::JoinError> for Failed {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::Ended
+    }
+}
+
 struct Control<'a> {
     table: &'a Table,
     wanted: Wanted,
@@ -124,7 +130,7 @@ impl<'a> Control<'a> {
             .collect();
         let beginning = if kept.is_empty() { Beginning::Fresh } else { Beginning::Restarted(kept) };
         let wanted = table.wanted();
-        let passwords = Passwords::read(&wanted);
+        let passwords = Passwords::read(&wanted).await?;
         let Some((config, problems)) = setup::config(&wanted, &passwords) else { return Ok(()) };
         setup::warn(&problems);
         table.complain(|complaints| complaints.problems.clone_from(&problems));

@@ -322,3 +322,16 @@ fn an_address_of_a_service_is_one_host_route_and_never_on_the_underlay() {
     assert_eq!(refused(compile("192.0.2.254")).field, Some("address"));
     assert_eq!(refused(compile("127.0.0.1")).field, Some("address"));
 }
+
+#[test]
+fn addresses_of_services_that_every_node_announces_lie_outside_of_the_underlay() {
+    let with = |prefix: &str| {
+        let config = Config::from_json(&json!({ "serviceAdvertisement": { "clusterIPs": [prefix] } })).unwrap();
+        Compiler::new(&config, &node(&[]), &Capabilities::default())
+    };
+    for part in ["192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16", "2001:db8::/96"] {
+        let error = with(part).unwrap_err();
+        assert_eq!((error.kind, error.field), (ErrorKind::Invalid, Some("serviceAdvertisement.clusterIPs")), "{part}");
+    }
+    assert!(with("10.96.0.0/12").is_ok());
+}

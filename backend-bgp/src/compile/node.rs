@@ -121,6 +121,14 @@ impl Compiler {
         attributes
     }
 
+    /// The key of the configuration by which peers would have to know another thing of this node; `None`: there is none.
+    #[must_use]
+    pub fn told_otherwise(&self, before: &Self) -> Option<&'static str> {
+        let (old, new) = (before.attributes(), self.attributes());
+        let keys = [(ATTRIBUTE_ASN, "asn"), (ATTRIBUTE_PORT, "port"), (ATTRIBUTE_TUNNEL, "tunnel")];
+        keys.into_iter().find(|(attribute, _)| old.get(*attribute) != new.get(*attribute)).map(|(_, key)| key)
+    }
+
     pub(super) fn tunnel_text(&self) -> Option<String> {
         self.config.tunnel.as_ref().map(|tunnel| match tunnel.kind {
             TunnelKind::Vxlan { vni, port, .. } => format!("{vni}/{port}"),

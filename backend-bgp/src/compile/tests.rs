@@ -335,3 +335,17 @@ fn addresses_of_services_that_every_node_announces_lie_outside_of_the_underlay()
     }
     assert!(with("10.96.0.0/12").is_ok());
 }
+
+#[test]
+fn a_change_that_peers_would_have_to_know_of_is_called_by_its_own_key() {
+    let usual = json!({ "encapsulation": "Always" });
+    let key = |change: serde_json::Value| {
+        let mut other = usual.clone();
+        other.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        compiler(other).told_otherwise(&compiler(usual.clone()))
+    };
+    assert_eq!(key(json!({ "port": 1179 })), Some("port"));
+    assert_eq!(key(json!({ "asn": 64513 })), Some("asn"));
+    assert_eq!(key(json!({ "vxlan": { "vni": 7 } })), Some("tunnel"));
+    assert_eq!(key(json!({ "selection": { "maxPaths": 1 } })), None);
+}

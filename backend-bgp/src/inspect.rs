@@ -176,7 +176,12 @@ fn routes(speaker: &Speaker) -> Value {
 
 fn received(speaker: &Speaker, peer: &PeerStatus) -> Value {
     let all = Family::ALL.into_iter().flat_map(|family| speaker.received(peer.id, family));
-    all.map(|(prefix, _, attributes)| route(prefix, &attributes)).collect()
+    let row = |(prefix, path, attributes): bgp_speaker::speaker::RouteStatus| {
+        let mut row = route(prefix, &attributes);
+        row["refused"] = speaker.rib().refused(peer.id, &prefix, path).map(|why| format!("{why:?}")).into();
+        row
+    };
+    all.map(row).collect()
 }
 
 fn advertised(speaker: &Speaker, peer: &PeerStatus) -> Value {

@@ -15,6 +15,7 @@
 
 mod node;
 mod peer;
+mod services;
 #[cfg(test)]
 mod tests;
 

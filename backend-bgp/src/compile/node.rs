@@ -1,5 +1,6 @@
 //! What follows from the node, its configuration and its own items. Never of other nodes.
 
+use super::services;
 use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL, IPIP};
 use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Template, TunnelKind, Who, listen};
 use crate::object::{Device, DeviceKind, Ground, Key, Object, Secured, Way};
@@ -57,6 +58,7 @@ impl Compiler {
             return Err(node_error(ErrorKind::Unsupported, node, "underlay", detail));
         }
         let pod_mtu_bytes = pod_mtu(config, node, own)?;
+        services::are_outside(config, node)?;
         let way = config.tunnel.as_ref().map(|tunnel| {
             let vni = match tunnel.kind {
                 TunnelKind::Vxlan { vni, .. } => Some(vni),
@@ -117,6 +119,14 @@ impl Compiler {
             attributes.insert(ATTRIBUTE_TUNNEL.into(), tunnel.into());
         }
         attributes
+    }
+
+    /// The key of the configuration by which peers would have to know another thing of this node; `None`: there is none.
+    #[must_use]
+    pub fn told_otherwise(&self, before: &Self) -> Option<&'static str> {
+        let (old, new) = (before.attributes(), self.attributes());
+        let keys = [(ATTRIBUTE_ASN, "asn"), (ATTRIBUTE_PORT, "port"), (ATTRIBUTE_TUNNEL, "tunnel")];
+        keys.into_iter().find(|(attribute, _)| old.get(*attribute) != new.get(*attribute)).map(|(_, key)| key)
     }
 
     pub(super) fn tunnel_text(&self) -> Option<String> {
@@ -355,7 +365,7 @@ pub(super) fn announcement(communities: &Communities) -> Object {
     Object::Announcement(communities.into())
 }
 
-fn node_error(kind: ErrorKind, node: &NodeContext, field: &'static str, detail: impl fmt::Display) -> Error {
+pub(super) fn node_error(kind: ErrorKind, node: &NodeContext, field: &'static str, detail: impl fmt::Display) -> Error {
     Error { field: Some(field), ..Error::new(kind, "adopt", format!("node {}", node.name), detail) }
 }
 

@@ -322,3 +322,30 @@ fn an_address_of_a_service_is_one_host_route_and_never_on_the_underlay() {
     assert_eq!(refused(compile("192.0.2.254")).field, Some("address"));
     assert_eq!(refused(compile("127.0.0.1")).field, Some("address"));
 }
+
+#[test]
+fn addresses_of_services_that_every_node_announces_lie_outside_of_the_underlay() {
+    let with = |prefix: &str| {
+        let config = Config::from_json(&json!({ "serviceAdvertisement": { "clusterIPs": [prefix] } })).unwrap();
+        Compiler::new(&config, &node(&[]), &Capabilities::default())
+    };
+    for part in ["192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16", "2001:db8::/96"] {
+        let error = with(part).unwrap_err();
+        assert_eq!((error.kind, error.field), (ErrorKind::Invalid, Some("serviceAdvertisement.clusterIPs")), "{part}");
+    }
+    assert!(with("10.96.0.0/12").is_ok());
+}
+
+#[test]
+fn a_change_that_peers_would_have_to_know_of_is_called_by_its_own_key() {
+    let usual = json!({ "encapsulation": "Always" });
+    let key = |change: serde_json::Value| {
+        let mut other = usual.clone();
+        other.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        compiler(other).told_otherwise(&compiler(usual.clone()))
+    };
+    assert_eq!(key(json!({ "port": 1179 })), Some("port"));
+    assert_eq!(key(json!({ "asn": 64513 })), Some("asn"));
+    assert_eq!(key(json!({ "vxlan": { "vni": 7 } })), Some("tunnel"));
+    assert_eq!(key(json!({ "selection": { "maxPaths": 1 } })), None);
+}

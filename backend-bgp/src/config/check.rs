@@ -6,7 +6,7 @@ use super::values::{Result, asn, at, families, missing, port, router_id, wrong};
 use super::{Communities, Config, Mode, NodeRule, NodeSelector, PeerRule, RangeRule, Tunnel, TunnelKind};
 use bgp_speaker::config::{BGP_PORT, RemoteAsn, Restart, Selection};
 use bgp_speaker::types::Family;
-use cni_core::model::{Encapsulation, InterfaceName};
+use cni_core::model::{Encapsulation, InterfaceName, never_of_pods};
 use cni_core::strict::StrictError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -62,6 +62,10 @@ impl TryFrom<RawConfig> for Config {
         if let Some(prefix) = services.iter().find(|prefix| prefix.trunc() != **prefix) {
             let right = format!("{} (without host bits)", prefix.trunc());
             return Err(wrong(&at("serviceAdvertisement.clusterIPs"), prefix, &right));
+        }
+        if let Some((prefix, special)) = services.iter().find_map(|prefix| Some((prefix, never_of_pods(prefix)?))) {
+            let found = format!("{prefix}, which overlaps {special}");
+            return Err(wrong(&at("serviceAdvertisement.clusterIPs"), found, "prefixes of services"));
         }
         let config = Self {
             asn,

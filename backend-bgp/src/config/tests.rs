@@ -106,6 +106,9 @@ fn each_bad_value_names_key_value_and_what_is_right() {
         json!({ "mtu": 1279 }),
         json!({ "session": { "passwordFile": "secret" } }),
         json!({ "serviceAdvertisement": { "clusterIPs": ["10.96.0.1/12"] } }),
+        json!({ "serviceAdvertisement": { "clusterIPs": ["0.0.0.0/0"] } }),
+        json!({ "serviceAdvertisement": { "clusterIPs": ["10.96.0.0/12", "127.0.0.0/8"] } }),
+        json!({ "serviceAdvertisement": { "clusterIPs": ["fe80::/64"] } }),
         json!({ "policies": { "p": { "statements": [{ "set": { "next-hop": "nowhere" } }], "default": "accept" } } }),
     ] {
         assert!(refusal(&section).starts_with("bgp."), "{section}: {}", refusal(&section));

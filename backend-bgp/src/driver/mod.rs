@@ -187,8 +187,8 @@ impl Driver for BgpDriver {
         if compiler.pod_mtu_bytes() != self.compiler.pod_mtu_bytes() {
             return Err(opened_anew("encapsulation"));
         }
-        if compiler.attributes() != self.compiler.attributes() {
-            return Err(opened_anew("asn"));
+        if let Some(field) = compiler.told_otherwise(&self.compiler) {
+            return Err(opened_anew(field));
         }
         // At the start a secret may come later; here the former configuration is better than a session less.
         for (path, file) in config.password_files(&self.compiler.node().labels) {

@@ -2,7 +2,7 @@
 
 use crate::table::Wanted;
 use bgp_speaker::speaker::Hop;
-use cni_core::model::{Encapsulation, never_of_pods};
+use cni_core::model::Encapsulation;
 use ipnet::IpNet;
 use net_linux::fib::{Fib, Target, Tracker};
 use net_linux::route::{RouteKind, TunnelKey, Way};
@@ -42,17 +42,8 @@ impl Carrier<'_> {
         }
     }
 
-    /// The target; `None` where the route must not be, or cannot be written.
+    /// The target; `None` where the route cannot be written.
     fn target(&self, prefix: IpNet, hops: &[Hop]) -> Option<Target> {
-        let ground = self.wanted.ground.as_ref()?;
-        if ground.segments.iter().any(|segment| segment.contains(&prefix)) {
-            // Part of the underlay: it would lead sessions and tunnels astray.
-            return None;
-        }
-        if never_of_pods(&prefix).is_some_and(|special| special.contains(&prefix)) {
-            // The host's own: a route for 169.254.0.0/16 would take the metadata service of a cloud away.
-            return None;
-        }
         let how = self.wanted.carriage_of(prefix);
         let ways: Vec<(Way, u8)> = hops.iter().flat_map(|hop| self.ways(prefix, hop, how)).collect();
         if ways.is_empty() && hops.iter().any(|hop| self.wants_tunnel(prefix, hop, how)) {
@@ -185,24 +176,6 @@ mod tests {
     fn without_the_tunnel_device_what_wants_it_is_refused_and_never_sent_bare() {
         let found = target(json!({ "encapsulation": "Always" }), &[], "10.2.0.0/26", "192.0.2.2");
         assert_eq!(found, Some(Target::Refuse(RouteKind::Unreachable)));
-    }
-
-    #[test]
-    fn nothing_learned_leads_a_part_of_the_underlay_elsewhere() {
-        let section = json!({ "encapsulation": "Always" });
-        for part in ["192.0.2.0/24", "192.0.2.128/25", "192.0.2.9/32"] {
-            assert_eq!(target(section.clone(), &["cnidarian.bgp"], part, "192.0.2.2"), None, "{part}");
-        }
-        assert!(target(section, &["cnidarian.bgp"], "192.0.0.0/16", "192.0.2.2").is_some());
-    }
-
-    #[test]
-    fn nothing_learned_leads_addresses_that_no_host_elsewhere_has() {
-        let section = json!({ "encapsulation": "Always" });
-        for special in ["127.0.0.1/32", "169.254.0.0/16", "224.0.0.0/4", "fe80::/64"] {
-            assert_eq!(target(section.clone(), &["cnidarian.bgp"], special, "192.0.2.2"), None, "{special}");
-        }
-        assert!(target(section, &["cnidarian.bgp"], "0.0.0.0/0", "192.0.2.2").is_some());
     }
 
     #[test]

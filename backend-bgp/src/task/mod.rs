@@ -14,6 +14,7 @@ mod carry;
 mod control;
 mod guard;
 mod mail;
+mod protect;
 pub(crate) mod setup;
 
 use crate::table::Table;
@@ -53,6 +54,8 @@ impl Task {
                     _ = stopped => {}
                 }
             });
+            // Whoever reads a file that does not answer is not waited for.
+            runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("bgp".to_owned()).spawn(work).map_err(|error| failed(&error))?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

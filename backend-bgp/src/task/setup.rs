@@ -4,9 +4,12 @@ use super::guard::guard;
 use crate::config::key_of;
 use crate::table::Wanted;
 use bgp_speaker::config::{Config, ConfigError, PeerConfig, PeerName, Secret};
-use std::collections::BTreeMap;
+use rustix::fs::{Mode, OFlags};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use tokio::task::JoinError;
 
 /// Why a peer or a range is left out: without its password the peer would refuse the session, and a speaker that takes
 /// nothing because of one peer would serve none of the others.
@@ -19,6 +22,12 @@ pub(crate) enum LeftOut {
         file: String,
         /// What the kernel said.
         why: std::io::ErrorKind,
+    },
+    /// It is a device or the like: such a file may never end, or never answer.
+    #[error("password file {file} is no regular file; write the password into one")]
+    Irregular {
+        /// Which.
+        file: String,
     },
     /// It has no password that TCP MD5 takes.
     #[error("password file {file} has {bytes} bytes; a password has 1 to {}", Secret::MOST_BYTES)]
@@ -37,7 +46,7 @@ impl LeftOut {
     /// One word, for monitors.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } | Self::Length { .. } => "password-file",
+            Self::Unreadable { .. } | Self::Irregular { .. } | Self::Length { .. } => "password-file",
             Self::Refused(_) => "conflict",
         }
     }
@@ -93,16 +102,29 @@ pub(crate) struct Passwords(BTreeMap<PathBuf, Result<Secret, LeftOut>>);
 
 impl Passwords {
     /// Reads the files of all peers and ranges.
-    pub(crate) fn read(wanted: &Wanted) -> Self {
-        let of_sessions = wanted.sessions.values().map(|session| &session.password_file);
-        let files = of_sessions.chain(wanted.ranges.values().map(|range| &range.password_file)).flatten();
-        let mut read = BTreeMap::new();
-        for file in files {
-            if !read.contains_key(file) {
-                read.insert(file.clone(), password(file));
-            }
+    ///
+    /// # Errors
+    /// The reading thread has ended with its runtime.
+    pub(crate) async fn read(wanted: &Wanted) -> Result<Self, JoinError> {
+        let files = Self::files(wanted);
+        if files.is_empty() {
+            return Ok(Self::default());
         }
-        Self(read)
+        // Apart: a file system that does not answer holds up no session.
+        tokio::task::spawn_blocking(move || Self::of(files)).await
+    }
+
+    fn files(wanted: &Wanted) -> BTreeSet<PathBuf> {
+        let of_sessions = wanted.sessions.values().map(|session| &session.password_file);
+        of_sessions.chain(wanted.ranges.values().map(|range| &range.password_file)).flatten().cloned().collect()
+    }
+
+    fn of(files: BTreeSet<PathBuf>) -> Self {
+        let read = |file: PathBuf| {
+            let password = password(&file);
+            (file, password)
+        };
+        Self(files.into_iter().map(read).collect())
     }
 
     /// Whether there are none to look at.
@@ -180,12 +202,24 @@ pub(crate) fn keep(problems: &mut [Problem], old: &Config, new: &mut Config) {
     }
 }
 
-/// The password in a file, without the line break at its end.
+/// The password in a file, without the line break at its end. Reads no more than a password has, and waits for nobody.
 pub(crate) fn password(path: &Path) -> Result<Secret, LeftOut> {
     let file = path.display().to_string();
-    let text = std::fs::read(path).map_err(|error| LeftOut::Unreadable { file: file.clone(), why: error.kind() })?;
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    Secret::new(text).ok_or(LeftOut::Length { file, bytes: text.len() })
+    let unreadable = |error: std::io::Error| LeftOut::Unreadable { file: file.clone(), why: error.kind() };
+    // A FIFO without a writer would hold up the one who opens it otherwise.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let opened = std::fs::File::from(opened);
+    let metadata = opened.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(LeftOut::Irregular { file });
+    }
+    let mut text = Vec::new();
+    // A line break, and one byte to see that there is more.
+    opened.take(Secret::MOST_BYTES as u64 + 2).read_to_end(&mut text).map_err(unreadable)?;
+    let password = text.strip_suffix(b"\n").unwrap_or(&text);
+    let bytes = password.len().max(usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_sub(1));
+    Secret::new(password).ok_or(LeftOut::Length { file, bytes })
 }
 
 #[cfg(test)]
@@ -208,8 +242,26 @@ mod tests {
         assert!(matches!(password(&directory.path().join("none")), Err(LeftOut::Unreadable { .. })));
     }
 
+    #[test]
+    fn a_password_file_that_never_ends_or_never_answers_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let irregular = [fifo, "/dev/null".into(), directory.path().to_owned()];
+        std::thread::spawn(move || irregular.iter().for_each(|path| drop(tell.send(password(path)))));
+        for _ in 0..3 {
+            let answer = told.recv_timeout(testlab::patience::stretched(std::time::Duration::from_secs(10))).unwrap();
+            assert!(matches!(answer, Err(LeftOut::Irregular { .. })), "{answer:?}");
+        }
+        // Larger than what a machine has; its length is known without a read.
+        let large = directory.path().join("large");
+        std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+        assert!(matches!(password(&large), Err(LeftOut::Length { bytes, .. }) if bytes >= 1 << 39));
+    }
+
     fn read(wanted: &Wanted) -> (Config, Vec<Problem>) {
-        config(wanted, &Passwords::read(wanted)).unwrap()
+        config(wanted, &Passwords::of(Passwords::files(wanted))).unwrap()
     }
 
     fn wanted(peers: &[(&str, &str, Option<&Path>)]) -> Wanted {

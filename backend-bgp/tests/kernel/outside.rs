@@ -234,3 +234,33 @@ fn blocks_carry_the_communities_of_their_pool_and_a_filter_decides_which_go_out(
     tor.wait("show route protocol node1", |answer| answer.contains("10.244.1.0/24"));
     assert_eq!(since(&tor.ask("show protocols node1")), before);
 }
+
+#[test]
+fn a_peer_outside_cannot_lead_what_goes_to_nodes_its_way_and_nobody_else_is_told() {
+    let peers = [peer("tor", 7, json!({})), peer("other", 8, json!({}))];
+    let cluster = Cluster::new(&Bgp, &[1, 9], &json!({ "encapsulation": "CrossSubnet", "peers": peers }));
+    let refused = [
+        ("198.51.100.9/32", "NodeAddress"),
+        ("192.0.2.1/32", "Underlay"),
+        ("192.0.2.128/25", "Underlay"),
+        ("169.254.169.254/32", "SpecialAddresses"),
+    ];
+    let routes: String = refused.iter().map(|(prefix, _)| format!("route {prefix} blackhole; ")).collect();
+    let sessions = session(7, "") + &format!("protocol static taken {{ ipv4; {routes} }}\n");
+    let _tor = Bird::start(Host::plugged(&cluster.underlays, 7, TARGET), &sessions);
+    let other = bird(&cluster.underlays, 8, "");
+    cluster.wait_learned(0, &format!("{TARGET}/32"), true);
+    other.wait_established("node1");
+    let node = &cluster.nodes[0];
+    for (prefix, why) in refused {
+        let verdict = || node.ask("bgp explain", &[prefix]).map(|paths| paths[0]["verdict"].clone());
+        wait_for("it came", PATIENCE, || verdict().is_ok_and(|verdict| verdict == format!("refused: {why}")));
+        assert!(!cluster.learned(0, prefix), "{prefix}");
+    }
+    let told = node.ask("bgp advertised", &["other"]).unwrap().to_string();
+    assert!(refused.iter().all(|(prefix, _)| !told.contains(prefix)), "{told}");
+    let received = node.ask("bgp received", &["tor"]).unwrap();
+    let reasons = received.as_array().unwrap().iter().filter(|row| row["refused"] != json!(null)).count();
+    assert_eq!(reasons, refused.len(), "{received}");
+    cluster.wait_all_pairs();
+}

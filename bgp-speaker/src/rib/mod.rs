@@ -22,6 +22,7 @@ mod next_hops;
 mod path;
 mod peer;
 mod prefixes;
+mod protected;
 mod slots;
 mod stale;
 mod table;
@@ -35,6 +36,7 @@ pub use explain::{ExplainedPath, Explanation, PathState};
 pub use next_hops::NextHopChange;
 pub use path::{Refused, Source};
 pub use peer::{NearLimit, OverLimit, PeerFacts, PeerKind};
+pub use protected::{Protected, Protection};
 pub use slots::SlotSet;
 pub use view::PathView;
 
@@ -73,6 +75,7 @@ pub struct Rib {
     tables: [Table; Family::ALL.len()],
     next_hops: NextHops,
     aggregates: Aggregates,
+    protected: Protected,
 }
 
 impl Rib {
@@ -86,6 +89,7 @@ impl Rib {
             tables: Family::ALL.map(Table::new),
             next_hops: NextHops::default(),
             aggregates: Aggregates::default(),
+            protected: Protected::default(),
         }
     }
 

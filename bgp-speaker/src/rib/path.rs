@@ -62,10 +62,16 @@ pub enum Refused {
     OffLink,
     /// The import policy says no.
     Policy,
+    /// It is inside of the network that nodes reach each other by. See [`super::Protected`].
+    Underlay,
+    /// It is the address of a node.
+    NodeAddress,
+    /// No host elsewhere has such addresses.
+    SpecialAddresses,
 }
 
 impl Refused {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::OwnAsn,
         Self::Originator,
         Self::Cluster,
@@ -74,6 +80,9 @@ impl Refused {
         Self::OwnNextHop,
         Self::OffLink,
         Self::Policy,
+        Self::Underlay,
+        Self::NodeAddress,
+        Self::SpecialAddresses,
     ];
 }
 

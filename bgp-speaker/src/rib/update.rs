@@ -4,6 +4,7 @@ use super::import::import;
 use super::intern::{Id, NONE};
 use super::path::{Flags, Path, Source};
 use super::peer::{NearLimit, OverLimit, Peer, PeerFacts};
+use super::protected::Protected;
 use super::{Rib, decision};
 use crate::policy::Policy;
 use crate::types::{Attributes, Family, Nlri, PathId, PeerId, Update};
@@ -53,9 +54,11 @@ impl Rib {
             let mut last: Option<(Id, Flags)> = None;
             let mut result = Ok(());
             for nlri in &announcement.nlri {
-                let (attributes, flags) = match last {
-                    Some(last) if !looks_at_prefix => last,
-                    before => {
+                let protection = self.protected.of(&nlri.prefix);
+                let (attributes, flags) = match (protection, last) {
+                    (Some(why), _) => (NONE, Flags::new(Some(why.into()), false)),
+                    (None, Some(last)) if !looks_at_prefix => last,
+                    (None, before) => {
                         let made = import(&self.own, &facts, policy.as_deref(), nlri.prefix, &announcement.attributes);
                         if let Some((attributes, _)) = before {
                             self.attributes.release(attributes);
@@ -63,7 +66,9 @@ impl Rib {
                         self.judged(made)
                     }
                 };
-                last = Some((attributes, flags));
+                if protection.is_none() {
+                    last = Some((attributes, flags));
+                }
                 let path = Path::new(Source::Peer(peer), nlri.path, received, attributes, flags);
                 result = self.put(announcement.family, nlri.prefix, path);
                 if result.is_err() {
@@ -176,17 +181,17 @@ impl Rib {
                     let prefix = self.tables[family.index()].prefix(slot);
                     let (Some(prefix), true) = (prefix, old.is_of(source)) else { continue };
                     is_concerned = true;
+                    // Protection is of the prefix, whoever announces it: it has not changed.
+                    if self.protected.of(&prefix).is_some() {
+                        continue;
+                    }
                     let known = cache.get(&old.received).filter(|_| !looks_at_prefix).copied();
                     let (attributes, flags) = known.unwrap_or_else(|| {
                         let received = Arc::clone(self.attributes.get(old.received));
                         self.judged(import(&self.own, &facts, policy.as_deref(), prefix, &received))
                     });
                     let path = Path::new(source, old.id, old.received, attributes, flags.with_age_of(old.flags));
-                    if path != old {
-                        self.tables[family.index()].paths_mut(slot).as_mut_slice()[at] = path;
-                        self.hold(family, slot, &path);
-                        self.let_go(&old);
-                    }
+                    self.replace_at(family, slot, at, path);
                     if looks_at_prefix {
                         self.attributes.release(attributes);
                     } else {
@@ -201,6 +206,55 @@ impl Rib {
         }
         for (attributes, _) in cache.into_values() {
             self.attributes.release(attributes);
+        }
+    }
+
+    /// Other prefixes are protected from now on. Only those for which that makes a difference are looked at again.
+    pub fn protect(&mut self, protected: Protected) {
+        let old = std::mem::replace(&mut self.protected, protected);
+        for family in Family::ALL {
+            let slots: Vec<u32> = match self.protected.changed_since(&old) {
+                Some(prefixes) => {
+                    let of_family = prefixes.iter().filter(|prefix| Family::of(prefix) == family);
+                    of_family.filter_map(|prefix| self.slot(prefix)).collect()
+                }
+                None => (0..self.slots(family)).collect(),
+            };
+            for slot in slots {
+                let Some(prefix) = self.prefix(family, slot) else { continue };
+                if old.of(&prefix) != self.protected.of(&prefix) {
+                    self.judge_again(family, slot, prefix);
+                }
+            }
+        }
+    }
+
+    /// Looks at all paths of peers in a slot again.
+    fn judge_again(&mut self, family: Family, slot: u32, prefix: IpNet) {
+        for at in 0..self.tables[family.index()].paths(slot).len() {
+            let old = self.tables[family.index()].paths(slot)[at];
+            let Some(known) = old.source().peer().and_then(|peer| self.peers.get(&peer)) else { continue };
+            let made = match self.protected.of(&prefix) {
+                Some(why) => Err(why.into()),
+                None => {
+                    let received = self.attributes.get(old.received);
+                    import(&self.own, &known.facts, known.import.as_deref(), prefix, received)
+                }
+            };
+            let (attributes, flags) = self.judged(made);
+            let path = Path::new(old.source(), old.id, old.received, attributes, flags.with_age_of(old.flags));
+            self.replace_at(family, slot, at, path);
+            self.attributes.release(attributes);
+        }
+        self.choose(family, slot);
+    }
+
+    /// Puts what a path has become in its place. It gets users of its attributes of its own.
+    fn replace_at(&mut self, family: Family, slot: u32, at: usize, path: Path) {
+        let old = std::mem::replace(&mut self.tables[family.index()].paths_mut(slot).as_mut_slice()[at], path);
+        if path != old {
+            self.hold(family, slot, &path);
+            self.let_go(&old);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Rib;
 use super::decision::{self, Candidate};
 use super::intern::Id;
-use super::path::{Path, Source};
+use super::path::{Path, Refused, Source};
 use super::peer::{PeerFacts, PeerKind};
 use crate::types::{Attributes, Community, Family, PathId, PeerId};
 use ipnet::IpNet;
@@ -123,6 +123,14 @@ impl Rib {
             let paths = table.paths(slot).iter().filter(move |path| path.is_of(Source::Peer(peer)));
             paths.filter_map(move |path| Some((table.prefix(slot)?, path.id, self.attributes.get(path.received))))
         })
+    }
+
+    /// Why a path of a peer is not looked at; `None`: it is, or there is none.
+    #[must_use]
+    pub fn refused(&self, peer: PeerId, prefix: &IpNet, id: PathId) -> Option<Refused> {
+        let table = &self.tables[Family::of(prefix).index()];
+        let mut paths = table.paths(table.find(prefix)?).iter();
+        paths.find(|path| path.is(Source::Peer(peer), id))?.flags.refused()
     }
 
     /// What is known of a peer.

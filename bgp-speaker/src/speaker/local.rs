@@ -1,6 +1,7 @@
-//! Routes of our own. Never a decision about when to have them.
+//! Routes of our own, and what is nobody else's to announce. Never a decision about when to have them.
 
 use super::core::Speaker;
+use crate::rib::Protected;
 use crate::types::{AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, NextHop, Origin};
 use ipnet::IpNet;
 use std::net::Ipv4Addr;
@@ -28,6 +29,12 @@ impl Speaker {
     /// Announces a prefix, or changes what it carries. Host bits are left out.
     pub fn announce(&mut self, now: Instant, prefix: IpNet, what: &Origination) {
         self.rib.originate(prefix.trunc(), Arc::new(attributes(what)));
+        self.pending.get_or_insert(now);
+    }
+
+    /// Routes of peers to these prefixes are refused from now on, whatever policies say; those of before are not any more.
+    pub fn protect(&mut self, now: Instant, protected: Protected) {
+        self.rib.protect(protected);
         self.pending.get_or_insert(now);
     }
 

@@ -25,4 +25,4 @@ pub use service::{
     BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName,
     TrafficScope, UnknownScheduler,
 };
-pub use special::{never_of_pods, overlap};
+pub use special::{never_of_pods, overlap, special_prefixes};

@@ -3,12 +3,14 @@
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// "This network" (RFC 791, section 3.2), loopback (RFC 1122, section 3.2.1.3), link-local (RFC 3927), multicast (RFC 5771).
-const V4: [Ipv4Net; 4] = [
+/// "This network" (RFC 791, section 3.2), loopback (RFC 1122, section 3.2.1.3), link-local (RFC 3927), multicast (RFC 5771),
+/// limited broadcast (RFC 919, section 7). The rest of 240.0.0.0/4 is unicast to Linux, and in use for pods.
+const V4: [Ipv4Net; 5] = [
     Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
     Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
     Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32),
 ];
 
 /// Unspecified, loopback, IPv4-mapped, link-local, multicast (RFC 4291, sections 2.4 and 2.5).
@@ -27,11 +29,15 @@ pub fn overlap(one: &IpNet, other: &IpNet) -> bool {
 }
 
 /// The first range that no pod can have addresses of and that a prefix overlaps: this network, loopback, link-local,
-/// multicast. `None` for a prefix that pods may have.
+/// multicast, limited broadcast. `None` for a prefix that pods may have.
 #[must_use]
 pub fn never_of_pods(prefix: &IpNet) -> Option<IpNet> {
-    let all = V4.into_iter().map(IpNet::V4).chain(V6.into_iter().map(IpNet::V6));
-    all.into_iter().find(|special| overlap(special, prefix))
+    special_prefixes().find(|special| overlap(special, prefix))
+}
+
+/// All those ranges.
+pub fn special_prefixes() -> impl Iterator<Item = IpNet> {
+    V4.into_iter().map(IpNet::V4).chain(V6.into_iter().map(IpNet::V6))
 }
 
 #[cfg(test)]
@@ -46,6 +52,7 @@ mod tests {
             ("169.254.7.0/24", "169.254.0.0/16"),
             ("232.0.0.0/8", "224.0.0.0/4"),
             ("0.0.0.0/0", "0.0.0.0/8"),
+            ("255.255.255.255/32", "255.255.255.255/32"),
             ("::1/128", "::1/128"),
             ("::/0", "::/128"),
             ("::ffff:10.0.0.0/104", "::ffff:0:0/96"),

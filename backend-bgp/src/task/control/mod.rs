@@ -4,9 +4,11 @@ mod ways;
 mod wishes;
 
 use super::mail::Mail;
+use super::protect::protected;
 use super::setup::{self, Passwords, Problem};
 use crate::table::{Table, Wanted};
 use bgp_speaker::config::{Config, PeerName};
+use bgp_speaker::rib::Protected;
 use bgp_speaker::speaker::{Beginning, Hop, Input, Origination, Speaker};
 use bgp_speaker::transport::{Handle, Limits, Transport};
 use bgp_speaker::types::Family;
@@ -73,6 +75,12 @@ impl From<bgp_speaker::transport::Stopped> for Failed {
     }
 }
 
+impl From<tokio::task::JoinError> for Failed {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::Ended
+    }
+}
+
 struct Control<'a> {
     table: &'a Table,
     wanted: Wanted,
@@ -94,6 +102,7 @@ struct Control<'a> {
     /// What the speaker was told last.
     config: Config,
     announced: BTreeMap<IpNet, Origination>,
+    protected: Protected,
     /// When to try again what failed, and when to read the kernel again.
     retry_at: Option<Instant>,
     look_at: Option<Instant>,
@@ -121,12 +130,14 @@ impl<'a> Control<'a> {
             .collect();
         let beginning = if kept.is_empty() { Beginning::Fresh } else { Beginning::Restarted(kept) };
         let wanted = table.wanted();
-        let passwords = Passwords::read(&wanted);
+        let passwords = Passwords::read(&wanted).await?;
         let Some((config, problems)) = setup::config(&wanted, &passwords) else { return Ok(()) };
         setup::warn(&problems);
         table.complain(|complaints| complaints.problems.clone_from(&problems));
         let now = Instant::now();
         let mut speaker = Speaker::new(now, config.clone(), &beginning, seed())?;
+        let protected = protected(&wanted);
+        speaker.protect(now, protected.clone());
         let announced = wanted.announced();
         for (prefix, what) in &announced {
             speaker.announce(now, *prefix, what);
@@ -149,6 +160,7 @@ impl<'a> Control<'a> {
             reflecting: BTreeMap::new(),
             config,
             announced,
+            protected,
             retry_at: (!problems.is_empty()).then(|| now + RETRY),
             look_at: None,
             looked: now,

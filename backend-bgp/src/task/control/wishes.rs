@@ -1,5 +1,6 @@
 //! What the table wants, on its way to the speaker. Never a reset that BGP could do without.
 
+use super::super::protect::protected;
 use super::super::setup::{self, Passwords};
 use super::{Control, FILES, Failed, LINGER, RETRY};
 use crate::compile::SESSION_PREFIX;
@@ -15,7 +16,7 @@ impl Control<'_> {
     /// Reads the files with passwords again; what is in them now counts.
     pub(super) async fn look_at_files(&mut self) -> Result<(), Failed> {
         self.files_at = None;
-        if Passwords::read(&self.wanted) != self.passwords {
+        if Passwords::read(&self.wanted).await? != self.passwords {
             return self.take_table().await;
         }
         self.look_again();
@@ -30,7 +31,7 @@ impl Control<'_> {
     /// Takes in what the table says now. Sessions end only where BGP cannot do without.
     pub(super) async fn take_table(&mut self) -> Result<(), Failed> {
         let wanted = self.table.wanted();
-        self.passwords = Passwords::read(&wanted);
+        self.passwords = Passwords::read(&wanted).await?;
         self.look_again();
         let Some((mut config, mut problems)) = setup::config(&wanted, &self.passwords) else { return Ok(()) };
         setup::keep(&mut problems, &self.config, &mut config);
@@ -53,7 +54,13 @@ impl Control<'_> {
         };
         let recarry = carried_otherwise(&self.wanted);
         let announced = wanted.announced();
+        let protected = protected(&wanted);
         self.wanted = wanted;
+        if protected != self.protected {
+            let new = protected.clone();
+            self.handle.with(move |core, now, _| core.protect(now, new)).await?;
+            self.protected = protected;
+        }
         if recarry {
             self.read_links()?;
             self.carry_all();

@@ -3,7 +3,7 @@
 use super::{NET, OWN, announce, asn, best, facts, net, nlri, own, plain, put, resolve_all, tables, ways, withdraw};
 use crate::config::MaxPrefixes;
 use crate::policy::{Policy, RawPolicy};
-use crate::rib::{NearLimit, NextHopChange, OverLimit, PathState, Refused, Rib};
+use crate::rib::{NearLimit, NextHopChange, OverLimit, PathState, Protected, Protection, Refused, Rib};
 use crate::types::{AsPath, Attributes, Community, Family, NextHop, PeerId, Role};
 use std::sync::Arc;
 
@@ -197,4 +197,42 @@ fn a_next_hop_still_decides_after_its_paths_have_come_and_gone_often() {
     }
     rib.resolve(facts(0).address, ways(Some(1)));
     assert_eq!(best(&rib, NET), Some(0));
+}
+
+#[test]
+fn a_protected_prefix_is_refused_from_every_peer_as_long_as_it_is_protected() {
+    let mut rib = tables(4);
+    let why = |rib: &Rib, prefix: &str| match rib.explain(&net(prefix)).unwrap().paths[0].state {
+        PathState::Refused(refused) => Some(refused),
+        _ => None,
+    };
+    let mut protected = Protected::default();
+    protected.add_inside(net("10.99.0.0/24"), Protection::Underlay);
+    protected.add(net("10.88.0.5/32"), Protection::NodeAddress);
+    rib.protect(protected.clone());
+    // In one UPDATE with others: what became of one says nothing of the next.
+    let mut update = announce(nlri(net("10.88.0.5/32"), 0), &plain(0));
+    let more = ["10.88.0.0/24", "10.99.0.128/25", "10.99.0.0/16", "10.88.0.6/32"];
+    update.announcements[0].nlri.extend(more.map(|prefix| nlri(net(prefix), 0)));
+    rib.update(PeerId(0), &update).unwrap();
+    put(&mut rib, 2, "10.88.0.5/32", &plain(2));
+    assert_eq!(why(&rib, "10.88.0.5/32"), Some(Refused::NodeAddress));
+    assert_eq!(rib.refused(PeerId(2), &net("10.88.0.5/32"), Default::default()), Some(Refused::NodeAddress));
+    assert_eq!(why(&rib, "10.99.0.128/25"), Some(Refused::Underlay));
+    for taken in ["10.88.0.0/24", "10.99.0.0/16", "10.88.0.6/32"] {
+        assert_eq!(best(&rib, taken), Some(0), "{taken}");
+    }
+    // A node less, a node more; then another segment.
+    let mut moved = Protected::default();
+    moved.add_inside(net("10.99.0.0/24"), Protection::Underlay);
+    moved.add(net("10.88.0.6/32"), Protection::NodeAddress);
+    rib.protect(moved);
+    resolve_all(&mut rib);
+    assert_eq!((best(&rib, "10.88.0.5/32"), best(&rib, "10.88.0.6/32")), (Some(2), None));
+    rib.protect(Protected::default());
+    rib.peer_up(PeerId(0), facts(0), None);
+    resolve_all(&mut rib);
+    assert_eq!((best(&rib, "10.88.0.6/32"), best(&rib, "10.99.0.128/25")), (Some(0), Some(0)));
+    rib.protect(protected);
+    assert_eq!((best(&rib, "10.88.0.5/32"), best(&rib, "10.99.0.128/25")), (None, None));
 }

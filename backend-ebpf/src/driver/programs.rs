@@ -287,7 +287,7 @@ fn node_object(devices: &Devices, present: &Present, maps: &ForwardMaps) -> Resu
 /// Where the node's programs are to be attached.
 fn hooks(devices: &Devices, programs: &Programs) -> Vec<(Forward, u32)> {
     let index = |name: &InterfaceName| devices.index(name);
-    let tunnel = programs.tunnel.as_ref().and_then(index);
+    let tunnel = programs.tunnel.as_ref().and_then(|name| devices.our_index(name));
     let underlay = Some(&programs.underlay).filter(|_| programs.fast_path).and_then(index);
     let of_tunnel = [Forward::OutOfTunnel, Forward::IntoTunnel].map(|program| tunnel.map(|index| (program, index)));
     of_tunnel.into_iter().chain([underlay.map(|index| (Forward::FromUnderlay, index))]).flatten().collect()
@@ -295,10 +295,12 @@ fn hooks(devices: &Devices, programs: &Programs) -> Vec<(Forward, u32)> {
 
 fn settings(devices: &Devices, programs: &Arc<Programs>) -> Result<Settings> {
     let index = |name: &InterfaceName| devices.index(name).ok_or_else(|| no_device(&Key::Programs, name));
+    let own = |name: &InterfaceName| devices.our_index(name).ok_or_else(|| no_device(&Key::Programs, name));
     Ok(Settings {
         local: bytes(programs.local),
         vni: programs.vni,
-        tunnel: programs.tunnel.as_ref().map(index).transpose()?.unwrap_or(0),
+        // A stranger's device of that name is none of ours to attach to.
+        tunnel: programs.tunnel.as_ref().map(own).transpose()?.unwrap_or(0),
         underlay: index(&programs.underlay)?,
         flags: if programs.fast_path { Settings::DIRECT } else { 0 },
     })

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Backends and their modes that the tests run the lab with, by scenario.
-const SCENARIOS: &[&str] = &["vxlan", "direct-routing", "host-gw", "udp", "bgp", "bgp-cross-subnet"];
+const SCENARIOS: &[&str] =
+    &["vxlan", "direct-routing", "host-gw", "udp", "bgp", "bgp-cross-subnet", "ebpf", "ebpf-native"];
 
 /// Queries of recorded cases that are asked on the wire: about one of each case.
 const ORACLE_SAMPLE: &str = "100";

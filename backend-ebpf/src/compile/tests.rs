@@ -1,3 +1,5 @@
+//! Items as kernel objects, in both modes. Never a kernel.
+
 use super::Compiler;
 use crate::config::Config;
 use crate::object::{Carriage, Key, Object, Target};

@@ -220,14 +220,10 @@ impl Compiler {
         let mut speaker = speaker::Config::new(self.asn, self.router_id());
         speaker.cluster_id = self.config.cluster_of(&self.node.labels);
         speaker.next_hop_v4 = underlay.v4.map(|net| net.addr());
-        // Without an IPv6 address of our own, nodes know us by the IPv4 one inside (RFC 4291, section 2.5.5.2).
-        speaker.next_hop_v6 = self
-            .own()
-            .find_map(|address| match address {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            })
-            .or(underlay.v4.map(|net| net.addr().to_ipv6_mapped()));
+        speaker.next_hop_v6 = self.own().find_map(|address| match address {
+            IpAddr::V6(address) => Some(address),
+            IpAddr::V4(_) => None,
+        });
         let port = self.config.port.get();
         speaker.listen =
             listen(&self.config, self.own()).into_iter().map(|address| SocketAddr::new(address, port)).collect();

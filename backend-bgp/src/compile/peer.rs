@@ -117,6 +117,8 @@ impl Compiler {
             address: PeerAddress::Ip(address),
             asn: RemoteAsn::Exactly(asn),
             local: template.config.local.or_else(|| self.own().find(|own| own.is_ipv4() == address.is_ipv4())),
+            // Without an IPv6 address of our own, nodes know us by the IPv4 one.
+            mapped_next_hop: true,
             ..self.template(template)
         };
         if let Some(port) = peer.attributes.get(ATTRIBUTE_PORT).filter(|_| config.port == self.config.port.get()) {

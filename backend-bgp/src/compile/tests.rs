@@ -250,14 +250,14 @@ fn a_peer_that_cannot_be_is_refused_by_field() {
 }
 
 #[test]
-fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_by_its_ipv4_address() {
+fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_to_nodes_by_its_ipv4_address() {
     let mut bare = node(&[]);
     bare.underlay.v6 = None;
     let base = compiler_on(&bare, json!({ "encapsulation": "Always" })).base();
     let ground =
         base.iter().find_map(|(_, object)| if let Object::Speaker(ground) = object { Some(ground) } else { None });
     let speaker = &ground.unwrap().speaker;
-    assert_eq!(speaker.next_hop_v6, Some("::ffff:192.0.2.1".parse().unwrap()));
+    assert_eq!(speaker.next_hop_v6, None, "routers would make nothing of a mapped one");
     assert_eq!(speaker.listen, ["192.0.2.1:179".parse().unwrap()]);
     let mut there = peer(&[]);
     there.v6 = None;
@@ -265,7 +265,9 @@ fn a_node_without_ipv6_is_the_next_hop_of_ipv6_routes_by_its_ipv4_address() {
     let far = |key: &Key| objects.iter().find(|(found, _)| found == key).map(|(_, object)| object.clone());
     let mapped = far(&Key::Node(ip("::ffff:192.0.2.2")));
     assert!(mapped.is_some() && mapped == far(&Key::Node(ip("192.0.2.2"))));
-    assert_eq!(session(&objects).unwrap().families, [Family::Ipv4, Family::Ipv6].into());
+    let session = session(&objects).unwrap();
+    assert!(session.mapped_next_hop);
+    assert_eq!(session.families, [Family::Ipv4, Family::Ipv6].into());
 }
 
 #[test]

@@ -221,6 +221,9 @@ pub struct PeerConfig {
     /// Routes of others go out with our own next hop, to internal peers too, and to external ones also where they could reach
     /// the next router themselves (RFC 4271, section 5.1.3).
     pub next_hop_self: bool,
+    /// Where we have no IPv6 next hop for it, our IPv4 address inside of an IPv6 one is ours (RFC 4291, section 2.5.5.2): only
+    /// for peers that know what to make of it, which routers do not.
+    pub mapped_next_hop: bool,
     /// A default route goes out to it, whether we have one or not.
     pub default_originate: BTreeSet<Family>,
     /// How often our own system may be on a path from it; 0: never.
@@ -292,6 +295,7 @@ impl PeerConfig {
             bfd: None,
             reflector_client: false,
             next_hop_self: false,
+            mapped_next_hop: false,
             default_originate: BTreeSet::new(),
             allow_own_asn: 0,
             skip_first_asn_check: false,

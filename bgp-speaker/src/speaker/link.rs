@@ -21,13 +21,15 @@ impl Speaker {
     }
 
     /// What "next hop self" means on a session: its own end, and for the other IP version what is configured. Where nothing
-    /// is, IPv6 routes on a session over IPv4 have the IPv6 address of the device that its IPv4 address is on.
-    pub(super) fn own_next_hop(&self, ends: &Ends) -> SelfNextHop {
+    /// is, IPv6 routes on a session over IPv4 have that very address inside of an IPv6 one where the peer knows such (`mapped`), else
+    /// the IPv6 address of the device that it is on.
+    pub(super) fn own_next_hop(&self, ends: &Ends, mapped: bool) -> SelfNextHop {
         let configured_v6 = self.config.next_hop_v6;
         match ends.local.ip().to_canonical() {
             IpAddr::V4(local) => SelfNextHop {
                 v4: Some(NextHop::V4(local)),
                 v6: configured_v6
+                    .or(mapped.then(|| local.to_ipv6_mapped()))
                     .or_else(|| beside(&self.addresses, ends))
                     .map(|global| NextHop::V6 { global, link_local: None }),
             },

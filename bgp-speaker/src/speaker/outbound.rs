@@ -111,7 +111,7 @@ impl Speaker {
         let neighbours = if link.is_empty() { Arc::default() } else { self.neighbours.clone() };
         Some(GroupFacts {
             kind,
-            next_hop: self.own_next_hop(ends),
+            next_hop: self.own_next_hop(ends, config.mapped_next_hop),
             link,
             neighbours,
             next_hop_self: config.next_hop_self,

@@ -83,6 +83,19 @@ fn pair() -> (Network, Vec<NodeId>) {
 }
 
 #[test]
+fn only_a_peer_that_knows_such_is_told_of_an_ipv4_address_inside_of_an_ipv6_one() {
+    let (mut network, nodes) = pair();
+    let first = announce(&mut network, nodes[0], "2001:db8:1::/48");
+    network.run_for(SOON);
+    assert_eq!(next_hop(&network, nodes[1], first), None, "a router would make nothing of it");
+    let mut one = config(1, 65_001);
+    one.peers.insert("two".into(), PeerConfig { mapped_next_hop: true, ..peer(2, 65_002) });
+    network.with(nodes[0], |speaker, now, out| speaker.reconfigure(now, one, out)).unwrap().unwrap();
+    assert!(goes_by(&mut network, nodes[1], first, address(1).to_ipv6_mapped()));
+    assert_eq!(sessions(&network, &nodes), [1, 1]);
+}
+
+#[test]
 fn ipv6_routes_on_a_session_over_ipv4_have_the_ipv6_address_of_its_device_as_next_hop() {
     let (mut network, nodes) = pair();
     let first = announce(&mut network, nodes[0], "2001:db8:1::/48");

@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`policy`] | items to entries of maps, pure |
 //! | [`kernel`] | the programs and maps in the kernel |
+//! | [`service`] | services at sockets: the proxy "ebpf" |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
 //!
 //! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/*.o` of
@@ -29,5 +30,6 @@
 pub mod enforce;
 pub mod kernel;
 pub mod policy;
+pub mod service;
 
 pub use backend_ebpf_abi as abi;

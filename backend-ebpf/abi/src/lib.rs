@@ -20,6 +20,7 @@ mod connection;
 mod fragment;
 mod policy;
 mod reason;
+mod service;
 
 pub use connection::{Connection, ConnectionKey, Judged};
 pub use fragment::{Fragment, FragmentKey};
@@ -28,6 +29,10 @@ pub use policy::{
     VerdictKey, mapped, source_key, traffic_key,
 };
 pub use reason::Reason;
+pub use service::{
+    Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_ENTRIES, MaglevTable, MemberKey, ReverseKey, SERVICE_VERSION,
+    SlotKey, Target,
+};
 
 /// The version of these layouts. Maps of another one are not read.
 pub const VERSION: u32 = 2;

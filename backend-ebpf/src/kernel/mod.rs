@@ -4,7 +4,7 @@ mod attach;
 mod error;
 mod maps;
 mod object;
-mod raw;
+pub(crate) mod raw;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};

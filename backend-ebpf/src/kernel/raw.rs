@@ -3,12 +3,15 @@
 #![expect(unsafe_code, reason = "the library asks for a promise about each type's bytes")]
 
 use aya::Pod;
-use backend_ebpf_abi::{Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey};
+use backend_ebpf_abi::{
+    Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, MaglevTable, MemberKey, PeerClass,
+    PeerKey, SlotKey, Target, Verdict, VerdictKey,
+};
 
 /// A key or value of ours.
 #[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Raw<T>(pub(super) T);
+pub(crate) struct Raw<T>(pub(crate) T);
 
 macro_rules! plain {
     ($($type:ty),+) => {$(
@@ -18,3 +21,4 @@ macro_rules! plain {
 }
 
 plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, u32);

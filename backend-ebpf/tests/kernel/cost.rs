@@ -2,6 +2,7 @@
 
 use aya_obj::Object as Elf;
 use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
+use backend_ebpf::service::{self, Hook, Programs};
 
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
 /// program dearer raises the figure in the same commit, and says why.
@@ -19,9 +20,9 @@ const MOV64_REG: u8 = 0xbf;
 const ADD64_IMM: u8 = 0x07;
 
 /// How far below its frame pointer a program reaches: addresses that it makes (`mov`, `add`), and loads and stores.
-fn stack_bytes(way: Way) -> i64 {
-    let elf = Elf::parse(OBJECT).unwrap();
-    let key = elf.programs[way.program()].function_key();
+fn stack_bytes(object: &[u8], program: &str) -> i64 {
+    let elf = Elf::parse(object).unwrap();
+    let key = elf.programs[program].function_key();
     let mut copies = [false; 16];
     let mut deepest = 0_i64;
     for instruction in &elf.functions[&key].instructions {
@@ -48,11 +49,30 @@ fn verifier_costs_stay_below_the_committed_figures() {
     for (way, figure, most_stack) in MOST {
         let (info, most_verified) = (object.info(way).unwrap(), most_verified(figure));
         let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
-        let (name, stack) = (way.program(), stack_bytes(way));
+        let (name, stack) = (way.program(), stack_bytes(OBJECT, way.program()));
         println!("{name:10} instructions verified: {verified} (at most {most_verified})");
         println!("{name:10} bytes of stack: {stack} (at most {most_stack})");
         println!("{name:10} bytes of machine code: {}", info.size_jitted());
         assert!(verified <= most_verified, "{name}: the verifier went through {verified} instructions");
+        assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
+    }
+}
+
+/// As above, of the programs at sockets: those that lead to a backend, and those that show the service again.
+const MOST_FORWARDS: (u32, i64) = (2000, 400);
+const MOST_REVERSES: (u32, i64) = (400, 200);
+
+#[test]
+fn verifier_costs_at_sockets_stay_below_the_committed_figures() {
+    let programs = Programs::load(None).unwrap();
+    for hook in Hook::ALL {
+        let forwards = matches!(hook, Hook::Connect4 | Hook::Connect6 | Hook::SendMsg4 | Hook::SendMsg6);
+        let (figure, most_stack) = if forwards { MOST_FORWARDS } else { MOST_REVERSES };
+        let (name, stack) = (hook.name(), stack_bytes(service::OBJECT, hook.name()));
+        let verified = programs.info(hook).unwrap().verified_instruction_count().expect("the kernel tells since 5.16");
+        println!("{name:12} instructions verified: {verified} (at most {})", most_verified(figure));
+        println!("{name:12} bytes of stack: {stack} (at most {most_stack})");
+        assert!(verified <= most_verified(figure), "{name}: the verifier went through {verified} instructions");
         assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
     }
 }

@@ -13,3 +13,5 @@ mod full;
 mod malformed;
 mod oracle;
 mod pod;
+mod services;
+mod sockets;

@@ -32,6 +32,8 @@ pub enum Capability {
     GuardedTunnel,
     /// Routers outside of the cluster are told of addresses of services.
     ServiceAddresses,
+    /// Clients outside of the node reach services by its addresses, and by those that are routed to it.
+    OutsideClients,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

@@ -11,10 +11,13 @@
 /// The version of these layouts. Maps of another one are not read.
 pub const SERVICE_VERSION: u32 = 1;
 
-/// Entries of a Maglev table that are used: a prime, a hundred for each of ten backends.
+/// Entries of a Maglev table that are filled by turns: a prime, a hundred for each of ten backends.
 pub const MAGLEV_ENTRIES: usize = 1021;
 
-/// Slots by hash, the last three unused.
+/// Bits of a hash that choose an entry.
+pub const MAGLEV_BITS: u32 = 10;
+
+/// Slots by hash. The last three are as the first three.
 pub type MaglevTable = [u16; 1024];
 
 /// Where clients find a service.

@@ -38,6 +38,7 @@ pub(super) fn table(backends: &[Target]) -> Box<MaglevTable> {
             left -= 1;
         }
     }
+    table.copy_within(..1024 - MAGLEV_ENTRIES, MAGLEV_ENTRIES);
     table
 }
 

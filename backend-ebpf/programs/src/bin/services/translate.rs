@@ -5,7 +5,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
 use aya_ebpf::programs::SockAddrContext;
 use backend_ebpf_abi::{
-    Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_ENTRIES, MemberKey, ReverseKey, SlotKey, Target,
+    Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_BITS, MemberKey, ReverseKey, SlotKey, Target,
 };
 
 /// What the hooks return.
@@ -100,9 +100,11 @@ fn turn(frontend: *mut Frontend) -> u32 {
 #[inline(always)]
 fn by_table(key: &FrontendKey, client: u64) -> u32 {
     let Some(table) = maps::table(key) else { return 0 };
-    // Fibonacci hashing: the upper bits of the product are mixed best.
-    let mixed = ((client ^ u64::from(key.port)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
-    match table.get(mixed % MAGLEV_ENTRIES) {
+    // Fibonacci hashing: the upper bits of the product are mixed best. A shift, not a remainder: of that the compiler makes a
+    // product whose bounds the verifier does not see.
+    let mixed =
+        ((client ^ u64::from(key.port)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - MAGLEV_BITS)) as usize;
+    match table.get(mixed) {
         Some(slot) => u32::from(*slot),
         None => 0,
     }

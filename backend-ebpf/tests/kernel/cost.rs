@@ -59,8 +59,8 @@ fn verifier_costs_stay_below_the_committed_figures() {
 }
 
 /// As above, of the programs at sockets: those that lead to a backend, and those that show the service again.
-const MOST_FORWARDS: (u32, i64) = (2000, 400);
-const MOST_REVERSES: (u32, i64) = (400, 200);
+const MOST_FORWARDS: (u32, i64) = (760, 350);
+const MOST_REVERSES: (u32, i64) = (112, 56);
 
 #[test]
 fn verifier_costs_at_sockets_stay_below_the_committed_figures() {

@@ -152,7 +152,7 @@ fn a_client_stays_with_its_backend_for_as_long_as_it_is_there() {
         let others: String = ["a", "b", "c"].into_iter().filter(|name| *name != first).collect();
         let kept = format!("{first}{}", &others[..1]);
         proxy.put(vec![affine(&kept, 3600)]);
-        assert_eq!(spread(&mut client, "tcp", V4, 12).into_keys().collect::<Vec<_>>(), [first.clone()]);
+        assert_eq!(spread(&mut client, "tcp", V4, 12).into_keys().collect::<Vec<_>>(), std::slice::from_ref(&first));
         proxy.put(vec![affine(&others, 3600)]);
         let second = spread(&mut client, "tcp", V4, 12);
         assert!(second.len() == 1 && !second.contains_key(&first), "{second:?}");

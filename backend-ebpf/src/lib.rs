@@ -25,6 +25,7 @@
 //! | [`policy`] | items to entries of maps, pure |
 //! | [`kernel`] | the programs and maps in the kernel |
 //! | [`engine`] | the policy engine that agents and embedders open |
+//! | [`service`] | services at sockets: the proxy "ebpf" |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
 //!
 //! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/*.o` of
@@ -42,6 +43,7 @@ pub mod kernel;
 pub mod object;
 pub mod policy;
 pub mod probe;
+pub mod service;
 mod watch;
 
 pub use backend::Ebpf;

@@ -21,6 +21,7 @@ mod forward;
 mod fragment;
 mod policy;
 mod reason;
+mod service;
 
 pub use connection::{Connection, ConnectionKey, Judged};
 pub use forward::{Forwarded, Pod, Settings, Way};
@@ -30,6 +31,10 @@ pub use policy::{
     VerdictKey, mapped, source_key, traffic_key,
 };
 pub use reason::Reason;
+pub use service::{
+    Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_BITS, MAGLEV_ENTRIES, MaglevTable, MemberKey, ReverseKey,
+    SERVICE_VERSION, SlotKey, Target,
+};
 
 /// The version of these layouts. Maps of another one are not read.
 pub const VERSION: u32 = 3;

@@ -6,7 +6,7 @@ pub mod forward;
 mod forward_maps;
 mod maps;
 mod object;
-mod raw;
+pub(crate) mod raw;
 mod read;
 mod tcx;
 

@@ -4,13 +4,14 @@
 
 use aya::Pod;
 use backend_ebpf_abi::{
-    Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Settings, Verdict, VerdictKey, Way,
+    Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, MaglevTable, MemberKey, PeerClass,
+    PeerKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way,
 };
 
 /// A key or value of ours.
 #[derive(Debug, Clone, Copy)]
 #[repr(transparent)]
-pub(super) struct Raw<T>(pub(super) T);
+pub(crate) struct Raw<T>(pub(crate) T);
 
 macro_rules! plain {
     ($($type:ty),+) => {$(
@@ -19,16 +20,6 @@ macro_rules! plain {
     )+};
 }
 
-plain!(
-    Connection,
-    ConnectionKey,
-    Endpoint,
-    EndpointKey,
-    PeerClass,
-    PeerKey,
-    Settings,
-    Verdict,
-    VerdictKey,
-    Way,
-    backend_ebpf_abi::Pod
-);
+plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(Settings, Way, backend_ebpf_abi::Pod);
+plain!(Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, u32);

@@ -3,6 +3,7 @@
 use aya_obj::Object as Elf;
 use backend_ebpf::kernel::forward::{FORWARD_OBJECT, Forward, Generation};
 use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
+use backend_ebpf::service::{self, Hook, Programs};
 
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
 /// program dearer raises the figure in the same commit, and says why.
@@ -77,6 +78,25 @@ fn verifier_costs_stay_below_the_committed_figures() {
         println!("{name:10} bytes of stack: {stack} (at most {most_stack})");
         println!("{name:10} bytes of machine code: {}", info.size_jitted());
         assert!(verified <= most_verified, "{name}: the verifier went through {verified} instructions");
+        assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
+    }
+}
+
+/// As above, of the programs at sockets: those that lead to a backend, and those that show the service again.
+const MOST_FORWARDS: (u32, i64) = (760, 350);
+const MOST_REVERSES: (u32, i64) = (112, 56);
+
+#[test]
+fn verifier_costs_at_sockets_stay_below_the_committed_figures() {
+    let programs = Programs::load(None).unwrap();
+    for hook in Hook::ALL {
+        let forwards = matches!(hook, Hook::Connect4 | Hook::Connect6 | Hook::SendMsg4 | Hook::SendMsg6);
+        let (figure, most_stack) = if forwards { MOST_FORWARDS } else { MOST_REVERSES };
+        let (name, stack) = (hook.name(), stack_bytes(service::OBJECT, hook.name()));
+        let verified = programs.info(hook).unwrap().verified_instruction_count().expect("the kernel tells since 5.16");
+        println!("{name:12} instructions verified: {verified} (at most {})", most_verified(figure));
+        println!("{name:12} bytes of stack: {stack} (at most {most_stack})");
+        assert!(verified <= most_verified(figure), "{name}: the verifier went through {verified} instructions");
         assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
     }
 }

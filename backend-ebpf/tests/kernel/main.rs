@@ -18,3 +18,5 @@ mod oracle;
 mod place;
 mod pod;
 mod related;
+mod services;
+mod sockets;

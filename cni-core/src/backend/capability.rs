@@ -38,6 +38,8 @@ pub enum Capability {
     ServiceAddresses,
     /// Packets between pods skip the host's stack.
     FastPath,
+    /// Clients outside of the node reach services by its addresses, and by those that are routed to it.
+    OutsideClients,
     /// Forwarding goes on while the agent is down.
     SurvivesAgent,
 }

@@ -1,0 +1,171 @@
+//! One frontend with its backends to entries of maps. Pure: never a kernel, and never another frontend.
+
+use super::maglev;
+use super::object::Hook;
+use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, mapped};
+use cni_core::backend::{Error, ErrorKind, Gate, Rank, Result};
+use cni_core::model::{Scheduler, ServiceItem};
+use cni_core::policy::model::Protocol;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+/// One thing in the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// Maps of another version of the layouts, which are only ever removed.
+    OldMaps(u32),
+    /// A backend of a frontend.
+    Slot(SlotKey),
+    /// That a frontend has a backend.
+    Member(MemberKey),
+    /// A frontend's table.
+    Table(FrontendKey),
+    /// A frontend.
+    Frontend(FrontendKey),
+    /// A program at a cgroup, by the number of its directory.
+    Hook(Hook, u64),
+}
+
+/// What is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// Maps, whatever is in them.
+    OldMaps,
+    /// Where connections end.
+    Slot(Target),
+    /// It is there.
+    Member,
+    /// Slots by hash.
+    Table(Arc<MaglevTable>),
+    /// [`Frontend`] without what programs write.
+    Frontend {
+        /// [`Frontend::count`].
+        count: u32,
+        /// [`Frontend::affinity_seconds`].
+        affinity_seconds: u32,
+        /// [`Frontend::choice`].
+        choice: u32,
+    },
+    /// The program's tag: the kernel's hash of its instructions. 0: one that does not use our maps.
+    Hook(u64),
+}
+
+impl Key {
+    /// Backends before frontends, both before the programs that look for them.
+    #[must_use]
+    pub const fn rank(&self) -> Rank {
+        match self {
+            Self::OldMaps(_) => Rank::level(0),
+            Self::Slot(_) | Self::Member(_) | Self::Table(_) => Rank::level(0).gate(Gate::Item),
+            Self::Frontend(_) => Rank::level(1),
+            Self::Hook(..) => Rank::level(2),
+        }
+    }
+}
+
+fn socket(address: [u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::from(address).to_canonical(), port)
+}
+
+/// A frontend for people.
+struct Named<'a>(&'a FrontendKey);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = u8::try_from(self.0.protocol).map_or(Protocol(0), Protocol);
+        write!(f, "service {}/{protocol}", socket(self.0.address, self.0.port))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldMaps(version) => write!(f, "maps of layout {version}"),
+            Self::Slot(key) => write!(f, "{} backend {}", Named(&key.frontend), key.slot),
+            Self::Member(key) => {
+                write!(f, "{} member {}", Named(&key.frontend), socket(key.backend.address, key.backend.port))
+            }
+            Self::Table(key) => write!(f, "{} table", Named(key)),
+            Self::Frontend(key) => write!(f, "{}", Named(key)),
+            Self::Hook(hook, cgroup) => write!(f, "program {} at cgroup {cgroup}", hook.name()),
+        }
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OldMaps | Self::Member => f.write_str("there"),
+            Self::Slot(target) => write!(f, "{}", socket(target.address, target.port)),
+            Self::Table(_) => f.write_str("a table"),
+            Self::Frontend { count, affinity_seconds: 0, .. } => write!(f, "{count} backends"),
+            Self::Frontend { count, affinity_seconds, .. } => {
+                write!(f, "{count} backends, affinity {affinity_seconds} s")
+            }
+            Self::Hook(0) => f.write_str("another program"),
+            Self::Hook(tag) => write!(f, "program {tag:016x}"),
+        }
+    }
+}
+
+fn bytes(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => mapped(address.octets()),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
+/// The entries of a frontend.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for what sockets cannot know: SCTP, who a client is by its address, how many connections a backend
+/// has. [`ErrorKind::Invalid`] for backends of another family, or more than 65,535.
+pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
+    let unsupported = |field, detail| {
+        let error = Error::new(ErrorKind::Unsupported, "compile", &item.key, detail);
+        Err(Error { field: Some(field), ..error })
+    };
+    if !matches!(item.key.protocol.0, 6 | 17) {
+        return unsupported("protocol", "programs at sockets translate TCP and UDP only");
+    }
+    if item.sources.is_some() {
+        let detail = "a socket that connects has no address yet, so no client can be told from another by its prefix";
+        return unsupported("loadBalancerSourceRanges", detail);
+    }
+    let (choice, has_table) = match item.scheduler {
+        Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Frontend::IN_TURN, false),
+        Scheduler::SourceHash | Scheduler::Maglev => (Frontend::BY_CLIENT, true),
+        Scheduler::DestinationHash => (Frontend::BY_DESTINATION, true),
+        Scheduler::LeastConnections | Scheduler::WeightedLeastConnections => {
+            return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
+        }
+    };
+    let targets: Vec<Target> = item
+        .active()
+        .map(|backend| Target { address: bytes(backend.address), port: backend.port, unused: 0 })
+        .collect();
+    if item.active().any(|backend| backend.address.is_ipv4() != item.key.address.is_ipv4()) {
+        return Err(Error::invalid(&item.key, "backends", "one has an address of the other family"));
+    }
+    if targets.len() > usize::from(u16::MAX) {
+        return Err(Error::invalid(&item.key, "backends", format!("{}; at most 65535", targets.len())));
+    }
+    let frontend =
+        FrontendKey { address: bytes(item.key.address), port: item.key.port, protocol: item.key.protocol.0.into() };
+    let mut entries = Vec::with_capacity(targets.len() + 2);
+    for (slot, target) in (0..).zip(&targets) {
+        entries.push((Key::Slot(SlotKey { frontend, slot }), Object::Slot(*target)));
+    }
+    let affinity_seconds = item.affinity_seconds.map_or(0, std::num::NonZeroU32::get);
+    if affinity_seconds > 0 {
+        let member = |backend: &Target| (Key::Member(MemberKey { frontend, backend: *backend }), Object::Member);
+        entries.extend(targets.iter().map(member));
+    }
+    if has_table && !targets.is_empty() {
+        entries.push((Key::Table(frontend), Object::Table(maglev::table(&targets).into())));
+    }
+    let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    entries.push((Key::Frontend(frontend), Object::Frontend { count, affinity_seconds, choice }));
+    Ok(entries)
+}

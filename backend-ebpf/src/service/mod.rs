@@ -1,0 +1,25 @@
+//! Services at the sockets of a node's pods and of the node itself. Never a packet: what comes from outside is not translated.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | the section of the configuration |
+//! | [`compile`] | a frontend to entries of maps, pure |
+//! | [`driver`] | those entries and the hooks, for the engine |
+//! | `maps`, `hooks`, `pins` | the kernel's side of it |
+//! | [`proxy`] | the way in for a registry |
+
+pub mod compile;
+pub mod config;
+pub mod driver;
+mod hooks;
+mod maglev;
+mod maps;
+mod object;
+mod pins;
+pub mod proxy;
+
+pub use compile::{Key, Object, compile};
+pub use config::Config;
+pub use driver::SocketDriver;
+pub use object::{Hook, OBJECT, Programs};
+pub use proxy::EbpfServices;

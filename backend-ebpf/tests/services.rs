@@ -1,0 +1,77 @@
+//! Frontends to entries of maps. Never a kernel.
+
+use backend_ebpf::service::{Key, Object, compile};
+use cni_core::backend::ErrorKind;
+use cni_core::model::{
+    BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName, TrafficScope,
+};
+use cni_core::policy::model::Protocol;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+fn item(backends: &[(u8, bool)], scheduler: Scheduler, affinity: u32) -> ServiceItem {
+    let backends = backends.iter().map(|(number, active)| ServiceBackend {
+        address: [10, 0, 0, *number].into(),
+        port: 8080,
+        usage: if *active { BackendUse::Active } else { BackendUse::Draining },
+        conditions: Conditions { ready: *active, serving: true, terminating: !active },
+        local: false,
+        node: None,
+        zone: None,
+    });
+    ServiceItem {
+        key: ServiceKey { address: [10, 96, 0, 1].into(), port: 80, protocol: Protocol(6) },
+        service: ServiceName { namespace: "red".into(), name: "shop".into() },
+        port_name: "".into(),
+        kind: FrontendKind::ClusterIp,
+        scope: TrafficScope::Cluster,
+        scheduler,
+        affinity_seconds: NonZeroU32::new(affinity),
+        sources: None,
+        health_check_port: None,
+        backends: backends.collect(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_frontend_never_leads_to_a_missing_backend(
+        backends in proptest::collection::btree_map(any::<u8>(), any::<bool>(), 0..20),
+        maglev in any::<bool>(),
+        affinity in 0_u32..3,
+    ) {
+        let backends: Vec<(u8, bool)> = backends.into_iter().collect();
+        let scheduler = if maglev { Scheduler::Maglev } else { Scheduler::RoundRobin };
+        let entries = compile(&item(&backends, scheduler, affinity)).unwrap();
+        let active = backends.iter().filter(|(_, active)| *active).count();
+        let slots: BTreeSet<u32> =
+            entries.iter().filter_map(|(key, _)| if let Key::Slot(key) = key { Some(key.slot) } else { None }).collect();
+        prop_assert_eq!(slots, (0..u32::try_from(active).unwrap()).collect::<BTreeSet<_>>());
+        let members = entries.iter().filter(|(key, _)| matches!(key, Key::Member(_))).count();
+        prop_assert_eq!(members, if affinity > 0 { active } else { 0 });
+        for (key, object) in &entries {
+            match object {
+                Object::Frontend { count, .. } => prop_assert_eq!(*count as usize, active),
+                Object::Table(table) => prop_assert!(table.iter().all(|slot| usize::from(*slot) < active)),
+                _ => {}
+            }
+            let above = entries.iter().any(|(other, _)| matches!(other, Key::Frontend(_)) && other.rank().level > key.rank().level);
+            prop_assert!(above || matches!(key, Key::Frontend(_)), "{} is written before its frontend", key);
+        }
+        let keys: BTreeSet<String> = entries.iter().map(|(key, _)| key.to_string()).collect();
+        prop_assert_eq!(keys.len(), entries.len(), "names of objects differ");
+    }
+}
+
+#[test]
+fn what_sockets_cannot_know_is_refused() {
+    let plain = item(&[(1, true)], Scheduler::RoundRobin, 0);
+    let sctp = ServiceItem { key: ServiceKey { protocol: Protocol(132), ..plain.key.clone() }, ..plain.clone() };
+    let prefixes = ServiceItem { sources: Some([].into()), ..plain.clone() };
+    let least = ServiceItem { scheduler: Scheduler::LeastConnections, ..plain };
+    for (item, field) in [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges"), (least, "scheduler")] {
+        let error = compile(&item).unwrap_err();
+        assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some(field)));
+    }
+}

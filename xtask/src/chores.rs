@@ -34,6 +34,8 @@ fn verify() -> Result<()> {
     };
     run(lab().arg(root().join("testlab/cases")))?;
     run(lab().arg(root().join("testlab/cases")).args(["--policy", "ebpf"]))?;
+    let everything = root().join("testlab/scenarios/verify-ebpf.yaml");
+    run(lab().arg(root().join("testlab/cases")).args(["--policy", "ebpf", "--scenario"]).arg(everything))?;
     let beside = || root().join("../shared/oracles");
     let oracles = std::env::var_os("CNIDARIAN_ORACLES").map_or_else(beside, PathBuf::from);
     let recorded = oracles.join("policy-npguard.jsonl.gz");

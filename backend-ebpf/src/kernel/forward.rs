@@ -8,7 +8,8 @@ use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
 use super::tcx::{self, Side};
 use aya::maps::MapInfo;
-use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::tc::TcError;
+use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -176,7 +177,17 @@ fn query(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
     found.map(|(_, programs)| programs).map_err(|source| KernelError::Query { interface: interface.to_owned(), source })
 }
 
-/// Our programs at one hook of an interface of the calling thread's network namespace.
+/// Whether the interface went while it was asked about.
+fn has_gone(error: &ProgramError) -> bool {
+    let number = match error {
+        ProgramError::TcError(TcError::IoError(error)) => error.raw_os_error(),
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    number == Some(nix::libc::ENODEV)
+}
+
+/// Our programs at one hook of an interface of the calling thread's network namespace; none of one that is not there.
 ///
 /// # Errors
 /// The kernel does not tell.
@@ -185,7 +196,11 @@ pub fn find(name: &str, interface: u32, side: Side) -> Result<Vec<Attached>, Ker
         let name = info.name_as_str()?;
         Forward::ALL.into_iter().find(|program| program.name() == name && program.side() == side)
     };
-    query(name, side)?
+    let found = match query(name, side) {
+        Err(KernelError::Query { source, .. }) if has_gone(&source) => Vec::new(),
+        found => found?,
+    };
+    found
         .into_iter()
         .filter_map(|info| Some((ours(&info)?, info)))
         .map(|(program, info)| Ok(Attached { interface, program, map_ids: map_ids(program, &info)?, info }))

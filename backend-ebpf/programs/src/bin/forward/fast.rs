@@ -57,11 +57,13 @@ pub fn from_pod(ctx: &TcContext) -> Option<i32> {
     Some(unsafe { bpf_redirect_neigh(settings.underlay, &mut next, length, 0) } as i32)
 }
 
-/// The same for what came from another node.
+/// The same for what came from another node's pods. What came from outside is left to the stack: it sees the answers, which it
+/// would take for connections that begin, and masquerade, had it not seen what they answer.
 #[inline(always)]
 pub fn to_pod(ctx: &TcContext) -> Option<i32> {
     direct()?;
     let packet = plain(ctx)?;
+    maps::way(&packet.source)?;
     deliver(ctx, &packet, maps::pod(&packet.destination)?)
 }
 

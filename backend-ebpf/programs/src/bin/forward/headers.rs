@@ -28,6 +28,7 @@ pub struct Headers {
     pub protocol: u8,
     /// An IPv4 header with options: a router may have to look at them.
     pub options: bool,
+    pub source: [u8; 16],
     pub destination: [u8; 16],
 }
 
@@ -44,6 +45,7 @@ pub fn read(ctx: &TcContext) -> Option<Headers> {
                 hops: header[8],
                 protocol: header[9],
                 options: header[0] != V4_PLAIN,
+                source: mapped([header[12], header[13], header[14], header[15]]),
                 destination: mapped([header[16], header[17], header[18], header[19]]),
             })
         }
@@ -52,10 +54,12 @@ pub fn read(ctx: &TcContext) -> Option<Headers> {
             if header[0] >> 4 != 6 {
                 return None;
             }
-            let mut destination = [0; 16];
+            let (mut source, mut destination) = ([0; 16], [0; 16]);
+            source.copy_from_slice(&header[8..24]);
             destination.copy_from_slice(&header[24..40]);
             // Hop-by-hop options are for routers. RFC 8200, section 4.3.
-            Some(Headers { v4: false, hops: header[7], protocol: header[6], options: header[6] == 0, destination })
+            let (protocol, options) = (header[6], header[6] == 0);
+            Some(Headers { v4: false, hops: header[7], protocol, options, source, destination })
         }
         _ => None,
     }

@@ -115,6 +115,7 @@ fn rows(speaker: &Speaker, now: Instant, problems: &[Problem]) -> Vec<Value> {
         problems.iter().find(|problem| match &problem.of {
             Named::Peer(name) => *name == peer.name,
             Named::Range(name) => peer.range.as_ref() == Some(name),
+            Named::Speaker => false,
         })
     };
     let row = |peer: PeerStatus| {
@@ -136,9 +137,9 @@ fn rows(speaker: &Speaker, now: Instant, problems: &[Problem]) -> Vec<Value> {
 /// A peer or range that the speaker does not have, with the columns of the others.
 fn left_out(problem: &Problem) -> Value {
     json!({
-        "peer": &**problem.of.name(),
+        "peer": problem.of.name(),
         "address": problem.place,
-        "state": "left out",
+        "state": if problem.of == Named::Speaker { "problem" } else { "left out" },
         "seconds": null,
         "received": 0,
         "stale": [],
@@ -254,7 +255,7 @@ fn gauges(speaker: &Speaker, problems: &[Problem]) -> Vec<Gauge> {
     let mut found = Vec::new();
     for problem in problems {
         let peer = ("peer", problem.of.name().to_string());
-        if !problem.kept {
+        if !problem.kept && problem.of != Named::Speaker {
             found.push(Gauge { name: UP.0, help: UP.1, labels: vec![peer.clone()], value: 0.0 });
         }
         let help = "Peers and ranges that are left out, or run as they were before; `cnidarian bgp peers` says why";

@@ -1,13 +1,15 @@
 //! From the table to a speaker's configuration. Never a socket; passwords are read here and nowhere else.
 
 use super::guard::guard;
+use crate::compile::SESSION_PREFIX;
 use crate::config::key_of;
 use crate::table::Wanted;
-use bgp_speaker::config::{Config, ConfigError, PeerConfig, PeerName, Secret};
+use bgp_speaker::config::{Config, ConfigError, PeerConfig, PeerName, Refusal, Secret};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinError;
 
@@ -40,6 +42,21 @@ pub(crate) enum LeftOut {
     /// It does not go with this node or with another peer: what only the labels of this node bring together.
     #[error("{}: {}", key_of(.0.field), .0.why)]
     Refused(ConfigError),
+    /// Peers cannot connect to us.
+    #[error(
+        "listens not at {address}: {why}; it has to be an address of this node (`listenAddresses`) with a free port (`port`)"
+    )]
+    Deaf {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        why: std::io::ErrorKind,
+    },
+    /// Nobody tells us of other nodes' blocks.
+    #[error(
+        "mode: other nodes are known, and there is to be a session with none of them: no node has the labels of a reflector"
+    )]
+    Alone,
 }
 
 impl LeftOut {
@@ -48,24 +65,30 @@ impl LeftOut {
         match self {
             Self::Unreadable { .. } | Self::Irregular { .. } | Self::Length { .. } => "password-file",
             Self::Refused(_) => "conflict",
+            Self::Deaf { .. } => "listen",
+            Self::Alone => "no-reflector",
         }
     }
 }
 
-/// A peer or a range, as it is configured.
+/// A peer or a range, as it is configured; or the speaker itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Named {
     /// A peer.
     Peer(PeerName),
     /// A range.
     Range(PeerName),
+    /// All of it.
+    Speaker,
 }
 
 impl Named {
     /// Its name.
-    pub(crate) const fn name(&self) -> &PeerName {
-        let (Self::Peer(name) | Self::Range(name)) = self;
-        name
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Peer(name) | Self::Range(name) => name,
+            Self::Speaker => "this node",
+        }
     }
 }
 
@@ -74,6 +97,7 @@ impl fmt::Display for Named {
         match self {
             Self::Peer(name) => write!(f, "peer {name}"),
             Self::Range(name) => write!(f, "range {name}"),
+            Self::Speaker => f.write_str(self.name()),
         }
     }
 }
@@ -87,6 +111,20 @@ pub(crate) struct Problem {
     pub(crate) why: LeftOut,
     /// It runs as it was before.
     pub(crate) kept: bool,
+}
+
+impl Problem {
+    /// What is wrong with the speaker itself.
+    pub(super) fn of_speaker(why: LeftOut) -> Self {
+        Self { of: Named::Speaker, place: String::new(), why, kept: false }
+    }
+}
+
+/// Whether this node is to have sessions with others and has none: with no reflector among them nobody tells of a block.
+pub(super) fn alone(wanted: &Wanted) -> Option<Problem> {
+    let shall = wanted.ground.as_ref().is_some_and(|ground| ground.nodes_tell_blocks) && !wanted.nodes.is_empty();
+    let has = wanted.sessions.keys().any(|name| name.starts_with(SESSION_PREFIX));
+    (shall && !has).then(|| Problem::of_speaker(LeftOut::Alone))
 }
 
 /// Says them in the log.
@@ -138,8 +176,30 @@ impl Passwords {
     }
 }
 
-/// The configuration, and what had to be left out.
-pub(crate) fn config(wanted: &Wanted, passwords: &Passwords) -> Option<(Config, Vec<Problem>)> {
+/// Of two peers with one address the one that goes: what the store says of a node before what is configured, and what is new
+/// before what runs.
+fn fair(error: ConfigError, running: Option<&Config>) -> ConfigError {
+    let (Some(name), Refusal::SameAddress { address, other }) = (error.at.strip_prefix("peer "), &error.why) else {
+        return error;
+    };
+    let rank = |name: &str| {
+        let before = running.and_then(|running| running.peers.get(name));
+        let runs = before.is_some_and(|before| before.address.to_string() == *address);
+        (name.starts_with(SESSION_PREFIX), !runs)
+    };
+    if rank(other) <= rank(name) {
+        return error;
+    }
+    let why = Refusal::SameAddress { address: address.clone(), other: name.into() };
+    ConfigError { at: format!("peer {other}"), field: error.field, why }
+}
+
+/// The configuration, and what had to be left out. Of peers that do not go together those that run stay.
+pub(crate) fn config(
+    wanted: &Wanted,
+    passwords: &Passwords,
+    running: Option<&Config>,
+) -> Option<(Config, Vec<Problem>)> {
     let mut config = wanted.ground.as_ref()?.speaker.clone();
     let mut problems = Vec::new();
     for (name, session) in &wanted.sessions {
@@ -166,6 +226,7 @@ pub(crate) fn config(wanted: &Wanted, passwords: &Passwords) -> Option<(Config, 
     }
     guard(wanted, &mut config);
     while let Err(error) = config.check() {
+        let error = fair(error, running);
         let peer = error.at.strip_prefix("peer ").and_then(|name| config.peers.remove_entry(name));
         let range = error.at.strip_prefix("range ").and_then(|name| config.ranges.remove_entry(name));
         let (of, place) = match (peer, range) {
@@ -194,6 +255,7 @@ pub(crate) fn keep(problems: &mut [Problem], old: &Config, new: &mut Config) {
             Named::Range(name) => {
                 old.ranges.get(name).map(|range| with.ranges.insert(name.clone(), range.clone())).is_some()
             }
+            Named::Speaker => false,
         };
         problem.kept = problem.kept && with.check().is_ok();
         if problem.kept {
@@ -226,7 +288,7 @@ pub(crate) fn password(path: &Path) -> Result<Secret, LeftOut> {
 mod tests {
     use super::*;
     use crate::config::Config as Section;
-    use crate::object::{Ground, Secured};
+    use crate::object::{FarEnd, Ground, Secured};
     use bgp_speaker::config::PeerAddress;
     use bgp_speaker::types::{Asn, RouterId};
     use cni_core::model::Encapsulation;
@@ -261,7 +323,7 @@ mod tests {
     }
 
     fn read(wanted: &Wanted) -> (Config, Vec<Problem>) {
-        config(wanted, &Passwords::of(Passwords::files(wanted))).unwrap()
+        config(wanted, &Passwords::of(Passwords::files(wanted)), None).unwrap()
     }
 
     fn wanted(peers: &[(&str, &str, Option<&Path>)]) -> Wanted {
@@ -284,14 +346,41 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_no_reflector_serves_is_told_of() {
+        let mut alone_among = wanted(&[]);
+        assert!(alone(&alone_among).is_none(), "the only node");
+        let outer = "192.0.2.2".parse().unwrap();
+        alone_among.nodes.insert(outer, FarEnd { outer, neighbour: std::net::Ipv6Addr::LOCALHOST });
+        let told = alone(&alone_among).unwrap();
+        assert_eq!((told.of.name(), told.why.kind()), ("this node", "no-reflector"));
+        let served = wanted(&[("node/node-2", "192.0.2.2", None)]);
+        let served = Wanted { nodes: alone_among.nodes.clone(), ..served };
+        assert!(alone(&served).is_none());
+    }
+
+    #[test]
     fn a_peer_that_does_not_go_with_another_is_left_out_and_ends_no_other_session() {
         let peers = [("node/b", "192.0.2.2", None), ("tor", "192.0.2.2", None), ("uplink", "192.0.2.3", None)];
         let (config, problems) = read(&wanted(&peers));
         assert_eq!(config.check(), Ok(()));
-        assert_eq!(config.peers.keys().map(|name| &**name).collect::<Vec<_>>(), ["node/b", "uplink"]);
+        assert_eq!(config.peers.keys().map(|name| &**name).collect::<Vec<_>>(), ["tor", "uplink"]);
         let Problem { of, place, why, .. } = &problems[0];
-        assert_eq!((of.to_string().as_str(), place.as_str()), ("peer tor", "192.0.2.2"));
-        assert!(why.to_string().starts_with("address: 192.0.2.2 is also that of peer node/b"), "{why}");
+        assert_eq!((of.to_string().as_str(), place.as_str()), ("peer node/b", "192.0.2.2"));
+        assert!(why.to_string().starts_with("address: 192.0.2.2 is also that of peer tor"), "{why}");
+    }
+
+    #[test]
+    fn a_node_that_claims_the_address_of_another_takes_no_session_over() {
+        let (running, _) = read(&wanted(&[("node/b", "192.0.2.2", None)]));
+        for newcomer in ["node/a", "node/c"] {
+            let both = wanted(&[("node/b", "192.0.2.2", None), (newcomer, "192.0.2.2", None)]);
+            let (config, problems) = config(&both, &Passwords::default(), Some(&running)).unwrap();
+            assert_eq!(config.peers, running.peers, "{newcomer}");
+            assert_eq!(problems[0].of.name(), newcomer);
+        }
+        // Where nothing runs yet the first by name counts.
+        let (config, _) = read(&wanted(&[("node/b", "192.0.2.2", None), ("node/a", "192.0.2.2", None)]));
+        assert_eq!(config.peers.keys().map(|name| &**name).collect::<Vec<_>>(), ["node/a"]);
     }
 
     #[test]

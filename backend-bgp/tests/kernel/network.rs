@@ -340,6 +340,22 @@ fn what_the_backend_before_us_left_is_taken_away_and_does_not_hold_the_port_of_o
 }
 
 #[test]
+fn an_address_that_is_not_the_nodes_own_is_a_problem_that_people_see_until_it_is() {
+    let cluster = Cluster::new(&Bgp, &[1], &json!({ "listenAddresses": ["198.51.100.77"] }));
+    cluster.introduce(&cluster.nodes[0]);
+    let deadline = Instant::now() + testlab::patience::stretched(Duration::from_secs(10));
+    let wait = |what: &str, holds: &dyn Fn(&str) -> bool| {
+        while !cluster.nodes[0].ask("bgp peers", &[]).is_ok_and(|peers| holds(&peers.to_string())) {
+            assert!(Instant::now() < deadline, "{what}: {}", cluster.survey());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait("it is told of", &|peers| peers.contains("this node") && peers.contains("198.51.100.77:179"));
+    cluster.nodes[0].netns.run(|| run("ip address add 198.51.100.77/32 dev lo")).unwrap();
+    wait("it is heard at", &|peers| !peers.contains("this node"));
+}
+
+#[test]
 fn a_peer_whose_password_comes_after_the_start_is_served_once_it_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");

@@ -112,6 +112,8 @@ struct Control<'a> {
     unfinished: bool,
     /// What was said last of peers and ranges that are not as they should be.
     problems: Vec<Problem>,
+    /// That no peer can connect to us.
+    deaf: Option<Problem>,
     /// What was in the files, and when to read them again.
     passwords: Passwords,
     files_at: Option<Instant>,
@@ -131,7 +133,7 @@ impl<'a> Control<'a> {
         let beginning = if kept.is_empty() { Beginning::Fresh } else { Beginning::Restarted(kept) };
         let wanted = table.wanted();
         let passwords = Passwords::read(&wanted).await?;
-        let Some((config, problems)) = setup::config(&wanted, &passwords) else { return Ok(()) };
+        let Some((config, problems)) = setup::config(&wanted, &passwords, None) else { return Ok(()) };
         setup::warn(&problems);
         table.complain(|complaints| complaints.problems.clone_from(&problems));
         let now = Instant::now();
@@ -167,6 +169,7 @@ impl<'a> Control<'a> {
             look_took: Duration::ZERO,
             unfinished: !problems.is_empty(),
             problems,
+            deaf: None,
             passwords,
             files_at: None,
         };

@@ -1,13 +1,13 @@
 //! What the table wants, on its way to the speaker. Never a reset that BGP could do without.
 
 use super::super::protect::protected;
-use super::super::setup::{self, Passwords};
+use super::super::setup::{self, LeftOut, Passwords, Problem};
 use super::{Control, FILES, Failed, LINGER, RETRY};
 use crate::compile::SESSION_PREFIX;
 use crate::table::Wanted;
 use bgp_speaker::config::{Config, PeerAddress};
 use bgp_speaker::speaker::Origination;
-use bgp_speaker::transport::Setup;
+use bgp_speaker::transport::{Setup, SetupError};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -33,16 +33,19 @@ impl Control<'_> {
         let wanted = self.table.wanted();
         self.passwords = Passwords::read(&wanted).await?;
         self.look_again();
-        let Some((mut config, mut problems)) = setup::config(&wanted, &self.passwords) else { return Ok(()) };
+        let Some((mut config, mut problems)) = setup::config(&wanted, &self.passwords, Some(&self.config)) else {
+            return Ok(());
+        };
         setup::keep(&mut problems, &self.config, &mut config);
         self.linger(&wanted, &mut config);
         self.go_on_reflecting(&mut config);
+        self.unfinished = !problems.is_empty() || self.deaf.is_some();
+        problems.extend(setup::alone(&wanted));
         if problems != self.problems {
             setup::warn(&problems);
         }
-        self.unfinished = !problems.is_empty();
-        self.problems.clone_from(&problems);
-        self.table.complain(|complaints| complaints.problems = problems);
+        self.problems = problems;
+        self.publish();
         let carried_otherwise = |old: &Wanted| {
             let ground = |wanted: &Wanted| {
                 wanted
@@ -145,10 +148,29 @@ impl Control<'_> {
     }
 
     pub(super) async fn open_sockets(&mut self) {
-        if let Err(error) = self.handle.set_up(Setup::of(&self.config)).await {
-            tracing::warn!(%error, "the BGP speaker does not hear its peers yet");
+        let result = self.handle.set_up(Setup::of(&self.config)).await;
+        let deaf = match &result {
+            Err(SetupError::Listen { address, source, .. }) => {
+                Some(Problem::of_speaker(LeftOut::Deaf { address: *address, why: source.kind() }))
+            }
+            _ => None,
+        };
+        if let Err(error) = result {
+            if self.deaf.is_none() {
+                tracing::warn!(%error, "the BGP speaker does not hear its peers yet");
+            }
             self.unfinished = true;
             self.retry_at.get_or_insert(Instant::now() + RETRY);
         }
+        if deaf != self.deaf {
+            self.deaf = deaf;
+            self.publish();
+        }
+    }
+
+    /// Tells people what is not as it should be.
+    fn publish(&self) {
+        let problems: Vec<Problem> = self.problems.iter().chain(&self.deaf).cloned().collect();
+        self.table.complain(|complaints| complaints.problems = problems);
     }
 }

@@ -4,8 +4,8 @@ use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::endpoint::{EndpointKey, EndpointObject};
+use net_linux::host;
 use net_linux::route::Route;
-use net_linux::{host, masquerade, tunnel_ends, untracked};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,14 +13,8 @@ use std::sync::Arc;
 /// Which object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A kernel setting of the node by its path below `/proc/sys`, with `/` between its parts.
-    Sysctl(Arc<str>),
-    /// Source NAT to the outside.
-    Masquerade(masquerade::Key),
-    /// Outer packets that are not tracked as connections.
-    Untracked(untracked::Key),
-    /// Whom the tunnel hears.
-    Ends(tunnel_ends::Key),
+    /// What the host has for pods: settings, masquerading, untracked outer packets, whom tunnels hear.
+    Host(host::Key),
     /// The tunnel device.
     Link(InterfaceName),
     /// An address of the tunnel device.
@@ -45,17 +39,6 @@ pub enum Key {
     StrayNextHop(u32),
 }
 
-impl From<host::Key> for Key {
-    fn from(key: host::Key) -> Self {
-        match key {
-            host::Key::Sysctl(path) => Self::Sysctl(path),
-            host::Key::Masquerade(key) => Self::Masquerade(key),
-            host::Key::Untracked(key) => Self::Untracked(key),
-            host::Key::Ends(key) => Self::Ends(key),
-        }
-    }
-}
-
 impl From<EndpointKey> for Key {
     /// A pod's route shares the place of a peer's, so that two that want one prefix are a conflict.
     fn from(key: EndpointKey) -> Self {
@@ -69,17 +52,18 @@ impl From<EndpointKey> for Key {
     }
 }
 
+/// Objects of the host under this backend's keys.
+pub(crate) fn of_host(
+    objects: impl IntoIterator<Item = (host::Key, host::Object)>,
+) -> impl Iterator<Item = (Key, Object)> {
+    objects.into_iter().map(|(key, object)| (Key::Host(key), Object::Host(object)))
+}
+
 /// Everything but the key. What few keys have is boxed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Object {
-    /// See [`Key::Sysctl`]: the value, trimmed.
-    Sysctl(Arc<str>),
-    /// See [`Key::Masquerade`].
-    Masquerade(Box<masquerade::Object>),
-    /// See [`Key::Untracked`].
-    Untracked(untracked::Object),
-    /// See [`Key::Ends`].
-    Ends(tunnel_ends::Object),
+    /// See [`Key::Host`].
+    Host(host::Object),
     /// See [`Key::Link`].
     Link(Arc<Device>),
     /// See [`Key::Address`].
@@ -176,44 +160,7 @@ pub enum Target {
     Unreachable,
 }
 
-impl From<host::Object> for Object {
-    fn from(object: host::Object) -> Self {
-        match object {
-            host::Object::Sysctl(value) => Self::Sysctl(value),
-            host::Object::Masquerade(object) => Self::Masquerade(object),
-            host::Object::Untracked(object) => Self::Untracked(object),
-            host::Object::Ends(object) => Self::Ends(object),
-        }
-    }
-}
-
-impl Object {
-    /// The object as the shared code of hosts has it; `None` for one that is not its own.
-    #[must_use]
-    pub fn of_host(&self) -> Option<host::Object> {
-        Some(match self {
-            Self::Sysctl(value) => host::Object::Sysctl(value.clone()),
-            Self::Masquerade(object) => host::Object::Masquerade(object.clone()),
-            Self::Untracked(object) => host::Object::Untracked(object.clone()),
-            Self::Ends(object) => host::Object::Ends(object.clone()),
-            _ => return None,
-        })
-    }
-}
-
 impl Key {
-    /// The key as the shared code of hosts has it; `None` for one that is not its own.
-    #[must_use]
-    pub fn of_host(&self) -> Option<host::Key> {
-        Some(match self {
-            Self::Sysctl(path) => host::Key::Sysctl(path.clone()),
-            Self::Masquerade(key) => host::Key::Masquerade(*key),
-            Self::Untracked(key) => host::Key::Untracked(*key),
-            Self::Ends(key) => host::Key::Ends(*key),
-            _ => return None,
-        })
-    }
-
     /// Whether the programs or their maps are concerned.
     #[must_use]
     pub fn is_of_programs(&self) -> bool {
@@ -225,10 +172,8 @@ impl Key {
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
-            Self::Ends(tunnel_ends::Key::Guard) => Rank::level(0),
-            Self::Ends(tunnel_ends::Key::End(_)) => Rank::level(1),
+            Self::Host(key) => key.rank(),
             Self::Link(_) => Rank::level(1).gate(Gate::Item),
-            Self::Sysctl(_) | Self::Masquerade(_) | Self::Untracked(_) => Rank::level(1),
             Self::Programs => Rank::level(2).gate(Gate::Item),
             Self::Address(..) => Rank::level(3),
             Self::PodNeighbour(..) | Self::Way(_) | Self::StrayNextHop(_) => Rank::level(4),
@@ -242,10 +187,7 @@ impl Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sysctl(path) => write!(f, "sysctl {path}"),
-            Self::Masquerade(key) => key.fmt(f),
-            Self::Untracked(key) => key.fmt(f),
-            Self::Ends(key) => key.fmt(f),
+            Self::Host(key) => key.fmt(f),
             Self::Link(device) => write!(f, "link {device}"),
             Self::Address(device, address) => write!(f, "address {address} dev {device}"),
             Self::Programs => f.write_str("ebpf programs"),

@@ -15,7 +15,7 @@ mod table;
 use crate::checksum::{Decision, Tester};
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
-use crate::object::{Key, Object};
+use crate::object::{Key, Object, of_host};
 use crate::probe::needed;
 use crate::udp::Pump;
 use crate::watch::Watched;
@@ -85,21 +85,21 @@ impl VxlanDriver {
         self.watched.set_devices(devices.ours().map(|(_, link)| link.index));
         self.read_devices(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
-        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
-            Key::Sysctl(path) => Some(path),
+        let wanted = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Host(key) => Some(key),
             _ => None,
         });
-        let of_host = self.host.observe(settings.collect())?;
-        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
+        let found_there = self.host.observe(wanted)?;
+        found.extend(of_host(found_there));
         self.read_local(&mut found);
         Ok(found)
     }
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let (at, of_host): (Vec<_>, Vec<_>) =
+        let (at, for_host): (Vec<_>, Vec<_>) =
             batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
-        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        results.extend(at.into_iter().zip(self.host.apply(&for_host)));
         let mut tables = Vec::new();
         for (index, op) in batch.iter().enumerate() {
             if results.contains_key(&index) {
@@ -109,7 +109,7 @@ impl VxlanDriver {
                 Key::Link(name) => self.write_device(name, op),
                 Key::Socket(_) | Key::Forward(_) => self.write_local(op),
                 // The host has taken all but an object under the key of another kind, which is refused.
-                Key::Sysctl(_) | Key::Masquerade(_) | Key::Untracked(_) | Key::Ends(_) => self.write_local(op),
+                Key::Host(_) => self.write_local(op),
                 Key::Address(..)
                 | Key::Fdb(..)
                 | Key::Neighbour(..)
@@ -177,7 +177,11 @@ impl VxlanDriver {
 
 /// The op on an object of the host, in the shared code's terms; `None` for another.
 fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
-    op.part(op.key().of_host()?, Object::of_host)
+    let Key::Host(key) = op.key() else { return None };
+    op.part(key.clone(), |object| match object {
+        Object::Host(object) => Some(object.clone()),
+        _ => None,
+    })
 }
 
 /// The error for a field that pods, peers or tasks of the backend were given when it was opened.

@@ -11,7 +11,10 @@ use crate::netlink::{Batch, Error, Result, Socket};
 use crate::nexthop::NextHop;
 use crate::route::{Route, RouteFilter};
 use cni_core::backend::Known;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::hash::Hash;
 
 /// An object of one of the kernel's tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,38 @@ impl fmt::Display for Object {
             Self::NextHop(object) => object.fmt(f),
             Self::Address(object) => object.fmt(f),
         }
+    }
+}
+
+/// Collects what was read, under a driver's own keys: what comes twice under one key is none that it wrote.
+#[derive(Debug)]
+pub struct Found<K, O> {
+    objects: HashMap<K, O>,
+    strange: O,
+}
+
+impl<K: Eq + Hash, O: Clone> Found<K, O> {
+    /// Nothing yet. `strange` stands for an object that the driver never writes.
+    #[must_use]
+    pub fn new(strange: O) -> Self {
+        Self { objects: HashMap::new(), strange }
+    }
+
+    /// One more.
+    pub fn add(&mut self, key: K, object: O) {
+        match self.objects.entry(key) {
+            Entry::Occupied(mut twice) => *twice.get_mut() = self.strange.clone(),
+            Entry::Vacant(free) => drop(free.insert(object)),
+        }
+    }
+}
+
+impl<K, O> IntoIterator for Found<K, O> {
+    type Item = (K, O);
+    type IntoIter = std::collections::hash_map::IntoIter<K, O>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.objects.into_iter()
     }
 }
 

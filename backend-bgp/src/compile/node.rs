@@ -3,7 +3,7 @@
 use super::services;
 use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL, IPIP};
 use crate::config::{Communities, Config, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, Template, TunnelKind, Who, listen};
-use crate::object::{Device, DeviceKind, Ground, Key, Object, Secured, Way};
+use crate::object::{Device, DeviceKind, Ground, Key, Object, Secured, Way, of_host};
 use crate::tunnel;
 use bgp_speaker::config::{self as speaker, ListenRange, PeerConfig};
 use bgp_speaker::speaker::Origination;
@@ -13,7 +13,7 @@ use cni_core::model::{
     Endpoint, LocalBlock, MacAddr, NetworkItem, NodeContext, ServiceAddress, never_of_pods, overlap,
 };
 use ipnet::IpNet;
-use net_linux::{masquerade, tunnel_ends, untracked};
+use net_linux::{host::wanted, tunnel_ends};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -175,15 +175,9 @@ impl Compiler {
     #[must_use]
     pub fn base(&self) -> Objects {
         let mut objects = Vec::new();
-        let mut set = |path: &str, value: &str| objects.push((Key::Sysctl(path.into()), Object::Sysctl(value.into())));
-        if self.config.families.contains(&Family::Ipv4) {
-            set("net/ipv4/ip_forward", "1");
-        }
-        if self.config.families.contains(&Family::Ipv6) {
-            set("net/ipv6/conf/all/forwarding", "1");
-        }
-        let masquerade = masquerade::objects(&self.node).into_iter();
-        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
+        let has = |family| self.config.families.contains(&family);
+        objects.extend(of_host(wanted::forwarding(has(Family::Ipv4), has(Family::Ipv6))));
+        objects.extend(of_host(wanted::masquerading(&self.node)));
         objects.extend(self.own_tunnel());
         objects.push((Key::Speaker, Object::Speaker(self.ground().into())));
         objects.extend(self.fixed_peers());
@@ -201,16 +195,14 @@ impl Compiler {
                 let link_local = ipnet::Ipv6Net::new_assert(tunnel::link_local(*mac), 64);
                 objects.push((Key::Address(way.device.clone(), link_local.into()), Object::Address));
                 let end = SocketAddr::new(way.own, *port);
-                let untracked = untracked::objects(self.untracked.then_some(end)).into_iter();
-                objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
+                objects.extend(of_host(wanted::not_tracked(self.untracked.then_some(end))));
                 tunnel_ends::Tunnel::Udp(end)
             }
             (DeviceKind::Ipip, IpAddr::V4(own)) => tunnel_ends::Tunnel::Ipip(own),
             // Refused when the node was taken in.
             (DeviceKind::Ipip, IpAddr::V6(_)) => return objects,
         };
-        let guard = tunnel_ends::objects(self.guards.then_some(end)).into_iter();
-        objects.extend(guard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
+        objects.extend(of_host(wanted::guarded(self.guards.then_some(end))));
         objects
     }
 

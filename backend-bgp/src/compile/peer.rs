@@ -3,14 +3,14 @@
 use super::node::{Compiler, Objects};
 use super::{ATTRIBUTE_ASN, ATTRIBUTE_PORT, ATTRIBUTE_TUNNEL, SESSION_PREFIX};
 use crate::config::{Mode, Template, Who};
-use crate::object::{FarEnd, Key, Object, Secured};
+use crate::object::{FarEnd, Key, Object, Secured, of_host};
 use crate::tunnel;
 use bgp_speaker::config::{PeerAddress, PeerConfig, PeerName, RemoteAsn, TtlSecurity};
 use bgp_speaker::types::Asn;
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, NodeName, Peer};
 use ipnet::IpNet;
-use net_linux::tunnel_ends;
+use net_linux::host::wanted;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -97,8 +97,7 @@ impl Compiler {
             objects.push((Key::Neighbour(way.device.clone(), neighbour.into()), Object::Neighbour(mac)));
         }
         if self.guards {
-            let (key, object) = tunnel_ends::end(outer);
-            objects.push((Key::Ends(key), Object::Ends(object)));
+            objects.extend(of_host([wanted::heard(outer)]));
         }
         Ok(objects)
     }

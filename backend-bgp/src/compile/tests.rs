@@ -13,6 +13,7 @@ use cni_core::model::{
     Attributes, Encapsulation, Endpoint, EndpointId, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext,
     NodeName, Peer, PeerPrefix, ServiceAddress, Underlay,
 };
+use net_linux::host::{self, wanted};
 use net_linux::tunnel_ends;
 use serde_json::json;
 use std::net::IpAddr;
@@ -94,10 +95,10 @@ fn with_a_tunnel_a_peer_is_also_its_far_end_whom_we_hear_and_how_its_next_hops_a
     let device = InterfaceName::new("cnidarian.bgp").unwrap();
     let mac = tunnel::mac_of(&peer(&[]).node);
     let far = FarEnd { outer: ip("192.0.2.2"), neighbour: tunnel::link_local(mac) };
-    let (end, object) = tunnel_ends::end(ip("192.0.2.2"));
+    let (end, object) = wanted::heard(ip("192.0.2.2"));
     for expected in [
         (Key::Neighbour(device, tunnel::link_local(mac).into()), Object::Neighbour(mac)),
-        (Key::Ends(end), Object::Ends(object)),
+        (Key::Host(end), Object::Host(object)),
         (Key::Node(ip("192.0.2.2")), Object::Node(far)),
         (Key::Node(ip("2001:db8::2")), Object::Node(far)),
     ] {
@@ -276,16 +277,17 @@ fn an_ipip_tunnel_is_a_device_and_whom_it_hears_and_costs_twenty_bytes() {
     assert_eq!(compiler.pod_mtu_bytes(), 1480);
     assert_eq!(compiler.attributes()["bgp-tunnel"].as_ref(), "ipip");
     let base = compiler.base();
-    let on_device = |key: &Key| matches!(key, Key::Address(..) | Key::Neighbour(..) | Key::Untracked(_));
+    let on_device =
+        |key: &Key| matches!(key, Key::Address(..) | Key::Neighbour(..) | Key::Host(host::Key::Untracked(_)));
     assert!(!base.iter().any(|(key, _)| on_device(key)), "{base:?}");
     let guard = base.iter().find_map(|(_, object)| match object {
-        Object::Ends(tunnel_ends::Object::Guard { tunnels, .. }) => Some(tunnels.clone()),
+        Object::Host(host::Object::Ends(tunnel_ends::Object::Guard { tunnels, .. })) => Some(tunnels.clone()),
         _ => None,
     });
     assert_eq!(guard, Some(vec![tunnel_ends::Tunnel::Ipip([192, 0, 2, 1].into())]));
     let objects = compiler.peer(&peer(&[])).unwrap();
     assert!(!objects.iter().any(|(key, _)| on_device(key)), "{objects:?}");
-    assert!(objects.iter().any(|(key, _)| *key == Key::Ends(tunnel_ends::Key::End(ip("192.0.2.2")))));
+    assert!(objects.iter().any(|(key, _)| *key == Key::Host(host::Key::Ends(tunnel_ends::Key::End(ip("192.0.2.2"))))));
     let other = Peer { attributes: labels(&[("bgp-tunnel", "4096/4789")]), ..peer(&[]) };
     assert_eq!(refused(compiler.peer(&other)).field, Some("bgp-tunnel"));
 }

@@ -17,7 +17,7 @@ use describe::describe;
 
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
-use crate::object::{Key, Object};
+use crate::object::{Key, Object, of_host};
 use crate::probe::needed;
 use crate::table::Table;
 use crate::task::Task;
@@ -94,20 +94,20 @@ impl BgpDriver {
         if let Some((name, link)) = &device {
             found.push((Key::Link(name.clone()), self.read_device(name, link)?));
         }
-        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
-            Key::Sysctl(path) => Some(path),
+        let wanted = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Host(key) => Some(key),
             _ => None,
         });
-        let of_host = self.host.observe(settings.collect())?;
-        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
+        let found_there = self.host.observe(wanted)?;
+        found.extend(of_host(found_there));
         Ok(found)
     }
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let (at, of_host): (Vec<_>, Vec<_>) =
+        let (at, for_host): (Vec<_>, Vec<_>) =
             batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
-        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        results.extend(at.into_iter().zip(self.host.apply(&for_host)));
         let mut tables = Vec::new();
         let mut told = false;
         for (index, op) in batch.iter().enumerate() {
@@ -152,7 +152,11 @@ impl BgpDriver {
 
 /// The op on an object of the host, in the shared code's terms; `None` for another.
 fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
-    op.part(op.key().of_host()?, Object::of_host)
+    let Key::Host(key) = op.key() else { return None };
+    op.part(key.clone(), |object| match object {
+        Object::Host(object) => Some(object.clone()),
+        _ => None,
+    })
 }
 
 /// The error for a field that pods or other nodes were told of when the backend was opened.

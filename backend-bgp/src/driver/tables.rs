@@ -9,26 +9,10 @@ use net_linux::endpoint::{self, EndpointKey, EndpointObject, MainTable};
 use net_linux::link::Link;
 use net_linux::neigh::Neighbour;
 use net_linux::nexthop::NextHop;
-use net_linux::objects::{self, Write};
+use net_linux::objects::{self, Found, Write};
 use net_linux::route::{Route, RouteKind};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-
-/// Collects objects; what comes twice under one key is none that we wrote.
-#[derive(Default)]
-struct Found(HashMap<Key, Object>);
-
-impl Found {
-    fn add(&mut self, key: Key, object: Object) {
-        match self.0.entry(key) {
-            Entry::Occupied(mut twice) => *twice.get_mut() = Object::Strange,
-            Entry::Vacant(free) => {
-                free.insert(object);
-            }
-        }
-    }
-}
 
 impl BgpDriver {
     pub(super) fn read_tables(
@@ -36,7 +20,7 @@ impl BgpDriver {
         device: Option<&(InterfaceName, Link)>,
         objects: &mut Vec<(Key, Object)>,
     ) -> Result<()> {
-        let mut found = Found::default();
+        let mut found = Found::new(Object::Strange);
         let neighbours = Neighbour::dump(&mut self.socket, None)?;
         if let Some((name, link)) = device.filter(|(name, link)| self.lasts(name, link)) {
             for address in Address::dump(&mut self.socket, Some(link.index))? {
@@ -64,7 +48,7 @@ impl BgpDriver {
         for next_hop in NextHop::dump(&mut self.socket, None).unwrap_or_default().iter().filter(|hop| hop.is_ours()) {
             found.add(Key::StrayNextHop(next_hop.id), Object::Strange);
         }
-        objects.extend(found.0);
+        objects.extend(found);
         Ok(())
     }
 

@@ -2,11 +2,11 @@
 
 use super::ATTRIBUTE_TUNNEL;
 use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode};
-use crate::object::{Device, Key, Object, PodEntry, Programs, Target};
+use crate::object::{Device, Key, Object, PodEntry, Programs, Target, of_host};
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
 use cni_core::model::{Endpoint, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
 use ipnet::IpNet;
-use net_linux::{masquerade, tunnel_ends, untracked};
+use net_linux::{host::wanted, tunnel_ends};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -133,22 +133,14 @@ impl Compiler {
     #[must_use]
     pub fn base(&self) -> Objects {
         let mut objects = Vec::new();
-        let mut set = |path: &str, value: &str| objects.push((Key::Sysctl(path.into()), Object::Sysctl(value.into())));
-        if self.config.families.contains(&Family::Ipv4) {
-            set("net/ipv4/ip_forward", "1");
-        }
-        if self.config.families.contains(&Family::Ipv6) {
-            set("net/ipv6/conf/all/forwarding", "1");
-        }
-        let masquerade = masquerade::objects(&self.node).into_iter();
-        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
+        let has = |family| self.config.families.contains(&family);
+        objects.extend(of_host(wanted::forwarding(has(Family::Ipv4), has(Family::Ipv6))));
+        objects.extend(of_host(wanted::masquerading(&self.node)));
         objects.extend(self.link());
         objects.extend(self.programs());
         let end = SocketAddr::new(self.own, self.config.port.get());
-        let untracked = untracked::objects(self.untracked.then_some(end)).into_iter();
-        objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
-        let guard = tunnel_ends::objects(self.guards.then_some(tunnel_ends::Tunnel::Udp(end))).into_iter();
-        objects.extend(guard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
+        objects.extend(of_host(wanted::not_tracked(self.untracked.then_some(end))));
+        objects.extend(of_host(wanted::guarded(self.guards.then_some(tunnel_ends::Tunnel::Udp(end)))));
         objects
     }
 

@@ -4,11 +4,11 @@
 use super::ATTRIBUTE_TUNNEL;
 use super::node::{Compiler, Objects};
 use crate::config::Mode;
-use crate::object::{Carriage, Key, Object, Target};
+use crate::object::{Carriage, Key, Object, Target, of_host};
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, Peer, PeerPrefix};
 use ipnet::IpNet;
-use net_linux::tunnel_ends;
+use net_linux::host::wanted;
 use std::net::IpAddr;
 
 impl Compiler {
@@ -61,8 +61,7 @@ impl Compiler {
             );
             return Err(Error::invalid(object(peer), ATTRIBUTE_TUNNEL, detail));
         }
-        let (key, end) = tunnel_ends::end(outer);
-        Ok(self.guards.then_some((Key::Ends(key), Object::Ends(end))).into_iter().collect())
+        Ok(of_host(self.guards.then(|| wanted::heard(outer))).collect())
     }
 
     fn wrapped(&self, objects: &mut Objects, peer: &Peer, prefix: &PeerPrefix) -> Result<()> {

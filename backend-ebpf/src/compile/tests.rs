@@ -6,6 +6,7 @@ use crate::object::{Carriage, Key, Object, Target};
 use cni_core::backend::{Capabilities, Capability};
 use cni_core::model::{Encapsulation, NetworkItem, NodeName, Peer, PeerPrefix};
 use cni_core::testkit::engine::fake;
+use net_linux::host;
 use serde_json::{Value, json};
 
 fn compiler(section: Value) -> Compiler {
@@ -40,7 +41,7 @@ fn a_peer_behind_the_tunnel_is_an_entry_and_a_route_into_the_device() {
     assert!(objects.contains(&(Key::Way(prefix), Object::Way([192, 0, 2, 11].into(), Carriage::Wrapped))));
     let target = Target::Device(compiler.config().device.clone());
     assert!(objects.contains(&(Key::Route(prefix), Object::Route(target))));
-    assert!(objects.iter().any(|(key, _)| matches!(key, Key::Ends(_))), "the peer is heard");
+    assert!(objects.iter().any(|(key, _)| matches!(key, Key::Host(host::Key::Ends(_)))), "the peer is heard");
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod tables;
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
 use crate::kernel::KernelError;
-use crate::object::{Key, Object};
+use crate::object::{Key, Object, of_host};
 use crate::probe::needed;
 use crate::watch::Watched;
 use async_trait::async_trait;
@@ -70,22 +70,22 @@ impl EbpfDriver {
         self.read_devices(&devices, &mut found)?;
         self.read_programs(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
-        let settings = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
-            Key::Sysctl(path) => Some(path),
+        let wanted = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
+            Key::Host(key) => Some(key),
             _ => None,
         });
-        let of_host = self.host.observe(settings.collect())?;
-        found.extend(of_host.into_iter().map(|(key, object)| (key.into(), object.into())));
+        let found_there = self.host.observe(wanted)?;
+        found.extend(of_host(found_there));
         Ok(found)
     }
 
     fn write(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
         let mut results: HashMap<usize, Result<()>> = HashMap::with_capacity(batch.len());
-        let (at, of_host): (Vec<_>, Vec<_>) =
+        let (at, for_host): (Vec<_>, Vec<_>) =
             batch.iter().enumerate().filter_map(|(index, op)| Some((index, host_op(op)?))).unzip();
-        results.extend(at.into_iter().zip(self.host.apply(&of_host)));
+        results.extend(at.into_iter().zip(self.host.apply(&for_host)));
         let (mut tables, mut programs) = (Vec::new(), Vec::new());
-        for (index, op) in batch.iter().enumerate().filter(|(_, op)| op.key().of_host().is_none()) {
+        for (index, op) in batch.iter().enumerate().filter(|(_, op)| !matches!(op.key(), Key::Host(_))) {
             match op.key() {
                 Key::Link(name) => {
                     results.insert(index, self.write_device(name, op));
@@ -112,7 +112,11 @@ impl EbpfDriver {
 
 /// The op on an object of the host, in the shared code's terms; `None` for another.
 fn host_op(op: &Op<Key, Object>) -> Option<Op<host::Key, host::Object>> {
-    op.part(op.key().of_host()?, Object::of_host)
+    let Key::Host(key) = op.key() else { return None };
+    op.part(key.clone(), |object| match object {
+        Object::Host(object) => Some(object.clone()),
+        _ => None,
+    })
 }
 
 /// The error for a field that pods, peers or maps were made with when the backend was opened.

@@ -10,30 +10,14 @@ use net_linux::endpoint::{self, EndpointKey, EndpointObject, MainTable};
 use net_linux::marks;
 use net_linux::neigh::Neighbour;
 use net_linux::nexthop::NextHop;
-use net_linux::objects::{self, Write};
+use net_linux::objects::{self, Found, Write};
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-
-/// Collects objects; what comes twice under one key is none that we wrote.
-#[derive(Default)]
-struct Found(HashMap<Key, Object>);
-
-impl Found {
-    fn add(&mut self, key: Key, object: Object) {
-        match self.0.entry(key) {
-            Entry::Occupied(mut twice) => *twice.get_mut() = Object::Strange,
-            Entry::Vacant(free) => {
-                free.insert(object);
-            }
-        }
-    }
-}
 
 impl EbpfDriver {
     pub(super) fn read_tables(&mut self, devices: &Devices, objects: &mut Vec<(Key, Object)>) -> Result<()> {
-        let mut found = Found::default();
+        let mut found = Found::new(Object::Strange);
         for (name, link) in self.lasting(devices).ours() {
             for address in Address::dump(&mut self.socket, Some(link.index))? {
                 let object = if address.tentative { Object::Strange } else { Object::Address };
@@ -58,7 +42,7 @@ impl EbpfDriver {
         let next_hops = NextHop::dump(&mut self.socket, None).unwrap_or_default();
         let ours = next_hops.iter().filter(|hop| hop.is_ours() || hop.protocol == marks::LEARNED_PROTOCOL);
         ours.for_each(|hop| found.add(Key::StrayNextHop(hop.id), Object::Strange));
-        objects.extend(found.0);
+        objects.extend(found);
         Ok(())
     }
 

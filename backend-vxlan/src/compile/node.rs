@@ -1,12 +1,12 @@
 //! What follows from the node and its configuration alone. Never of an item, apart from local blocks.
 
 use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode, OuterFamilies, Tunnel};
-use crate::object::{Device, DeviceKind, Key, Object, Target, family_of};
+use crate::object::{Device, DeviceKind, Key, Object, Target, family_of, of_host};
 use crate::vtep;
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
 use cni_core::model::{Endpoint, InterfaceName, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
 use ipnet::IpNet;
-use net_linux::{masquerade, tunnel_ends, untracked};
+use net_linux::host::wanted;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -166,14 +166,8 @@ impl Compiler {
     #[must_use]
     pub fn base(&self) -> Objects {
         let mut objects = Vec::new();
-        let mut set =
-            |path: String, value: &str| objects.push((Key::Sysctl(path.into()), Object::Sysctl(value.into())));
-        if self.config.families.contains(&Family::Ipv4) {
-            set("net/ipv4/ip_forward".to_owned(), "1");
-        }
-        if self.config.families.contains(&Family::Ipv6) {
-            set("net/ipv6/conf/all/forwarding".to_owned(), "1");
-        }
+        let has = |family| self.config.families.contains(&family);
+        objects.extend(of_host(wanted::forwarding(has(Family::Ipv4), has(Family::Ipv6))));
         for (name, device) in &self.links {
             if matches!(device.kind, DeviceKind::Vxlan { .. }) {
                 let own = ipnet::Ipv6Net::new_assert(vtep::link_local(self.mac), 64);
@@ -187,12 +181,9 @@ impl Compiler {
             }
             objects.push((Key::Link(name.clone()), Object::Link(device.clone())));
         }
-        let masquerade = masquerade::objects(&self.node).into_iter();
-        objects.extend(masquerade.map(|(key, object)| (Key::Masquerade(key), Object::Masquerade(object.into()))));
-        let untracked = untracked::objects(self.untracked.iter().copied()).into_iter();
-        objects.extend(untracked.map(|(key, object)| (Key::Untracked(key), Object::Untracked(object))));
-        let guard = tunnel_ends::objects(self.guarded.iter().copied()).into_iter();
-        objects.extend(guard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))));
+        objects.extend(of_host(wanted::masquerading(&self.node)));
+        objects.extend(of_host(wanted::not_tracked(self.untracked.iter().copied())));
+        objects.extend(of_host(wanted::guarded(self.guarded.iter().copied())));
         objects
     }
 

@@ -3,12 +3,12 @@
 use super::Compiler;
 use super::node::Objects;
 use crate::config::{Family, Mode, Tunnel};
-use crate::object::{Hop, Key, Object, Target, family_of};
+use crate::object::{Hop, Key, Object, Target, family_of, of_host};
 use crate::vtep::{self, object};
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, MacAddr, Peer, PeerPrefix};
 use ipnet::IpNet;
-use net_linux::tunnel_ends;
+use net_linux::host::wanted;
 use std::net::{IpAddr, SocketAddr};
 
 /// How packets get to a peer.
@@ -28,8 +28,8 @@ impl Compiler {
         self.check_identity(peer)?;
         let mac = self.check_mac(peer)?;
         // A peer is heard however we send to it: it may see the way to us otherwise.
-        let heard = addresses(peer).filter(|address| self.guards(family_of(address))).map(tunnel_ends::end);
-        let mut objects: Objects = heard.map(|(key, object)| (Key::Ends(key), Object::Ends(object))).collect();
+        let heard = addresses(peer).filter(|address| self.guards(family_of(address))).map(wanted::heard);
+        let mut objects: Objects = of_host(heard).collect();
         for prefix in &peer.prefixes {
             self.check_prefix(&object(peer), "prefixes", &prefix.prefix)?;
             let rivals = peer.prefixes.iter().filter(|other| other.prefix == prefix.prefix);

@@ -8,6 +8,7 @@ use crate::vtep;
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Gate, Result};
 use cni_core::model::{Encapsulation, InterfaceName, LocalBlock, NodeContext, NodeName, Peer, PeerPrefix, Underlay};
 use ipnet::IpNet;
+use net_linux::host::{self, wanted};
 use net_linux::tunnel_ends;
 use proptest::prelude::*;
 use serde_json::json;
@@ -104,14 +105,14 @@ fn a_peer_is_one_end_one_fdb_entry_one_neighbour_one_next_hop_and_a_route_per_pr
 
 /// The object of an end that the tunnel hears.
 fn end(address: &str) -> (Key, Object) {
-    let (key, object) = tunnel_ends::end(address.parse().unwrap());
-    (Key::Ends(key), Object::Ends(object))
+    let (key, object) = wanted::heard(address.parse().unwrap());
+    (Key::Host(key), Object::Host(object))
 }
 
 #[test]
 fn every_peer_and_this_node_are_heard_in_the_families_of_the_tunnel_however_we_send_to_them() {
     let ends = |objects: Objects| -> Vec<(Key, Object)> {
-        let of_end = |key: &Key| matches!(key, Key::Ends(tunnel_ends::Key::End(_)));
+        let of_end = |key: &Key| matches!(key, Key::Host(host::Key::Ends(tunnel_ends::Key::End(_))));
         objects.into_iter().filter(|(key, _)| of_end(key)).collect()
     };
     for (section, own, heard) in [
@@ -263,7 +264,7 @@ fn outer_packets_are_untracked_by_default_where_the_kernel_can_and_only_those_of
     let tunnels = |compiler: Compiler| {
         let base = compiler.base().into_iter();
         let found = base.filter_map(|(_, object)| match object {
-            Object::Untracked(object) => Some(object.tunnels),
+            Object::Host(host::Object::Untracked(object)) => Some(object.tunnels),
             _ => None,
         });
         found.flatten().map(|tunnel| tunnel.to_string()).collect::<Vec<_>>()
@@ -402,7 +403,7 @@ fn devices_are_written_before_what_hangs_on_them_and_routes_last() {
     };
     let (base, peer) = (compiler.base(), compiler.peer(&near()).unwrap());
     let levels = [
-        rank(&base, |key| matches!(key, Key::Ends(tunnel_ends::Key::Guard))),
+        rank(&base, |key| matches!(key, Key::Host(host::Key::Ends(tunnel_ends::Key::Guard)))),
         rank(&base, |key| matches!(key, Key::Link(_))),
         rank(&base, |key| matches!(key, Key::Address(..))),
         rank(&peer, |key| matches!(key, Key::Neighbour(..))),

@@ -14,10 +14,9 @@ use net_linux::marks;
 use net_linux::neigh::Neighbour;
 use net_linux::netlink;
 use net_linux::nexthop::{self, NextHop};
-use net_linux::objects::{self, Write};
+use net_linux::objects::{self, Found, Write};
 use net_linux::route::{MAIN_TABLE, Route, RouteFilter, RouteKind};
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -67,24 +66,9 @@ impl NextHops {
     }
 }
 
-/// Collects objects; what comes twice under one key is none that we wrote.
-#[derive(Default)]
-struct Found(HashMap<Key, Object>);
-
-impl Found {
-    fn add(&mut self, key: Key, object: Object) {
-        match self.0.entry(key) {
-            Entry::Occupied(mut twice) => *twice.get_mut() = Object::Strange,
-            Entry::Vacant(free) => {
-                free.insert(object);
-            }
-        }
-    }
-}
-
 impl VxlanDriver {
     pub(super) fn read_tables(&mut self, devices: &Devices, objects: &mut Vec<(Key, Object)>) -> Result<()> {
-        let mut found = Found::default();
+        let mut found = Found::new(Object::Strange);
         let neighbours = Neighbour::dump(&mut self.socket, None)?;
         let lasting: Vec<_> = devices.lasting(&self.compiler).collect();
         for (name, link) in lasting {
@@ -100,7 +84,7 @@ impl VxlanDriver {
             let (key, object) = self.read_route(devices, route);
             found.add(key, object);
         }
-        objects.extend(found.0);
+        objects.extend(found);
         Ok(())
     }
 
@@ -110,7 +94,7 @@ impl VxlanDriver {
         name: &InterfaceName,
         link: &Link,
         neighbours: &[Neighbour],
-        found: &mut Found,
+        found: &mut Found<Key, Object>,
     ) -> Result<()> {
         for address in Address::dump(&mut self.socket, Some(link.index))? {
             let object = if address.tentative { Object::Strange } else { Object::Address };
@@ -129,7 +113,7 @@ impl VxlanDriver {
     }
 
     /// What a backend before us learned by a routing protocol: nobody keeps it true any more.
-    fn read_learned(&mut self, found: &mut Found) -> Result<()> {
+    fn read_learned(&mut self, found: &mut Found<Key, Object>) -> Result<()> {
         let filter =
             RouteFilter { table: Some(MAIN_TABLE), protocol: Some(marks::LEARNED_PROTOCOL), ..RouteFilter::ours() };
         for route in Route::dump(&mut self.socket, &filter)? {
@@ -144,7 +128,7 @@ impl VxlanDriver {
         Ok(())
     }
 
-    fn read_next_hops(&mut self, devices: &Devices, found: &mut Found) -> Result<()> {
+    fn read_next_hops(&mut self, devices: &Devices, found: &mut Found<Key, Object>) -> Result<()> {
         self.next_hops = NextHops::default();
         if !self.uses_next_hops() {
             return Ok(());

@@ -4,6 +4,7 @@
 //! The same on every backend that uses the host's stack, so a driver holds one [`Host`] and embeds these objects under its
 //! own keys ([`Op::part`]). All of it is in the network namespace that the host was opened in, whichever thread asks.
 
+pub mod wanted;
 mod watch;
 
 pub use watch::{Watch, are_amiss};
@@ -86,11 +87,16 @@ impl Host {
             .map_err(|error| Error::new(ErrorKind::Kernel, "enter", self.netns.id(), &error).because(error))
     }
 
-    /// The settings of these paths as they are now, without those that can't be read; and what we have in nftables.
+    /// The settings among these keys as they are now, without those that can't be read; and what we have in nftables.
     ///
     /// # Errors
     /// The kernel could not be read.
-    pub fn observe(&mut self, settings: Vec<Arc<str>>) -> Result<Vec<(Key, Object)>> {
+    pub fn observe(&mut self, wanted: impl Iterator<Item = Key>) -> Result<Vec<(Key, Object)>> {
+        let settings = wanted.filter_map(|key| match key {
+            Key::Sysctl(path) => Some(path),
+            _ => None,
+        });
+        let settings: Vec<Arc<str>> = settings.collect();
         let read = |path: Arc<str>| {
             let value = sysctl::read(&path).ok()?;
             Some((Key::Sysctl(path), Object::Sysctl(value.into())))

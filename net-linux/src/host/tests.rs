@@ -31,7 +31,10 @@ fn what_was_written_is_there_in_the_hosts_own_namespace() {
     host.inside(|| sysctl::write(FORWARD, "0").unwrap()).unwrap();
     let batch: Vec<_> = wanted().into_iter().map(|(key, object)| put(key, object)).collect();
     assert!(host.apply(&batch).iter().all(Result::is_ok));
-    assert_eq!(host.observe(vec![FORWARD.into(), "net/ipv4/no_such".into()]).unwrap(), wanted());
+    assert_eq!(
+        host.observe([FORWARD, "net/ipv4/no_such"].map(|path| Key::Sysctl(path.into())).into_iter()).unwrap(),
+        wanted()
+    );
     assert_eq!(sysctl::read(FORWARD).unwrap(), here);
 }
 
@@ -48,5 +51,5 @@ fn an_object_of_another_kind_is_refused_and_the_others_are_written() {
     let at: Vec<usize> = (0..results.len()).filter(|at| results[*at].is_err()).collect();
     assert_eq!(at, [1, 3]);
     assert!(refused(&results[1]) && refused(&results[3]));
-    assert_eq!(host.observe(vec![FORWARD.into()]).unwrap(), wanted());
+    assert_eq!(host.observe([Key::Sysctl(FORWARD.into())].into_iter()).unwrap(), wanted());
 }

@@ -34,6 +34,7 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod bpffs;
 pub mod compile;
 pub mod config;
 pub mod driver;

@@ -11,9 +11,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `enforcing` | the engine's verbs |
+//! | `enforcing` | the engine's verbs: staging, commit, resync, and what a predecessor left |
 //! | `running` | a generation in the kernel |
-//! | `place` | where pins are |
+//! | `place` | where pins of policy are |
 //! | `objects` | what reports and plans name |
 //! | `config` | the section of the configuration |
 //! | `probe` | what this kernel can do |
@@ -30,11 +30,11 @@ mod probe;
 mod running;
 mod watch;
 
+pub use crate::bpffs::BPFFS;
 pub use backend::EbpfPolicy;
 pub use config::Config;
 pub use enforcing::{clear, observe, open, open_probed, open_watched};
 pub use objects::{Key, Object, Objects};
-pub use place::BPFFS;
 pub use probe::probe;
 
 use crate::kernel::{AttachError, KernelError};

@@ -1,6 +1,6 @@
 //! What this kernel can do. Never leaves anything behind: programs are tried in a network namespace of their own.
 
-use super::place::BPFFS;
+use crate::bpffs::BPFFS;
 use crate::kernel::{Hook, KernelError, Object, Sizes, Way};
 use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::netns::NetNs;

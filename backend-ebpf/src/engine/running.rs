@@ -1,8 +1,9 @@
 //! One generation of policy in the kernel: an object with its maps, pinned, and the interfaces that its programs are at. Never
 //! decides what is in the maps.
 
-use super::place::{Place, files, name, remove};
+use super::place::Place;
 use super::refused;
+use crate::bpffs::{files, name, remove};
 use crate::kernel::{Hook, KernelError, Object, PolicyMaps, Sizes, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};

@@ -1,0 +1,110 @@
+//! Our part of a bpffs: one folder for each network namespace, and in it one for each part of ours. Never what is pinned there.
+//!
+//! ```text
+//! /sys/fs/bpf/cnidarian/NETNS/policy/...
+//!                             services/...
+//! ```
+//!
+//! NETNS is the namespace's number (`SO_NETNS_COOKIE`), which is not used again until the machine starts anew, and the bpffs with
+//! it: that of its file under `/proc` would be.
+
+use net_linux::netns::{NetNs, NetNsError};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{FsType, statfs};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where a bpffs is looked for, and mounted where there is none.
+pub const BPFFS: &str = "/sys/fs/bpf";
+/// The folder of all of ours in a bpffs; [`net_linux::marks::BPFFS_FOLDER`] in the usual one.
+const OURS: &str = "cnidarian";
+/// `BPF_FS_MAGIC` of `include/uapi/linux/magic.h`.
+const BPF_FS_MAGIC: FsType = FsType(0xcafe_4a11);
+
+/// The folder of a part in one network namespace.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    bpffs: PathBuf,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Which it is, whether it is there or not.
+    pub(crate) fn of(bpffs: &Path, netns: &NetNs, part: &str) -> Result<Self, NetNsError> {
+        let path = bpffs.join(OURS).join(netns.cookie()?.to_string()).join(part);
+        Ok(Self { bpffs: bpffs.to_owned(), path })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether anything of ours can be there.
+    pub(crate) fn exists(&self) -> bool {
+        is_bpffs(&self.bpffs) && self.path.is_dir()
+    }
+
+    /// Makes it, and mounts a bpffs where there is none.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        // Agents of several namespaces may start at once, and a mount over another one would hide its pins.
+        let place = File::open(&self.bpffs)?;
+        place.lock()?;
+        if !is_bpffs(&self.bpffs) {
+            mount(Some("bpf"), &self.bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))?;
+        }
+        folder(&self.path)
+    }
+
+    /// What is in it.
+    pub(crate) fn files(&self) -> io::Result<Vec<PathBuf>> {
+        files(&self.path)
+    }
+
+    /// Removes all of it, and the folders above it that are empty then.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        remove(&self.path)?;
+        for above in self.path.ancestors().skip(1).take(2) {
+            match fs::remove_dir(above) {
+                Ok(()) => {}
+                // Other parts, or other namespaces, have theirs in there.
+                Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Makes a folder that only root reads.
+pub(crate) fn folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The last part of a path.
+pub(crate) fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// What is in a folder; one that is not there has nothing.
+pub(crate) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a folder with its pins, or one pin; what is not there is removed already.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,198 @@
+//! From what is staged to maps and programs. Never puts a program at an interface before its maps are whole.
+
+use super::super::objects::{Objects, View, differing};
+use super::super::refused;
+use super::super::running::{self, Running, pins};
+use super::Enforcing;
+use super::left::Left;
+use crate::bpffs::{self};
+use crate::policy::Write;
+use cni_core::backend::{CommitReport, Error, ErrorKind, Failure, Result, Retry};
+use cni_core::model::InterfaceName;
+use cni_core::policy::program::PolicyKey;
+
+impl Enforcing {
+    pub(super) fn commit_here(&mut self) -> CommitReport {
+        let mut report = CommitReport::default();
+        if let Err(error) = self.begin() {
+            let failure = Failure {
+                items: Vec::new(),
+                object: "kernel state".to_owned(),
+                error: Error { retry: Retry::Soon, ..error },
+            };
+            report.failed.push(failure);
+            report.blocked = self.blocked();
+            return report;
+        }
+        let before = (!self.in_sync || !self.left.generations.is_empty()).then(|| self.present());
+        if self.in_sync {
+            for key in std::mem::take(&mut self.removed_early) {
+                self.forget(&key);
+            }
+        }
+        let absent = self.find_interfaces();
+        report.failed.extend(absent.iter().map(|(key, name)| {
+            let error = Error::new(
+                ErrorKind::Missing,
+                "attach",
+                format_args!("policy at {name}"),
+                "there is no such interface",
+            );
+            Failure { items: vec![key.to_string()], object: format!("interface {name}"), error }
+        }));
+        match self.write() {
+            Ok(()) => {
+                self.attach(&mut report);
+                if self.in_sync && report.failed.is_empty() {
+                    self.succeed(&mut report);
+                }
+                self.touched = absent.into_iter().map(|(key, _)| key).collect();
+            }
+            Err(error) => {
+                self.attach(&mut report);
+                let items = self.touched.iter().map(ToString::to_string).collect();
+                report.failed.push(Failure { items, object: "policy in eBPF".to_owned(), error });
+            }
+        }
+        self.look_at_leaving();
+        let settled = self.view.settle();
+        report.written = before.map_or(settled, |before| differing(&before, &self.present()));
+        if !self.in_sync {
+            let wanted = self.wanted();
+            report.waiting_for_sync = self.present().keys().filter(|key| !wanted.contains_key(key)).count();
+        }
+        report.blocked = self.blocked();
+        report
+    }
+
+    /// Tells the tables where endpoints' interfaces are. Answers with those that are not there.
+    pub(super) fn find_interfaces(&mut self) -> Vec<(PolicyKey, InterfaceName)> {
+        let all = self.running.is_none() || self.worn;
+        let named = self.tables.host_interfaces().map(|(id, name)| (PolicyKey::Endpoint(id.clone()), name.clone()));
+        let named: Vec<_> = named.filter(|(key, _)| all || self.touched.contains(key)).collect();
+        let mut absent = Vec::new();
+        for (key, name) in named {
+            let index = running::index(&name);
+            self.tables.set_interface(&name, index);
+            match index {
+                Some(index) => drop(self.names.insert(index, name)),
+                None => absent.push((key, name)),
+            }
+        }
+        absent
+    }
+
+    /// Writes what is staged: into the maps that are in force, or all of it into new ones.
+    pub(super) fn write(&mut self) -> Result<()> {
+        if let Some(running) = self.running.as_mut().filter(|_| !self.worn) {
+            let mut result = Ok(());
+            for write in self.tables.drain() {
+                if let Err(error) = running.object.write(&write) {
+                    // What was written counts for open connections as well.
+                    result = running.object.write(&Write::Advance).and(Err(error));
+                    break;
+                }
+                self.view.take(&write, &self.names);
+            }
+            let Err(_) = result else { return Ok(()) };
+            // Without what nobody uses any more there may be room.
+            self.worn = true;
+        }
+        self.renew()
+    }
+
+    /// Fills new maps with all that is staged, and puts their programs in the place of those that are in force.
+    pub(super) fn renew(&mut self) -> Result<()> {
+        let mut tables = self.tables.renewed();
+        let writes = tables.drain();
+        self.last_generation += 1;
+        let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
+        let mut view = View::default();
+        for write in &writes {
+            if let Err(error) = fresh.object.write(write) {
+                let discarded = fresh.discard();
+                return discarded.and(Err(refused(error)));
+            }
+            view.take(write, &self.names);
+        }
+        let old = self.running.replace(fresh);
+        self.tables = tables;
+        self.view = view;
+        self.worn = false;
+        self.touched.extend(self.tables.host_interfaces().map(|(id, _)| PolicyKey::Endpoint(id.clone())));
+        if let Some(old) = old {
+            // Interfaces without an endpoint are closed, and stay so.
+            let mut report = CommitReport::default();
+            let left: Vec<InterfaceName> = old.attached.keys().cloned().collect();
+            left.iter().for_each(|name| self.attach_one(name, Vec::new(), &mut report));
+            let result = report.failed.pop().map_or(Ok(()), |failure| Err(failure.error));
+            return result.and(self.end_change()).and(old.discard());
+        }
+        Ok(())
+    }
+
+    /// What was written, and by whom it is asked now, counts for open connections as well.
+    pub(super) fn end_change(&mut self) -> Result<()> {
+        self.running.as_mut().map_or(Ok(()), |running| running.object.write(&Write::Advance)).map_err(refused)
+    }
+
+    /// Puts programs at the interfaces of endpoints that were touched.
+    pub(super) fn attach(&mut self, report: &mut CommitReport) {
+        let Some(running) = &self.running else { return };
+        let named = self.tables.host_interfaces().filter(|(id, name)| {
+            !running.attached.contains_key(*name) || self.touched.contains(&PolicyKey::Endpoint((*id).clone()))
+        });
+        let named: Vec<_> = named.map(|(id, name)| (PolicyKey::Endpoint(id.clone()), name.clone())).collect();
+        for (key, name) in named {
+            self.attach_one(&name, vec![key.to_string()], report);
+        }
+    }
+
+    pub(super) fn attach_one(&mut self, name: &InterfaceName, items: Vec<String>, report: &mut CommitReport) {
+        let (Some(running), Some(index)) = (&mut self.running, running::index(name)) else { return };
+        match running.attach(&self.hook, name, index) {
+            Ok(()) => self.view.set_attached(name, true),
+            Err(error) => report.failed.push(Failure { items, object: format!("policy at {name}"), error }),
+        }
+    }
+
+    /// All of ours is in force: what a predecessor left goes. Interfaces that it closed stay closed.
+    pub(super) fn succeed(&mut self, report: &mut CommitReport) {
+        if self.left.generations.is_empty() && self.left.interfaces.is_empty() {
+            return;
+        }
+        let left = std::mem::take(&mut self.left);
+        for name in &left.interfaces {
+            if running::index(name).is_some() {
+                self.attach_one(name, Vec::new(), report);
+            } else {
+                self.leaving.insert(name.clone());
+            }
+        }
+        let mut result = self.end_change();
+        for number in &left.generations {
+            let removed = bpffs::remove(&self.place.generation(*number));
+            result = result.and(removed.map_err(|error| pins("remove", &error)));
+        }
+        let kept = self.place.remove_other_kept(&self.sizes).map_err(|error| pins("remove", &error));
+        if let Err(error) = result.and(kept) {
+            report.failed.push(Failure { items: Vec::new(), object: "a predecessor's maps".to_owned(), error });
+            self.left = Left { objects: Objects::new(), ..left };
+        }
+    }
+
+    /// Forgets interfaces that are gone.
+    pub(super) fn look_at_leaving(&mut self) {
+        let gone: Vec<InterfaceName> =
+            self.leaving.iter().filter(|name| running::index(name).is_none()).cloned().collect();
+        for name in gone {
+            // A pin of a link that leads nowhere: the next attachment of that name takes it away too.
+            let _ = running::detach(&self.hook, &name);
+            self.leaving.remove(&name);
+            self.view.set_attached(&name, false);
+            if let Some(index) = self.running.as_mut().and_then(|running| running.attached.remove(&name)) {
+                self.names.remove(&index);
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What a predecessor left in force. Never changes it.
+
+use super::super::objects::{Object, Objects, View};
+use super::super::place::Place;
+use super::super::running::{self, Earlier, pins};
+use super::here;
+use crate::kernel::Hook;
+use cni_core::backend::Result;
+use cni_core::model::InterfaceName;
+use std::collections::BTreeSet;
+
+/// What a predecessor left in force, until all of ours is.
+#[derive(Default)]
+pub(super) struct Left {
+    pub(super) generations: Vec<u32>,
+    pub(super) objects: Objects,
+    pub(super) interfaces: BTreeSet<InterfaceName>,
+}
+
+impl Left {
+    /// All generations that are pinned.
+    pub(super) fn read(place: &Place, hook: &Hook) -> Result<Self> {
+        let names = running::interfaces()?;
+        let mut left = Self { interfaces: running::linked(place)?, ..Self::default() };
+        for number in place.generations().map_err(|error| pins("list", &error))? {
+            left.generations.push(number);
+            let Some(earlier) = Earlier::read(place, number, hook, &names)? else { continue };
+            let mut view = View::default();
+            earlier.meant.iter().for_each(|write| view.take(write, &names));
+            earlier.attached.iter().for_each(|name| view.set_attached(name, true));
+            left.interfaces.extend(earlier.attached.iter().cloned());
+            for (key, object) in view.objects() {
+                // Of two generations with one interface, that whose programs are there is in force.
+                let in_force = !matches!(object, Object::Interface { attached: false, .. });
+                if in_force || !left.objects.contains_key(key) {
+                    left.objects.insert(key.clone(), object.clone());
+                }
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// What is in force in the calling thread's network namespace, read from its pins.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn observe() -> Result<Objects> {
+    let place = here()?;
+    Left::read(&place, &Hook::probe(&place.links())).map(|left| left.objects)
+}

@@ -1,0 +1,297 @@
+//! The engine's verbs. Opening never writes to the kernel: the first commit does.
+
+mod commit;
+mod left;
+mod resync;
+
+use super::objects::{Key, Object, Objects, View};
+use super::place::Place;
+use super::running::{self, Running, pins};
+use super::watch::AddressWatch;
+use super::{Config, acceptable, probe, refused};
+use crate::bpffs::BPFFS;
+use crate::kernel::{Hook, Sizes};
+use crate::policy::{PolicyError, Tables};
+use async_trait::async_trait;
+use cni_core::backend::{
+    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, DriftWatch, Engine, Error, ErrorKind,
+    Failure, Item as _, Plan, Result, Retry, Step,
+};
+use cni_core::model::InterfaceName;
+use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
+use left::Left;
+pub use left::observe;
+use net_linux::netns::NetNs;
+use resync::node_addresses;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The place of the calling thread's network namespace.
+fn here() -> Result<Place> {
+    let place = NetNs::current().and_then(|netns| Place::of(&netns));
+    place.map_err(|error| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error))
+}
+
+/// The engine.
+struct Enforcing {
+    netns: NetNs,
+    place: Place,
+    hook: Hook,
+    capabilities: Capabilities,
+    sizes: Sizes,
+    tables: Tables,
+    /// Items that are not acceptable.
+    refused: BTreeMap<PolicyKey, Error>,
+    /// Chains that are enforced, but for their logs.
+    unlogged: BTreeMap<PolicyKey, Error>,
+    /// What was removed before the whole first state was there.
+    removed_early: BTreeSet<PolicyKey>,
+    in_sync: bool,
+    begun: bool,
+    left: Left,
+    running: Option<Running>,
+    last_generation: u32,
+    /// What runs cannot go on: a map is full, or sizes are others.
+    worn: bool,
+    view: View,
+    names: BTreeMap<u32, InterfaceName>,
+    /// What was staged since all was in force.
+    touched: BTreeSet<PolicyKey>,
+    /// Interfaces whose endpoints are gone, while they are there.
+    leaving: BTreeSet<InterfaceName>,
+}
+
+/// A policy engine in the network namespace of the calling thread.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] with the reason when this kernel cannot do it.
+pub fn open(config: &Config) -> Result<Box<dyn PolicyEngine>> {
+    open_probed(config, probe())
+}
+
+/// The same with capabilities that were probed before.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_probed(config: &Config, capabilities: Capabilities) -> Result<Box<dyn PolicyEngine>> {
+    capabilities.require(&[Capability::Policy])?;
+    let failed = |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
+    let netns = NetNs::current().map_err(failed)?;
+    let place = Place::of(&netns).map_err(failed)?;
+    Ok(Box::new(Enforcing {
+        hook: Hook::probe(&place.links()),
+        netns,
+        place,
+        capabilities,
+        sizes: config.maps,
+        tables: Tables::default(),
+        refused: BTreeMap::new(),
+        unlogged: BTreeMap::new(),
+        removed_early: BTreeSet::new(),
+        in_sync: false,
+        begun: false,
+        left: Left::default(),
+        running: None,
+        last_generation: 0,
+        worn: false,
+        view: View::default(),
+        names: BTreeMap::new(),
+        touched: BTreeSet::new(),
+        leaving: BTreeSet::new(),
+    }))
+}
+
+/// The same, with a watch that asks for a resync when the node's own addresses change.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn DriftWatch>)> {
+    let watch = AddressWatch::open()?;
+    Ok((open(config)?, Box::new(watch)))
+}
+
+/// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
+/// policy is switched off, or enforced otherwise. Foreign programs stay, and so does an empty clsact.
+///
+/// # Errors
+/// The kernel refused.
+pub fn clear() -> Result<()> {
+    // Where there is no bpffs there is nothing of ours, so a kernel without eBPF is no failure.
+    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
+    if !place.exists() {
+        return Ok(());
+    }
+    let hook = Hook::probe(&place.links());
+    let mut all: BTreeSet<InterfaceName> = running::interfaces()?.into_values().collect();
+    all.extend(running::linked(&place)?);
+    for name in all {
+        running::detach(&hook, &name).map_err(refused)?;
+    }
+    place.remove_all().map_err(|error| pins("remove", &error))
+}
+
+impl Enforcing {
+    /// Runs `work` in our network namespace: interfaces are found, and programs attached, in the calling thread's.
+    fn inside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> Result<T> {
+        let netns = self.netns.clone();
+        let failed = |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "enter", "namespace", error);
+        if NetNs::current().map_err(failed)? == netns {
+            return Ok(work(self));
+        }
+        netns.run(|| work(self)).map_err(failed)
+    }
+
+    /// Looks once at what a predecessor left.
+    fn begin(&mut self) -> Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        self.place.make().map_err(|error| {
+            let kind = ErrorKind::Unsupported;
+            Error { retry: Retry::Soon, ..Error::new(kind, "mount", format_args!("a bpffs at {BPFFS}"), error) }
+        })?;
+        self.tables.set_node_addresses(node_addresses()?);
+        self.left = Left::read(&self.place, &self.hook)?;
+        self.last_generation = self.left.generations.last().copied().unwrap_or_default();
+        self.begun = true;
+        Ok(())
+    }
+
+    /// What is in the kernel: ours, and what a predecessor left.
+    fn present(&self) -> Objects {
+        let mut all = self.left.objects.clone();
+        all.extend(self.view.objects().iter().map(|(key, object)| (key.clone(), object.clone())));
+        all
+    }
+
+    /// What shall be there.
+    fn wanted(&self) -> Objects {
+        let mut tables = self.tables.renewed();
+        for key in &self.removed_early {
+            tables.apply(Change::Remove(key.clone())).expect("what was put can be removed");
+        }
+        // Only then it is known what cannot be enforced.
+        let _ = tables.drain();
+        let mut all: Objects =
+            tables.identities().map(|(net, digest)| (Key::Identity(net), Object::Identity(digest))).collect();
+        all.extend(
+            tables
+                .enforced()
+                .into_iter()
+                .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true })),
+        );
+        all
+    }
+
+    fn blocked(&self) -> Vec<Blocked> {
+        let refused = self.refused.iter().chain(&self.unlogged);
+        let refused = refused.map(|(key, error)| Blocked { item: key.to_string(), error: error.clone() });
+        let closed = self.tables.closed().map(|(id, error)| {
+            let item = PolicyKey::Endpoint(id.clone()).to_string();
+            let kind = match error {
+                PolicyError::NoChain { .. } => ErrorKind::Missing,
+                PolicyError::TooLarge { .. } | PolicyError::HostProgram => ErrorKind::Unsupported,
+            };
+            Blocked { error: Error::new(kind, "compile", &item, error), item }
+        });
+        refused.chain(closed).collect()
+    }
+
+    /// Takes an item away.
+    fn forget(&mut self, key: &PolicyKey) {
+        if let PolicyKey::Endpoint(id) = key {
+            let of_id = self.tables.host_interfaces().find(|(other, _)| *other == id);
+            self.leaving.extend(of_id.map(|(_, name)| name.clone()));
+        }
+        self.tables.apply(Change::Remove(key.clone())).expect("whatever there is can be removed");
+        self.touched.insert(key.clone());
+    }
+
+    fn stage_item(&mut self, item: PolicyItem) -> Result<()> {
+        let key = item.key();
+        self.removed_early.remove(&key);
+        self.unlogged.remove(&key);
+        if let Err(error) = acceptable::check(&item) {
+            self.refused.insert(key.clone(), error.clone());
+            self.forget(&key);
+            return Err(error);
+        }
+        self.refused.remove(&key);
+        match &item {
+            PolicyItem::Chain(chain) => {
+                self.unlogged.extend(acceptable::unlogged(chain).map(|error| (key.clone(), error)));
+            }
+            PolicyItem::Endpoint(program) => drop(self.leaving.remove(&program.host_interface)),
+            _ => {}
+        }
+        self.touched.insert(key);
+        self.tables
+            .apply(Change::Put(item))
+            .map_err(|error| Error::new(ErrorKind::Unsupported, "compile", "item", error))
+    }
+}
+
+#[async_trait]
+impl Engine<PolicyItem> for Enforcing {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn stage(&mut self, change: Change<PolicyItem>) -> Result<()> {
+        match change {
+            Change::Put(item) => self.stage_item(item),
+            Change::Remove(key) => {
+                self.refused.remove(&key);
+                self.unlogged.remove(&key);
+                if self.in_sync {
+                    self.forget(&key);
+                } else {
+                    self.removed_early.insert(key);
+                }
+                Ok(())
+            }
+            Change::Node(_) => Ok(()),
+            Change::Config(section) => {
+                let Config { maps } = Config::from_json(&section)?;
+                self.worn |= maps != self.sizes;
+                self.sizes = maps;
+                Ok(())
+            }
+            Change::InSync => {
+                self.in_sync = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let (present, wanted) = (self.present(), self.wanted());
+        let mut plan = Plan { blocked: self.blocked(), ..Plan::default() };
+        for (key, object) in &wanted {
+            let (action, detail) = match present.get(key) {
+                Some(old) if old == object => continue,
+                Some(old) => (Action::Update, format!("{old} -> {object}")),
+                None => (Action::Create, object.to_string()),
+            };
+            plan.steps.push(Step { action, object: key.to_string(), detail });
+        }
+        for (key, object) in present.iter().filter(|(key, _)| !wanted.contains_key(key)) {
+            if self.in_sync {
+                plan.steps.push(Step { action: Action::Delete, object: key.to_string(), detail: object.to_string() });
+            } else {
+                plan.waiting_for_sync += 1;
+            }
+        }
+        plan
+    }
+
+    async fn commit(&mut self) -> CommitReport {
+        self.inside(Self::commit_here).unwrap_or_else(|error| {
+            let failure = Failure { items: Vec::new(), object: "network namespace".to_owned(), error };
+            CommitReport { failed: vec![failure], blocked: self.blocked(), ..CommitReport::default() }
+        })
+    }
+
+    async fn resync(&mut self) -> Result<Drift> {
+        self.inside(Self::resync_here)?
+    }
+}

@@ -1,0 +1,84 @@
+//! What the kernel has beside what was written. Never trusts what was written.
+
+use super::super::objects::{View, differing};
+use super::super::refused;
+use super::Enforcing;
+use crate::kernel::Hook;
+use crate::policy::Write;
+use cni_core::backend::{Drift, Error, ErrorKind, Result};
+use cni_core::policy::program::PolicyKey;
+use net_linux::addr::Address;
+use net_linux::netlink::Socket;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
+
+impl Enforcing {
+    pub(super) fn resync_here(&mut self) -> Result<Drift> {
+        self.begin()?;
+        self.tables.set_node_addresses(node_addresses()?);
+        let mut drift = Drift::default();
+        if self.running.is_none() || self.worn {
+            drift.repair = self.commit_here();
+            return Ok(drift);
+        }
+        // Interfaces may have been made anew behind our back.
+        self.touched.extend(self.tables.host_interfaces().map(|(id, _)| PolicyKey::Endpoint(id.clone())));
+        let running = self.running.as_mut().expect("looked at above");
+        let actual: HashSet<Write> = running.object.entries().map_err(refused)?.into_iter().collect();
+        let expected: HashSet<Write> = self.tables.entries().into_iter().collect();
+        let keys: HashSet<Write> = expected.iter().map(|write| write.removal()).collect();
+        let mut wrong: Vec<Write> = expected.difference(&actual).copied().collect();
+        wrong.sort_by_key(Write::level);
+        let mut needless: Vec<Write> =
+            actual.iter().map(|write| write.removal()).filter(|removal| !keys.contains(removal)).collect();
+        needless.sort_by_key(|write| std::cmp::Reverse(write.level()));
+        let mut seen = View::default();
+        let mut entries: Vec<&Write> = actual.iter().collect();
+        entries.sort_by_key(|write| write.level());
+        entries.iter().for_each(|write| seen.take(write, &self.names));
+        for name in running.attached.keys().cloned().collect::<Vec<_>>() {
+            let is_there = running.is_at(&self.hook, &name)?;
+            seen.set_attached(&name, is_there);
+            if !is_there || self.hook == Hook::Clsact {
+                running.attached.remove(&name);
+                self.touched.extend(
+                    self.tables
+                        .host_interfaces()
+                        .filter(|(_, other)| **other == name)
+                        .map(|(id, _)| PolicyKey::Endpoint(id.clone())),
+                );
+            }
+        }
+        let known = self.view.objects();
+        for (key, object) in seen.objects() {
+            match known.get(key) {
+                None => drift.unexpected.push(key.to_string()),
+                Some(other) if other != object => drift.changed.push(key.to_string()),
+                Some(_) => {}
+            }
+        }
+        drift.missing = known.keys().filter(|key| !seen.objects().contains_key(key)).map(ToString::to_string).collect();
+        let found = differing(seen.objects(), known);
+        let changed = !(wrong.is_empty() && needless.is_empty());
+        for write in wrong.iter().chain(&needless) {
+            if let Err(error) = running.object.write(write) {
+                self.worn = true;
+                return Err(refused(error));
+            }
+        }
+        if changed {
+            self.end_change()?;
+        }
+        drift.repair = self.commit_here();
+        drift.repair.written += found;
+        Ok(drift)
+    }
+}
+
+/// The addresses of the node, but for those of its loopback network: no packet of a pod has those.
+pub(super) fn node_addresses() -> Result<BTreeSet<IpAddr>> {
+    let failed =
+        |error: net_linux::netlink::Error| Error::new(ErrorKind::Kernel, "list", "addresses of the node", error);
+    let all = Address::dump(&mut Socket::route().map_err(failed)?, None).map_err(failed)?;
+    Ok(all.into_iter().map(|address| address.address.addr()).filter(|address| !address.is_loopback()).collect())
+}

@@ -12,7 +12,7 @@ use net_linux::netns::NetNs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The process that is to enforce and wait finds this.
@@ -98,6 +98,9 @@ fn reaches(voice: &UdpSocket, ear: &UdpSocket, port: u16, patience: Duration) ->
     false
 }
 
+/// How many packets of the stream one enforcer lives longer than the one before it: about 25 ms.
+const ROUND_PACKETS: usize = 1500;
+
 #[test]
 fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_none_pass() {
     in_own_place(|| {
@@ -106,7 +109,7 @@ fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         assert!(reaches(&voice, &closed, CLOSED, PATIENCE), "before anything is enforced");
         in_force(&mut enforcer());
-        let (stop, mut counts) = (AtomicBool::new(false), [0; 3]);
+        let (stop, told, mut counts) = (AtomicBool::new(false), AtomicUsize::new(0), [0; 3]);
         heard(&closed);
         heard(&open);
         std::thread::scope(|scope| {
@@ -114,6 +117,7 @@ fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_
                 let [mut sent, mut passed, mut leaked] = [0; 3];
                 while !stop.load(Ordering::Acquire) {
                     sent += usize::from(voice.send_to(b"x", (SERVER.1[0], OPEN)).is_ok());
+                    told.store(sent, Ordering::Release);
                     let _ = voice.send_to(b"x", (SERVER.1[0], CLOSED));
                     // In one kernel a datagram is there when it was sent, so nothing waits in a buffer.
                     passed += heard(&open);
@@ -123,8 +127,13 @@ fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_
             });
             for round in 0..12 {
                 let child = enforcer();
-                // Anywhere between its first instruction and after its commit.
-                std::thread::sleep(Duration::from_millis(round * 25));
+                // Anywhere between its first instruction and after its commit: so many packets later.
+                let end = told.load(Ordering::Acquire) + round * ROUND_PACKETS;
+                let deadline = Instant::now() + PATIENCE;
+                while told.load(Ordering::Acquire) < end {
+                    assert!(Instant::now() < deadline, "the stream stands still");
+                    std::thread::yield_now();
+                }
                 drop(child);
             }
             in_force(&mut enforcer());

@@ -8,9 +8,8 @@
 //! let mut enforcer = Enforcer::new(Object::load(&Sizes::default())?);
 //! // Take items of the core's compiler into `enforcer.tables`, then:
 //! enforcer.commit()?;
-//! let hook = Hook::probe("/sys/fs/bpf/cnidarian".as_ref());
 //! for way in Way::ALL {
-//!     enforcer.object.attach(&hook, way, "cni0123456789ab")?;
+//!     enforcer.object.attach(Hook::probe(), way, "cni0123456789ab")?;
 //! }
 //! # Ok::<(), backend_ebpf::kernel::KernelError>(())
 //! ```
@@ -42,6 +41,7 @@ pub mod enforce;
 pub mod engine;
 pub mod kernel;
 pub mod object;
+mod placed;
 pub mod policy;
 pub mod probe;
 pub mod service;

@@ -1,8 +1,8 @@
-//! Who changed something of ours, as it happens. Never repairs: it asks for a resync. Of programs that somebody takes off no
-//! event tells: those are found by the periodic resync.
+//! Who changed something of ours, as it happens. Never repairs: it asks for a resync.
 
+use crate::placed::{Placed, PlacedWatch};
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Result};
+use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
 use cni_core::model::InterfaceName;
 use net_linux::host;
 use net_linux::monitor::{DriftMonitor, Event, Group};
@@ -12,7 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the driver wrote where the kernel does not tell who wrote it. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watched(Arc<Mutex<Written>>);
+pub(crate) struct Watched {
+    written: Arc<Mutex<Written>>,
+    /// Programs at their hooks.
+    pub(crate) placed: Placed,
+}
 
 #[derive(Debug, Default)]
 struct Written {
@@ -24,7 +28,7 @@ struct Written {
 
 impl Watched {
     fn written(&self) -> MutexGuard<'_, Written> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_devices(&self, devices: impl Iterator<Item = u32>) {
@@ -57,18 +61,21 @@ impl Watched {
     }
 }
 
-/// The backend's watch: tables and nftables.
+/// The backend's watch: tables, nftables and programs.
 pub(crate) struct EbpfWatch {
     tables: DriftMonitor,
     host: host::Watch,
+    programs: PlacedWatch,
 }
 
 impl EbpfWatch {
     /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's.
     pub(crate) fn open(watched: Watched, underlay: InterfaceName, ports: (u32, Option<u32>)) -> Result<Self> {
+        let programs = PlacedWatch::open(watched.placed.clone())
+            .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", error))?;
         let concerns = move |event: &Event| watched.concerns(event, &underlay);
         let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;
-        Ok(Self { tables, host: host::Watch::open(ports.1) })
+        Ok(Self { tables, host: host::Watch::open(ports.1), programs })
     }
 }
 
@@ -78,6 +85,7 @@ impl DriftWatch for EbpfWatch {
         tokio::select! {
             result = self.tables.changed() => result,
             result = self.host.changed() => result,
+            () = self.programs.amiss() => Ok(()),
         }
     }
 }

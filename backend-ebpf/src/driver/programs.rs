@@ -77,6 +77,8 @@ impl EbpfDriver {
 
     pub(super) fn read_programs(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let present = self.present(&self.lasting(devices))?;
+        let at = |found: &Attached| ((found.interface, found.program.side()), found.info.id());
+        self.watched.placed.set(present.attached.iter().map(at).collect());
         if present.attached.is_empty() {
             return Ok(());
         }
@@ -155,13 +157,13 @@ impl EbpfDriver {
                 let unwanted = |found: &&Attached| {
                     found.program != Forward::PastStack && !hooks.contains(&(found.program, found.interface))
                 };
-                present.attached.iter().filter(unwanted).try_for_each(Attached::detach).map_err(failed)?;
+                present.attached.iter().filter(unwanted).try_for_each(|old| self.take_off(old)).map_err(failed)?;
                 *present = self.present(devices)?;
                 Ok(())
             }
             Op::Delete { key: Key::Programs, .. } => {
                 let mut of_node = present.attached.iter().filter(|found| found.program != Forward::PastStack);
-                of_node.try_for_each(Attached::detach).map_err(failed)
+                of_node.try_for_each(|old| self.take_off(old)).map_err(failed)
             }
             Op::Put { key: Key::PodProgram(interface), object: Object::PodProgram, .. } => {
                 let index = devices.index(interface).ok_or_else(|| no_device(op.key(), interface))?;
@@ -169,7 +171,7 @@ impl EbpfDriver {
             }
             Op::Delete { key: Key::PodProgram(interface), .. } => {
                 let found = present.at(Forward::PastStack, devices.index(interface));
-                found.map_or(Ok(()), Attached::detach).map_err(failed)
+                found.map_or(Ok(()), |old| self.take_off(old)).map_err(failed)
             }
             Op::Put { key: Key::Way(prefix), object: Object::Way(node, carriage), .. } => {
                 let kind = match carriage {
@@ -211,7 +213,10 @@ impl EbpfDriver {
         self.host
             .inside(|| {
                 hooks.into_iter().try_for_each(|(program, interface)| {
-                    forward::attach(program, interface, &loaded.program(program)?, present.at(program, Some(interface)))
+                    let old = present.at(program, Some(interface));
+                    forward::attach(program, interface, &loaded.program(program)?, old)?;
+                    self.watched.placed.insert(interface, program.side(), loaded.info(program)?.id());
+                    Ok(())
                 })
             })
             .map_err(|_| KernelError::Missing { name: "network namespace" })??;
@@ -229,13 +234,14 @@ impl EbpfDriver {
                 && info.tag() == tags[Forward::PastStack as usize]
         };
         let mut attached = present.attached.iter().filter(|found| found.program == Forward::PastStack);
-        let there = attached.find(|found| is_current(&found.info, &found.map_ids)).map(Attached::fd).transpose();
+        let there = attached.find(|found| is_current(&found.info, &found.map_ids));
+        let there = there.map(|found| Ok((found.info.id(), found.fd()?))).transpose();
         let held = self.held.generation.as_ref().and_then(|held| {
             let info = held.info(Forward::PastStack).ok()?;
             let ids = info.map_ids().ok()??;
-            is_current(&info, &ids).then(|| held.program(Forward::PastStack))
+            is_current(&info, &ids).then(|| Ok((info.id(), held.program(Forward::PastStack)?)))
         });
-        let program = match there.map_err(failed)? {
+        let (id, program) = match there.map_err(failed)? {
             Some(program) => program,
             None => match held.transpose().map_err(failed)? {
                 Some(program) => program,
@@ -246,7 +252,14 @@ impl EbpfDriver {
         if old.is_some_and(|old| is_current(&old.info, &old.map_ids)) {
             return Ok(());
         }
-        self.host.inside(|| forward::attach(Forward::PastStack, index, &program, old))?.map_err(failed)
+        self.host.inside(|| forward::attach(Forward::PastStack, index, &program, old))?.map_err(failed)?;
+        self.watched.placed.insert(index, Forward::PastStack.side(), id);
+        Ok(())
+    }
+
+    fn take_off(&self, old: &Attached) -> Result<(), KernelError> {
+        self.watched.placed.remove(old.interface, old.program.side());
+        old.detach()
     }
 
     /// Nobody holds the pods' program of the maps that are there, so all programs are loaded anew.

@@ -31,9 +31,10 @@ mod running;
 mod watch;
 
 pub use crate::bpffs::BPFFS;
+pub use crate::kernel::Hook;
 pub use backend::EbpfPolicy;
 pub use config::Config;
-pub use enforcing::{clear, observe, open, open_probed, open_watched};
+pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_probed, open_watched};
 pub use objects::{Key, Object, Objects};
 pub use probe::probe;
 
@@ -72,6 +73,7 @@ fn errno(error: &KernelError) -> Option<i32> {
         KernelError::Map { source: MapError::SyscallError(error), .. } => &error.io_error,
         KernelError::Program { source: ProgramError::SyscallError(error), .. } => &error.io_error,
         KernelError::Attach { source: AttachError::Program(ProgramError::SyscallError(error)), .. } => &error.io_error,
+        KernelError::Attach { source: AttachError::Hook(error), .. } => error,
         _ => return None,
     };
     io.raw_os_error()

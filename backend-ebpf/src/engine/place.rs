@@ -3,7 +3,6 @@
 //! ```text
 //! .../NETNS/policy/
 //!     kept-V-SIZES/   connections and what belongs to them, over restarts: layout V of `abi`
-//!     links/          programs at interfaces
 //!     1, 2, ...       policy, each one whole; there are two only while one takes the other's place
 //! ```
 
@@ -14,7 +13,6 @@ use net_linux::netns::{NetNs, NetNsError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-const LINKS: &str = "links";
 const KEPT: &str = "kept-";
 
 /// The folder of one network namespace.
@@ -31,14 +29,9 @@ impl Place {
         self.0.exists()
     }
 
-    /// Makes the folders, and mounts a bpffs where there is none.
+    /// Makes the folder, and mounts a bpffs where there is none.
     pub(super) fn make(&self) -> io::Result<()> {
-        self.0.make()?;
-        bpffs::folder(&self.links())
-    }
-
-    pub(super) fn links(&self) -> PathBuf {
-        self.0.path().join(LINKS)
+        self.0.make()
     }
 
     /// The folder of what outlives a generation. Maps of other sizes or another layout are others.

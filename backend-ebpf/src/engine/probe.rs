@@ -51,9 +51,8 @@ fn refusal() -> Option<String> {
     if let Err(error) = netns.cookie() {
         return Some(error.to_string());
     }
-    // The loopback interface of a namespace that nobody else has.
-    let tried =
-        netns.run(|| Way::ALL.into_iter().try_for_each(|way| object.try_attach(&Hook::probe("/".as_ref()), way)));
+    // The loopback interface of a namespace that nobody else has, and that goes now.
+    let tried = netns.run(|| Way::ALL.into_iter().try_for_each(|way| object.attach(Hook::probe(), way, "lo")));
     match tried {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(because(&error)),

@@ -3,7 +3,7 @@
 
 use super::place::Place;
 use super::refused;
-use crate::bpffs::{files, name, remove};
+use crate::bpffs::{self, remove};
 use crate::kernel::{Hook, KernelError, Object, PolicyMaps, Sizes, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};
@@ -19,6 +19,7 @@ pub(super) struct Running {
     /// Interfaces with its programs, and their indices.
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     folder: PathBuf,
+    kept: PathBuf,
 }
 
 impl Running {
@@ -28,11 +29,11 @@ impl Running {
         let mut object = Object::load_kept(sizes, Some(&kept)).map_err(refused)?;
         let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
         object.pin(&folder).map_err(refused)?;
-        Ok(Self { object, attached: BTreeMap::new(), folder })
+        Ok(Self { object, attached: BTreeMap::new(), folder, kept })
     }
 
     /// Puts its programs at an interface, in the place of an older generation's.
-    pub(super) fn attach(&mut self, hook: &Hook, name: &InterfaceName, index: u32) -> Result<()> {
+    pub(super) fn attach(&mut self, hook: Hook, name: &InterfaceName, index: u32) -> Result<()> {
         if self.attached.get(name) == Some(&index) {
             return Ok(());
         }
@@ -44,9 +45,18 @@ impl Running {
     }
 
     /// Whether its programs are where we put them; a hook that cannot be asked says yes.
-    pub(super) fn is_at(&self, hook: &Hook, name: &InterfaceName) -> Result<bool> {
+    pub(super) fn is_at(&self, hook: Hook, name: &InterfaceName) -> Result<bool> {
         let ids = self.object.program_ids().map_err(refused)?;
         is_at(hook, name, ids)
+    }
+
+    /// Pins again what somebody took away, in folders that are there. Whether there was any.
+    pub(super) fn pin_missing(&mut self) -> Result<bool> {
+        let [folder, kept] = [&self.folder, &self.kept];
+        for path in [folder, kept] {
+            bpffs::folder(path).map_err(|error| pins("make", &error))?;
+        }
+        self.object.pin_missing(folder, kept).map_err(refused)
     }
 
     /// Takes its pins away. Its programs stay where they are attached.
@@ -55,7 +65,7 @@ impl Running {
     }
 }
 
-fn is_at(hook: &Hook, name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
+fn is_at(hook: Hook, name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
     for (way, id) in Way::ALL.into_iter().zip(ids) {
         match hook.programs(way, name.as_str()) {
             Ok(Some(found)) if !found.contains(&id) => return Ok(false),
@@ -81,7 +91,7 @@ impl Earlier {
     pub(super) fn read(
         place: &Place,
         number: u32,
-        hook: &Hook,
+        hook: Hook,
         names: &BTreeMap<u32, InterfaceName>,
     ) -> Result<Option<Self>> {
         let folder = place.generation(number);
@@ -114,14 +124,20 @@ pub(super) fn index(name: &InterfaceName) -> Option<u32> {
     if_nametoindex(name.as_str()).ok()
 }
 
-/// Interfaces that have pinned links.
-pub(super) fn linked(place: &Place) -> Result<BTreeSet<InterfaceName>> {
-    let links = files(&place.links()).map_err(|error| pins("list", &error))?;
-    let named = links.iter().filter_map(|path| {
-        let (_, interface) = name(path).split_once('-')?;
-        InterfaceName::new(interface).ok()
-    });
-    Ok(named.collect())
+/// Those of them at which programs of ours are, of whatever build, where this hook can be asked.
+pub(super) fn occupied(hook: Hook, names: impl IntoIterator<Item = InterfaceName>) -> Result<BTreeSet<InterfaceName>> {
+    let mut found = BTreeSet::new();
+    for name in names {
+        let has = |way| match hook.has_ours(way, name.as_str()) {
+            // It went while we looked.
+            Err(_) if index(&name).is_none() => Ok(false),
+            has => has.map_err(refused),
+        };
+        if has(Way::FromPod)? || has(Way::ToPod)? {
+            found.insert(name);
+        }
+    }
+    Ok(found)
 }
 
 /// Something about pins failed.
@@ -134,6 +150,6 @@ pub(super) fn pins(operation: &'static str, error: &std::io::Error) -> Error {
 }
 
 /// Takes both programs off an interface.
-pub(super) fn detach(hook: &Hook, name: &InterfaceName) -> Result<(), KernelError> {
+pub(super) fn detach(hook: Hook, name: &InterfaceName) -> Result<(), KernelError> {
     Way::ALL.into_iter().try_for_each(|way| hook.detach(way, name.as_str()))
 }

@@ -1,26 +1,36 @@
-//! When the node's own addresses change: rules that speak of the node mean others then. Never which.
+//! When the node's own addresses change: rules that speak of the node mean others then. And when a program was taken off. Never
+//! which.
 
+use crate::placed::{Placed, PlacedWatch};
 use async_trait::async_trait;
 use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
 use net_linux::monitor::{Group, Monitor};
+use std::fmt::Display;
 
-/// A watch on addresses.
-pub(super) struct AddressWatch(Monitor);
+/// A watch on addresses and programs.
+pub(super) struct PolicyWatch {
+    addresses: Monitor,
+    programs: PlacedWatch,
+}
 
-impl AddressWatch {
+impl PolicyWatch {
     /// Listens in the network namespace of the calling thread.
-    pub(super) fn open() -> Result<Self> {
-        Monitor::open(&[Group::Addresses]).map(Self).map_err(failed)
+    pub(super) fn open(placed: Placed) -> Result<Self> {
+        let addresses = Monitor::open(&[Group::Addresses]).map_err(failed)?;
+        Ok(Self { addresses, programs: PlacedWatch::open(placed).map_err(failed)? })
     }
 }
 
 #[async_trait]
-impl DriftWatch for AddressWatch {
+impl DriftWatch for PolicyWatch {
     async fn changed(&mut self) -> Result<()> {
-        self.0.next().await.map(drop).map_err(failed)
+        tokio::select! {
+            event = self.addresses.next() => event.map(drop).map_err(failed),
+            () = self.programs.amiss() => Ok(()),
+        }
     }
 }
 
-fn failed(error: net_linux::netlink::Error) -> Error {
-    Error::new(ErrorKind::Kernel, "watch", "addresses of the node", &error).because(error)
+fn failed(error: impl Display) -> Error {
+    Error::new(ErrorKind::Kernel, "watch", "policy in eBPF", error)
 }

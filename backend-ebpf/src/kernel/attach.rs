@@ -1,42 +1,47 @@
 //! Programs at the host's end of a veth. Never takes a foreign program off the hook: ours pass on what they let pass, to whoever
 //! else is attached.
 //!
-//! What is attached stays when we end: a TCX link is held by its pin under a bpffs, a filter of clsact by its interface. Programs
-//! hold their maps, so what was committed stays in force.
+//! What is attached stays when we end: the interface holds it, at either hook, and programs hold their maps. So what was committed
+//! stays in force, whatever becomes of pins. At TCX a program is known as ours by its name, and by no link holding it there.
 
 use super::error::{AttachError, KernelError};
 use super::object::{Object, Way};
-use aya::programs::links::{FdLink, Link as _, LinkError, LinkOrder, PinnedLink};
+use super::tcx::{self, Position, Side};
+use aya::programs::links::Link as _;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
-use std::path::{Path, PathBuf};
+use nix::net::if_::if_nametoindex;
+use std::io::Error as IoError;
+use std::os::fd::AsFd as _;
 
 /// Our filter's priority and handle at clsact: the letters `cn`.
 const PRIORITY: u16 = 0x636e;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
-/// Numbers of `include/uapi/asm-generic/errno.h`. `ENOLINK` is what a link of an interface that is gone answers.
+/// Numbers of `include/uapi/asm-generic/errno.h`.
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
 const EINVAL: i32 = 22;
-const ENOLINK: i32 = 67;
+const EOPNOTSUPP: i32 = 95;
 
 /// How programs are attached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// TCX (since Linux 6.6), with links pinned in this folder of a bpffs, which is there.
-    Tcx(PathBuf),
+    /// TCX (since Linux 6.6).
+    Tcx,
     /// Filters of the clsact queueing discipline, which is added where it is not there.
     Clsact,
 }
 
 impl Hook {
-    /// TCX with pins in this folder where this kernel has it, else clsact. Asks by way of the loopback interface.
+    /// TCX where this kernel has it, else clsact. Asks by way of the loopback interface.
     #[must_use]
-    pub fn probe(pins: &Path) -> Self {
-        match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
-            Ok(_) => Self::Tcx(pins.to_owned()),
-            Err(_) => Self::Clsact,
+    pub fn probe() -> Self {
+        match index("lo").and_then(|index| tcx::query(index, Side::Ingress)) {
+            // Who may not ask may not attach either, and is told so then.
+            Err(error) if error.raw_os_error() == Some(EINVAL) => Self::Clsact,
+            _ => Self::Tcx,
         }
     }
 
@@ -44,13 +49,26 @@ impl Hook {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn programs(&self, way: Way, interface: &str) -> Result<Option<Vec<u32>>, KernelError> {
+    pub fn programs(self, way: Way, interface: &str) -> Result<Option<Vec<u32>>, KernelError> {
+        if self == Self::Clsact {
+            return Ok(None);
+        }
+        let found = index(interface).and_then(|index| tcx::query(index, way.side()));
+        let found = found.map_err(|source| failed(way, interface, AttachError::Hook(source)))?;
+        Ok(Some(found.iter().map(|at| at.program).collect()))
+    }
+
+    /// Whether a program of ours, of whatever build, is at one side of an interface, where this hook can be asked.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn has_ours(self, way: Way, interface: &str) -> Result<bool, KernelError> {
         match self {
-            Self::Tcx(_) => match SchedClassifier::query_tcx(interface, side(way)) {
-                Ok((_, programs)) => Ok(Some(programs.iter().map(ProgramInfo::id).collect())),
-                Err(source) => Err(failed(way, interface, source.into())),
-            },
-            Self::Clsact => Ok(None),
+            Self::Clsact => Ok(false),
+            Self::Tcx => {
+                let found = index(interface).map_err(AttachError::Hook).and_then(|at| ours(way, interface, at));
+                Ok(!found.map_err(|source| failed(way, interface, source))?.is_empty())
+            }
         }
     }
 
@@ -58,25 +76,12 @@ impl Hook {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn detach(&self, way: Way, interface: &str) -> Result<(), KernelError> {
-        match self {
-            Self::Tcx(folder) => match PinnedLink::from_pin(pin(folder, way, interface)) {
-                // With its pin goes the last that holds it.
-                Ok(link) => link.unpin().map(drop).map_err(|source| failed(way, interface, AttachError::Unpin(source))),
-                Err(error) if is_absent(&error) => Ok(()),
-                Err(source) => Err(failed(way, interface, source.into())),
-            },
-            Self::Clsact => {
-                let link = filter(way, interface).map_err(|source| failed(way, interface, source.into()))?;
-                match link.detach() {
-                    // There is no such filter, or no clsact.
-                    Err(ProgramError::NetlinkError(error)) if matches!(error.raw_os_error(), Some(ENOENT | EINVAL)) => {
-                        Ok(())
-                    }
-                    result => result.map_err(|source| failed(way, interface, source.into())),
-                }
-            }
-        }
+    pub fn detach(self, way: Way, interface: &str) -> Result<(), KernelError> {
+        let result = match self {
+            Self::Tcx => detach_tcx(way, interface),
+            Self::Clsact => detach_clsact(way, interface),
+        };
+        result.map_err(|source| failed(way, interface, source))
     }
 }
 
@@ -86,39 +91,14 @@ impl Object {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn attach(&mut self, hook: &Hook, way: Way, interface: &str) -> Result<(), KernelError> {
+    pub fn attach(&mut self, hook: Hook, way: Way, interface: &str) -> Result<(), KernelError> {
         let name = way.program();
         let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
         let program: &mut SchedClassifier =
             program.try_into().map_err(|source: ProgramError| failed(way, interface, source.into()))?;
         let result = match hook {
-            Hook::Tcx(folder) => tcx(program, way, interface, &pin(folder, way, interface)),
-            Hook::Clsact => clsact(program, way, interface),
-        };
-        result.map_err(|source| failed(way, interface, source))
-    }
-}
-
-impl Object {
-    /// Attaches the program of one way at the loopback interface of the calling thread's network namespace, which is one to
-    /// throw away.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn try_attach(&mut self, hook: &Hook, way: Way) -> Result<(), KernelError> {
-        let name = way.program();
-        let interface = "lo";
-        let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-        let program: &mut SchedClassifier =
-            program.try_into().map_err(|source: ProgramError| failed(way, interface, source.into()))?;
-        let result = match hook {
-            // The link goes with what is returned here.
-            Hook::Tcx(_) => program
-                .attach_with_options(interface, side(way), TcAttachOptions::TcxOrder(LinkOrder::default()))
-                .and_then(|link| program.take_link(link))
-                .map(drop)
-                .map_err(AttachError::from),
-            Hook::Clsact => clsact(program, way, interface),
+            Hook::Tcx => attach_tcx(program, way, interface),
+            Hook::Clsact => attach_clsact(program, way, interface),
         };
         result.map_err(|source| failed(way, interface, source))
     }
@@ -128,17 +108,65 @@ fn failed(way: Way, interface: &str, source: AttachError) -> KernelError {
     KernelError::Attach { program: way.program(), interface: interface.to_owned(), source }
 }
 
-fn pin(folder: &Path, way: Way, interface: &str) -> PathBuf {
-    folder.join(format!("{}-{interface}", way.program()))
+fn index(interface: &str) -> Result<u32, IoError> {
+    if_nametoindex(interface).map_err(IoError::from)
 }
 
-fn is_absent(error: &LinkError) -> bool {
-    matches!(error, LinkError::SyscallError(error) if error.io_error.raw_os_error() == Some(ENOENT))
+/// Programs of ours at TCX.
+fn ours(way: Way, interface: &str, index: u32) -> Result<Vec<ProgramInfo>, AttachError> {
+    let held: Vec<u32> = tcx::query(index, way.side())
+        .map_err(AttachError::Hook)?
+        .into_iter()
+        .filter(|at| !at.linked)
+        .map(|at| at.program)
+        .collect();
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (_, found) = SchedClassifier::query_tcx(interface, side(way))?;
+    let is_ours = |info: &ProgramInfo| held.contains(&info.id()) && info.name_as_str() == Some(way.program());
+    Ok(found.into_iter().filter(is_ours).collect())
 }
 
-/// Our filter at clsact, if it is there.
-fn filter(way: Way, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
-    Ok(SchedClassifierLink::attached(interface, side(way), PRIORITY, HANDLE, None)?)
+fn attach_tcx(program: &SchedClassifier, way: Way, interface: &str) -> Result<(), AttachError> {
+    let index = index(interface).map_err(AttachError::Hook)?;
+    let (own, descriptor) = (program.info()?.id(), program.fd()?.as_fd());
+    let mut older = ours(way, interface, index)?;
+    let there = older.iter().position(|info| info.id() == own).map(|at| older.swap_remove(at));
+    if there.is_none() {
+        let attached = match older.pop() {
+            Some(old) => tcx::attach(index, way.side(), descriptor, Position::InPlaceOf(old.fd()?.as_fd())),
+            // Before forwarding, which takes packets away.
+            None => tcx::attach(index, way.side(), descriptor, Position::First),
+        };
+        attached.map_err(AttachError::Hook)?;
+    }
+    older.iter().try_for_each(|old| off(index, way, old))
+}
+
+fn detach_tcx(way: Way, interface: &str) -> Result<(), AttachError> {
+    let index = match index(interface) {
+        Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(()),
+        index => index.map_err(AttachError::Hook)?,
+    };
+    ours(way, interface, index)?.iter().try_for_each(|old| off(index, way, old))
+}
+
+fn off(index: u32, way: Way, old: &ProgramInfo) -> Result<(), AttachError> {
+    match tcx::detach(index, way.side(), old.fd()?.as_fd()) {
+        Err(error) if !matches!(error.raw_os_error(), Some(ENOENT | ENODEV)) => Err(AttachError::Hook(error)),
+        _ => Ok(()),
+    }
+}
+
+impl Way {
+    /// The side of the veth's end.
+    pub(crate) const fn side(self) -> Side {
+        match self {
+            Self::FromPod => Side::Ingress,
+            Self::ToPod => Side::Egress,
+        }
+    }
 }
 
 const fn side(way: Way) -> TcAttachType {
@@ -148,34 +176,12 @@ const fn side(way: Way) -> TcAttachType {
     }
 }
 
-fn tcx(program: &mut SchedClassifier, way: Way, interface: &str, pin: &Path) -> Result<(), AttachError> {
-    match PinnedLink::from_pin(pin) {
-        Ok(old) => {
-            let link = SchedClassifierLink::try_from(FdLink::from(old))?;
-            match program.attach_to_link(link) {
-                Ok(updated) => {
-                    // The pin holds it, not we.
-                    drop(program.take_link(updated)?);
-                    return Ok(());
-                }
-                Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(ENOLINK) => {
-                    std::fs::remove_file(pin).map_err(AttachError::Unpin)?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(error) if is_absent(&error) => {}
-        Err(error) => return Err(error.into()),
-    }
-    // Before forwarding, which takes packets away.
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let attached = program.attach_with_options(interface, side(way), options)?;
-    let link = FdLink::try_from(program.take_link(attached)?)?;
-    link.pin(pin)?;
-    Ok(())
+/// Our filter at clsact, if it is there.
+fn filter(way: Way, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
+    Ok(SchedClassifierLink::attached(interface, side(way), PRIORITY, HANDLE, None)?)
 }
 
-fn clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Result<(), AttachError> {
+fn attach_clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Result<(), AttachError> {
     match tc::qdisc_add_clsact(interface) {
         Ok(()) => {}
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(EEXIST) => {}
@@ -192,4 +198,19 @@ fn clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Result<()
     // Its end would take the filter off.
     std::mem::forget(program.take_link(attached)?);
     Ok(())
+}
+
+fn detach_clsact(way: Way, interface: &str) -> Result<(), AttachError> {
+    if index(interface).is_err_and(|error| error.raw_os_error() == Some(ENODEV)) {
+        return Ok(());
+    }
+    match filter(way, interface)?.detach() {
+        // There is no such filter, or no clsact.
+        Err(ProgramError::NetlinkError(error))
+            if matches!(error.raw_os_error(), Some(ENOENT | EINVAL | ENODEV | EOPNOTSUPP)) =>
+        {
+            Ok(())
+        }
+        result => Ok(result?),
+    }
 }

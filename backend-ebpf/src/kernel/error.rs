@@ -91,6 +91,9 @@ pub enum AttachError {
     /// The kernel refuses the program at this hook.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// The kernel refuses at a TCX hook, or there is no such interface.
+    #[error(transparent)]
+    Hook(std::io::Error),
     /// The pinned link is none of a program at an interface, or cannot be opened.
     #[error("its pinned link: {0}")]
     Link(#[from] LinkError),

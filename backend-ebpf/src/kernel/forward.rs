@@ -6,7 +6,7 @@
 
 use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
-use super::tcx::{self, Side};
+use super::tcx::{self, Position, Side};
 use aya::maps::MapInfo;
 use aya::programs::tc::TcError;
 use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
@@ -244,8 +244,8 @@ impl Attached {
 /// The kernel refuses.
 pub fn attach(program: Forward, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
     let replaced = old.map(Attached::fd).transpose()?;
-    let replaced = replaced.as_ref().map(AsFd::as_fd);
-    tcx::attach(interface, program.side(), new.as_fd(), replaced).map_err(|source| hook(program, interface, source))
+    let position = replaced.as_ref().map_or(Position::Last, |old| Position::InPlaceOf(old.as_fd()));
+    tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

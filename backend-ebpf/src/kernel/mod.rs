@@ -17,3 +17,4 @@ pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;
+pub(crate) use tcx::holds;

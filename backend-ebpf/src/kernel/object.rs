@@ -181,6 +181,32 @@ impl Object {
         Ok(())
     }
 
+    /// Pins what is in neither folder though it should be: programs and maps of policy in one, what outlives an object in the other.
+    /// Whether there was any.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn pin_missing(&mut self, folder: &Path, kept: &Path) -> Result<bool, KernelError> {
+        let mut any = false;
+        for way in Way::ALL {
+            let (name, path) = (way.program(), folder.join(way.program()));
+            if !path.exists() {
+                let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+                program.pin(path).map_err(|source| KernelError::Pin { name, source })?;
+                any = true;
+            }
+        }
+        let maps = POLICY_MAPS.into_iter().map(|name| (name, folder)).chain(KEPT_MAPS.map(|name| (name, kept)));
+        for (name, path) in maps.map(|(name, folder)| (name, folder.join(name))) {
+            if !path.exists() {
+                let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+                map.pin(path).map_err(|source| KernelError::Pin { name, source })?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// The numbers of the programs that are pinned in a folder, as [`Way::ALL`] has them.
     ///
     /// # Errors

@@ -6,16 +6,20 @@ use nix::libc;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// `BPF_PROG_ATTACH` and `BPF_PROG_DETACH` of `include/uapi/linux/bpf.h`.
+/// `BPF_PROG_ATTACH`, `BPF_PROG_DETACH` and `BPF_PROG_QUERY` of `include/uapi/linux/bpf.h`.
 const ATTACH: libc::c_long = 8;
 const DETACH: libc::c_long = 9;
+const QUERY: libc::c_long = 16;
 /// `BPF_PROG_BIND_MAP`.
 const BIND_MAP: libc::c_long = 35;
-/// `BPF_F_REPLACE`.
+/// `BPF_F_REPLACE` and `BPF_F_BEFORE`.
 const REPLACE: u32 = 1 << 2;
+const BEFORE: u32 = 1 << 3;
+/// The most programs at one hook: `BPF_MPROG_MAX` of `include/linux/bpf_mprog.h`.
+const MOST: usize = 64;
 
 /// Which hook of an interface: `BPF_TCX_INGRESS` or `BPF_TCX_EGRESS`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Side {
     /// What comes in.
@@ -37,21 +41,75 @@ struct Attributes {
     expected_revision: u64,
 }
 
-/// Attaches a program behind all others at the hook, or in the place of one, at once.
-pub(super) fn attach(
+/// The part of `union bpf_attr` for a query.
+#[repr(C)]
+#[derive(Default)]
+struct Question {
     interface: u32,
-    side: Side,
-    program: BorrowedFd<'_>,
-    replaced: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+    kind: u32,
+    flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    reserved: u32,
+    program_attach_flags: u64,
+    links: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// A program at a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct At {
+    /// Its number.
+    pub(super) program: u32,
+    /// Whether a link holds it there, not the interface itself.
+    pub(super) linked: bool,
+}
+
+/// Where a program goes among those that are at the hook already.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Position<'fd> {
+    /// Before all of them.
+    First,
+    /// Behind all of them.
+    Last,
+    /// In the place of this one, which no link holds, at once.
+    InPlaceOf(BorrowedFd<'fd>),
+}
+
+/// Attaches a program.
+pub(super) fn attach(interface: u32, side: Side, program: BorrowedFd<'_>, position: Position<'_>) -> io::Result<()> {
     let attributes = Attributes { interface, program: program.as_raw_fd(), kind: side as u32, ..Attributes::default() };
-    command(
-        ATTACH,
-        &match replaced {
-            Some(old) => Attributes { flags: REPLACE, replaced: old.as_raw_fd(), ..attributes },
-            None => attributes,
-        },
-    )
+    let attributes = match position {
+        Position::First => Attributes { flags: BEFORE, ..attributes },
+        Position::Last => attributes,
+        Position::InPlaceOf(old) => Attributes { flags: REPLACE, replaced: old.as_raw_fd(), ..attributes },
+    };
+    command(ATTACH, &attributes)
+}
+
+/// The programs at a hook of an interface of the calling thread's network namespace, in their order.
+pub(super) fn query(interface: u32, side: Side) -> io::Result<Vec<At>> {
+    let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
+    let mut question = Question {
+        interface,
+        kind: side as u32,
+        programs: programs.as_mut_ptr() as u64,
+        count: MOST as u32,
+        links: links.as_mut_ptr() as u64,
+        ..Question::default()
+    };
+    ask(QUERY, &mut question)?;
+    let count = usize::try_from(question.count).map_or(MOST, |count| count.min(MOST));
+    let found = programs.into_iter().zip(links).take(count);
+    Ok(found.map(|(program, link)| At { program, linked: link != 0 }).collect())
+}
+
+/// Whether a program is at a hook; `None` where the kernel does not tell, as of an interface that is gone.
+pub(crate) fn holds(interface: u32, side: Side, program: u32) -> Option<bool> {
+    let found = query(interface, side).ok()?;
+    Some(found.iter().any(|at| at.program == program))
 }
 
 /// Takes a program off the hook.
@@ -70,5 +128,13 @@ fn command<T>(command: libc::c_long, attributes: &T) -> io::Result<()> {
     let length = size_of::<T>();
     // SAFETY: the kernel reads so many bytes of integers, and the descriptors among them are open while it does.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), length) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The same where the kernel answers in the attributes.
+fn ask(command: libc::c_long, question: &mut Question) -> io::Result<()> {
+    let length = size_of::<Question>();
+    // SAFETY: the kernel reads and writes so many bytes of integers, and no more numbers than `count` where they point to.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(question), length) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -5,7 +5,8 @@ use backend_ebpf::kernel::forward;
 use backend_ebpf::kernel::{Side, forward::Forward};
 use cni_core::backend::{Backend, ErrorKind, OpenRequest};
 use serde_json::{Value, json};
-use testlab::bed::{Cluster, Node, run, try_run};
+use std::time::Duration;
+use testlab::bed::{Cluster, Node, run, try_run, wait_for};
 
 const VXLAN: (&[u8], &str) = (&[1, 2, 9], "vxlan");
 const NATIVE: (&[u8], &str) = (&[1, 2, 3], "native");
@@ -81,6 +82,51 @@ fn programs(node: &Node, interface: &str) -> Vec<Forward> {
         forward::find(interface, index, Side::Ingress).unwrap()
     });
     found.unwrap().into_iter().map(|found| found.program).collect()
+}
+
+#[test]
+fn programs_that_somebody_takes_off_are_back_without_being_asked_for() {
+    let cluster = cluster(VXLAN, true);
+    let node = &cluster.nodes[0];
+    let veth = node.endpoint_with([10, 0, 0, 1].into()).host_interface;
+    let hooks = [
+        ("eth0", Side::Ingress),
+        (veth.as_str(), Side::Ingress),
+        ("cnidarian-ebpf", Side::Ingress),
+        ("cnidarian-ebpf", Side::Egress),
+    ];
+    let at = |(name, side): (&str, Side)| {
+        let index = nix::net::if_::if_nametoindex(name).unwrap();
+        forward::find(name, index, side).unwrap()
+    };
+    for hook in hooks {
+        let [found] = node.netns.run(|| at(hook)).unwrap().try_into().unwrap();
+        node.netns.run(|| found.detach().unwrap()).unwrap();
+        let is_back = || node.netns.run(|| at(hook).len() == 1).unwrap();
+        wait_for("the program is back", Duration::from_secs(20), is_back);
+    }
+    cluster.all_pairs_talk();
+}
+
+/// As often as `CNIDARIAN_REPLACEMENTS` says, 6 times without it.
+#[test]
+fn programs_of_other_sizes_take_the_place_of_those_before_them_without_a_lost_packet() {
+    let rounds: u64 = std::env::var("CNIDARIAN_REPLACEMENTS").map_or(6, |text| text.parse().unwrap());
+    for (numbers, mode) in [VXLAN, NATIVE] {
+        let mut cluster = cluster((numbers, mode), true);
+        let pods = std::mem::take(&mut cluster.pods);
+        let stream = pods[0].stream_while(pods[1].addresses[0], || {
+            for round in 0..rounds {
+                let node = &mut cluster.nodes[0];
+                node.stop();
+                node.section = json!({ "mode": mode, "fastPath": true, "maxPods": 4000 + round % 90 });
+                node.start();
+                cluster.introduce(&cluster.nodes[0]);
+            }
+        });
+        println!("{mode}: {stream:?}");
+        assert_eq!(stream.came, stream.sent, "{mode}: {stream:?}");
+    }
 }
 
 #[test]

@@ -6,12 +6,9 @@ use crate::pod::{Place, Pod};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::{Hook, Way};
 use net_linux::netns::NetNs;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +17,6 @@ use std::time::Duration;
 
 /// The process that is to attach and wait finds here how: `tcx`, `clsact`.
 const LOADER: &str = "CNIDARIAN_EBPF_LOADER";
-/// Where it finds the bpffs.
-const PINS: &str = "CNIDARIAN_EBPF_PINS";
 
 const TCP: u8 = 6;
 const OPEN: u16 = 80;
@@ -127,7 +122,7 @@ fn index(interface: &str) -> u32 {
 }
 
 /// Both pods can be reached by nobody, but the server at one port; the client may go anywhere.
-fn attach(hook: &Hook) -> Enforcer {
+fn attach(hook: Hook) -> Enforcer {
     let mut enforcer = enforcer();
     let closed = Pod { ingress: Some(&[]), egress: None };
     let server = Pod { ingress: Some(&[(TCP, OPEN)]), egress: Some(&[]) };
@@ -143,16 +138,15 @@ fn attach(hook: &Hook) -> Enforcer {
     enforcer
 }
 
-fn hook(name: &str, pins: &Path) -> Hook {
-    if name == "clsact" { Hook::Clsact } else { Hook::Tcx(pins.to_owned()) }
+fn hook(name: &str) -> Hook {
+    if name == "clsact" { Hook::Clsact } else { Hook::Tcx }
 }
 
 /// A process that attaches and then waits to be killed; without being asked to, it does nothing.
 #[test]
 fn a_loader_that_waits() {
     let Ok(name) = std::env::var(LOADER) else { return };
-    let pins = std::env::var(PINS).unwrap();
-    let _enforcer = attach(&hook(&name, Path::new(&pins)));
+    let _enforcer = attach(hook(&name));
     println!("\nattached");
     // Until the end of input, which comes when the parent ends, too.
     let _ = std::io::stdin().read(&mut [0]);
@@ -168,24 +162,16 @@ impl Drop for Killed {
     }
 }
 
-fn loader(hook: &str, pins: &Path) -> Killed {
+fn loader(hook: &str) -> Killed {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["attached::a_loader_that_waits", "--exact", "--nocapture"]).env(LOADER, hook).env(PINS, pins);
+    command.args(["attached::a_loader_that_waits", "--exact", "--nocapture"]).env(LOADER, hook);
     let mut child = Killed(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "attached"), "the loader failed");
     child
 }
 
-/// A bpffs that only this thread and its children see: it goes with them, and so do the pins in it.
-fn own_bpffs(folder: &Path) {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    mount(Some("bpf"), folder, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
-}
-
 fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
-    let folder = tempfile::tempdir().unwrap();
     let node = NetNs::new().unwrap();
     let (client, server) = (pod(&node, CLIENT), pod(&node, SERVER));
     let _server = Server::serve(&server);
@@ -193,7 +179,6 @@ fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
         for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             std::fs::write(format!("/proc/sys/net/{setting}"), "1").unwrap();
         }
-        own_bpffs(folder.path());
         let reached = |port, limit| [0, 1].map(|family| connect(&client, family, port, limit).is_some());
         // Neighbours of IPv6 are found at the first try.
         assert!((0..30).any(|_| reached(CLOSED, SOON) == [true, true]), "{name}: before anything is attached");
@@ -201,15 +186,15 @@ fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
             assert_eq!(reached(OPEN, PATIENCE), [true, true], "{name}: {when}");
             assert_eq!(reached(CLOSED, SOON), [false, false], "{name}: {when}");
         };
-        let first = loader(name, folder.path());
+        let first = loader(name);
         enforced("attached");
         let mut open = [0, 1].map(|family| connect(&client, family, OPEN, PATIENCE).unwrap());
         assert!(open.iter_mut().all(echoes));
         drop(first);
         enforced("after the loader was killed");
         assert!(open.iter_mut().all(echoes), "{name}: an open connection goes on");
-        let hook = hook(name, folder.path());
-        let second = attach(&hook);
+        let hook = hook(name);
+        let second = attach(hook);
         enforced("replaced by another loader");
         assert!(open.iter_mut().all(echoes), "{name}: an open connection goes on");
         let passed: u64 = second.object.packets(Way::ToPod).unwrap().iter().map(|(_, count)| count).sum();
@@ -222,17 +207,13 @@ fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
             }
         }
         assert_eq!(reached(CLOSED, PATIENCE), [true, true], "{name}: taken off");
-        // The kernel keeps two files of its own there.
-        let files =
-            std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        assert_eq!(files.filter(|file| file.contains("_pod-")).count(), 0, "{name}: no pin is left");
     })
     .unwrap();
 }
 
 #[test]
 fn policy_at_tcx_holds_whatever_becomes_of_the_loader() {
-    if Hook::probe(Path::new("/")) == Hook::Clsact {
+    if Hook::probe() == Hook::Clsact {
         println!("this kernel has no TCX");
         return;
     }

@@ -1,21 +1,23 @@
 //! The engine between two pods, killed at any moment and started again, beside a stream of packets. Never a random policy.
 
 use crate::attached::{CLIENT, Killed, SERVER, pod};
-use crate::conformance::config;
+use crate::conformance::{config, place};
 use crate::items::{chain, chain_id, endpoint, port, walk};
 use crate::place::{block_on, in_own_place};
-use backend_ebpf::engine::{self, BPFFS, Config};
+use backend_ebpf::engine::{self, BPFFS, Config, Hook, probe};
+use backend_ebpf::kernel::Way;
 use cni_core::backend::{Change, CommitReport};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
 use net_linux::netns::NetNs;
+use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The process that is to enforce and wait finds this.
+/// The process that is to enforce and wait finds here how: `tcx`, `clsact`.
 const ENFORCER: &str = "CNIDARIAN_EBPF_ENFORCER";
 const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
@@ -33,11 +35,11 @@ fn items() -> Vec<PolicyItem> {
 }
 
 fn enforce() -> (Box<dyn PolicyEngine>, CommitReport) {
-    enforce_with(&config())
+    enforce_with(&config(), Hook::probe())
 }
 
-fn enforce_with(config: &Config) -> (Box<dyn PolicyEngine>, CommitReport) {
-    let mut engine = engine::open(config).unwrap();
+fn enforce_with(config: &Config, hook: Hook) -> (Box<dyn PolicyEngine>, CommitReport) {
+    let mut engine = engine::open_at(config, probe(), hook).unwrap();
     items().into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
     engine.stage(Change::InSync).unwrap();
     let report = block_on(engine.commit());
@@ -47,19 +49,19 @@ fn enforce_with(config: &Config) -> (Box<dyn PolicyEngine>, CommitReport) {
 /// A process that enforces and then waits to be killed; without being asked to, it does nothing.
 #[test]
 fn an_enforcer_that_waits() {
-    if std::env::var_os(ENFORCER).is_none() {
-        return;
-    }
-    let (_engine, report) = enforce();
+    let Ok(name) = std::env::var(ENFORCER) else { return };
+    let (_engine, report) = enforce_with(&config(), if name == "clsact" { Hook::Clsact } else { Hook::Tcx });
     assert!(report.is_complete(), "{report:?}");
     println!("\nin force");
     // Until the end of input, which comes when the parent ends, too.
     let _ = std::io::stdin().read(&mut [0]);
 }
 
-fn enforcer() -> Killed {
+fn enforcer(hook: Hook) -> Killed {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["engine::an_enforcer_that_waits", "--exact", "--nocapture"]).env(ENFORCER, "1");
+    command
+        .args(["engine::an_enforcer_that_waits", "--exact", "--nocapture"])
+        .env(ENFORCER, if hook == Hook::Clsact { "clsact" } else { "tcx" });
     Killed(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -103,19 +105,113 @@ const ROUND_PACKETS: usize = 1500;
 
 #[test]
 fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_none_pass() {
+    killed_anywhere(Hook::probe());
+}
+
+#[test]
+fn an_engine_at_clsact_that_is_killed_anywhere_loses_no_packet_and_lets_none_pass() {
+    killed_anywhere(Hook::Clsact);
+}
+
+fn killed_anywhere(hook: Hook) {
+    beside_a_stream(|told| {
+        in_force(&mut enforcer(hook));
+        told.begin();
+        for round in 0..12 {
+            let child = enforcer(hook);
+            // Anywhere between its first instruction and after its commit: so many packets later.
+            told.wait(round * ROUND_PACKETS);
+            drop(child);
+        }
+        in_force(&mut enforcer(hook));
+    });
+}
+
+/// How often programs are replaced; `CNIDARIAN_REPLACEMENTS=5000` for long.
+fn replacements() -> usize {
+    std::env::var("CNIDARIAN_REPLACEMENTS").map_or(40, |text| text.parse().unwrap())
+}
+
+#[test]
+fn programs_replaced_again_and_again_lose_no_packet_and_let_none_pass() {
+    beside_a_stream(|told| {
+        let mut engine = Some(enforce().0);
+        told.begin();
+        for round in 0..replacements() {
+            // One in two by a successor, the other by itself, with other sizes.
+            let report = if round % 2 == 0 {
+                drop(engine.take());
+                let (successor, report) = enforce();
+                engine = Some(successor);
+                report
+            } else {
+                let engine = engine.as_mut().unwrap();
+                let verdicts = 4096 + u32::try_from(round % 7).unwrap();
+                engine
+                    .stage(Change::Config(
+                        json!({ "maps": { "verdicts": verdicts, "connections": 1024, "fragments": 64 } }),
+                    ))
+                    .unwrap();
+                block_on(engine.commit())
+            };
+            assert!(report.is_complete(), "{round}: {report:?}");
+        }
+        told.wait(ROUND_PACKETS);
+        assert_eq!(std::fs::read_dir(place()).unwrap().count(), 2, "one generation, and what is kept");
+    });
+}
+
+/// What a stream has sent.
+struct Told<'a> {
+    sent: &'a AtomicUsize,
+    counts: &'a AtomicBool,
+}
+
+impl Told<'_> {
+    /// From here on each packet counts.
+    fn begin(&self) {
+        self.counts.store(true, Ordering::Release);
+        self.wait(ROUND_PACKETS);
+    }
+
+    /// Waits until so many more were sent.
+    fn wait(&self, packets: usize) {
+        let end = self.sent.load(Ordering::Acquire) + packets;
+        let deadline = Instant::now() + PATIENCE;
+        while self.sent.load(Ordering::Acquire) < end {
+            assert!(Instant::now() < deadline, "the stream stands still");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Sets it when it goes, also when the test fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Does `work` beside a stream of packets, of which one in two is denied: the others come all, and of those none.
+fn beside_a_stream(work: impl FnOnce(&Told<'_>) + Send) {
     in_own_place(|| {
         let [client, server] = pods();
         let (open, closed) = (ear(&server, OPEN), ear(&server, CLOSED));
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         assert!(reaches(&voice, &closed, CLOSED, PATIENCE), "before anything is enforced");
-        in_force(&mut enforcer());
-        let (stop, told, mut counts) = (AtomicBool::new(false), AtomicUsize::new(0), [0; 3]);
-        heard(&closed);
-        heard(&open);
-        std::thread::scope(|scope| {
+        let (stop, begun, told) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        let [sent, passed, leaked] = std::thread::scope(|scope| {
             let stream = scope.spawn(|| {
                 let [mut sent, mut passed, mut leaked] = [0; 3];
                 while !stop.load(Ordering::Acquire) {
+                    if !begun.load(Ordering::Acquire) {
+                        heard(&open);
+                        heard(&closed);
+                        std::thread::yield_now();
+                        continue;
+                    }
                     sent += usize::from(voice.send_to(b"x", (SERVER.1[0], OPEN)).is_ok());
                     told.store(sent, Ordering::Release);
                     let _ = voice.send_to(b"x", (SERVER.1[0], CLOSED));
@@ -125,28 +221,47 @@ fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_
                 }
                 [sent, passed, leaked]
             });
-            for round in 0..12 {
-                let child = enforcer();
-                // Anywhere between its first instruction and after its commit: so many packets later.
-                let end = told.load(Ordering::Acquire) + round * ROUND_PACKETS;
-                let deadline = Instant::now() + PATIENCE;
-                while told.load(Ordering::Acquire) < end {
-                    assert!(Instant::now() < deadline, "the stream stands still");
-                    std::thread::yield_now();
-                }
-                drop(child);
-            }
-            in_force(&mut enforcer());
-            stop.store(true, Ordering::Release);
-            counts = stream.join().unwrap();
+            let stopped = SetAtEnd(&stop);
+            work(&Told { sent: &told, counts: &begun });
+            drop(stopped);
+            stream.join().unwrap()
         });
-        let [sent, passed, leaked] = counts;
         println!("{sent} packets of a connection that is allowed, {passed} came; {leaked} came that are denied");
         assert!(sent > 1000, "{sent}");
         assert_eq!((passed + heard(&open), leaked + heard(&closed)), (sent, 0));
         engine::clear().unwrap();
         assert!(reaches(&voice, &closed, CLOSED, PATIENCE), "nothing is enforced any more");
         assert!(!std::fs::exists(format!("{BPFFS}/cnidarian")).unwrap(), "no pin is left");
+    });
+}
+
+#[test]
+fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
+    in_own_place(|| {
+        let [client, server] = pods();
+        let closed = ear(&server, CLOSED);
+        let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut engine, mut watch) = engine::open_watched(&config()).unwrap();
+            items().into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
+            engine.stage(Change::InSync).unwrap();
+            assert!(engine.commit().await.is_complete());
+            for way in Way::ALL {
+                assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
+                Hook::Tcx.detach(way, SERVER.0).unwrap();
+                tokio::time::timeout(PATIENCE, watch.changed()).await.expect("nobody missed it").unwrap();
+                let drift = engine.resync().await.unwrap();
+                assert_eq!(drift.changed, [format!("policy at {}", SERVER.0)]);
+                assert!(drift.repair.is_complete());
+                assert!(Hook::Tcx.has_ours(way, SERVER.0).unwrap());
+            }
+            heard(&closed);
+            assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
+            let quiet = tokio::time::timeout(Duration::from_millis(1500), watch.changed()).await;
+            assert!(quiet.is_err(), "nothing is missing");
+        });
+        engine::clear().unwrap();
     });
 }
 
@@ -158,7 +273,7 @@ fn a_policy_without_room_leaves_the_one_before_it_in_force_until_there_is_less()
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         let mut small = config();
         small.maps.classes = 64;
-        let (mut engine, report) = enforce_with(&small);
+        let (mut engine, report) = enforce_with(&small, Hook::probe());
         assert!(report.is_complete(), "{report:?}");
         // Ports that are not neighbours: more prefixes than there is room for.
         let web = chain_id("web", Direction::Ingress);

@@ -106,6 +106,7 @@ impl Enforcing {
         let mut tables = self.tables.renewed();
         let writes = tables.drain();
         self.last_generation += 1;
+        self.make_place()?;
         let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
         let mut view = View::default();
         for write in &writes {
@@ -150,7 +151,7 @@ impl Enforcing {
 
     pub(super) fn attach_one(&mut self, name: &InterfaceName, items: Vec<String>, report: &mut CommitReport) {
         let (Some(running), Some(index)) = (&mut self.running, running::index(name)) else { return };
-        match running.attach(&self.hook, name, index) {
+        match running.attach(self.hook, name, index) {
             Ok(()) => self.view.set_attached(name, true),
             Err(error) => report.failed.push(Failure { items, object: format!("policy at {name}"), error }),
         }
@@ -163,11 +164,7 @@ impl Enforcing {
         }
         let left = std::mem::take(&mut self.left);
         for name in &left.interfaces {
-            if running::index(name).is_some() {
-                self.attach_one(name, Vec::new(), report);
-            } else {
-                self.leaving.insert(name.clone());
-            }
+            self.attach_one(name, Vec::new(), report);
         }
         let mut result = self.end_change();
         for number in &left.generations {
@@ -186,8 +183,6 @@ impl Enforcing {
         let gone: Vec<InterfaceName> =
             self.leaving.iter().filter(|name| running::index(name).is_none()).cloned().collect();
         for name in gone {
-            // A pin of a link that leads nowhere: the next attachment of that name takes it away too.
-            let _ = running::detach(&self.hook, &name);
             self.leaving.remove(&name);
             self.view.set_attached(&name, false);
             if let Some(index) = self.running.as_mut().and_then(|running| running.attached.remove(&name)) {

@@ -19,9 +19,9 @@ pub(super) struct Left {
 
 impl Left {
     /// All generations that are pinned.
-    pub(super) fn read(place: &Place, hook: &Hook) -> Result<Self> {
+    pub(super) fn read(place: &Place, hook: Hook) -> Result<Self> {
         let names = running::interfaces()?;
-        let mut left = Self { interfaces: running::linked(place)?, ..Self::default() };
+        let mut left = Self { interfaces: running::occupied(hook, names.values().cloned())?, ..Self::default() };
         for number in place.generations().map_err(|error| pins("list", &error))? {
             left.generations.push(number);
             let Some(earlier) = Earlier::read(place, number, hook, &names)? else { continue };
@@ -46,6 +46,13 @@ impl Left {
 /// # Errors
 /// The kernel could not be read.
 pub fn observe() -> Result<Objects> {
-    let place = here()?;
-    Left::read(&place, &Hook::probe(&place.links())).map(|left| left.objects)
+    observe_at(Hook::probe())
+}
+
+/// The same by hooks of this kind.
+///
+/// # Errors
+/// As [`observe`].
+pub fn observe_at(hook: Hook) -> Result<Objects> {
+    Left::read(&here()?, hook).map(|left| left.objects)
 }

@@ -7,10 +7,11 @@ mod resync;
 use super::objects::{Key, Object, Objects, View};
 use super::place::Place;
 use super::running::{self, Running, pins};
-use super::watch::AddressWatch;
+use super::watch::PolicyWatch;
 use super::{Config, acceptable, probe, refused};
 use crate::bpffs::BPFFS;
-use crate::kernel::{Hook, Sizes};
+use crate::kernel::{Hook, Sizes, Way};
+use crate::placed::Placed;
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
 use cni_core::backend::{
@@ -20,7 +21,7 @@ use cni_core::backend::{
 use cni_core::model::InterfaceName;
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
 use left::Left;
-pub use left::observe;
+pub use left::{observe, observe_at};
 use net_linux::netns::NetNs;
 use resync::node_addresses;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +59,8 @@ struct Enforcing {
     touched: BTreeSet<PolicyKey>,
     /// Interfaces whose endpoints are gone, while they are there.
     leaving: BTreeSet<InterfaceName>,
+    /// What is looked for at its hooks.
+    placed: Placed,
 }
 
 /// A policy engine in the network namespace of the calling thread.
@@ -73,40 +76,25 @@ pub fn open(config: &Config) -> Result<Box<dyn PolicyEngine>> {
 /// # Errors
 /// As [`open`].
 pub fn open_probed(config: &Config, capabilities: Capabilities) -> Result<Box<dyn PolicyEngine>> {
-    capabilities.require(&[Capability::Policy])?;
-    let failed = |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
-    let netns = NetNs::current().map_err(failed)?;
-    let place = Place::of(&netns).map_err(failed)?;
-    Ok(Box::new(Enforcing {
-        hook: Hook::probe(&place.links()),
-        netns,
-        place,
-        capabilities,
-        sizes: config.maps,
-        tables: Tables::default(),
-        refused: BTreeMap::new(),
-        unlogged: BTreeMap::new(),
-        removed_early: BTreeSet::new(),
-        in_sync: false,
-        begun: false,
-        left: Left::default(),
-        running: None,
-        last_generation: 0,
-        worn: false,
-        view: View::default(),
-        names: BTreeMap::new(),
-        touched: BTreeSet::new(),
-        leaving: BTreeSet::new(),
-    }))
+    open_at(config, capabilities, Hook::probe())
 }
 
-/// The same, with a watch that asks for a resync when the node's own addresses change.
+/// The same at hooks of this kind, whatever this kernel has beside.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(config: &Config, capabilities: Capabilities, hook: Hook) -> Result<Box<dyn PolicyEngine>> {
+    Ok(Box::new(Enforcing::open(config, capabilities, hook)?))
+}
+
+/// The same, with a watch that asks for a resync when the node's own addresses change, or a program was taken off.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn DriftWatch>)> {
-    let watch = AddressWatch::open()?;
-    Ok((open(config)?, Box::new(watch)))
+    let engine = Enforcing::open(config, probe(), Hook::probe())?;
+    let watch = PolicyWatch::open(engine.placed.clone())?;
+    Ok((Box::new(engine), Box::new(watch)))
 }
 
 /// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
@@ -115,21 +103,66 @@ pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn D
 /// # Errors
 /// The kernel refused.
 pub fn clear() -> Result<()> {
-    // Where there is no bpffs there is nothing of ours, so a kernel without eBPF is no failure.
+    // A kernel that tells of no namespace has no eBPF either, and is no failure.
     let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
+    for name in running::interfaces()?.values() {
+        running::detach(Hook::Clsact, name).map_err(refused)?;
+    }
+    if Hook::probe() == Hook::Tcx {
+        for name in running::occupied(Hook::Tcx, running::interfaces()?.into_values())? {
+            running::detach(Hook::Tcx, &name).map_err(refused)?;
+        }
+    }
     if !place.exists() {
         return Ok(());
-    }
-    let hook = Hook::probe(&place.links());
-    let mut all: BTreeSet<InterfaceName> = running::interfaces()?.into_values().collect();
-    all.extend(running::linked(&place)?);
-    for name in all {
-        running::detach(&hook, &name).map_err(refused)?;
     }
     place.remove_all().map_err(|error| pins("remove", &error))
 }
 
+/// Whether programs or pins of ours are in the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn is_there() -> Result<bool> {
+    if here()?.exists() {
+        return Ok(true);
+    }
+    let hook = Hook::probe();
+    Ok(!running::occupied(hook, running::interfaces()?.into_values())?.is_empty())
+}
+
 impl Enforcing {
+    /// Writes nothing.
+    fn open(config: &Config, capabilities: Capabilities, hook: Hook) -> Result<Self> {
+        capabilities.require(&[Capability::Policy])?;
+        let failed =
+            |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
+        let netns = NetNs::current().map_err(failed)?;
+        let place = Place::of(&netns).map_err(failed)?;
+        Ok(Self {
+            hook,
+            netns,
+            place,
+            capabilities,
+            sizes: config.maps,
+            tables: Tables::default(),
+            refused: BTreeMap::new(),
+            unlogged: BTreeMap::new(),
+            removed_early: BTreeSet::new(),
+            in_sync: false,
+            begun: false,
+            left: Left::default(),
+            running: None,
+            last_generation: 0,
+            worn: false,
+            view: View::default(),
+            names: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            placed: Placed::default(),
+        })
+    }
+
     /// Runs `work` in our network namespace: interfaces are found, and programs attached, in the calling thread's.
     fn inside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> Result<T> {
         let netns = self.netns.clone();
@@ -145,15 +178,19 @@ impl Enforcing {
         if self.begun {
             return Ok(());
         }
-        self.place.make().map_err(|error| {
-            let kind = ErrorKind::Unsupported;
-            Error { retry: Retry::Soon, ..Error::new(kind, "mount", format_args!("a bpffs at {BPFFS}"), error) }
-        })?;
+        self.make_place()?;
         self.tables.set_node_addresses(node_addresses()?);
-        self.left = Left::read(&self.place, &self.hook)?;
+        self.left = Left::read(&self.place, self.hook)?;
         self.last_generation = self.left.generations.last().copied().unwrap_or_default();
         self.begun = true;
         Ok(())
+    }
+
+    fn make_place(&self) -> Result<()> {
+        self.place.make().map_err(|error| {
+            let kind = ErrorKind::Unsupported;
+            Error { retry: Retry::Soon, ..Error::new(kind, "mount", format_args!("a bpffs at {BPFFS}"), error) }
+        })
     }
 
     /// What is in the kernel: ours, and what a predecessor left.
@@ -180,6 +217,18 @@ impl Enforcing {
                 .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true })),
         );
         all
+    }
+
+    /// Says where programs are that have to stay there.
+    fn note_placed(&self) {
+        let Some(running) = self.running.as_ref().filter(|_| self.hook == Hook::Tcx) else { return };
+        // Without numbers nothing is looked for, until the next time.
+        let Ok(ids) = running.object.program_ids() else { return };
+        let hooks = running
+            .attached
+            .values()
+            .flat_map(|index| Way::ALL.into_iter().zip(ids).map(|(way, id)| ((*index, way.side()), id)));
+        self.placed.set(hooks.collect());
     }
 
     fn blocked(&self) -> Vec<Blocked> {
@@ -285,13 +334,17 @@ impl Engine<PolicyItem> for Enforcing {
     }
 
     async fn commit(&mut self) -> CommitReport {
-        self.inside(Self::commit_here).unwrap_or_else(|error| {
+        let committed = self.inside(Self::commit_here);
+        self.note_placed();
+        committed.unwrap_or_else(|error| {
             let failure = Failure { items: Vec::new(), object: "network namespace".to_owned(), error };
             CommitReport { failed: vec![failure], blocked: self.blocked(), ..CommitReport::default() }
         })
     }
 
     async fn resync(&mut self) -> Result<Drift> {
-        self.inside(Self::resync_here)?
+        let drift = self.inside(Self::resync_here);
+        self.note_placed();
+        drift?
     }
 }

@@ -23,7 +23,11 @@ impl Enforcing {
         }
         // Interfaces may have been made anew behind our back.
         self.touched.extend(self.tables.host_interfaces().map(|(id, _)| PolicyKey::Endpoint(id.clone())));
+        self.make_place()?;
         let running = self.running.as_mut().expect("looked at above");
+        if running.pin_missing()? {
+            drift.missing.push("pins in the bpffs".to_owned());
+        }
         let actual: HashSet<Write> = running.object.entries().map_err(refused)?.into_iter().collect();
         let expected: HashSet<Write> = self.tables.entries().into_iter().collect();
         let keys: HashSet<Write> = expected.iter().map(|write| write.removal()).collect();
@@ -37,7 +41,7 @@ impl Enforcing {
         entries.sort_by_key(|write| write.level());
         entries.iter().for_each(|write| seen.take(write, &self.names));
         for name in running.attached.keys().cloned().collect::<Vec<_>>() {
-            let is_there = running.is_at(&self.hook, &name)?;
+            let is_there = running.is_at(self.hook, &name)?;
             seen.set_attached(&name, is_there);
             if !is_there || self.hook == Hook::Clsact {
                 running.attached.remove(&name);
@@ -57,7 +61,7 @@ impl Enforcing {
                 Some(_) => {}
             }
         }
-        drift.missing = known.keys().filter(|key| !seen.objects().contains_key(key)).map(ToString::to_string).collect();
+        drift.missing.extend(known.keys().filter(|key| !seen.objects().contains_key(key)).map(ToString::to_string));
         let found = differing(seen.objects(), known);
         let changed = !(wrong.is_empty() && needless.is_empty());
         for write in wrong.iter().chain(&needless) {

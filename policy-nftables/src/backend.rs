@@ -35,6 +35,10 @@ impl PolicyBackend for Nftables {
         Ok(parts)
     }
 
+    fn is_there(&self) -> Result<bool> {
+        crate::is_there()
+    }
+
     fn clear(&self) -> Result<()> {
         crate::clear()
     }

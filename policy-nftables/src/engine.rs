@@ -89,6 +89,15 @@ impl Engine<PolicyItem> for NftPolicy {
     }
 }
 
+/// Whether anything of ours is there, but for the table, which others of us use too.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn is_there() -> Result<bool> {
+    let found = observe(&mut Nft::open()?)?;
+    Ok(found.iter().any(|(key, _)| !matches!(key, Key::Table)))
+}
+
 /// Removes all of ours but the table, which others of us use too: for a node whose policy is switched off. Without this its
 /// pods would stay as closed as they are.
 ///

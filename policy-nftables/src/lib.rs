@@ -39,4 +39,4 @@ pub mod verdict;
 mod watch;
 
 pub use backend::Nftables;
-pub use engine::{clear, open, open_watched};
+pub use engine::{clear, is_there, open, open_watched};

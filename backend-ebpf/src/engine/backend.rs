@@ -30,6 +30,10 @@ impl PolicyBackend for EbpfPolicy {
         Ok(parts)
     }
 
+    fn is_there(&self) -> Result<bool> {
+        super::is_there()
+    }
+
     fn clear(&self) -> Result<()> {
         super::clear()
     }

@@ -155,6 +155,12 @@ pub trait PolicyBackend: Send + Sync {
     /// The configuration is not acceptable, or the node lacks what it needs ([`ErrorKind::Unsupported`], with the reason).
     async fn open(&self, config: &serde_json::Value) -> Result<PolicyParts>;
 
+    /// Whether the kernel has anything that this engine enforced, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel could not be read.
+    fn is_there(&self) -> Result<bool>;
+
     /// Removes all that this engine ever wrote, so that another one, or none, can take its place.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod ebpf;
 mod flows;
 mod full_disk;
 mod pods;

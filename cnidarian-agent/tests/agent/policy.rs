@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) const PORT: u16 = 7;
-const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// A pod that the cluster knows of, attached.
 pub(crate) struct Member {
@@ -116,13 +116,13 @@ fn reaches(from: &NetNs, to: IpAddr, ear: &UdpSocket) -> bool {
     false
 }
 
-fn opens(from: &NetNs, to: &Member) {
+pub(crate) fn opens(from: &NetNs, to: &Member) {
     until("a flow that is allowed gets through", || {
         if reaches(from, to.address, &to.ear) { Ok(()) } else { Err("silence".to_owned()) }
     });
 }
 
-fn stays_closed(from: &NetNs, to: &Member) {
+pub(crate) fn stays_closed(from: &NetNs, to: &Member) {
     assert!(!reaches(from, to.address, &to.ear), "a flow that is denied got through");
 }
 
@@ -152,7 +152,7 @@ fn neighbour(world: &World, interface: &str, node: &str, other: &str) -> NetNs {
 }
 
 /// Sets it when it goes, also when the test fails: threads that wait for it end.
-struct SetAtEnd<'a>(&'a AtomicBool);
+pub(crate) struct SetAtEnd<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
     fn drop(&mut self) {
@@ -161,7 +161,7 @@ impl Drop for SetAtEnd<'_> {
 }
 
 /// Sends to everybody as fast as it can until it is told to stop. Answers how many the kernel took from it.
-fn flood(from: &NetNs, targets: impl Fn() -> Vec<IpAddr>, stop: &AtomicBool, taken: &AtomicUsize) {
+pub(crate) fn flood(from: &NetNs, targets: impl Fn() -> Vec<IpAddr>, stop: &AtomicBool, taken: &AtomicUsize) {
     let voice = voice(from);
     while !stop.load(Ordering::Relaxed) {
         for target in targets() {
@@ -287,7 +287,7 @@ fn new_pods_are_closed(engine: &str) {
     assert!(shouted.load(Ordering::Relaxed) > 0);
 }
 
-fn connect(from: &Member, to: &Member) -> [TcpStream; 2] {
+pub(crate) fn connect(from: &Member, to: &Member) -> [TcpStream; 2] {
     let listener = to.pod.netns.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()).unwrap();
     let target = SocketAddr::new(to.address, listener.local_addr().unwrap().port());
     let client = from.pod.netns.run(|| TcpStream::connect_timeout(&target, Duration::from_secs(10)).unwrap()).unwrap();
@@ -299,7 +299,7 @@ fn connect(from: &Member, to: &Member) -> [TcpStream; 2] {
     [client, server]
 }
 
-fn echoes([client, server]: &mut [TcpStream; 2]) -> bool {
+pub(crate) fn echoes([client, server]: &mut [TcpStream; 2]) -> bool {
     let mut byte = [0];
     client.write_all(b"?").is_ok()
         && server.read_exact(&mut byte).is_ok()
@@ -308,7 +308,7 @@ fn echoes([client, server]: &mut [TcpStream; 2]) -> bool {
 }
 
 /// Pods `a`, `b` and `c` of one namespace; only `a` may talk to `b`.
-fn three(world: &World) -> [Member; 3] {
+pub(crate) fn three(world: &World) -> [Member; 3] {
     put(world, "only", &only("three", "b", "a"));
     let members = ["a", "b", "c"].map(|name| join(world, "three", name));
     // Kubelet writes the addresses that a pod was given; members of sets come from there.

@@ -343,6 +343,10 @@ mod tests {
             Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
         }
 
+        fn is_there(&self) -> cni_core::backend::Result<bool> {
+            Ok(false)
+        }
+
         fn clear(&self) -> cni_core::backend::Result<()> {
             Ok(())
         }

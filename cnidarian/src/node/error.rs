@@ -36,6 +36,21 @@ pub enum NodeError {
         /// Which, and what is wrong.
         problem: store::Problem,
     },
+    /// The policy engine could not put all in force at the start, and the kernel has what another one enforces.
+    #[error(
+        "policy {wanted} is not all in force ({object}: {source}), and policy {other} is there; that one stays as it is: mend this, \
+         or start with policy: {other}"
+    )]
+    NotInForce {
+        /// The engine of the configuration.
+        wanted: String,
+        /// The one before it.
+        other: String,
+        /// What could not be written.
+        object: String,
+        /// Why.
+        source: backend::Error,
+    },
     /// The backend refused, or could not be opened.
     #[error("{0}")]
     Backend(Box<backend::Error>),
@@ -162,6 +177,7 @@ impl NodeError {
             Self::Store(error) if error.is_transient() => ErrorCode::TryAgainLater,
             Self::Store(_)
             | Self::BrokenManifest { .. }
+            | Self::NotInForce { .. }
             | Self::Underlay { .. }
             | Self::NeedsStart { .. }
             | Self::AddressInUse { .. } => ErrorCode::InvalidConfig,

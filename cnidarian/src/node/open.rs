@@ -190,26 +190,31 @@ impl Node {
             observer,
             reap: Notify::new(),
         });
-        inner.recover().await?;
+        let attached = inner.recover().await?;
+        // Before the datapath: it may begin to take packets past an engine that saw them so far.
         let policies = match &inner.policy {
             None => None,
             Some(policy) => {
                 let mut following = policy.follow().await?;
                 let interfaces = inner.kernel.interfaces().await?;
                 policy.first_sync(&mut following, &inner.records.all(), interfaces).await?;
-                // What another engine enforced is in force until this one does: pods are open at no moment.
-                if policy.engine().state().last_commit.failed.is_empty() {
-                    clear_other_engines(&inner.config.policy.engine, registry)?;
-                } else {
-                    tracing::error!(
-                        "policy is not all in force; what another engine left there stays, until the next start"
-                    );
-                }
+                refuse_two_engines(policy, &inner.config.policy.engine, registry)?;
                 Some(following)
             }
         };
+        inner.datapath.change_all(attached).await?;
         let mut following = inner.cluster.follow().await?;
         inner.cluster.first_sync(&mut following, &inner.takers()).await?;
+        if inner.policy.is_some() {
+            // What another engine enforced is in force until this one does, and sees all packets: pods are open at no moment.
+            if inner.datapath.state().last_commit.failed.is_empty() {
+                clear_other_engines(&inner.config.policy.engine, registry)?;
+            } else {
+                tracing::error!(
+                    "the datapath is not all there; what another engine enforced stays, until the next start"
+                );
+            }
+        }
         inner.take_node_addresses().await;
         inner.bury_all().await;
         let mut tasks = vec![
@@ -243,6 +248,19 @@ async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
         Some(problem) => Err(NodeError::BrokenManifest { problem }),
         None => Ok(()),
     }
+}
+
+/// While policy is not all in force here, what another engine enforced has to stay; and the datapath may be one that takes packets
+/// past that one.
+fn refuse_two_engines(policy: &Policy, wanted: &str, registry: &Registry) -> Result<(), NodeError> {
+    let Some(failure) = policy.engine().state().last_commit.failed.into_iter().next() else { return Ok(()) };
+    for other in registry.policies().filter(|other| other.name() != wanted) {
+        if other.is_there()? {
+            let (wanted, other) = (wanted.to_owned(), other.name().to_owned());
+            return Err(NodeError::NotInForce { wanted, other, object: failure.object, source: failure.error });
+        }
+    }
+    Ok(())
 }
 
 /// What engines that the configuration does not name left in the kernel goes.

@@ -4,7 +4,7 @@
 use super::Inner;
 use super::error::NodeError;
 use super::record::Record;
-use cni_core::backend::Change;
+use cni_core::backend::{Change, NetworkChange};
 use cni_core::ipam::{Lease, LeaseOp};
 use cni_core::model::{EndpointId, NetworkItem, NetworkName};
 use serde::{Deserialize, Serialize};
@@ -31,8 +31,9 @@ impl IpamFindings {
 }
 
 impl Inner {
-    /// Puts a predecessor's finished attachments into the datapath, and clears away what it left half done.
-    pub(super) async fn recover(&self) -> Result<(), NodeError> {
+    /// Takes in a predecessor's attachments, and clears away what it left half done. Answers what the datapath has to have of
+    /// those that were finished.
+    pub(super) async fn recover(&self) -> Result<Vec<NetworkChange>, NodeError> {
         let state = self.leases.load()?;
         let links = self.kernel.list().await?;
         let mut wanted = BTreeSet::new();
@@ -53,7 +54,6 @@ impl Inner {
             }
         }
         let (found, cleared) = (changes.len(), half.len());
-        self.datapath.change_all(changes).await?;
         for endpoint in half {
             tracing::info!(endpoint = %endpoint.id, "its interface is not there; freeing what it had");
             self.free(&endpoint.id).await?;
@@ -64,7 +64,7 @@ impl Inner {
         }
         self.reap.notify_one();
         tracing::info!(found, cleared, "attachments of a predecessor");
-        Ok(())
+        Ok(changes)
     }
 
     /// Frees leases and record of an endpoint that has no interface.

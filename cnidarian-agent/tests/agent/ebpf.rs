@@ -90,3 +90,27 @@ fn pins_that_somebody_removes_open_nothing_whether_an_agent_runs_or_not() {
     opens(&c.pod.netns, &b);
     assert!(!pins(&world).exists());
 }
+
+#[test]
+fn an_engine_without_room_beside_the_rules_of_another_one_ends_the_start_and_opens_nothing() {
+    let mut world = World::new();
+    world.start_with(&config(&world, "nftables", "native", false));
+    let [a, b, c] = three(&world);
+    let (stop, denied) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _stopped = SetAtEnd(&stop);
+        scope.spawn(|| flood(&c.pod.netns, || vec![b.address], &stop, &denied));
+        world.kill();
+        let mut small = config(&world, "ebpf", "native", true);
+        small["policy"] = json!({"engine": "ebpf", "maps": {"identities": 1}});
+        world.spawn(&small);
+        assert!(!world.wait_for_end().success(), "it started");
+        let log = world.log();
+        assert!(log.contains("MEANINGS is full") && log.contains("policy nftables is there"), "{log}");
+        is_calm(&b, &denied, "after a start that failed");
+        world.start_with(&config(&world, "nftables", "native", false));
+        is_calm(&b, &denied, "as before");
+    });
+    opens(&a.pod.netns, &b);
+    assert!(!pins(&world).exists());
+}

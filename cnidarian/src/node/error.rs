@@ -38,7 +38,7 @@ pub enum NodeError {
     },
     /// The policy engine could not put all in force at the start, and the kernel has what another one enforces.
     #[error(
-        "policy {wanted} is not all in force ({object}: {source}), and policy {other} is there; that one stays as it is: mend this, \
+        "policy {wanted} is not all in force ({why}), and policy {other} is there; that one stays as it is: mend this, \
          or start with policy: {other}"
     )]
     NotInForce {
@@ -46,10 +46,8 @@ pub enum NodeError {
         wanted: String,
         /// The one before it.
         other: String,
-        /// What could not be written.
-        object: String,
-        /// Why.
-        source: backend::Error,
+        /// What could not be written, and why.
+        why: backend::Error,
     },
     /// The backend refused, or could not be opened.
     #[error("{0}")]

@@ -257,7 +257,7 @@ fn refuse_two_engines(policy: &Policy, wanted: &str, registry: &Registry) -> Res
     for other in registry.policies().filter(|other| other.name() != wanted) {
         if other.is_there()? {
             let (wanted, other) = (wanted.to_owned(), other.name().to_owned());
-            return Err(NodeError::NotInForce { wanted, other, object: failure.object, source: failure.error });
+            return Err(NodeError::NotInForce { wanted, other, why: failure.error });
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod attach;
 mod error;
+mod flows;
 pub mod forward;
 mod forward_maps;
 mod maps;
@@ -12,6 +13,7 @@ mod tcx;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
+pub use flows::FlowReader;
 pub use forward_maps::ForwardMaps;
 pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};

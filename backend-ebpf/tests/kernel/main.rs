@@ -10,6 +10,7 @@ mod conformance;
 mod connections;
 mod cost;
 mod engine;
+mod flows;
 mod frames;
 mod full;
 mod items;

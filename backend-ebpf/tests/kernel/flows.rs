@@ -1,0 +1,110 @@
+//! What the programs tell of packets that go nowhere. Never a packet's verdict: that is tested elsewhere.
+
+use crate::bed::judge;
+use crate::frames::Frame;
+use crate::pod::{ADDRESSES, Pod, open_ports};
+use backend_ebpf::abi::{FlowsWanted, Reason as Told};
+use backend_ebpf::enforce::Enforcer;
+use backend_ebpf::flows::Flows;
+use backend_ebpf::kernel::Way;
+use cni_core::flow::{Event, FlowSource, Heard, Reason, Verdict};
+use cni_core::policy::model::Direction;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const UDP: u8 = 17;
+const OTHER: &str = "192.0.2.1";
+/// More than the ring has room for.
+const FLOOD: u64 = 30_000;
+
+fn judged(enforcer: &Enforcer, way: Way, port: u16) -> Told {
+    let payload = [&55_555_u16.to_be_bytes()[..], &port.to_be_bytes(), &[0; 8]].concat();
+    let (pod, other) = (ADDRESSES[0].parse().unwrap(), OTHER.parse().unwrap());
+    let (from, to) = if way == Way::FromPod { (pod, other) } else { (other, pod) };
+    judge(enforcer, way, &Frame::new(from, to, UDP, payload).bytes()).0
+}
+
+/// A pod that may be asked at port 53, and its source of flows.
+fn telling(wanted: FlowsWanted) -> (Enforcer, Flows, Runtime) {
+    let mut enforcer = open_ports(&Pod { ingress: Some(&[(UDP, 53)]), egress: None });
+    enforcer.object.want_flows(wanted).unwrap();
+    let reader = enforcer.object.flows().unwrap();
+    let source = Flows::new(reader, wanted, enforcer.tables.rule_names()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    (enforcer, source, runtime)
+}
+
+/// What is told until nothing more is, and how many were lost.
+fn told(runtime: &Runtime, source: &mut Flows) -> (Vec<Event>, u64) {
+    let (mut events, mut lost) = (Vec::new(), 0);
+    runtime.block_on(async {
+        // What the programs told is there when they have ended: nobody has to be waited for.
+        while let Ok(heard) = tokio::time::timeout(Duration::ZERO, source.next()).await {
+            for heard in heard.unwrap() {
+                match heard {
+                    Heard::Event(event) => events.push(*event),
+                    Heard::Lost(more) => lost += more,
+                }
+            }
+        }
+    });
+    (events, lost)
+}
+
+fn short(event: &Event) -> (Option<(u16, u16)>, Option<Direction>, Verdict, Option<Reason>, Option<String>, String) {
+    let packet = event.packet.unwrap();
+    let ends = [packet.source.to_string(), packet.destination.to_string()];
+    assert!(ends.contains(&ADDRESSES[0].to_owned()) && ends.contains(&OTHER.to_owned()), "{event:?}");
+    assert_eq!((event.packets, event.bytes), (1, 32), "{event:?}");
+    let policy = event.by.policy.as_ref().map(ToString::to_string);
+    (packet.ports, event.direction, event.verdict, event.reason, policy, event.by.rule.to_string())
+}
+
+#[test]
+fn each_connection_and_each_drop_is_told_once_with_the_rule_that_decided() {
+    let (enforcer, mut source, runtime) = telling(FlowsWanted::All);
+    assert_eq!(judged(&enforcer, Way::ToPod, 53), Told::Allowed);
+    assert_eq!(judged(&enforcer, Way::ToPod, 53), Told::Allowed, "the next packet of the same");
+    assert_eq!(judged(&enforcer, Way::ToPod, 54), Told::Denied);
+    assert_eq!(judged(&enforcer, Way::FromPod, 55), Told::Allowed);
+    let (events, lost) = told(&runtime, &mut source);
+    let (inward, outward) = (Some(Direction::Ingress), Some(Direction::Egress));
+    let policy = Some("NetworkPolicy red/pod".to_owned());
+    let expected = [
+        (Some((55_555, 53)), inward, Verdict::Allowed, None, policy, "UDP 53".to_owned()),
+        (Some((55_555, 54)), inward, Verdict::Denied, Some(Reason::EndOfTier), None, "end of tier".to_owned()),
+        (Some((55_555, 55)), outward, Verdict::Allowed, None, None, "no tier decides".to_owned()),
+    ];
+    assert_eq!((events.iter().map(short).collect::<Vec<_>>(), lost), (expected.to_vec(), 0));
+    assert_eq!(events[1].by.tier.as_deref(), Some("default"));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let age = now - Duration::from_micros(events[0].time_unix_us.unwrap());
+    assert!(age < Duration::from_secs(600), "{age:?}");
+}
+
+#[test]
+fn what_nobody_wants_is_not_told() {
+    for (wanted, number) in [(FlowsWanted::None, 0), (FlowsWanted::Denied, 1)] {
+        let (enforcer, mut source, runtime) = telling(wanted);
+        judged(&enforcer, Way::ToPod, 53);
+        judged(&enforcer, Way::ToPod, 54);
+        judged(&enforcer, Way::FromPod, 55);
+        let (events, _) = told(&runtime, &mut source);
+        assert_eq!(events.len(), number, "{wanted:?} {events:?}");
+        assert!(events.iter().all(|event| event.verdict == Verdict::Denied));
+    }
+}
+
+#[test]
+fn what_has_no_room_is_counted_and_what_comes_after_is_told_again() {
+    let (enforcer, mut source, runtime) = telling(FlowsWanted::Denied);
+    for _ in 0..FLOOD {
+        judged(&enforcer, Way::ToPod, 54);
+    }
+    let (events, lost) = told(&runtime, &mut source);
+    assert!(events.len() > 1000 && lost > 1000, "{} told, {lost} lost", events.len());
+    assert_eq!(events.len() as u64 + lost, FLOOD);
+    judged(&enforcer, Way::ToPod, 54);
+    let (events, lost) = told(&runtime, &mut source);
+    assert_eq!((events.len(), lost), (1, 0));
+}

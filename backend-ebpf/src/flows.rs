@@ -8,6 +8,7 @@ use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::flow::{By, Event, FlowSource, Heard, Icmp, Packet, Reason, TcpFlags, Verdict};
 use cni_core::policy::model::{Direction, Protocol};
 use net_linux::link::LinkNames;
+use net_linux::ready;
 use rustix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -72,7 +73,7 @@ impl FlowSource for Flows {
                 Some(ready) => ready,
                 none => {
                     let fd = self.reader.as_fd().try_clone_to_owned().map_err(broken)?;
-                    none.insert(AsyncFd::new(fd).map_err(broken)?)
+                    none.insert(ready::register(fd).map_err(broken)?)
                 }
             };
             ready.readable().await.map_err(broken)?.clear_ready();

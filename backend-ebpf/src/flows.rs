@@ -3,7 +3,7 @@
 use crate::kernel::{FlowReader, KernelError};
 use crate::policy::{RuleName, RuleNames};
 use async_trait::async_trait;
-use backend_ebpf_abi::{FlowEvent, FlowsWanted, Reason as Told, Verdict as Decided};
+use backend_ebpf_abi::{FlowEvent, Reason as Told, Verdict as Decided};
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::flow::{By, Event, FlowSource, Heard, Icmp, Packet, Reason, TcpFlags, Verdict};
 use cni_core::policy::model::{Direction, Protocol};
@@ -14,42 +14,67 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot::Receiver;
 
 /// How many events are read at once.
 const MOST_EVENTS: usize = 1024;
 
-/// The source of flows of one object.
+/// The source of flows of a policy's programs, also of those that take their place.
 pub struct Flows {
-    reader: FlowReader,
-    wanted: FlowsWanted,
+    reader: Reader,
     rules: RuleNames,
     interfaces: LinkNames,
     /// Registered with the runtime when first waited on.
     ready: Option<AsyncFd<OwnedFd>>,
 }
 
+/// Programs are there when policy is committed for the first time.
+enum Reader {
+    Expected(Receiver<FlowReader>),
+    There(FlowReader),
+}
+
+impl Reader {
+    /// `None`: whoever was to commit is gone.
+    async fn get(&mut self) -> Option<&mut FlowReader> {
+        loop {
+            match self {
+                Self::There(reader) => return Some(reader),
+                Self::Expected(expected) => *self = Self::There(expected.await.ok()?),
+            }
+        }
+    }
+}
+
 impl Flows {
-    /// A source in the network namespace of the calling thread, which is that of the interfaces. `wanted` is what the object was
-    /// told ([`crate::kernel::Object::want_flows`]).
+    /// A source in the network namespace of the calling thread, which is that of the interfaces.
     ///
     /// # Errors
     /// No netlink socket can be had.
-    pub fn new(reader: FlowReader, wanted: FlowsWanted, rules: RuleNames) -> Result<Self> {
-        Ok(Self { reader, wanted, rules, interfaces: LinkNames::open()?, ready: None })
+    pub fn new(reader: FlowReader, rules: RuleNames) -> Result<Self> {
+        Self::of(Reader::There(reader), rules)
     }
 
-    /// What is there, without waiting.
-    fn read(&mut self) -> Result<Vec<Heard>, KernelError> {
-        let (lost, events) = self.reader.read(MOST_EVENTS)?;
+    /// The same, of programs that are not there yet.
+    pub(crate) fn expecting(reader: Receiver<FlowReader>, rules: RuleNames) -> Result<Self> {
+        Self::of(Reader::Expected(reader), rules)
+    }
+
+    fn of(reader: Reader, rules: RuleNames) -> Result<Self> {
+        Ok(Self { reader, rules, interfaces: LinkNames::open()?, ready: None })
+    }
+
+    /// What was read, with names.
+    fn named(&mut self, lost: u64, events: &[FlowEvent]) -> Vec<Heard> {
         let mut heard = Vec::with_capacity(events.len() + 1);
         heard.extend((lost > 0).then_some(Heard::Lost(lost)));
         let offset_ns = offset_ns();
-        for told in &events {
+        for told in events {
             let interface = self.interfaces.name(told.interface);
-            let events = events_of(told, self.wanted, &self.rules, interface.as_ref(), offset_ns);
+            let events = events_of(told, &self.rules, interface.as_ref(), offset_ns);
             heard.extend(events.map(|event| Heard::Event(Box::new(event))));
         }
-        Ok(heard)
+        heard
     }
 }
 
@@ -65,14 +90,22 @@ fn broken(error: std::io::Error) -> Error {
 impl FlowSource for Flows {
     async fn next(&mut self) -> Result<Vec<Heard>> {
         loop {
-            let heard = self.read().map_err(refused)?;
-            if !heard.is_empty() {
-                return Ok(heard);
+            let Some(reader) = self.reader.get().await else {
+                return Err(Error::new(ErrorKind::Missing, "read", "flows", "the engine has ended"));
+            };
+            let (lost, events) = reader.read(MOST_EVENTS).map_err(refused)?;
+            if lost > 0 || !events.is_empty() {
+                let heard = self.named(lost, &events);
+                // An event may be of nothing that anybody wants to know.
+                if !heard.is_empty() {
+                    return Ok(heard);
+                }
+                continue;
             }
             let ready = match &mut self.ready {
                 Some(ready) => ready,
                 none => {
-                    let fd = self.reader.as_fd().try_clone_to_owned().map_err(broken)?;
+                    let fd = reader.as_fd().try_clone_to_owned().map_err(broken)?;
                     none.insert(ready::register(fd).map_err(broken)?)
                 }
             };
@@ -93,16 +126,15 @@ fn offset_ns() -> i128 {
 /// What staged policies would do, where somebody wants to know, and what was done.
 fn events_of(
     told: &FlowEvent,
-    wanted: FlowsWanted,
     rules: &RuleNames,
     interface: Option<&Arc<str>>,
     offset_ns: i128,
 ) -> impl Iterator<Item = Event> {
-    let from_pod = told.from_pod != 0;
+    let from_pod = told.marks & FlowEvent::FROM_POD != 0;
     let own = if from_pod { Direction::Egress } else { Direction::Ingress };
     let reason = Told::of(told.reason);
     let passes = reason.is_some_and(Told::passes);
-    let all = wanted == FlowsWanted::All;
+    let all = told.marks & FlowEvent::ALL != 0;
     let (input, output) = if from_pod { (interface.cloned(), None) } else { (None, interface.cloned()) };
     let packet = packet(told);
     let time = u64::try_from((i128::from(told.time_ns) + offset_ns) / 1000).ok();

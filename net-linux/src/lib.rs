@@ -62,8 +62,8 @@ pub mod route;
 #[allow(unsafe_code)]
 mod sys;
 pub mod sysctl;
-
-pub use sys::ready;
 pub mod tun;
 pub mod tunnel_ends;
 pub mod untracked;
+
+pub use sys::ready;

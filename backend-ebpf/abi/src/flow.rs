@@ -32,11 +32,15 @@ pub struct FlowEvent {
     pub flags: u8,
     /// 1: IPv4.
     pub v4: u8,
-    /// 1: it comes from the pod, 0: it goes to it.
-    pub from_pod: u8,
+    /// [`FlowEvent::FROM_POD`] and so on.
+    pub marks: u8,
 }
 
 impl FlowEvent {
+    /// It comes from the pod; else it goes to it.
+    pub const FROM_POD: u8 = 1;
+    /// Every decision was wanted.
+    pub const ALL: u8 = 2;
     /// Its size in bytes.
     pub const BYTES: usize = size_of::<Self>();
 
@@ -60,7 +64,7 @@ impl FlowEvent {
             protocol: bytes[68],
             flags: bytes[69],
             v4: bytes[70],
-            from_pod: bytes[71],
+            marks: bytes[71],
         })
     }
 }

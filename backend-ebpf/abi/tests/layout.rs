@@ -1,9 +1,9 @@
 //! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
 
 use backend_ebpf_abi::{
-    Affinity, AffinityKey, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment, FragmentKey, Frontend,
-    FrontendKey, MAGLEV_ENTRIES, MaglevTable, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, Reason, ReverseKey,
-    Settings, SlotKey, Target, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
+    Affinity, AffinityKey, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment, FragmentKey,
+    Frontend, FrontendKey, MAGLEV_ENTRIES, MaglevTable, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, Reason,
+    ReverseKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -42,7 +42,7 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(FlowEvent, 72, {
         time_ns: 0, 8; source: 8, 16; destination: 24, 16; interface: 40, 4; reason: 44, 4; enforced: 48, 4; staged: 52, 4;
         identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
-        from_pod: 71, 1
+        marks: 71, 1
     });
     layout!(Fragment, 8, { detail: 0, 2; source_port: 2, 2; protocol: 4, 4 });
 }
@@ -78,7 +78,7 @@ fn an_event_is_read_from_its_bytes() {
     let words = [event.interface, event.reason, event.enforced, event.staged, event.identity, event.bytes];
     assert_eq!(words.map(u32::to_ne_bytes).concat(), bytes[40..64]);
     assert_eq!([event.source_port, event.detail].map(u16::to_ne_bytes).concat(), bytes[64..68]);
-    assert_eq!([event.protocol, event.flags, event.v4, event.from_pod], bytes[68..]);
+    assert_eq!([event.protocol, event.flags, event.v4, event.marks], bytes[68..]);
     assert_eq!((FlowEvent::read(&bytes[1..]), FlowEvent::read(&[0; 73])), (None, None));
 }
 

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `enforcing` | the engine's verbs: staging, commit, resync, and what a predecessor left |
 //! | `running` | a generation in the kernel |
+//! | `telling` | the engine's part in flows |
 //! | `place` | where pins of policy are |
 //! | `objects` | what reports and plans name |
 //! | `config` | the section of the configuration |
@@ -28,12 +29,13 @@ mod objects;
 mod place;
 mod probe;
 mod running;
+mod telling;
 mod watch;
 
 pub use crate::bpffs::BPFFS;
 pub use backend::EbpfPolicy;
 pub use config::Config;
-pub use enforcing::{clear, observe, open, open_probed, open_watched};
+pub use enforcing::{clear, observe, open, open_parts, open_probed};
 pub use objects::{Key, Object, Objects};
 pub use probe::probe;
 

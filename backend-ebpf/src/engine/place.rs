@@ -4,6 +4,7 @@
 //! .../NETNS/policy/
 //!     kept-V-SIZES/   connections and what belongs to them, over restarts: layout V of `abi`
 //!     links/          programs at interfaces
+//!     flows/          what programs tell through, of one process: its numbers mean nothing to the next
 //!     1, 2, ...       policy, each one whole; there are two only while one takes the other's place
 //! ```
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 const LINKS: &str = "links";
 const KEPT: &str = "kept-";
+const FLOWS: &str = "flows";
 
 /// The folder of one network namespace.
 #[derive(Debug, Clone)]
@@ -46,6 +48,18 @@ impl Place {
         let kept = self.0.path().join(format!("{KEPT}{VERSION}-{}-{}", sizes.connections, sizes.fragments));
         bpffs::folder(&kept)?;
         Ok(kept)
+    }
+
+    /// The folder of what programs of this process tell through.
+    pub(super) fn flows(&self) -> io::Result<PathBuf> {
+        let flows = self.0.path().join(FLOWS);
+        bpffs::folder(&flows)?;
+        Ok(flows)
+    }
+
+    /// Removes a predecessor's. Its programs tell on, to nobody, until ours take their place.
+    pub(super) fn remove_flows(&self) -> io::Result<()> {
+        bpffs::remove(&self.0.path().join(FLOWS))
     }
 
     /// Removes what no program in force goes on with any more.

@@ -4,7 +4,7 @@
 use super::place::Place;
 use super::refused;
 use crate::bpffs::{files, name, remove};
-use crate::kernel::{Hook, KernelError, Object, PolicyMaps, Sizes, Way};
+use crate::kernel::{Hook, KernelError, Object, Pins, PolicyMaps, Sizes, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::InterfaceName;
@@ -25,7 +25,8 @@ impl Running {
     /// Loads and pins it, with no entries. It is attached nowhere.
     pub(super) fn load(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
         let kept = place.kept(sizes).map_err(|error| pins("make", &error))?;
-        let mut object = Object::load_kept(sizes, Some(&kept)).map_err(refused)?;
+        let flows = place.flows().map_err(|error| pins("make", &error))?;
+        let mut object = Object::load_pinned(sizes, &Pins { kept: &kept, flows: &flows }).map_err(refused)?;
         let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
         object.pin(&folder).map_err(refused)?;
         Ok(Self { object, attached: BTreeMap::new(), folder })

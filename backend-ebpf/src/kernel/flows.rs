@@ -10,6 +10,9 @@ const RING: &str = "FLOWS";
 const WANTED: &str = "FLOWS_WANTED";
 const LOST: &str = "FLOWS_LOST";
 
+/// Maps that the programs tell through.
+pub const FLOW_MAPS: [&str; 3] = [RING, WANTED, LOST];
+
 /// The reading end of the ring buffer. There is one, and the programs go on without it.
 pub struct FlowReader {
     ring: RingBuf<MapData>,

@@ -13,9 +13,9 @@ mod tcx;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
-pub use flows::FlowReader;
+pub use flows::{FLOW_MAPS, FlowReader};
 pub use forward_maps::ForwardMaps;
 pub(crate) use forward_maps::{address_of, bytes};
-pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};
+pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;

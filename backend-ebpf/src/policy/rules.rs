@@ -66,6 +66,18 @@ impl Rules {
         self.shared.clone()
     }
 
+    /// The same numbers, for tables that nobody hears of yet: a number never comes to stand for another rule.
+    pub(super) fn renewed(&self) -> Self {
+        let Self { numbers, names, last, .. } = self;
+        Self { shared: RuleNames::default(), numbers: numbers.clone(), names: names.clone(), last: *last }
+    }
+
+    /// Who reads names beside `old` reads these from now on.
+    pub(super) fn succeed(&mut self, old: &Self) {
+        self.shared = old.shared();
+        self.shared.change(|names| names.clone_from(&self.names));
+    }
+
     pub(super) fn name(&self, number: u32) -> Option<&RuleName> {
         self.names.get(&number)
     }

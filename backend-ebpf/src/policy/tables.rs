@@ -38,7 +38,7 @@ pub struct Tables {
     pub(super) endpoints: BTreeMap<EndpointId, Known>,
     pub(super) programs: BTreeMap<u32, Live>,
     by_source: HashMap<Arc<Source>, u32>,
-    rules: Rules,
+    pub(super) rules: Rules,
     last_program: u32,
     last_endpoint: u32,
     pub(super) dirty: BTreeSet<EndpointId>,

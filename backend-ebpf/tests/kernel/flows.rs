@@ -1,14 +1,24 @@
 //! What the programs tell of packets that go nowhere. Never a packet's verdict: that is tested elsewhere.
 
+use crate::attached::{CLIENT, SERVER, pod};
 use crate::bed::judge;
+use crate::conformance::config;
 use crate::frames::Frame;
+use crate::items::{chain, chain_id, endpoint, port, walk};
+use crate::place::in_own_place;
 use crate::pod::{ADDRESSES, Pod, open_ports};
 use backend_ebpf::abi::{FlowsWanted, Reason as Told};
 use backend_ebpf::enforce::Enforcer;
+use backend_ebpf::engine::{self, Config};
 use backend_ebpf::flows::Flows;
 use backend_ebpf::kernel::Way;
-use cni_core::flow::{Event, FlowSource, Heard, Reason, Verdict};
-use cni_core::policy::model::Direction;
+use cni_core::backend::{Change, PolicyParts};
+use cni_core::flow::{Event, FlowSource, Heard, Reason, Verdict, Wanted};
+use cni_core::policy::model::{Action, Direction, Protocol};
+use cni_core::policy::program::PolicyItem;
+use net_linux::netns::NetNs;
+use serde_json::json;
+use std::net::UdpSocket;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -29,13 +39,13 @@ fn telling(wanted: FlowsWanted) -> (Enforcer, Flows, Runtime) {
     let mut enforcer = open_ports(&Pod { ingress: Some(&[(UDP, 53)]), egress: None });
     enforcer.object.want_flows(wanted).unwrap();
     let reader = enforcer.object.flows().unwrap();
-    let source = Flows::new(reader, wanted, enforcer.tables.rule_names()).unwrap();
+    let source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     (enforcer, source, runtime)
 }
 
 /// What is told until nothing more is, and how many were lost.
-fn told(runtime: &Runtime, source: &mut Flows) -> (Vec<Event>, u64) {
+fn told(runtime: &Runtime, source: &mut dyn FlowSource) -> (Vec<Event>, u64) {
     let (mut events, mut lost) = (Vec::new(), 0);
     runtime.block_on(async {
         // What the programs told is there when they have ended: nobody has to be waited for.
@@ -107,4 +117,83 @@ fn what_has_no_room_is_counted_and_what_comes_after_is_told_again() {
     judged(&enforcer, Way::ToPod, 54);
     let (events, lost) = told(&runtime, &mut source);
     assert_eq!((events.len(), lost), (1, 0));
+}
+
+const OPEN: u16 = 80;
+const CLOSED: u16 = 81;
+
+/// An engine that enforces at the server, which is reached at one port of each of these rules.
+fn enforcing(config: &Config, ports: &[u16]) -> PolicyParts {
+    let mut parts = engine::open_parts(config).unwrap();
+    let web = chain_id("web", Direction::Ingress);
+    let mut server = endpoint("server", SERVER.0, &SERVER.1);
+    server.ingress = walk(&[&web]);
+    let rules = ports.iter().map(|open| (Action::Allow, vec![port(Protocol::UDP, *open)])).collect();
+    for change in [Change::Put(chain(&web, rules)), Change::Put(PolicyItem::Endpoint(server)), Change::InSync] {
+        parts.engine.stage(change).unwrap();
+    }
+    parts
+}
+
+fn commit(runtime: &Runtime, parts: &mut PolicyParts) {
+    let report = runtime.block_on(parts.engine.commit());
+    assert!(report.is_complete(), "{report:?}");
+}
+
+/// Port, verdict, interface and rule of each event about the server.
+fn at_server(events: &[Event]) -> Vec<(u16, Verdict, String)> {
+    let asked = events.iter().filter(|event| event.output.as_deref() == Some(SERVER.0));
+    let asked = asked.filter(|event| event.packet.is_some_and(|packet| packet.protocol == Protocol::UDP));
+    let short = |event: &Event| (event.packet.unwrap().ports.unwrap().1, event.verdict, event.by.rule.to_string());
+    asked.map(short).collect()
+}
+
+/// Whoever reads does not notice that other programs took the place of those that told first, and not one name is another's.
+#[test]
+fn a_source_hears_all_generations_of_its_process_and_none_of_a_predecessors() {
+    in_own_place(|| {
+        let node = NetNs::current().unwrap();
+        let client = pod(&node, CLIENT);
+        let _server = pod(&node, SERVER);
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        // In one kernel a datagram is judged when it was sent.
+        let say = |port: u16| drop(voice.send_to(b"x", (SERVER.1[0], port)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let all = Config { flows: Wanted::All, ..config() };
+        let mut parts = enforcing(&all, &[7, OPEN]);
+        let mut flows = parts.flows.take().unwrap();
+        assert_eq!(told(&runtime, &mut *flows).0, [], "nothing is in force yet");
+        commit(&runtime, &mut parts);
+        say(OPEN);
+        let expected = |port, verdict, rule: &str| (port, verdict, rule.to_owned());
+        let opened = expected(OPEN, Verdict::Allowed, "spec.rules[1]");
+        let denied = expected(CLOSED, Verdict::Denied, "end of tier");
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [opened]);
+        // What was told is read after other maps took the place of these, and what is told by them has the same names.
+        say(CLOSED);
+        parts.engine.stage(Change::Config(json!({ "flows": "denied", "maps": { "peers": 77 } }))).unwrap();
+        commit(&runtime, &mut parts);
+        say(CLOSED);
+        say(7);
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [denied.clone(), denied.clone()]);
+        parts.engine.stage(Change::Config(json!({ "flows": "none", "maps": { "peers": 77 } }))).unwrap();
+        commit(&runtime, &mut parts);
+        say(CLOSED);
+        assert_eq!(told(&runtime, &mut *flows), (Vec::new(), 0));
+        parts.engine.stage(Change::Config(json!({ "maps": { "peers": 77 } }))).unwrap();
+        commit(&runtime, &mut parts);
+        say(CLOSED);
+        drop(parts);
+        let mut parts = enforcing(&all, &[OPEN]);
+        let mut next = parts.flows.take().unwrap();
+        commit(&runtime, &mut parts);
+        let other = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        other.send_to(b"x", (SERVER.1[0], OPEN)).unwrap();
+        let opened = expected(OPEN, Verdict::Allowed, "spec.rules[0]");
+        assert_eq!(at_server(&told(&runtime, &mut *next).0), [opened]);
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [denied], "what its own programs told it still has");
+        engine::clear().unwrap();
+    });
 }

@@ -7,15 +7,17 @@ mod resync;
 use super::objects::{Key, Object, Objects, View};
 use super::place::Place;
 use super::running::{self, Running, pins};
+use super::telling::Telling;
 use super::watch::AddressWatch;
 use super::{Config, acceptable, probe, refused};
 use crate::bpffs::BPFFS;
+use crate::flows::Flows;
 use crate::kernel::{Hook, Sizes};
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
 use cni_core::backend::{
-    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, DriftWatch, Engine, Error, ErrorKind,
-    Failure, Item as _, Plan, Result, Retry, Step,
+    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, Engine, Error, ErrorKind, Failure,
+    Item as _, Plan, PolicyParts, Result, Retry, Step,
 };
 use cni_core::model::InterfaceName;
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
@@ -38,6 +40,7 @@ struct Enforcing {
     hook: Hook,
     capabilities: Capabilities,
     sizes: Sizes,
+    telling: Telling,
     tables: Tables,
     /// Items that are not acceptable.
     refused: BTreeMap<PolicyKey, Error>,
@@ -73,40 +76,22 @@ pub fn open(config: &Config) -> Result<Box<dyn PolicyEngine>> {
 /// # Errors
 /// As [`open`].
 pub fn open_probed(config: &Config, capabilities: Capabilities) -> Result<Box<dyn PolicyEngine>> {
-    capabilities.require(&[Capability::Policy])?;
-    let failed = |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
-    let netns = NetNs::current().map_err(failed)?;
-    let place = Place::of(&netns).map_err(failed)?;
-    Ok(Box::new(Enforcing {
-        hook: Hook::probe(&place.links()),
-        netns,
-        place,
-        capabilities,
-        sizes: config.maps,
-        tables: Tables::default(),
-        refused: BTreeMap::new(),
-        unlogged: BTreeMap::new(),
-        removed_early: BTreeSet::new(),
-        in_sync: false,
-        begun: false,
-        left: Left::default(),
-        running: None,
-        last_generation: 0,
-        worn: false,
-        view: View::default(),
-        names: BTreeMap::new(),
-        touched: BTreeSet::new(),
-        leaving: BTreeSet::new(),
-    }))
+    Ok(Box::new(Enforcing::open(config, capabilities)?))
 }
 
-/// The same, with a watch that asks for a resync when the node's own addresses change.
+/// The engine with all that it has beside it: a watch that asks for a resync when the node's own addresses change, and what the
+/// programs tell.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn DriftWatch>)> {
+pub fn open_parts(config: &Config) -> Result<PolicyParts> {
     let watch = AddressWatch::open()?;
-    Ok((open(config)?, Box::new(watch)))
+    let mut engine = Enforcing::open(config, probe())?;
+    let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names())?;
+    let mut parts = PolicyParts::new(Box::new(engine));
+    parts.drift = Some(Box::new(watch));
+    parts.flows = Some(Box::new(flows));
+    Ok(parts)
 }
 
 /// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
@@ -130,6 +115,36 @@ pub fn clear() -> Result<()> {
 }
 
 impl Enforcing {
+    fn open(config: &Config, capabilities: Capabilities) -> Result<Self> {
+        capabilities.require(&[Capability::Policy])?;
+        let failed =
+            |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
+        let netns = NetNs::current().map_err(failed)?;
+        let place = Place::of(&netns).map_err(failed)?;
+        Ok(Self {
+            hook: Hook::probe(&place.links()),
+            netns,
+            place,
+            capabilities,
+            sizes: config.maps,
+            telling: Telling::new(config.flows),
+            tables: Tables::default(),
+            refused: BTreeMap::new(),
+            unlogged: BTreeMap::new(),
+            removed_early: BTreeSet::new(),
+            in_sync: false,
+            begun: false,
+            left: Left::default(),
+            running: None,
+            last_generation: 0,
+            worn: false,
+            view: View::default(),
+            names: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+        })
+    }
+
     /// Runs `work` in our network namespace: interfaces are found, and programs attached, in the calling thread's.
     fn inside<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> Result<T> {
         let netns = self.netns.clone();
@@ -151,6 +166,7 @@ impl Enforcing {
         })?;
         self.tables.set_node_addresses(node_addresses()?);
         self.left = Left::read(&self.place, &self.hook)?;
+        self.place.remove_flows().map_err(|error| pins("remove", &error))?;
         self.last_generation = self.left.generations.last().copied().unwrap_or_default();
         self.begun = true;
         Ok(())
@@ -251,7 +267,8 @@ impl Engine<PolicyItem> for Enforcing {
             }
             Change::Node(_) => Ok(()),
             Change::Config(section) => {
-                let Config { maps } = Config::from_json(&section)?;
+                let Config { flows, maps } = Config::from_json(&section)?;
+                self.telling.wanted = flows;
                 self.worn |= maps != self.sizes;
                 self.sizes = maps;
                 Ok(())

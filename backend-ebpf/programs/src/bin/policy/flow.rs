@@ -20,18 +20,16 @@ static FLOWS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static FLOWS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Tells of a packet, where somebody wants it. `begins`: it is the first of what it belongs to.
-#[inline(always)]
-pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict: &Verdict, begins: bool) {
-    let Some(wanted) = FLOWS_WANTED.get(0).copied() else { return };
-    if wanted == FlowsWanted::None as u32 {
+/// Tells of a packet, where somebody wants it: of one that passes only when it is the first of what it belongs to.
+///
+/// A function of its own, because most packets never come here.
+#[inline(never)]
+pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict: &Verdict) {
+    let wanted = FLOWS_WANTED.get(0).copied().unwrap_or(FlowsWanted::None as u32);
+    let all = wanted == FlowsWanted::All as u32;
+    let would_deny = verdict.staged & (Verdict::STAGED | Verdict::ALLOW) == Verdict::STAGED;
+    if wanted == FlowsWanted::None as u32 || (reason.passes() && !all && !would_deny) {
         return;
-    }
-    if reason.passes() {
-        let would_deny = verdict.staged & (Verdict::STAGED | Verdict::ALLOW) == Verdict::STAGED;
-        if !begins || (wanted != FlowsWanted::All as u32 && !would_deny) {
-            return;
-        }
     }
     let Some(mut entry) = FLOWS.reserve::<FlowEvent>(0) else {
         if let Some(lost) = FLOWS_LOST.get_ptr_mut(0) {
@@ -57,7 +55,7 @@ pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict:
         protocol: packet.protocol,
         flags: packet.flags,
         v4: packet.v4 as u8,
-        from_pod: (way == Way::FromPod) as u8,
+        marks: if way == Way::FromPod { FlowEvent::FROM_POD } else { 0 } | if all { FlowEvent::ALL } else { 0 },
     });
     entry.submit(0);
 }

@@ -39,7 +39,10 @@ fn judge(ctx: &mut TcContext, way: Way) -> i32 {
         Some(reason) => reason,
     };
     maps::count(reason, way);
-    flow::tell(ctx, &packet, way, reason, &verdict, begins);
+    // The later packets of a connection pay no more than this for flows.
+    if begins || !reason.passes() {
+        flow::tell(ctx, &packet, way, reason, &verdict);
+    }
     let control = ctx.cb_mut();
     control[0] = reason as u32;
     control[1] = verdict.enforced;

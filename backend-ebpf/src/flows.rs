@@ -190,17 +190,31 @@ fn decided(rules: &RuleNames, verdict: u32, own: Direction) -> (By, Reason) {
 
 /// What dropped a packet before policy was asked.
 fn unasked(reason: Option<Told>) -> (By, Reason) {
-    let (rule, why) = match reason {
-        Some(Told::UnknownEndpoint) => ("unknown endpoint", Reason::UnknownEndpoint),
-        Some(Told::NotIp) => ("not IP", Reason::NotIp),
-        Some(Told::Vlan) => ("VLAN", Reason::Vlan),
-        Some(Told::Malformed) => ("malformed", Reason::Malformed),
-        Some(Told::TooManyHeaders) => ("too many headers", Reason::Malformed),
-        Some(Told::UnknownFragment) => ("unknown fragment", Reason::UnknownFragment),
-        Some(Told::Incomplete) => ("incomplete", Reason::Incomplete),
-        _ => ("another reason", Reason::Other),
+    let rule = match reason {
+        Some(Told::UnknownEndpoint) => "unknown endpoint",
+        Some(Told::NotIp) => "not IP",
+        Some(Told::Vlan) => "VLAN",
+        Some(Told::Malformed) => "malformed",
+        Some(Told::TooManyHeaders) => "too many headers",
+        Some(Told::UnknownFragment) => "unknown fragment",
+        Some(Told::Incomplete) => "incomplete",
+        _ => "another reason",
     };
-    (By { rule: rule.into(), ..By::default() }, why)
+    (By { rule: rule.into(), ..By::default() }, reason.map_or(Reason::Other, self::reason))
+}
+
+/// Why a packet is dropped, as the core names it; of what policy denies the rule says more.
+pub(crate) fn reason(told: Told) -> Reason {
+    match told {
+        Told::Denied => Reason::Rule,
+        Told::UnknownEndpoint => Reason::UnknownEndpoint,
+        Told::NotIp => Reason::NotIp,
+        Told::Vlan => Reason::Vlan,
+        Told::Malformed | Told::TooManyHeaders => Reason::Malformed,
+        Told::UnknownFragment => Reason::UnknownFragment,
+        Told::Incomplete => Reason::Incomplete,
+        _ => Reason::Other,
+    }
 }
 
 fn packet(told: &FlowEvent) -> Option<Packet> {

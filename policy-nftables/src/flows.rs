@@ -67,7 +67,7 @@ fn event_of(record: &LogRecord, interfaces: &mut LinkNames) -> Event {
         None => direction(record.hook, input.as_deref(), output.as_deref()),
         named => named,
     };
-    let reason = denies.then(|| reason(&tag));
+    let reason = denies.then(|| reason(tag.policy.is_some(), &tag.rule));
     let packet = Packet::read(&record.packet);
     let Tag { tier, policy, rule, .. } = tag;
     Event {
@@ -86,9 +86,10 @@ fn event_of(record: &LogRecord, interfaces: &mut LinkNames) -> Event {
     }
 }
 
-fn reason(tag: &Tag) -> Reason {
-    match tag.rule.as_str() {
-        _ if tag.policy.is_some() => Reason::Rule,
+/// Why a rule of this name drops, of a policy's or of ours.
+pub(crate) fn reason(is_policys: bool, rule: &str) -> Reason {
+    match rule {
+        _ if is_policys => Reason::Rule,
         names::END_OF_TIER => Reason::EndOfTier,
         names::SPOOFED => Reason::SpoofedSource,
         names::FORGED => Reason::ForgedError,

@@ -78,6 +78,7 @@ impl EbpfDriver {
     pub(super) fn read_programs(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let present = self.present(&self.lasting(devices))?;
         if present.attached.is_empty() {
+            self.metered.set(None);
             return Ok(());
         }
         let failed = |error| kernel_error("read", &Key::Programs, error);
@@ -111,6 +112,7 @@ impl EbpfDriver {
             });
             found.push((Key::PodEntry(address), entry.map_or(Object::Strange, |entry| Object::PodEntry(entry.into()))));
         }
+        self.metered.set(present.maps);
         Ok(())
     }
 
@@ -130,6 +132,7 @@ impl EbpfDriver {
         for (index, op) in ops {
             results.insert(*index, self.write_one(&devices, &mut present, op));
         }
+        self.metered.set(present.maps);
     }
 
     fn write_one(&mut self, devices: &Devices, present: &mut Present, op: &Op<Key, Object>) -> Result<()> {

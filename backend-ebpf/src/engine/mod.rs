@@ -14,6 +14,7 @@
 //! | `enforcing` | the engine's verbs: staging, commit, resync, and what a predecessor left |
 //! | `running` | a generation in the kernel |
 //! | `telling` | the engine's part in flows |
+//! | `meter` | what is dropped, and how full the maps are |
 //! | `place` | where pins of policy are |
 //! | `objects` | what reports and plans name |
 //! | `config` | the section of the configuration |
@@ -25,6 +26,7 @@ mod acceptable;
 mod backend;
 mod config;
 mod enforcing;
+mod meter;
 mod objects;
 mod place;
 mod probe;

@@ -4,7 +4,7 @@
 use super::place::Place;
 use super::refused;
 use crate::bpffs::{files, name, remove};
-use crate::kernel::{Hook, KernelError, Object, Pins, PolicyMaps, Sizes, Way};
+use crate::kernel::{Hook, KernelError, Object, Pins, PolicyMaps, Sizes, UsedMaps, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::InterfaceName;
@@ -19,6 +19,7 @@ pub(super) struct Running {
     /// Interfaces with its programs, and their indices.
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     folder: PathBuf,
+    kept: PathBuf,
 }
 
 impl Running {
@@ -29,7 +30,12 @@ impl Running {
         let mut object = Object::load_pinned(sizes, &Pins { kept: &kept, flows: &flows }).map_err(refused)?;
         let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
         object.pin(&folder).map_err(refused)?;
-        Ok(Self { object, attached: BTreeMap::new(), folder })
+        Ok(Self { object, attached: BTreeMap::new(), folder, kept })
+    }
+
+    /// Its maps, for who looks how full they are.
+    pub(super) fn used_maps(&self) -> Result<UsedMaps> {
+        UsedMaps::pinned(&self.folder, &self.kept).map_err(refused)
     }
 
     /// Puts its programs at an interface, in the place of an older generation's.

@@ -10,6 +10,7 @@ mod object;
 pub(crate) mod raw;
 mod read;
 mod tcx;
+mod usage;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
@@ -19,3 +20,4 @@ pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;
+pub use usage::{Used, UsedMaps};

@@ -119,11 +119,11 @@ fn what_has_no_room_is_counted_and_what_comes_after_is_told_again() {
     assert_eq!((events.len(), lost), (1, 0));
 }
 
-const OPEN: u16 = 80;
-const CLOSED: u16 = 81;
+pub(crate) const OPEN: u16 = 80;
+pub(crate) const CLOSED: u16 = 81;
 
-/// An engine that enforces at the server, which is reached at one port of each of these rules.
-fn enforcing(config: &Config, ports: &[u16]) -> PolicyParts {
+/// An engine that enforces at the server, which is reached at these ports, a rule for each.
+pub(crate) fn enforcing(config: &Config, ports: &[u16]) -> PolicyParts {
     let mut parts = engine::open_parts(config).unwrap();
     let web = chain_id("web", Direction::Ingress);
     let mut server = endpoint("server", SERVER.0, &SERVER.1);

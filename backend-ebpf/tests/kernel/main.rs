@@ -15,6 +15,7 @@ mod frames;
 mod full;
 mod items;
 mod malformed;
+mod meter;
 mod oracle;
 mod place;
 mod pod;

@@ -186,13 +186,19 @@ fn who_sends_from_an_address_that_is_not_its_own_is_told_by_its_interface() {
     assert_eq!((&told["direction"], &told["destination"]["name"]), (&json!("egress"), &json!("server")), "{told}");
 }
 
-/// The sum of a metric over its labels.
-fn metric(world: &World, name: &str) -> u64 {
+/// What a monitor reads.
+pub(crate) fn scrape(world: &World) -> String {
     let connect = || TcpStream::connect("127.0.0.1:9402").unwrap();
     let mut client = world.netns.run(connect).unwrap();
     client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     client.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// The sum of a metric over its labels.
+fn metric(world: &World, name: &str) -> u64 {
+    let text = scrape(world);
     let named = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
     named.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }

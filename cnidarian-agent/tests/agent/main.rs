@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod flows;
 mod full_disk;
+mod meters;
 mod pods;
 mod policy;
 mod reload;

@@ -116,9 +116,13 @@ impl Enforcing {
             }
             view.take(write, &self.names);
         }
-        if let Err(error) = self.telling.begin(&mut fresh.object) {
-            let discarded = fresh.discard();
-            return discarded.and(Err(error));
+        let ready = fresh.used_maps().and_then(|maps| self.telling.begin(&mut fresh.object).map(|()| maps));
+        match ready {
+            Ok(maps) => self.metered.set(maps),
+            Err(error) => {
+                let discarded = fresh.discard();
+                return discarded.and(Err(error));
+            }
         }
         let old = self.running.replace(fresh);
         tables.succeed(&self.tables);

@@ -4,6 +4,7 @@ mod commit;
 mod left;
 mod resync;
 
+use super::meter::Metered;
 use super::objects::{Key, Object, Objects, View};
 use super::place::Place;
 use super::running::{self, Running, pins};
@@ -26,6 +27,7 @@ pub use left::observe;
 use net_linux::netns::NetNs;
 use resync::node_addresses;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The place of the calling thread's network namespace.
 fn here() -> Result<Place> {
@@ -41,6 +43,7 @@ struct Enforcing {
     capabilities: Capabilities,
     sizes: Sizes,
     telling: Telling,
+    metered: Metered,
     tables: Tables,
     /// Items that are not acceptable.
     refused: BTreeMap<PolicyKey, Error>,
@@ -88,7 +91,9 @@ pub fn open_parts(config: &Config) -> Result<PolicyParts> {
     let watch = AddressWatch::open()?;
     let mut engine = Enforcing::open(config, probe())?;
     let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names())?;
+    let meter = engine.metered.clone();
     let mut parts = PolicyParts::new(Box::new(engine));
+    parts.meter = Some(Arc::new(meter));
     parts.drift = Some(Box::new(watch));
     parts.flows = Some(Box::new(flows));
     Ok(parts)
@@ -128,6 +133,7 @@ impl Enforcing {
             capabilities,
             sizes: config.maps,
             telling: Telling::new(config.flows),
+            metered: Metered::default(),
             tables: Tables::default(),
             refused: BTreeMap::new(),
             unlogged: BTreeMap::new(),

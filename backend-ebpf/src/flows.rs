@@ -31,7 +31,7 @@ pub struct Flows {
 /// Programs are there when policy is committed for the first time.
 enum Reader {
     Expected(Receiver<FlowReader>),
-    There(FlowReader),
+    There(Box<FlowReader>),
 }
 
 impl Reader {
@@ -40,7 +40,7 @@ impl Reader {
         loop {
             match self {
                 Self::There(reader) => return Some(reader),
-                Self::Expected(expected) => *self = Self::There(expected.await.ok()?),
+                Self::Expected(expected) => *self = Self::There(Box::new(expected.await.ok()?)),
             }
         }
     }
@@ -52,7 +52,7 @@ impl Flows {
     /// # Errors
     /// No netlink socket can be had.
     pub fn new(reader: FlowReader, rules: RuleNames) -> Result<Self> {
-        Self::of(Reader::There(reader), rules)
+        Self::of(Reader::There(Box::new(reader)), rules)
     }
 
     /// The same, of programs that are not there yet.

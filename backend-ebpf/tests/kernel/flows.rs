@@ -61,7 +61,10 @@ fn told(runtime: &Runtime, source: &mut dyn FlowSource) -> (Vec<Event>, u64) {
     (events, lost)
 }
 
-fn short(event: &Event) -> (Option<(u16, u16)>, Option<Direction>, Verdict, Option<Reason>, Option<String>, String) {
+/// Ports, direction, verdict, reason, policy, rule.
+type Short = (Option<(u16, u16)>, Option<Direction>, Verdict, Option<Reason>, Option<String>, String);
+
+fn short(event: &Event) -> Short {
     let packet = event.packet.unwrap();
     let ends = [packet.source.to_string(), packet.destination.to_string()];
     assert!(ends.contains(&ADDRESSES[0].to_owned()) && ends.contains(&OTHER.to_owned()), "{event:?}");

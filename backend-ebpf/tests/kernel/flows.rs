@@ -138,6 +138,16 @@ pub(crate) fn enforcing(config: &Config, ports: &[u16]) -> PolicyParts {
     parts
 }
 
+/// The client is reached by nobody.
+fn stage_client(parts: &mut PolicyParts) {
+    let none = chain_id("none", Direction::Ingress);
+    let mut client = endpoint("client", CLIENT.0, &CLIENT.1);
+    client.ingress = walk(&[&none]);
+    for item in [chain(&none, Vec::new()), PolicyItem::Endpoint(client)] {
+        parts.engine.stage(Change::Put(item)).unwrap();
+    }
+}
+
 fn commit(runtime: &Runtime, parts: &mut PolicyParts) {
     let report = runtime.block_on(parts.engine.commit());
     assert!(report.is_complete(), "{report:?}");
@@ -173,14 +183,19 @@ fn a_source_hears_all_generations_of_its_process_and_none_of_a_predecessors() {
         let expected = |port, verdict, rule: &str| (port, verdict, rule.to_owned());
         let opened = expected(OPEN, Verdict::Allowed, "spec.rules[1]");
         let denied = expected(CLOSED, Verdict::Denied, "end of tier");
-        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [opened]);
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), std::slice::from_ref(&opened));
+        // Whoever numbers rules from the beginning meets this endpoint's first.
+        stage_client(&mut parts);
+        commit(&runtime, &mut parts);
+        let again = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        again.send_to(b"x", (SERVER.1[0], OPEN)).unwrap();
         // What was told is read after other maps took the place of these, and what is told by them has the same names.
         say(CLOSED);
         parts.engine.stage(Change::Config(json!({ "flows": "denied", "maps": { "peers": 77 } }))).unwrap();
         commit(&runtime, &mut parts);
         say(CLOSED);
         say(7);
-        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [denied.clone(), denied.clone()]);
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), [opened, denied.clone(), denied.clone()]);
         parts.engine.stage(Change::Config(json!({ "flows": "none", "maps": { "peers": 77 } }))).unwrap();
         commit(&runtime, &mut parts);
         say(CLOSED);
@@ -190,6 +205,7 @@ fn a_source_hears_all_generations_of_its_process_and_none_of_a_predecessors() {
         say(CLOSED);
         drop(parts);
         let mut parts = enforcing(&all, &[OPEN]);
+        stage_client(&mut parts);
         let mut next = parts.flows.take().unwrap();
         commit(&runtime, &mut parts);
         let other = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();

@@ -5,14 +5,16 @@ use crate::conformance::config;
 use crate::flows::{CLOSED, OPEN, enforcing};
 use crate::items::endpoint;
 use crate::place::{block_on, in_own_place};
-use backend_ebpf::engine::{self, Config};
-use backend_ebpf::kernel::Sizes;
+use backend_ebpf::abi::{Connection, ConnectionKey};
+use backend_ebpf::engine::{self, BPFFS, Config};
+use backend_ebpf::kernel::{Object, Pins, Sizes, UsedMaps};
 use cni_core::backend::{Change, Dropped, Meter, PolicyParts, TableUse, WhenFull};
 use cni_core::flow::Reason;
 use cni_core::policy::model::Direction;
 use cni_core::policy::program::{PolicyItem, PolicyKey};
 use net_linux::netns::NetNs;
 use std::net::UdpSocket;
+use std::path::Path;
 
 /// Two pods, and a voice in the client.
 fn pods() -> ([NetNs; 2], UdpSocket) {
@@ -66,6 +68,8 @@ fn what_is_dropped_is_counted_once_and_by_the_next_agent_too() {
         }
         assert_eq!(packets(&*meter, Direction::Ingress, Reason::EndOfTier), 2);
         assert_eq!(packets(&*meter, Direction::Egress, Reason::Rule), 0);
+        let passed = meter.dropped().unwrap().into_iter().find(|one| one.reason == Some(Reason::Other));
+        assert_eq!(passed, None, "what passes is not dropped for any reason");
         let mut counts: Vec<_> = meter.dropped().unwrap().iter().map(|one| (one.direction, one.reason)).collect();
         let all = counts.len();
         counts.dedup();
@@ -134,5 +138,23 @@ fn entries_are_those_that_the_kernel_has_and_connections_those_that_are_open() {
         assert_eq!((connections.entries, connections.when_full), (Some(1), WhenFull::ForgetsOldest));
         let room = config().maps;
         assert_eq!((connections.room, table(&*meter, "PEERS").room), (room.connections.into(), room.peers.into()));
+    });
+}
+
+/// Nobody takes them away before their room is needed, so a map that lives long enough has as many entries as it has room.
+#[test]
+fn connections_that_have_timed_out_are_not_counted() {
+    in_own_place(|| {
+        let [policy, kept, flows] = ["policy", "kept", "flows"].map(|name| Path::new(BPFFS).join(name));
+        [&policy, &kept, &flows].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+        let mut object = Object::load_pinned(&config().maps, &Pins { kept: &kept, flows: &flows }).unwrap();
+        object.pin(&policy).unwrap();
+        let udp =
+            ConnectionKey { interface: 1, own: [1; 16], other: [2; 16], own_port: 3, other_port: 4, protocol: 17 };
+        object.set_connection(udp, Some(Connection::seen(100, 0))).unwrap();
+        object.set_connection(ConnectionKey { own_port: 5, ..udp }, Some(Connection::seen(120, 0))).unwrap();
+        let maps = UsedMaps::pinned(&policy, &kept).unwrap();
+        let open = |now| maps.used(now).unwrap().into_iter().find(|used| used.map == "CONNECTIONS").unwrap().entries;
+        assert_eq!([130, 131, 151].map(open), [Some(2), Some(1), Some(0)]);
     });
 }

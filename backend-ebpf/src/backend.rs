@@ -12,6 +12,7 @@ use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::policy::model::Protocol;
 use net_linux::link::{Link, LinkFilter};
 use net_linux::netlink::Socket;
+use std::sync::Arc;
 
 /// The `ebpf` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,9 +54,11 @@ impl Backend for Ebpf {
         let interface = request.node.underlay.interface.clone();
         let watch = EbpfWatch::open(driver.watched().clone(), interface, driver.ports())?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
+        let meter = Arc::new(driver.metered().clone());
         let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
         parts.attributes = attributes;
         parts.drift = Some(Box::new(watch));
+        parts.meter = Some(meter);
         let tunnel = ProtocolPort { protocol: Protocol::UDP, port: config.port.get() };
         parts.node_ports = (config.mode == Mode::Vxlan).then_some(tunnel).into_iter().collect();
         Ok(parts)

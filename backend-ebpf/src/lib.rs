@@ -26,6 +26,7 @@
 //! | [`engine`] | the policy engine that agents and embedders open |
 //! | [`service`] | services at sockets: the proxy "ebpf" |
 //! | [`enforce`] | the two together: what is staged gets written, in order |
+//! | [`flows`] | what the programs tell of packets, with the names of rules |
 //!
 //! The programs themselves are in `programs/`, a workspace of its own; `cargo xtask bpf build` makes `objects/*.o` of
 //! them, which is committed and part of this library. Keys and values are in `abi/`.
@@ -39,6 +40,7 @@ pub mod config;
 pub mod driver;
 pub mod enforce;
 pub mod engine;
+pub mod flows;
 pub mod kernel;
 pub mod object;
 mod placed;

@@ -21,6 +21,6 @@ pub use net_linux::netns::NetNs;
 pub use net_linux::{heap, pipe};
 pub use node::{
     AttachRequest, CheckRequest, EndpointStatus, Event, HostStatus, IpamFindings, Node, NodeError, NodeStatus,
-    Observer, PoolStatus, Problem, ServiceBackendStatus, ServiceStatus, Silent,
+    Observer, PartDropped, PartTable, PoolStatus, Problem, ServiceBackendStatus, ServiceStatus, Silent,
 };
 pub use registry::built_in;

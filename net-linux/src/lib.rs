@@ -65,3 +65,5 @@ pub mod sysctl;
 pub mod tun;
 pub mod tunnel_ends;
 pub mod untracked;
+
+pub use sys::ready;

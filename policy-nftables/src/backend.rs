@@ -30,7 +30,9 @@ impl PolicyBackend for Nftables {
         let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
-        parts.counters = Some(Arc::new(Counters::open()?));
+        let counters = Arc::new(Counters::open()?);
+        parts.counters = Some(counters.clone());
+        parts.meter = Some(counters);
         parts.flows = Some(Box::new(Flows::open()?));
         Ok(parts)
     }

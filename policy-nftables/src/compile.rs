@@ -16,10 +16,11 @@ mod errors;
 mod host;
 mod rules;
 
-use crate::config::{Config, LogConfig, LogWhat};
+use crate::config::{Config, LogConfig};
 use crate::names::{self, Walk};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::backend::{Error, Result};
+use cni_core::flow::Wanted;
 use cni_core::policy::model::{Action, Direction, Family, Stage};
 use cni_core::policy::program::{Member, PolicyItem, Set, SetKind};
 use ipnet::IpNet;
@@ -81,9 +82,9 @@ impl Compiler {
 
     /// The same in a stage of policies about hosts: later ones need to know what an early one allowed.
     fn decide_at(&self, stage: Stage, program: Program, action: Action, walk: Walk, tag: &str) -> Program {
-        let told = |what: LogWhat| match action {
-            Action::Deny => what != LogWhat::None,
-            Action::Allow => what == LogWhat::All,
+        let told = |what: Wanted| match action {
+            Action::Deny => what != Wanted::None,
+            Action::Allow => what == Wanted::All,
             Action::Pass => false,
             Action::Log => true,
         };
@@ -104,7 +105,7 @@ impl Compiler {
             program = program.log(log(group));
         }
         // A rule that only logs decides as little in a dry run: one record of it is enough.
-        if told(flows) && flows != LogWhat::None && (action, walk) != (Action::Log, Walk::Shadow) {
+        if told(flows) && flows != Wanted::None && (action, walk) != (Action::Log, Walk::Shadow) {
             program = program.log(log(marks::POLICY_FLOW_GROUP));
         }
         match (action, walk) {

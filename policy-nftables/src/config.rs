@@ -1,6 +1,7 @@
 //! The engine's section of the configuration: as written, and checked. Never looks at the node.
 
 use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::flow::Wanted;
 use cni_core::strict::from_value;
 use net_linux::marks;
 use serde::Deserialize;
@@ -8,33 +9,19 @@ use serde::Deserialize;
 /// The name of the section.
 pub const SECTION: &str = "policy";
 
-/// Which verdicts are told of. A log to NFLOG always has what [`cni_core::policy::model::Action::Log`] asks for, flows unless they
-/// are of [`Self::None`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogWhat {
-    /// Only rules that say so.
-    None,
-    /// What is denied, or would be by staged policies.
-    #[default]
-    Denied,
-    /// Every decision.
-    All,
-}
-
 /// How verdicts are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// The NFLOG group, 0 to 65535.
     pub group: u16,
-    /// Which verdicts.
-    pub what: LogWhat,
+    /// Which verdicts. What [`cni_core::policy::model::Action::Log`] asks for is logged in any case.
+    pub what: Wanted,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { group: marks::POLICY_LOG_GROUP, what: LogWhat::default() }
+        Self { group: marks::POLICY_LOG_GROUP, what: Wanted::default() }
     }
 }
 
@@ -42,8 +29,8 @@ impl Default for LogConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Which verdicts the agent hears of, as records of flows.
-    pub flows: LogWhat,
+    /// Which verdicts the agent hears of, as records of flows. [`Wanted::None`]: nothing, not even what rules ask to log.
+    pub flows: Wanted,
     /// Logging, for whoever else wants to read.
     pub log: LogConfig,
 }
@@ -77,9 +64,9 @@ mod tests {
     fn what_is_written_is_read_and_unknown_keys_are_refused() {
         assert_eq!(Config::from_json(&json!({})).unwrap(), Config::default());
         let read = Config::from_json(&json!({ "log": { "group": 7, "what": "all" } })).unwrap();
-        assert_eq!(read.log, LogConfig { group: 7, what: LogWhat::All });
-        assert_eq!(read.flows, LogWhat::Denied);
-        assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, LogWhat::All);
+        assert_eq!(read.log, LogConfig { group: 7, what: Wanted::All });
+        assert_eq!(read.flows, Wanted::Denied);
+        assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, Wanted::All);
         for wrong in [
             json!({ "logs": {} }),
             json!({ "log": { "group": 70_000 } }),

@@ -1,7 +1,8 @@
 //! Counters of rules, read from the table and named as people know them. Never resets one.
 
+use crate::flows::reason;
 use crate::names::{self, Tag};
-use cni_core::backend::Result;
+use cni_core::backend::{Dropped, Meter, Result, TableUse};
 use cni_core::policy::counters::{RuleCounter, RuleCounters};
 use cni_core::policy::model::{Action, Direction};
 use net_linux::marks;
@@ -27,6 +28,33 @@ impl RuleCounters for Counters {
         let rules: Vec<Rule> = rules.into_iter().map(|stored| stored.object).collect();
         Ok(counters(&rules))
     }
+}
+
+impl Meter for Counters {
+    /// Counters of rules that are gone are gone.
+    fn dropped(&self) -> Result<Vec<Dropped>> {
+        Ok(dropped(&self.read()?))
+    }
+
+    /// Sets grow.
+    fn tables(&self) -> Result<Vec<TableUse>> {
+        Ok(Vec::new())
+    }
+}
+
+/// What rules that decide have dropped.
+fn dropped(counters: &[RuleCounter]) -> Vec<Dropped> {
+    let denies = counters.iter().filter(|counter| counter.action == Action::Deny && !counter.staged);
+    let mut all: Vec<Dropped> = Vec::new();
+    for counter in denies {
+        let why = reason(counter.policy.is_some(), &counter.rule);
+        let more = Dropped::told(counter.direction, why, counter.packets);
+        match all.iter_mut().find(|one| (one.direction, one.reason) == (more.direction, more.reason)) {
+            Some(one) => one.packets += more.packets,
+            None => all.push(more),
+        }
+    }
+    all
 }
 
 /// What the rules of the table have counted, rules of several clauses in one.

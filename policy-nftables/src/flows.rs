@@ -6,31 +6,27 @@ use async_trait::async_trait;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::flow::{By, Event, FlowSource, Heard, Packet, Reason, Verdict};
 use cni_core::policy::model::Direction;
-use net_linux::link::{Link, LinkId};
+use net_linux::link::LinkNames;
 use net_linux::marks;
-use net_linux::netlink::Socket;
 use net_linux::nflog::{LogError, LogEvent, LogReader, LogRecord};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// `NF_INET_LOCAL_IN` and `NF_INET_LOCAL_OUT` of `include/uapi/linux/netfilter.h`.
 const LOCAL_IN: u8 = 1;
 const LOCAL_OUT: u8 = 3;
-/// How many interfaces are remembered by name.
-const MOST_INTERFACES: usize = 4096;
 
 /// The reader of our group, in one network namespace.
 pub(crate) struct Flows {
     /// The group may have another reader: that is no reason not to enforce.
     reader: std::result::Result<LogReader, Error>,
-    interfaces: Interfaces,
+    interfaces: LinkNames,
 }
 
 impl Flows {
     /// In the network namespace of the calling thread.
     pub(crate) fn open() -> Result<Self> {
         let reader = LogReader::open(marks::POLICY_FLOW_GROUP, LOG_BYTES).map_err(refused);
-        Ok(Self { reader, interfaces: Interfaces { route: Socket::route()?, known: HashMap::new() } })
+        Ok(Self { reader, interfaces: LinkNames::open()? })
     }
 }
 
@@ -54,28 +50,7 @@ impl FlowSource for Flows {
     }
 }
 
-/// Names of interfaces by index. The kernel gives no index twice before it has given all.
-struct Interfaces {
-    route: Socket,
-    known: HashMap<u32, Arc<str>>,
-}
-
-impl Interfaces {
-    fn name(&mut self, index: u32) -> Option<Arc<str>> {
-        if let Some(name) = self.known.get(&index) {
-            return Some(name.clone());
-        }
-        // One that is gone has no name any more.
-        let name: Arc<str> = Link::get(&mut self.route, &LinkId::Index(index)).ok().flatten()?.name.into();
-        if self.known.len() >= MOST_INTERFACES {
-            self.known.clear();
-        }
-        self.known.insert(index, name.clone());
-        Some(name)
-    }
-}
-
-fn event_of(record: &LogRecord, interfaces: &mut Interfaces) -> Event {
+fn event_of(record: &LogRecord, interfaces: &mut LinkNames) -> Event {
     let (word, tag) = record.prefix.split_once(' ').unwrap_or((&record.prefix, ""));
     let verdict = match word {
         names::ALLOW => Verdict::Allowed,
@@ -92,7 +67,7 @@ fn event_of(record: &LogRecord, interfaces: &mut Interfaces) -> Event {
         None => direction(record.hook, input.as_deref(), output.as_deref()),
         named => named,
     };
-    let reason = denies.then(|| reason(&tag));
+    let reason = denies.then(|| reason(tag.policy.is_some(), &tag.rule));
     let packet = Packet::read(&record.packet);
     let Tag { tier, policy, rule, .. } = tag;
     Event {
@@ -111,9 +86,10 @@ fn event_of(record: &LogRecord, interfaces: &mut Interfaces) -> Event {
     }
 }
 
-fn reason(tag: &Tag) -> Reason {
-    match tag.rule.as_str() {
-        _ if tag.policy.is_some() => Reason::Rule,
+/// Why a rule of this name drops, of a policy's or of ours.
+pub(crate) fn reason(is_policys: bool, rule: &str) -> Reason {
+    match rule {
+        _ if is_policys => Reason::Rule,
         names::END_OF_TIER => Reason::EndOfTier,
         names::SPOOFED => Reason::SpoofedSource,
         names::FORGED => Reason::ForgedError,
@@ -142,8 +118,7 @@ mod tests {
 
     fn read(prefix: &str, hook: u8) -> Event {
         let record = LogRecord { prefix: prefix.to_owned(), hook, ..LogRecord::default() };
-        let mut interfaces = Interfaces { route: Socket::route().unwrap(), known: HashMap::new() };
-        event_of(&record, &mut interfaces)
+        event_of(&record, &mut LinkNames::open().unwrap())
     }
 
     #[test]

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod flow;
 mod forward;
 mod fragment;
 mod policy;
@@ -24,6 +25,7 @@ mod reason;
 mod service;
 
 pub use connection::{Connection, ConnectionKey, Judged};
+pub use flow::{FlowEvent, FlowsWanted};
 pub use forward::{Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
 pub use policy::{

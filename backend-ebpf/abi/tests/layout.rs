@@ -1,9 +1,9 @@
 //! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
 
 use backend_ebpf_abi::{
-    Affinity, AffinityKey, Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, Frontend,
-    FrontendKey, MAGLEV_ENTRIES, MaglevTable, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, Reason, ReverseKey,
-    Settings, SlotKey, Target, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
+    Affinity, AffinityKey, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment, FragmentKey,
+    Frontend, FrontendKey, MAGLEV_ENTRIES, MaglevTable, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, Reason,
+    ReverseKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -39,6 +39,11 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(Settings, 32, { local: 0, 16; vni: 16, 4; tunnel: 20, 4; underlay: 24, 4; flags: 28, 4 });
     layout!(Way, 20, { node: 0, 16; kind: 16, 4 });
     layout!(Pod, 16, { interface: 0, 4; addresses: 4, 12 });
+    layout!(FlowEvent, 72, {
+        time_ns: 0, 8; source: 8, 16; destination: 24, 16; interface: 40, 4; reason: 44, 4; enforced: 48, 4; staged: 52, 4;
+        identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
+        marks: 71, 1
+    });
     layout!(Fragment, 8, { detail: 0, 2; source_port: 2, 2; protocol: 4, 4 });
 }
 
@@ -61,6 +66,20 @@ fn keys_of_tries_are_in_network_order() {
     assert_eq!(traffic_key(0x0102_0304, 6, 0x1f90), [1, 2, 3, 4, 6, 0x1f, 0x90]);
     assert_eq!(source_key(0x0102_0304, 53), [1, 2, 3, 4, 0, 53]);
     assert_eq!(mapped([192, 0, 2, 1]), "::ffff:192.0.2.1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+}
+
+/// Each field from its own place: no byte stands for two.
+#[test]
+fn an_event_is_read_from_its_bytes() {
+    let bytes: Vec<u8> = (0..72).collect();
+    let event = FlowEvent::read(&bytes).unwrap();
+    assert_eq!(event.time_ns.to_ne_bytes(), bytes[..8]);
+    assert_eq!((&event.source[..], &event.destination[..]), (&bytes[8..24], &bytes[24..40]));
+    let words = [event.interface, event.reason, event.enforced, event.staged, event.identity, event.bytes];
+    assert_eq!(words.map(u32::to_ne_bytes).concat(), bytes[40..64]);
+    assert_eq!([event.source_port, event.detail].map(u16::to_ne_bytes).concat(), bytes[64..68]);
+    assert_eq!([event.protocol, event.flags, event.v4, event.marks], bytes[68..]);
+    assert_eq!((FlowEvent::read(&bytes[1..]), FlowEvent::read(&[0; 73])), (None, None));
 }
 
 #[test]

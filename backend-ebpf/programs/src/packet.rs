@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{Fragment, FragmentKey, Reason, mapped};
 
 /// An Ethernet header: veths have no other.
-const LINK_BYTES: u32 = 14;
+pub const LINK_BYTES: u32 = 14;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
 /// Extension headers before the protocol; Linux itself sends two at most.

@@ -8,6 +8,7 @@
 //! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
 
 mod device;
+mod meter;
 mod programs;
 mod tables;
 
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{InterfaceName, NetworkItem, NodeContext};
 use device::Devices;
+pub(crate) use meter::Metered;
 use net_linux::host::{self, Host};
 use net_linux::netlink::Socket;
 use programs::Held;
@@ -34,6 +36,7 @@ pub struct EbpfDriver {
     socket: Socket,
     held: Held,
     watched: Watched,
+    metered: Metered,
 }
 
 impl EbpfDriver {
@@ -44,7 +47,8 @@ impl EbpfDriver {
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let (host, socket) = (Host::open()?, Socket::route()?);
-        Ok(Self { compiler, capabilities, host, socket, held: Held::default(), watched: Watched::default() })
+        let (held, watched, metered) = (Held::default(), Watched::default(), Metered::default());
+        Ok(Self { compiler, capabilities, host, socket, held, watched, metered })
     }
 
     /// The node's part of the translation.
@@ -55,6 +59,10 @@ impl EbpfDriver {
 
     pub(crate) fn watched(&self) -> &Watched {
         &self.watched
+    }
+
+    pub(crate) fn metered(&self) -> &Metered {
+        &self.metered
     }
 
     /// The netlink ports that our own changes carry.

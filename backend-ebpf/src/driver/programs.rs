@@ -80,6 +80,7 @@ impl EbpfDriver {
         let at = |found: &Attached| ((found.interface, found.program.side()), found.info.id());
         self.watched.placed.set(present.attached.iter().map(at).collect());
         if present.attached.is_empty() {
+            self.metered.set(None);
             return Ok(());
         }
         let failed = |error| kernel_error("read", &Key::Programs, error);
@@ -113,6 +114,7 @@ impl EbpfDriver {
             });
             found.push((Key::PodEntry(address), entry.map_or(Object::Strange, |entry| Object::PodEntry(entry.into()))));
         }
+        self.metered.set(present.maps);
         Ok(())
     }
 
@@ -132,6 +134,7 @@ impl EbpfDriver {
         for (index, op) in ops {
             results.insert(*index, self.write_one(&devices, &mut present, op));
         }
+        self.metered.set(present.maps);
     }
 
     fn write_one(&mut self, devices: &Devices, present: &mut Present, op: &Op<Key, Object>) -> Result<()> {

@@ -24,10 +24,7 @@ impl PolicyBackend for EbpfPolicy {
     }
 
     async fn open(&self, config: &Value) -> Result<PolicyParts> {
-        let (engine, drift) = super::open_watched(&Config::from_json(config)?)?;
-        let mut parts = PolicyParts::new(engine);
-        parts.drift = Some(drift);
-        Ok(parts)
+        super::open_parts(&Config::from_json(config)?)
     }
 
     fn is_there(&self) -> Result<bool> {

@@ -2,6 +2,7 @@
 
 use crate::kernel::Sizes;
 use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::flow::Wanted;
 use cni_core::strict::from_value;
 use serde::Deserialize;
 
@@ -10,10 +11,12 @@ const SECTION: &str = "policy";
 /// The most entries of one map: with the largest keys that is about 1.5 GB.
 const MOST: u32 = 16 << 20;
 
-/// The configuration: `{"maps": {"identities": 524288, ...}}`, how many entries each map has room for.
+/// The configuration: `{"flows": "denied", "maps": {"identities": 524288, ...}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Which verdicts the agent hears of, as records of flows.
+    pub flows: Wanted,
     /// Entries of maps, 1 to 16 777 216 each.
     pub maps: Sizes,
 }
@@ -50,8 +53,11 @@ mod tests {
         assert_eq!(Config::from_json(&Value::Null).unwrap(), Config::default());
         let read = Config::from_json(&json!({ "maps": { "identities": 7 } })).unwrap();
         assert_eq!(read.maps, Sizes { identities: 7, ..Sizes::default() });
+        assert_eq!(read.flows, Wanted::Denied);
+        assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, Wanted::All);
         for (wrong, named) in [
             (json!({ "map": {} }), "policy"),
+            (json!({ "flows": "some" }), "some"),
             (json!({ "maps": { "identitys": 7 } }), "identitys"),
             (json!({ "maps": { "peers": 0 } }), "policy.maps.peers"),
             (json!({ "maps": { "verdicts": MOST + 1 } }), "policy.maps.verdicts"),

@@ -13,6 +13,8 @@
 //! |---|---|
 //! | `enforcing` | the engine's verbs: staging, commit, resync, and what a predecessor left |
 //! | `running` | a generation in the kernel |
+//! | `telling` | the engine's part in flows |
+//! | `meter` | what is dropped, and how full the maps are |
 //! | `place` | where pins of policy are |
 //! | `objects` | what reports and plans name |
 //! | `config` | the section of the configuration |
@@ -24,17 +26,19 @@ mod acceptable;
 mod backend;
 mod config;
 mod enforcing;
+mod meter;
 mod objects;
 mod place;
 mod probe;
 mod running;
+mod telling;
 mod watch;
 
 pub use crate::bpffs::BPFFS;
 pub use crate::kernel::Hook;
 pub use backend::EbpfPolicy;
 pub use config::Config;
-pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_probed, open_watched};
+pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_parts, open_probed};
 pub use objects::{Key, Object, Objects};
 pub use probe::probe;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! .../NETNS/policy/
 //!     kept-V-SIZES/   connections and what belongs to them, over restarts: layout V of `abi`
+//!     flows/          what programs tell through, of one process: its numbers mean nothing to the next
 //!     1, 2, ...       policy, each one whole; there are two only while one takes the other's place
 //! ```
 
@@ -14,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const KEPT: &str = "kept-";
+const FLOWS: &str = "flows";
 
 /// The folder of one network namespace.
 #[derive(Debug, Clone)]
@@ -39,6 +41,18 @@ impl Place {
         let kept = self.0.path().join(format!("{KEPT}{VERSION}-{}-{}", sizes.connections, sizes.fragments));
         bpffs::folder(&kept)?;
         Ok(kept)
+    }
+
+    /// The folder of what programs of this process tell through.
+    pub(super) fn flows(&self) -> io::Result<PathBuf> {
+        let flows = self.0.path().join(FLOWS);
+        bpffs::folder(&flows)?;
+        Ok(flows)
+    }
+
+    /// Removes a predecessor's. Its programs tell on, to nobody, until ours take their place.
+    pub(super) fn remove_flows(&self) -> io::Result<()> {
+        bpffs::remove(&self.0.path().join(FLOWS))
     }
 
     /// Removes what no program in force goes on with any more.

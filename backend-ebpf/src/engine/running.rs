@@ -4,7 +4,7 @@
 use super::place::Place;
 use super::refused;
 use crate::bpffs::{self, remove};
-use crate::kernel::{Hook, KernelError, Object, PolicyMaps, Sizes, Way};
+use crate::kernel::{Hook, KernelError, Object, Pins, PolicyMaps, Sizes, UsedMaps, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::InterfaceName;
@@ -20,16 +20,23 @@ pub(super) struct Running {
     pub(super) attached: BTreeMap<InterfaceName, u32>,
     folder: PathBuf,
     kept: PathBuf,
+    flows: PathBuf,
 }
 
 impl Running {
     /// Loads and pins it, with no entries. It is attached nowhere.
     pub(super) fn load(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
         let kept = place.kept(sizes).map_err(|error| pins("make", &error))?;
-        let mut object = Object::load_kept(sizes, Some(&kept)).map_err(refused)?;
+        let flows = place.flows().map_err(|error| pins("make", &error))?;
+        let mut object = Object::load_pinned(sizes, &Pins { kept: &kept, flows: &flows }).map_err(refused)?;
         let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
         object.pin(&folder).map_err(refused)?;
-        Ok(Self { object, attached: BTreeMap::new(), folder, kept })
+        Ok(Self { object, attached: BTreeMap::new(), folder, kept, flows })
+    }
+
+    /// Its maps, for who looks how full they are.
+    pub(super) fn used_maps(&self) -> Result<UsedMaps> {
+        UsedMaps::pinned(&self.folder, &self.kept).map_err(refused)
     }
 
     /// Puts its programs at an interface, in the place of an older generation's.
@@ -52,11 +59,10 @@ impl Running {
 
     /// Pins again what somebody took away, in folders that are there. Whether there was any.
     pub(super) fn pin_missing(&mut self) -> Result<bool> {
-        let [folder, kept] = [&self.folder, &self.kept];
-        for path in [folder, kept] {
+        for path in [&self.folder, &self.kept, &self.flows] {
             bpffs::folder(path).map_err(|error| pins("make", &error))?;
         }
-        self.object.pin_missing(folder, kept).map_err(refused)
+        self.object.pin_missing(&self.folder, &Pins { kept: &self.kept, flows: &self.flows }).map_err(refused)
     }
 
     /// Takes its pins away. Its programs stay where they are attached.

@@ -1,13 +1,13 @@
 //! Entries of the maps. Never an order of its own: see [`crate::policy`].
 
 use super::error::KernelError;
-use super::object::{Object, Way};
+use super::object::Object;
 use super::raw::Raw;
 use crate::policy::{Trie, Write};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapError, PerCpuArray};
-use backend_ebpf_abi::{Connection, ConnectionKey, Reason};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapError};
+use backend_ebpf_abi::{Connection, ConnectionKey};
 use ipnet::IpNet;
 
 /// The maps of classes.
@@ -43,24 +43,6 @@ impl Object {
             Write::Meaning(meant, digest) => self.entry(MEANINGS, meant.key(), *digest),
             Write::Advance => self.advance(),
         }
-    }
-
-    /// Packets since the programs were loaded, by reason, of all CPUs together.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
-        let name = "PACKETS";
-        let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
-        let failed = |source| KernelError::Map { map: name, verb: "read", source };
-        let map = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
-        let first = if way == Way::FromPod { 0 } else { Reason::COUNT };
-        let reasons = (0..Reason::COUNT).filter_map(|number| Some((number, Reason::of(number)?)));
-        let counts = reasons.map(|(number, reason)| {
-            let counts = map.get(&(first + number), 0).map_err(failed)?;
-            Ok((reason, counts.iter().sum()))
-        });
-        counts.collect()
     }
 
     /// Connections, those that have timed out too. Which are seen while others come and go is left to chance.

@@ -2,6 +2,7 @@
 
 mod attach;
 mod error;
+mod flows;
 pub mod forward;
 mod forward_maps;
 mod maps;
@@ -9,12 +10,15 @@ mod object;
 pub(crate) mod raw;
 mod read;
 mod tcx;
+mod usage;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
+pub use flows::{FLOW_MAPS, FlowReader};
 pub use forward_maps::ForwardMaps;
 pub(crate) use forward_maps::{address_of, bytes};
-pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Sizes, Way};
+pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;
 pub(crate) use tcx::holds;
+pub use usage::{Used, UsedMaps};

@@ -1,6 +1,7 @@
 //! The object with our programs, loaded. Never attached here: see `attach`.
 
 use super::error::KernelError;
+use super::flows::FLOW_MAPS;
 use super::read::POLICY_MAPS;
 use aya::pin::PinError;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
@@ -100,6 +101,22 @@ pub struct Judgement {
 /// Maps that a newer object goes on with: connections with the epoch of their verdicts, fragments, counters.
 pub const KEPT_MAPS: [&str; 4] = ["CONNECTIONS", "EPOCH", "FRAGMENTS", "PACKETS"];
 
+/// Folders of a bpffs with what several objects have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Pins<'a> {
+    /// What outlives a process: [`KEPT_MAPS`].
+    pub kept: &'a Path,
+    /// What all objects of one process tell through: [`FLOW_MAPS`]. Another process does not know the numbers in there.
+    pub flows: &'a Path,
+}
+
+impl Pins<'_> {
+    fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let kept = KEPT_MAPS.into_iter().map(|name| (name, self.kept));
+        kept.chain(FLOW_MAPS.into_iter().map(|name| (name, self.flows)))
+    }
+}
+
 /// The object in the kernel.
 pub struct Object {
     pub(super) bpf: Ebpf,
@@ -115,20 +132,22 @@ impl Object {
     /// # Errors
     /// The kernel refuses, or lacks what the object needs.
     pub fn load(sizes: &Sizes) -> Result<Self, KernelError> {
-        Self::load_kept(sizes, None)
+        Self::load_with(EbpfLoader::new(), sizes)
     }
 
-    /// The same with what outlives an object ([`KEPT_MAPS`]) pinned in this folder of a bpffs: what is there already is used.
+    /// The same with maps that are pinned already, and the others of those pinned.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_kept(sizes: &Sizes, kept: Option<&Path>) -> Result<Self, KernelError> {
+    pub fn load_pinned(sizes: &Sizes, pins: &Pins<'_>) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
-        for (name, folder) in KEPT_MAPS.into_iter().zip(std::iter::repeat(kept)) {
-            if let Some(folder) = folder {
-                loader.map_pin_path(name, folder.join(name));
-            }
+        for (name, folder) in pins.paths() {
+            loader.map_pin_path(name, folder.join(name));
         }
+        Self::load_with(loader, sizes)
+    }
+
+    fn load_with(mut loader: EbpfLoader<'_>, sizes: &Sizes) -> Result<Self, KernelError> {
         for (map, entries) in [
             ("ENDPOINTS", sizes.endpoints),
             ("IDENTITIES_V4", sizes.identities),
@@ -181,12 +200,12 @@ impl Object {
         Ok(())
     }
 
-    /// Pins what is in neither folder though it should be: programs and maps of policy in one, what outlives an object in the other.
+    /// Pins what is in no folder though it should be: programs and maps of policy in the first, what outlives an object in the others.
     /// Whether there was any.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn pin_missing(&mut self, folder: &Path, kept: &Path) -> Result<bool, KernelError> {
+    pub fn pin_missing(&mut self, folder: &Path, pins: &Pins<'_>) -> Result<bool, KernelError> {
         let mut any = false;
         for way in Way::ALL {
             let (name, path) = (way.program(), folder.join(way.program()));
@@ -196,7 +215,7 @@ impl Object {
                 any = true;
             }
         }
-        let maps = POLICY_MAPS.into_iter().map(|name| (name, folder)).chain(KEPT_MAPS.map(|name| (name, kept)));
+        let maps = POLICY_MAPS.into_iter().map(|name| (name, folder)).chain(pins.paths());
         for (name, path) in maps.map(|(name, folder)| (name, folder.join(name))) {
             if !path.exists() {
                 let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;

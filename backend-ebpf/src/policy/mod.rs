@@ -28,7 +28,7 @@ mod write;
 
 pub use error::PolicyError;
 pub use meaning::{Digest, Meant};
-pub use rules::RuleName;
+pub use rules::{RuleName, RuleNames};
 pub use tables::Tables;
 pub use view::AtAddress;
 pub use write::{Trie, Write};

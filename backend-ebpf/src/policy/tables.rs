@@ -6,7 +6,7 @@ use super::error::PolicyError;
 use super::identities::Identities;
 use super::live::Live;
 use super::meaning::{self, Meant};
-use super::rules::{RuleName, Rules};
+use super::rules::{RuleName, RuleNames, Rules};
 use super::source::{Parts, Source};
 use super::write::Write;
 use backend_ebpf_abi::{Endpoint, EndpointKey, ProgramRef, mapped};
@@ -38,7 +38,7 @@ pub struct Tables {
     pub(super) endpoints: BTreeMap<EndpointId, Known>,
     pub(super) programs: BTreeMap<u32, Live>,
     by_source: HashMap<Arc<Source>, u32>,
-    rules: Rules,
+    pub(super) rules: Rules,
     last_program: u32,
     last_endpoint: u32,
     pub(super) dirty: BTreeSet<EndpointId>,
@@ -127,6 +127,12 @@ impl Tables {
     #[must_use]
     pub fn rule(&self, number: u32) -> Option<&RuleName> {
         self.rules.name(number)
+    }
+
+    /// The same beside the tables, of all that come as well.
+    #[must_use]
+    pub fn rule_names(&self) -> RuleNames {
+        self.rules.shared()
     }
 
     /// Endpoints whose programs cannot be enforced, and why: they are closed.

@@ -17,7 +17,8 @@ use std::net::IpAddr;
 pub type AtAddress = [Digest; 2];
 
 impl Tables {
-    /// The same items, not one of them written: for maps that are empty.
+    /// The same items, not one of them written: for maps that are empty. Rules keep their numbers, and nobody hears of new ones
+    /// until these tables [succeed](Self::succeed).
     #[must_use]
     pub fn renewed(&self) -> Self {
         let mut fresh = Self::default();
@@ -25,11 +26,17 @@ impl Tables {
         fresh.ports.clone_from(&self.ports);
         fresh.identities = self.identities.renewed();
         fresh.node.clone_from(&self.node);
+        fresh.rules = self.rules.renewed();
         fresh.interfaces.clone_from(&self.interfaces);
         for (id, known) in &self.endpoints {
             fresh.put_endpoint(id.clone(), known.program.clone());
         }
         fresh
+    }
+
+    /// Takes the place of the tables that these were made of, also for who reads [names of rules](Self::rule_names) beside them.
+    pub fn succeed(&mut self, old: &Self) {
+        self.rules.succeed(&old.rules);
     }
 
     /// What each prefix is said to be: the meaning of its identity.

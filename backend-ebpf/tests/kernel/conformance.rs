@@ -39,7 +39,7 @@ pub(crate) fn config() -> Config {
         fragments: 64,
         connections: 1024,
     };
-    Config { maps }
+    Config { maps, ..Config::default() }
 }
 
 /// The thread's own namespace, a new one at every reset.

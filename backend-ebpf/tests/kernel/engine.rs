@@ -243,7 +243,8 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (mut engine, mut watch) = engine::open_watched(&config()).unwrap();
+            let mut parts = engine::open_parts(&config()).unwrap();
+            let (engine, watch) = (&mut parts.engine, parts.drift.as_mut().unwrap());
             items().into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
             engine.stage(Change::InSync).unwrap();
             assert!(engine.commit().await.is_complete());

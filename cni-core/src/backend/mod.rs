@@ -13,6 +13,7 @@ mod capability;
 mod driver;
 mod engine;
 mod error;
+mod meter;
 mod reconciler;
 mod registry;
 mod report;
@@ -21,6 +22,7 @@ pub use capability::{Capabilities, Capability, Support};
 pub use driver::{Driver, Gate, Known, Op, Rank};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange, ServiceChange, ServiceProxy};
 pub use error::{Error, ErrorKind, Result, Retry};
+pub use meter::{Alarm, Dropped, Meter, TableUse, WhenFull};
 pub use reconciler::Reconciler;
 pub use registry::{
     Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts,

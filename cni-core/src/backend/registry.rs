@@ -1,6 +1,6 @@
 //! Backends by name. Never a global list: a registry is a value that a program fills and passes on.
 
-use super::{Datapath, Error, ErrorKind, Result, ServiceProxy};
+use super::{Datapath, Error, ErrorKind, Meter, Result, ServiceProxy};
 use crate::flow::FlowSource;
 use crate::model::NodeContext;
 use crate::policy::counters::RuleCounters;
@@ -83,6 +83,8 @@ pub struct Parts {
     pub notices: Vec<String>,
     /// Questions that this backend answers.
     pub inspect: Option<Arc<dyn Inspect>>,
+    /// What it drops, and how full its tables are, where it can tell.
+    pub meter: Option<Arc<dyn Meter>>,
     /// Ports at which nodes need each other for the pod network (a tunnel's). Policies about hosts never close them, so the
     /// backend itself keeps everybody else out.
     pub node_ports: Vec<ProtocolPort>,
@@ -99,6 +101,7 @@ impl Parts {
             drift: None,
             notices: Vec::new(),
             inspect: None,
+            meter: None,
             node_ports: Vec::new(),
         }
     }
@@ -179,13 +182,15 @@ pub struct PolicyParts {
     pub counters: Option<Arc<dyn RuleCounters>>,
     /// What it decides, packet by packet or connection by connection, where it can tell.
     pub flows: Option<Box<dyn FlowSource>>,
+    /// What it drops, and how full its tables are, where it can tell.
+    pub meter: Option<Arc<dyn Meter>>,
 }
 
 impl PolicyParts {
     /// An engine that cannot tell of drift or flows, and does not count.
     #[must_use]
     pub fn new(engine: Box<dyn PolicyEngine>) -> Self {
-        Self { engine, drift: None, counters: None, flows: None }
+        Self { engine, drift: None, counters: None, flows: None, meter: None }
     }
 }
 
@@ -228,13 +233,15 @@ pub struct ProxyParts {
     pub drift: Option<Box<dyn DriftWatch>>,
     /// What the proxy wants the operator to know.
     pub notices: Vec<String>,
+    /// What it drops, and how full its tables are, where it can tell.
+    pub meter: Option<Arc<dyn Meter>>,
 }
 
 impl ProxyParts {
     /// A proxy that cannot tell of drift.
     #[must_use]
     pub fn new(proxy: Box<dyn ServiceProxy>) -> Self {
-        Self { proxy, drift: None, notices: Vec::new() }
+        Self { proxy, drift: None, notices: Vec::new(), meter: None }
     }
 }
 

@@ -25,6 +25,6 @@ pub use name::{Names, Who, name};
 pub use packet::Packet;
 pub use record::{By, End, Flow, Icmp, Kind, Reason, TcpFlags, Translated, Verdict};
 pub use ring::{Page, Place, Query, Ring};
-pub use source::{Event, FlowSource, Heard};
+pub use source::{Event, FlowSource, Heard, Wanted};
 pub use summary::{Pair, Summary, Volume};
 pub use tally::{Tally, TallyKey};

@@ -5,7 +5,21 @@ use super::record::{By, Reason, Translated, Verdict};
 use crate::backend::Result;
 use crate::policy::model::Direction;
 use async_trait::async_trait;
+use serde::Deserialize;
 use std::sync::Arc;
+
+/// Which decisions an engine tells of, as its configuration names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wanted {
+    /// None.
+    None,
+    /// What is denied, or would be by staged policies.
+    #[default]
+    Denied,
+    /// Every decision.
+    All,
+}
 
 /// One decision, as an engine tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

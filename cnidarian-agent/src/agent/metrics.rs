@@ -5,7 +5,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use cni_core::flow::Tally;
 use cni_core::policy::counters::RuleCounter;
-use cnidarian::{Event, Node, Observer};
+use cnidarian::{Event, Node, Observer, PartDropped, PartTable};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -75,6 +75,21 @@ struct ByVerdict {
     direction: String,
 }
 
+/// Packets that a part of the node dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    part: &'static str,
+    reason: &'static str,
+    direction: String,
+}
+
+/// A table of a part of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTable {
+    part: &'static str,
+    table: &'static str,
+}
+
 /// 0.25 ms to about 4 s.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 15))
@@ -100,6 +115,9 @@ pub(super) struct Metrics {
     policy_bytes: Family<ByPolicy, Counter>,
     flows: Family<ByVerdict, Counter>,
     flows_lost: Counter,
+    dropped: Family<ByReason, Counter>,
+    table_entries: Family<ByTable, Gauge>,
+    table_room: Family<ByTable, Gauge>,
 }
 
 impl Metrics {
@@ -114,6 +132,8 @@ impl Metrics {
         let (leases, cooling, free) = (Family::default(), Family::default(), Family::default());
         let (policy_packets, policy_bytes) = (Family::default(), Family::default());
         let (flows, flows_lost) = (Family::default(), Counter::default());
+        let dropped = Family::default();
+        let (table_entries, table_room) = (Family::default(), Family::default());
         let root = &mut registry;
         root.register_with_unit("operation", "Time of CNI ADD and DEL in the agent", Unit::Seconds, operations.clone());
         root.register("operation_errors", "CNI ADD and DEL that failed", errors.clone());
@@ -136,6 +156,10 @@ impl Metrics {
         root.register("policy_bytes", "Bytes of these packets", policy_bytes.clone());
         root.register("flows", "Decisions that the engine told of, by what was decided and why", flows.clone());
         root.register("flows_lost", "Decisions that came faster than they were read", flows_lost.clone());
+        root.register("packets_dropped", "Packets that a part of the node dropped, by reason", dropped.clone());
+        let help = "Entries in use of tables that have room for so many and no more";
+        root.register("table_entries", help, table_entries.clone());
+        root.register("table_room", "Entries that such a table has room for", table_room.clone());
         Self {
             registry: Mutex::new(registry),
             turn: tokio::sync::Mutex::new(()),
@@ -155,6 +179,9 @@ impl Metrics {
             policy_bytes,
             flows,
             flows_lost,
+            dropped,
+            table_entries,
+            table_room,
         }
     }
 
@@ -189,6 +216,28 @@ impl Metrics {
         self.flows_lost.inner().store(tally.lost, Ordering::Relaxed);
     }
 
+    fn set_dropped(&self, all: &[PartDropped]) {
+        self.dropped.clear();
+        for PartDropped { part, dropped, .. } in all {
+            let direction = dropped.direction.map(|direction| direction.to_string()).unwrap_or_default();
+            let label = ByReason { part, reason: dropped.word(), direction };
+            self.dropped.get_or_create(&label).inc_by(dropped.packets);
+        }
+    }
+
+    fn set_tables(&self, all: &[PartTable]) {
+        self.table_entries.clear();
+        self.table_room.clear();
+        for PartTable { part, table, .. } in all {
+            let label = ByTable { part, table: table.table };
+            let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            if let Some(entries) = table.entries {
+                self.table_entries.get_or_create(&label).set(gauge(entries));
+            }
+            self.table_room.get_or_create(&label).set(gauge(table.room));
+        }
+    }
+
     fn operation(&self, verb: Verb, took: Duration, done: bool) {
         self.operations.get_or_create(&ByVerb { verb }).observe(took.as_secs_f64());
         if !done {
@@ -202,6 +251,8 @@ impl Metrics {
         // Without a policy engine there are none.
         let counters = node.policy_counters().await.unwrap_or_default();
         self.set_policies(&counters);
+        self.set_dropped(&node.dropped().await);
+        self.set_tables(&node.tables());
         self.set_flows(&node.flow_tally().unwrap_or_default());
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let status = node.status();

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 /// Datagrams of a flood: more than what the kernel holds back for the agent.
 const FLOOD: usize = 100_000;
 
-/// A node that tells of these flows.
-fn started(flows: Option<&str>) -> World {
+/// A node whose engine tells of these flows.
+fn started(engine: &str, flows: Option<&str>) -> World {
     let mut world = World::new();
     let mut config = world.config();
     config["metrics"] = json!({"address": "127.0.0.1:9402"});
+    config["policy"] = json!({"engine": engine});
     if let Some(flows) = flows {
-        config["policy"] = json!({"engine": "nftables", "flows": flows});
+        config["policy"]["flows"] = flows.into();
     }
     world.start_with(&config);
     world
@@ -78,7 +79,16 @@ fn sorted(flows: &[Value]) -> Vec<Value> {
 
 #[test]
 fn each_decision_is_told_once_with_both_pods_the_verdict_the_policy_and_the_rule() {
-    let world = started(Some("all"));
+    tells_each_decision("nftables");
+}
+
+#[test]
+fn each_decision_is_told_once_with_both_pods_the_verdict_the_policy_and_the_rule_in_ebpf() {
+    tells_each_decision("ebpf");
+}
+
+fn tells_each_decision(engine: &str) {
+    let world = started(engine, Some("all"));
     let [server, friend, stranger, enemy] = shop(&world);
     for from in [&friend, &stranger, &enemy] {
         send_one(from, &server);
@@ -128,10 +138,21 @@ impl Drop for Following {
 
 #[test]
 fn without_a_word_about_flows_only_what_is_denied_is_told_and_a_follower_hears_it_when_it_happens() {
-    let world = started(None);
+    tells_what_is_denied("nftables");
+}
+
+#[test]
+fn without_a_word_about_flows_only_what_is_denied_is_told_and_a_follower_hears_it_when_it_happens_in_ebpf() {
+    tells_what_is_denied("ebpf");
+}
+
+fn tells_what_is_denied(engine: &str) {
+    let world = started(engine, None);
     let [server, friend, stranger, _] = shop(&world);
     let mut command = Command::new(env!("CARGO_BIN_EXE_cnidarian"));
-    command.args(["flows", "--follow", "-o", "json", "--to", "server", "--socket"]).arg(world.socket());
+    // The host itself speaks to pods, too, of neighbours and groups.
+    let wanted = ["--to", "server", "--protocol", "udp"];
+    command.args(["flows", "--follow", "-o", "json"]).args(wanted).arg("--socket").arg(world.socket());
     let mut following = Following(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(following.0.stdout.take().unwrap()).lines();
     send_one(&friend, &server);
@@ -139,12 +160,12 @@ fn without_a_word_about_flows_only_what_is_denied_is_told_and_a_follower_hears_i
     let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     let denied = json!(["stranger", "server", "ingress", "denied", "end-of-tier", "default", null, "end of tier"]);
     assert_eq!(short(&first), denied);
-    assert_eq!(sorted(&flows(&world, &["--to", "server"])), [denied]);
+    assert_eq!(sorted(&flows(&world, &wanted)), [denied]);
 }
 
 #[test]
 fn who_sends_from_an_address_that_is_not_its_own_is_told_by_its_interface() {
-    let world = started(None);
+    let world = started("nftables", None);
     let [server, _, stranger, _] = shop(&world);
     let borrowed = "198.51.100.7";
     let take = || {
@@ -165,20 +186,26 @@ fn who_sends_from_an_address_that_is_not_its_own_is_told_by_its_interface() {
     assert_eq!((&told["direction"], &told["destination"]["name"]), (&json!("egress"), &json!("server")), "{told}");
 }
 
-/// The sum of a metric over its labels.
-fn metric(world: &World, name: &str) -> u64 {
+/// What a monitor reads.
+pub(crate) fn scrape(world: &World) -> String {
     let connect = || TcpStream::connect("127.0.0.1:9402").unwrap();
     let mut client = world.netns.run(connect).unwrap();
     client.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     client.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// The sum of a metric over its labels.
+fn metric(world: &World, name: &str) -> u64 {
+    let text = scrape(world);
     let named = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
     named.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 #[test]
 fn of_a_flood_each_packet_is_told_or_counted_as_lost() {
-    let world = started(None);
+    let world = started("nftables", None);
     let [server, _, stranger, _] = shop(&world);
     let voice = voice(&stranger.pod.netns);
     let send = || voice.send_to(b"flood", (server.address, PORT)).is_ok();

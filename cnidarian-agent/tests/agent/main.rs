@@ -7,6 +7,7 @@ mod crash;
 mod ebpf;
 mod flows;
 mod full_disk;
+mod meters;
 mod pods;
 mod policy;
 mod reload;

@@ -20,6 +20,7 @@ mod events;
 mod ipam;
 mod kernel;
 mod locks;
+mod meters;
 mod open;
 mod policy;
 mod record;
@@ -36,6 +37,7 @@ mod underlay;
 pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
+pub use meters::{PartDropped, PartTable};
 pub use services::{ServiceBackendStatus, ServiceStatus};
 pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
@@ -51,6 +53,7 @@ use engine::EngineHandle;
 use ipam::Source;
 use kernel::Kernel;
 use locks::Locks;
+use meters::Meters;
 use policy::Policy;
 use records::Records;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +79,7 @@ struct Inner {
     datapath: EngineHandle<NetworkItem>,
     /// `None`: nobody here translates services.
     proxy: Option<EngineHandle<ServiceItem>>,
+    meters: Meters,
     /// `None`: no policy is enforced.
     policy: Option<Policy>,
     kernel: Kernel,

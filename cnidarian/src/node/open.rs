@@ -12,12 +12,13 @@ use super::events::Observer;
 use super::ipam::Source;
 use super::kernel::Kernel;
 use super::locks::Locks;
+use super::meters::{self, Meters};
 use super::policy::{self, Policy};
 use super::records::Records;
 use super::reload::Sections;
 use super::{Inner, Node, services, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
-use cni_core::backend::{Capability, OpenRequest, Parts, PolicyParts, Registry};
+use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
 use cni_core::policy::failsafe::ProtocolPort;
@@ -132,7 +133,7 @@ impl Node {
             other.clear()?;
         }
         let asked = request("backend", &config.backend, &config.backend_config)?;
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, node_ports, .. } =
+        let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, meter, node_ports, .. } =
             registry.get(&config.backend)?.open(asked).await?;
         let of_services = config.services.clone().unwrap_or_default();
         // Who has no proxy has a section for what is announced only.
@@ -155,18 +156,22 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, translating) = match proxy {
-            None => (None, None),
-            Some(services::Proxy { engine, running, notices: told }) => {
+        let (proxy, translating, of_proxy) = match proxy {
+            None => (None, None, None),
+            Some(services::Proxy { engine, running, notices: told, meter }) => {
                 notices.extend(told);
-                (Some(engine), Some(running))
+                (Some(engine), Some(running), meter)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
         if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
             refuse_broken(files).await?;
         }
-        let (policy, enforcing) = open_policy(&config, registry, store, &observer, node_ports).await?.unzip();
+        let (policy, enforcing, of_policy) = match open_policy(&config, registry, store, &observer, node_ports).await? {
+            None => (None, None, None),
+            Some((policy, running, meter)) => (Some(policy), Some(running), meter),
+        };
+        let meters = Meters::new([("backend", meter), ("policy", of_policy), ("services", of_proxy)]);
         // Peers find us, and blocks are claimed in our name, only once our Node is there.
         cluster.publish(&attributes).await?;
         ipam.refresh().await?;
@@ -183,6 +188,7 @@ impl Node {
             datapath,
             proxy,
             policy,
+            meters,
             kernel,
             cluster,
             records: Records::default(),
@@ -228,6 +234,7 @@ impl Node {
         tasks.extend(policies.map(|following| tokio::spawn(tasks::follow_policy(inner.clone(), following))));
         tasks.push(tokio::spawn(tasks::remember_pods(inner.clone())));
         tasks.push(tokio::spawn(policy::hear(inner.clone())));
+        tasks.push(tokio::spawn(meters::watch(inner.clone())));
         // Other nodes read a directory; memory is ours alone.
         tasks.extend(files.is_some().then(|| tokio::spawn(tasks::tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(tasks::follow_files(inner.clone(), files))));
@@ -289,17 +296,17 @@ async fn open_policy(
     store: Arc<dyn Store>,
     observer: &Arc<dyn Observer>,
     node_ports: Vec<ProtocolPort>,
-) -> Result<Option<(Policy, JoinHandle<()>)>, NodeError> {
+) -> Result<Option<(Policy, JoinHandle<()>, Option<Arc<dyn Meter>>)>, NodeError> {
     let wanted = config.policy.engine.as_str();
     if wanted == PolicyConfig::NONE {
         return clear_other_engines(wanted, registry).map(|()| None);
     }
-    let PolicyParts { engine, drift, counters, flows, .. } =
+    let PolicyParts { engine, drift, counters, flows, meter, .. } =
         registry.policy(wanted)?.open(&config.policy.config).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
     let mut failsafe = config.policy.failsafe.clone();
     for ports in [&mut failsafe.ingress, &mut failsafe.egress] {
         ports.extend(&node_ports);
     }
-    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, flows, failsafe), running)))
+    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, flows, failsafe), running, meter)))
 }

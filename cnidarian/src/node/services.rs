@@ -6,7 +6,7 @@ use super::error::NodeError;
 use super::events::Observer;
 use super::{Inner, Node};
 use crate::config::{NodeConfig, ServicesConfig};
-use cni_core::backend::{OpenRequest, ProxyParts, Registry};
+use cni_core::backend::{Meter, OpenRequest, ProxyParts, Registry};
 use cni_core::model::{BackendUse, ServiceItem};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub(super) struct Proxy {
     pub(super) engine: EngineHandle<ServiceItem>,
     pub(super) running: JoinHandle<()>,
     pub(super) notices: Vec<String>,
+    pub(super) meter: Option<Arc<dyn Meter>>,
 }
 
 /// The proxy that the configuration names; what any other left is cleared away.
@@ -31,12 +32,12 @@ pub(super) async fn open(
         other.clear()?;
     }
     let Some(request) = request else { return Ok(None) };
-    let ProxyParts { proxy, drift, notices, .. } = registry.proxy(wanted)?.open(request).await?;
+    let ProxyParts { proxy, drift, notices, meter, .. } = registry.proxy(wanted)?.open(request).await?;
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
     let (engine, running) = EngineHandle::start(proxy, drift, config.resync_interval, observer.clone());
-    Ok(Some(Proxy { engine, running, notices }))
+    Ok(Some(Proxy { engine, running, notices, meter }))
 }
 
 /// One frontend of a service as this node translates it.

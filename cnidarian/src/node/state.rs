@@ -49,6 +49,7 @@ impl Inner {
         problems.extend(Problem::of_commit(&state.last_commit));
         problems.extend(self.policy.iter().flat_map(Policy::problems));
         problems.extend(self.proxy.iter().flat_map(|proxy| Problem::of_commit(&proxy.state().last_commit)));
+        problems.extend(self.meters.problems());
         let pools = self.ipam.get().usage(SystemTime::now());
         if let Err(error) = &pools {
             problems.push(Problem {

@@ -15,7 +15,8 @@ pub struct Problem {
     /// What is wrong.
     pub error: String,
     /// What is done about it: `retrying`, `waiting`, `blocked`; of a policy `closed`, `rule closed`, `left out`; of an
-    /// address of two pods `counts as both`; of flows that cannot be heard `not heard`.
+    /// address of two pods `counts as both`; of flows that cannot be heard `not heard`; of a table
+    /// `nearly full`.
     pub state: String,
 }
 

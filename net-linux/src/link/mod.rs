@@ -5,12 +5,14 @@
 mod change;
 mod create;
 mod ipip;
+mod names;
 pub(crate) mod read;
 mod vxlan;
 
 pub use change::{LinkChange, LinkId};
 pub use create::{NewLink, NewLinkKind, VethPeer};
 pub use ipip::Ipip;
+pub use names::LinkNames;
 pub use read::{Link, LinkFilter, LinkKind};
 pub use vxlan::Vxlan;
 

@@ -3,6 +3,6 @@
 pub(crate) mod heap;
 pub(crate) mod ns;
 pub(crate) mod pipe;
-pub(crate) mod ready;
+pub mod ready;
 pub(crate) mod sockopt;
 pub(crate) mod tun;

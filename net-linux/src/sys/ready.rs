@@ -5,7 +5,10 @@ use std::os::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;
 
 /// Registers a descriptor with the runtime of the calling task. The descriptor itself must be non-blocking.
-pub(crate) fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+///
+/// # Errors
+/// The runtime refuses it, or is ending.
+pub fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is one open descriptor for as long as it lives, and `AsyncFd` owns it from here on: it gives the
     // same descriptor every time and is unregistered before it is closed.
     let registered = unsafe { AsyncFd::register(fd) };

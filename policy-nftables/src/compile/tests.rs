@@ -12,11 +12,11 @@ use cni_core::policy::program::{
 use cni_core::store::{Kind, ObjectKey};
 use net_linux::nft::Expr;
 
-fn compiler(what: LogWhat) -> Compiler {
-    telling(what, LogWhat::None)
+fn compiler(what: Wanted) -> Compiler {
+    telling(what, Wanted::None)
 }
 
-fn telling(what: LogWhat, flows: LogWhat) -> Compiler {
+fn telling(what: Wanted, flows: Wanted) -> Compiler {
     Compiler::new(Config { flows, log: LogConfig { group: 7, what } })
 }
 
@@ -57,15 +57,15 @@ fn prefix(rule: &RuleObject) -> Option<&str> {
 #[test]
 fn flows_are_told_to_a_group_of_their_own_as_the_configuration_says() {
     let id = chain_id("shop", "web");
-    assert_eq!(Config::default().flows, LogWhat::Denied);
+    assert_eq!(Config::default().flows, Wanted::Denied);
     for (flows, enforced, shadow) in [
-        (LogWhat::None, [None, None, None], [None, None, None]),
-        (LogWhat::Denied, [None, Some("deny"), Some("log")], [None, Some("would-deny"), None]),
-        (LogWhat::All, [Some("allow"), Some("deny"), Some("log")], [Some("would-allow"), Some("would-deny"), None]),
+        (Wanted::None, [None, None, None], [None, None, None]),
+        (Wanted::Denied, [None, Some("deny"), Some("log")], [None, Some("would-deny"), None]),
+        (Wanted::All, [Some("allow"), Some("deny"), Some("log")], [Some("would-allow"), Some("would-deny"), None]),
     ] {
         for (at, action) in [Action::Allow, Action::Deny, Action::Log].into_iter().enumerate() {
             let item = chain(&id, action, vec![Clause::default()]);
-            let objects = telling(LogWhat::None, flows).compile(&item).unwrap();
+            let objects = telling(Wanted::None, flows).compile(&item).unwrap();
             let words = |begin: &str| {
                 let chains = objects.iter().filter_map(|(key, object)| match (key, object) {
                     (Key::Chain(name), Object::Chain { rules, .. }) if name.as_str().starts_with(begin) => Some(rules),
@@ -85,9 +85,9 @@ fn flows_are_told_to_a_group_of_their_own_as_the_configuration_says() {
 fn what_is_logged_is_what_the_configuration_says_and_carries_the_rules_name() {
     let id = chain_id("shop", "web");
     for (what, logged) in [
-        (LogWhat::None, [None, None, Some("log")]),
-        (LogWhat::Denied, [None, Some("deny"), Some("log")]),
-        (LogWhat::All, [Some("allow"), Some("deny"), Some("log")]),
+        (Wanted::None, [None, None, Some("log")]),
+        (Wanted::Denied, [None, Some("deny"), Some("log")]),
+        (Wanted::All, [Some("allow"), Some("deny"), Some("log")]),
     ] {
         for (action, word) in [Action::Allow, Action::Deny, Action::Log].into_iter().zip(logged) {
             let objects = compiler(what).compile(&chain(&id, action, vec![Clause::default()])).unwrap();
@@ -102,7 +102,7 @@ fn the_longest_names_fit_and_stay_apart() {
     let long = |last: char| chain_id(&"n".repeat(63), &format!("{}{last}", "x".repeat(252)));
     let compiled = ['a', 'b'].map(|last| {
         let program = chain(&long(last), Action::Deny, vec![Clause::default()]);
-        compiler(LogWhat::All).compile(&program).unwrap()
+        compiler(Wanted::All).compile(&program).unwrap()
     });
     for objects in &compiled {
         let rule = &rules(objects)[0];
@@ -130,11 +130,10 @@ fn a_contradiction_or_an_empty_list_is_no_rule_and_never_one_for_all() {
         Clause { protocol: Some(Protocol::TCP), not_protocol: Some(Protocol::TCP), ..Clause::default() },
     ];
     for clause in clauses {
-        let compiled =
-            compiler(LogWhat::None).compile(&chain(&chain_id("a", "b"), Action::Allow, vec![clause.clone()]));
+        let compiled = compiler(Wanted::None).compile(&chain(&chain_id("a", "b"), Action::Allow, vec![clause.clone()]));
         assert!(rules(&compiled.unwrap()).is_empty(), "{clause:?}");
     }
-    let compiled = compiler(LogWhat::None).compile(&chain(&chain_id("a", "b"), Action::Allow, Vec::new()));
+    let compiled = compiler(Wanted::None).compile(&chain(&chain_id("a", "b"), Action::Allow, Vec::new()));
     assert!(rules(&compiled.unwrap()).is_empty());
 }
 
@@ -150,7 +149,7 @@ fn endpoints_with_the_same_tier_share_its_chain() {
             ingress: cni_core::policy::program::DirectionProgram { enforced: tiers, staged: None },
             egress: cni_core::policy::program::DirectionProgram::default(),
         };
-        compiler(LogWhat::None).compile(&PolicyItem::Endpoint(program)).unwrap()
+        compiler(Wanted::None).compile(&PolicyItem::Endpoint(program)).unwrap()
     };
     let (one, two) = (endpoint(1), endpoint(2));
     let shared: Vec<_> = one.iter().filter(|object| two.contains(object)).collect();
@@ -166,14 +165,14 @@ fn a_member_of_another_kind_or_family_and_an_id_with_a_space_are_refused() {
         PolicyItem::Member(set("a1", SetKind::AddressPorts(Family::V6)), address),
         PolicyItem::Set(set("a 1", SetKind::Addresses(Family::V4))),
     ] {
-        assert_eq!(compiler(LogWhat::None).compile(&item).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(compiler(Wanted::None).compile(&item).unwrap_err().kind, ErrorKind::Invalid);
     }
 }
 
 /// To IPv4 its protocol 58 is any other.
 #[test]
 fn neighbour_discovery_is_that_of_ipv6() {
-    let compiler = compiler(LogWhat::None);
+    let compiler = compiler(Wanted::None);
     let closed = TierProgram { tier: "default".into(), chains: Vec::new(), end: TierEnd::Deny };
     let closed = DirectionProgram { enforced: vec![closed], staged: None };
     let both = BothWays { ingress: closed.clone(), egress: closed.clone() };

@@ -3,7 +3,8 @@
 use crate::bed::block_on;
 use crate::items::{chain, chain_id, direction, port, tier};
 use crate::node::{B, Node};
-use cni_core::backend::PolicyBackend;
+use cni_core::backend::{Dropped, Meter, PolicyBackend};
+use cni_core::flow::Reason;
 use cni_core::policy::counters::{RuleCounter, RuleCounters};
 use cni_core::policy::model::{Action, Direction, Protocol, TierEnd};
 use cni_core::policy::program::{Clause, DirectionProgram, PolicyItem};
@@ -11,6 +12,11 @@ use std::sync::Arc;
 
 fn reader(node: &Node) -> Arc<dyn RuleCounters> {
     let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null)).unwrap().counters.unwrap();
+    node.node.netns.run(open).unwrap()
+}
+
+fn meter(node: &Node) -> Arc<dyn Meter> {
+    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null)).unwrap().meter.unwrap();
     node.node.netns.run(open).unwrap()
 }
 
@@ -48,6 +54,13 @@ fn each_rule_is_named_by_tier_and_policy_and_staged_ones_are_apart() {
     for (port, passes) in [(80, true), (80, true), (81, true), (82, false), (83, false), (84, false)] {
         assert_eq!(node.a.udp(b, port), passes, "{port}");
     }
+    let dropped: Vec<Dropped> =
+        meter(&node).dropped().unwrap().into_iter().filter(|dropped| dropped.packets > 0).collect();
+    assert_eq!(
+        dropped,
+        [Dropped::told(Some(Direction::Ingress), Reason::EndOfTier, 3)],
+        "what is staged drops nothing"
+    );
     let counters = reader.read().unwrap();
     let end = format!("default|-|end of tier|{B} deny 3");
     let [web, more, draft] = ["web", "more", "draft"].map(|name| format!("NetworkPolicy shop/{name}"));

@@ -85,6 +85,7 @@ impl Enforcing {
     /// Writes what is staged: into the maps that are in force, or all of it into new ones.
     pub(super) fn write(&mut self) -> Result<()> {
         if let Some(running) = self.running.as_mut().filter(|_| !self.worn) {
+            self.telling.tell(&mut running.object)?;
             let mut result = Ok(());
             for write in self.tables.drain() {
                 if let Err(error) = running.object.write(&write) {
@@ -116,7 +117,16 @@ impl Enforcing {
             }
             view.take(write, &self.names);
         }
+        let ready = fresh.used_maps().and_then(|maps| self.telling.begin(&mut fresh.object).map(|()| maps));
+        match ready {
+            Ok(maps) => self.metered.set(maps),
+            Err(error) => {
+                let discarded = fresh.discard();
+                return discarded.and(Err(error));
+            }
+        }
         let old = self.running.replace(fresh);
+        tables.succeed(&self.tables);
         self.tables = tables;
         self.view = view;
         self.worn = false;

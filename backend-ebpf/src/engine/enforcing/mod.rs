@@ -4,19 +4,22 @@ mod commit;
 mod left;
 mod resync;
 
+use super::meter::Metered;
 use super::objects::{Key, Object, Objects, View};
 use super::place::Place;
 use super::running::{self, Running, pins};
+use super::telling::Telling;
 use super::watch::PolicyWatch;
 use super::{Config, acceptable, probe, refused};
 use crate::bpffs::BPFFS;
+use crate::flows::Flows;
 use crate::kernel::{Hook, Sizes, Way};
 use crate::placed::Placed;
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
 use cni_core::backend::{
-    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, DriftWatch, Engine, Error, ErrorKind,
-    Failure, Item as _, Plan, Result, Retry, Step,
+    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, Engine, Error, ErrorKind, Failure,
+    Item as _, Plan, PolicyParts, Result, Retry, Step,
 };
 use cni_core::model::InterfaceName;
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
@@ -25,6 +28,7 @@ pub use left::{observe, observe_at};
 use net_linux::netns::NetNs;
 use resync::node_addresses;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The place of the calling thread's network namespace.
 fn here() -> Result<Place> {
@@ -39,6 +43,8 @@ struct Enforcing {
     hook: Hook,
     capabilities: Capabilities,
     sizes: Sizes,
+    telling: Telling,
+    metered: Metered,
     tables: Tables,
     /// Items that are not acceptable.
     refused: BTreeMap<PolicyKey, Error>,
@@ -87,14 +93,21 @@ pub fn open_at(config: &Config, capabilities: Capabilities, hook: Hook) -> Resul
     Ok(Box::new(Enforcing::open(config, capabilities, hook)?))
 }
 
-/// The same, with a watch that asks for a resync when the node's own addresses change, or a program was taken off.
+/// The engine with all that it has beside it: a watch that asks for a resync when the node's own addresses change or a program was
+/// taken off, and what the programs tell.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_watched(config: &Config) -> Result<(Box<dyn PolicyEngine>, Box<dyn DriftWatch>)> {
-    let engine = Enforcing::open(config, probe(), Hook::probe())?;
+pub fn open_parts(config: &Config) -> Result<PolicyParts> {
+    let mut engine = Enforcing::open(config, probe(), Hook::probe())?;
     let watch = PolicyWatch::open(engine.placed.clone())?;
-    Ok((Box::new(engine), Box::new(watch)))
+    let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names())?;
+    let meter = engine.metered.clone();
+    let mut parts = PolicyParts::new(Box::new(engine));
+    parts.meter = Some(Arc::new(meter));
+    parts.drift = Some(Box::new(watch));
+    parts.flows = Some(Box::new(flows));
+    Ok(parts)
 }
 
 /// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
@@ -145,6 +158,8 @@ impl Enforcing {
             place,
             capabilities,
             sizes: config.maps,
+            telling: Telling::new(config.flows),
+            metered: Metered::default(),
             tables: Tables::default(),
             refused: BTreeMap::new(),
             unlogged: BTreeMap::new(),
@@ -181,6 +196,7 @@ impl Enforcing {
         self.make_place()?;
         self.tables.set_node_addresses(node_addresses()?);
         self.left = Left::read(&self.place, self.hook)?;
+        self.place.remove_flows().map_err(|error| pins("remove", &error))?;
         self.last_generation = self.left.generations.last().copied().unwrap_or_default();
         self.begun = true;
         Ok(())
@@ -300,7 +316,8 @@ impl Engine<PolicyItem> for Enforcing {
             }
             Change::Node(_) => Ok(()),
             Change::Config(section) => {
-                let Config { maps } = Config::from_json(&section)?;
+                let Config { flows, maps } = Config::from_json(&section)?;
+                self.telling.wanted = flows;
                 self.worn |= maps != self.sizes;
                 self.sizes = maps;
                 Ok(())

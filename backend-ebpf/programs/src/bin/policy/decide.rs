@@ -13,20 +13,22 @@ use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::Packet;
 
 #[inline(always)]
-pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict) -> Reason {
+pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict, begins: &mut bool) -> Reason {
     let from_pod = way == Way::FromPod;
     let role = tracking::role(packet);
     let now = tracking::now_seconds();
     // Read before anything that belongs to it: what changes meanwhile is of a later one.
     let epoch = maps::epoch();
     let mut key = tracking::key(packet, way, from_pod);
+    let mut is_known = false;
     if role == Role::Begins || role == Role::Either {
         match tracking::judged(&key, packet, false, epoch, now) {
             Known::Judged(judged) => {
                 *verdict = judged;
                 return Reason::Allowed;
             }
-            Known::Open | Known::No => {}
+            Known::Open => is_known = true,
+            Known::No => {}
         }
     }
     let mut is_answer = false;
@@ -79,6 +81,7 @@ pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict)
     if role == Role::Begins || role == Role::Either {
         tracking::pass(&key, packet, false, now, judged, found.staged);
     }
+    *begins = !is_known;
     Reason::Allowed
 }
 

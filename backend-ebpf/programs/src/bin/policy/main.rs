@@ -5,6 +5,7 @@
 #![no_main]
 
 mod decide;
+mod flow;
 mod maps;
 mod related;
 mod tracking;
@@ -32,11 +33,16 @@ pub fn to_pod(mut ctx: TcContext) -> i32 {
 fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
+    let mut begins = false;
     let reason = match packet::parse::<Kept>(ctx, way, &mut packet) {
-        None => decide::decide(ctx, &packet, way, &mut verdict),
+        None => decide::decide(ctx, &packet, way, &mut verdict, &mut begins),
         Some(reason) => reason,
     };
     maps::count(reason, way);
+    // The later packets of a connection pay no more than this for flows.
+    if begins || !reason.passes() {
+        flow::tell(ctx, &packet, way, reason, &verdict);
+    }
     let control = ctx.cb_mut();
     control[0] = reason as u32;
     control[1] = verdict.enforced;

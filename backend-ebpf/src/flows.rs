@@ -1,0 +1,241 @@
+//! What the programs tell of packets, with the names of rules and interfaces: the source of flows. Never a program or a map.
+
+use crate::kernel::{FlowReader, KernelError};
+use crate::policy::{RuleName, RuleNames};
+use async_trait::async_trait;
+use backend_ebpf_abi::{FlowEvent, Reason as Told, Verdict as Decided};
+use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::flow::{By, Event, FlowSource, Heard, Icmp, Packet, Reason, TcpFlags, Verdict};
+use cni_core::policy::model::{Direction, Protocol};
+use net_linux::link::LinkNames;
+use net_linux::ready;
+use rustix::time::{ClockId, clock_gettime};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot::Receiver;
+
+/// How many events are read at once.
+const MOST_EVENTS: usize = 1024;
+
+/// The source of flows of a policy's programs, also of those that take their place.
+pub struct Flows {
+    reader: Reader,
+    rules: RuleNames,
+    interfaces: LinkNames,
+    /// Registered with the runtime when first waited on.
+    ready: Option<AsyncFd<OwnedFd>>,
+}
+
+/// Programs are there when policy is committed for the first time.
+enum Reader {
+    Expected(Receiver<FlowReader>),
+    There(Box<FlowReader>),
+}
+
+impl Reader {
+    /// `None`: whoever was to commit is gone.
+    async fn get(&mut self) -> Option<&mut FlowReader> {
+        loop {
+            match self {
+                Self::There(reader) => return Some(reader),
+                Self::Expected(expected) => *self = Self::There(Box::new(expected.await.ok()?)),
+            }
+        }
+    }
+}
+
+impl Flows {
+    /// A source in the network namespace of the calling thread, which is that of the interfaces.
+    ///
+    /// # Errors
+    /// No netlink socket can be had.
+    pub fn new(reader: FlowReader, rules: RuleNames) -> Result<Self> {
+        Self::of(Reader::There(Box::new(reader)), rules)
+    }
+
+    /// The same, of programs that are not there yet.
+    pub(crate) fn expecting(reader: Receiver<FlowReader>, rules: RuleNames) -> Result<Self> {
+        Self::of(Reader::Expected(reader), rules)
+    }
+
+    fn of(reader: Reader, rules: RuleNames) -> Result<Self> {
+        Ok(Self { reader, rules, interfaces: LinkNames::open()?, ready: None })
+    }
+
+    /// What was read, with names.
+    fn named(&mut self, lost: u64, events: &[FlowEvent]) -> Vec<Heard> {
+        let mut heard = Vec::with_capacity(events.len() + 1);
+        heard.extend((lost > 0).then_some(Heard::Lost(lost)));
+        let offset_ns = offset_ns();
+        for told in events {
+            let interface = self.interfaces.name(told.interface);
+            let events = events_of(told, &self.rules, interface.as_ref(), offset_ns);
+            heard.extend(events.map(|event| Heard::Event(Box::new(event))));
+        }
+        heard
+    }
+}
+
+fn refused(error: KernelError) -> Error {
+    Error::new(ErrorKind::Kernel, "read", "flows", &error).because(error)
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Kernel, "read", "flows", &error).because(error)
+}
+
+#[async_trait]
+impl FlowSource for Flows {
+    async fn next(&mut self) -> Result<Vec<Heard>> {
+        loop {
+            let Some(reader) = self.reader.get().await else {
+                return Err(Error::new(ErrorKind::Missing, "read", "flows", "the engine has ended"));
+            };
+            let (lost, events) = reader.read(MOST_EVENTS).map_err(refused)?;
+            if lost > 0 || !events.is_empty() {
+                let heard = self.named(lost, &events);
+                // An event may be of nothing that anybody wants to know.
+                if !heard.is_empty() {
+                    return Ok(heard);
+                }
+                continue;
+            }
+            let ready = match &mut self.ready {
+                Some(ready) => ready,
+                none => {
+                    let fd = reader.as_fd().try_clone_to_owned().map_err(broken)?;
+                    none.insert(ready::register(fd).map_err(broken)?)
+                }
+            };
+            ready.readable().await.map_err(broken)?.clear_ready();
+        }
+    }
+}
+
+/// What has to be added to the kernel's monotonic clock for the time since the Unix epoch.
+fn offset_ns() -> i128 {
+    let ns = |clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    };
+    ns(ClockId::Realtime) - ns(ClockId::Monotonic)
+}
+
+/// What staged policies would do, where somebody wants to know, and what was done.
+fn events_of(
+    told: &FlowEvent,
+    rules: &RuleNames,
+    interface: Option<&Arc<str>>,
+    offset_ns: i128,
+) -> impl Iterator<Item = Event> {
+    let from_pod = told.marks & FlowEvent::FROM_POD != 0;
+    let own = if from_pod { Direction::Egress } else { Direction::Ingress };
+    let reason = Told::of(told.reason);
+    let passes = reason.is_some_and(Told::passes);
+    let all = told.marks & FlowEvent::ALL != 0;
+    let (input, output) = if from_pod { (interface.cloned(), None) } else { (None, interface.cloned()) };
+    let packet = packet(told);
+    let time = u64::try_from((i128::from(told.time_ns) + offset_ns) / 1000).ok();
+    let event = move |verdict, reason, by| Event {
+        time_unix_us: time,
+        direction: Some(own),
+        verdict,
+        reason,
+        packet,
+        input: input.clone(),
+        output: output.clone(),
+        identities: if from_pod { [None, Some(told.identity)] } else { [Some(told.identity), None] },
+        by,
+        translated: None,
+        packets: 1,
+        bytes: told.bytes.into(),
+    };
+    let by_policy = matches!(reason, Some(Told::Allowed | Told::Denied));
+    let would = (by_policy && told.staged & Decided::STAGED != 0).then(|| {
+        let (allows, (by, why)) = (told.staged & Decided::ALLOW != 0, decided(rules, told.staged, own));
+        let verdict = if allows { Verdict::WouldAllow } else { Verdict::WouldDeny };
+        (!allows || all).then(|| event(verdict, (!allows).then_some(why), by))
+    });
+    let did = if passes {
+        all.then(|| event(Verdict::Allowed, None, decided(rules, told.enforced, own).0))
+    } else {
+        let (by, why) = match reason {
+            Some(Told::Denied) => decided(rules, told.enforced, own),
+            other => unasked(other),
+        };
+        Some(event(Verdict::Denied, Some(why), by))
+    };
+    would.flatten().into_iter().chain(did).collect::<Vec<_>>().into_iter()
+}
+
+/// By what policy decided, and why that is a denial if it is one.
+fn decided(rules: &RuleNames, verdict: u32, own: Direction) -> (By, Reason) {
+    let number = verdict & Decided::RULE;
+    match rules.get(number) {
+        Some(RuleName::Rule { chain, path }) => {
+            // An answer is asked for as the packet that it answers.
+            let why = if chain.direction == own { Reason::Rule } else { Reason::DeniedSinceOpened };
+            (By { tier: None, policy: Some(chain.policy.to_string().into()), rule: path }, why)
+        }
+        Some(RuleName::End { tier, direction }) => {
+            let why = if direction == own { Reason::EndOfTier } else { Reason::DeniedSinceOpened };
+            (By { tier: Some(tier), policy: None, rule: "end of tier".into() }, why)
+        }
+        None if number == 0 => (By { rule: "no tier decides".into(), ..By::default() }, Reason::Other),
+        None => (By { rule: "a rule that is gone".into(), ..By::default() }, Reason::Rule),
+    }
+}
+
+/// What dropped a packet before policy was asked.
+fn unasked(reason: Option<Told>) -> (By, Reason) {
+    let rule = match reason {
+        Some(Told::UnknownEndpoint) => "unknown endpoint",
+        Some(Told::NotIp) => "not IP",
+        Some(Told::Vlan) => "VLAN",
+        Some(Told::Malformed) => "malformed",
+        Some(Told::TooManyHeaders) => "too many headers",
+        Some(Told::UnknownFragment) => "unknown fragment",
+        Some(Told::Incomplete) => "incomplete",
+        _ => "another reason",
+    };
+    (By { rule: rule.into(), ..By::default() }, reason.map_or(Reason::Other, self::reason))
+}
+
+/// Why a packet is dropped, as the core names it; of what policy denies the rule says more.
+pub(crate) fn reason(told: Told) -> Reason {
+    match told {
+        Told::Denied => Reason::Rule,
+        Told::UnknownEndpoint => Reason::UnknownEndpoint,
+        Told::NotIp => Reason::NotIp,
+        Told::Vlan => Reason::Vlan,
+        Told::Malformed | Told::TooManyHeaders => Reason::Malformed,
+        Told::UnknownFragment => Reason::UnknownFragment,
+        Told::Incomplete => Reason::Incomplete,
+        _ => Reason::Other,
+    }
+}
+
+fn packet(told: &FlowEvent) -> Option<Packet> {
+    if told.v4 == 0 && told.source == [0; 16] && told.destination == [0; 16] {
+        return None;
+    }
+    let address = |bytes: [u8; 16]| {
+        let v6 = Ipv6Addr::from(bytes);
+        let v4 = v6.to_ipv4_mapped().filter(|_| told.v4 != 0);
+        v4.map_or(IpAddr::V6(v6), IpAddr::V4)
+    };
+    let protocol = Protocol(told.protocol);
+    let [kind, code] = told.detail.to_be_bytes();
+    let is_icmp = [Protocol::ICMP, Protocol::ICMPV6].contains(&protocol);
+    Some(Packet {
+        source: address(told.source),
+        destination: address(told.destination),
+        protocol,
+        ports: protocol.has_ports().then_some((told.source_port, told.detail)),
+        icmp: is_icmp.then_some(Icmp { kind, code }),
+        tcp_flags: (protocol == Protocol::TCP).then_some(TcpFlags(told.flags)),
+        bytes: told.bytes.into(),
+    })
+}

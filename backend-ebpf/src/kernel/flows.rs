@@ -1,0 +1,80 @@
+//! What the programs tell of packets, read from their ring buffer. Never what it means: numbers of rules and interfaces stay numbers.
+
+use super::error::KernelError;
+use super::object::Object;
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
+use backend_ebpf_abi::{FlowEvent, FlowsWanted};
+use std::os::fd::{AsFd, BorrowedFd};
+
+const RING: &str = "FLOWS";
+const WANTED: &str = "FLOWS_WANTED";
+const LOST: &str = "FLOWS_LOST";
+
+/// Maps that the programs tell through.
+pub const FLOW_MAPS: [&str; 3] = [RING, WANTED, LOST];
+
+/// The reading end of the ring buffer. There is one, and the programs go on without it.
+pub struct FlowReader {
+    ring: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    /// So many lost ones were told.
+    told: u64,
+}
+
+impl Object {
+    /// Says which packets the programs tell of; at first none.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn want_flows(&mut self, wanted: FlowsWanted) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Map { map: WANTED, verb: "written", source };
+        let map = self.bpf.map_mut(WANTED).ok_or(KernelError::Missing { name: WANTED })?;
+        Array::<_, u32>::try_from(map).map_err(failed)?.set(0, wanted as u32, 0).map_err(failed)
+    }
+
+    /// The reading end.
+    ///
+    /// # Errors
+    /// [`KernelError::Missing`]: somebody has it already.
+    pub fn flows(&mut self) -> Result<FlowReader, KernelError> {
+        let mut take = |name| self.bpf.take_map(name).ok_or(KernelError::Missing { name });
+        let opened = |map| move |source| KernelError::Map { map, verb: "opened", source };
+        let ring = RingBuf::try_from(take(RING)?).map_err(opened(RING))?;
+        let lost: Map = take(LOST)?;
+        let lost = PerCpuArray::try_from(lost).map_err(opened(LOST))?;
+        let mut reader = FlowReader { ring, lost, told: 0 };
+        reader.told = reader.all_lost()?;
+        Ok(reader)
+    }
+}
+
+impl FlowReader {
+    /// What is there, at most so many, and how many were lost since the last call: some of these may have come after some of
+    /// what is answered. An event of another layout is left out.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read(&mut self, most: usize) -> Result<(u64, Vec<FlowEvent>), KernelError> {
+        let mut events = Vec::new();
+        while events.len() < most
+            && let Some(item) = self.ring.next()
+        {
+            events.extend(FlowEvent::read(&item));
+        }
+        // Read last, so that what is lost is told not later than the event after it.
+        let all = self.all_lost()?;
+        let lost = all.saturating_sub(std::mem::replace(&mut self.told, all));
+        Ok((lost, events))
+    }
+
+    fn all_lost(&self) -> Result<u64, KernelError> {
+        let counts = self.lost.get(&0, 0).map_err(|source| KernelError::Map { map: LOST, verb: "read", source })?;
+        Ok(counts.iter().sum())
+    }
+}
+
+impl AsFd for FlowReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}

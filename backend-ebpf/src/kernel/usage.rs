@@ -1,0 +1,141 @@
+//! How full the maps of policy are: their keys are counted, because the kernel does not tell. Never an entry's meaning.
+
+use super::error::KernelError;
+use super::maps::{MEANINGS, SOURCES, TRAFFIC};
+use super::object::{KEPT_MAPS, Object, Way};
+use super::raw::Raw;
+use super::read::POLICY_MAPS;
+use aya::Pod;
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use backend_ebpf_abi::{
+    Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Reason, Verdict, VerdictKey,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const PACKETS: &str = "PACKETS";
+const CONNECTIONS: &str = "CONNECTIONS";
+const FRAGMENTS: &str = "FRAGMENTS";
+
+/// How full a map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// The map.
+    pub map: &'static str,
+    /// Its entries; of connections those that have not timed out; `None` of fragments, which nobody takes away.
+    pub entries: Option<u64>,
+    /// How many there is room for.
+    pub room: u32,
+}
+
+/// The maps of an object, open beside it.
+pub struct UsedMaps(BTreeMap<&'static str, (Map, u32)>);
+
+impl UsedMaps {
+    /// Those that are pinned in two folders: policy, and what outlives it.
+    ///
+    /// # Errors
+    /// One of them is not there, or is another kind of map.
+    pub fn pinned(policy: &Path, kept: &Path) -> Result<Self, KernelError> {
+        let of_policy = POLICY_MAPS.into_iter().map(|name| (name, policy));
+        let all = of_policy.chain(KEPT_MAPS.into_iter().map(|name| (name, kept)));
+        let open = |(name, folder): (&'static str, &Path)| {
+            let opened = MapData::from_pin(folder.join(name)).and_then(|data| {
+                let room = data.info()?.max_entries();
+                Ok((Map::from_map_data(data)?, room))
+            });
+            Ok((name, opened.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?))
+        };
+        all.map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// How full each map is. Keys that come and go meanwhile may be counted or not; it takes about a microsecond for each.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn used(&self, now_seconds: u32) -> Result<Vec<Used>, KernelError> {
+        let mut all = Vec::new();
+        for (name, (map, room)) in &self.0 {
+            let failed = |source| KernelError::Map { map: name, verb: "read", source };
+            let most = usize::try_from(*room).unwrap_or(usize::MAX);
+            let entries = match *name {
+                "ENDPOINTS" => hashed::<Raw<EndpointKey>, Raw<Endpoint>>(map, most),
+                "PEERS" => hashed::<Raw<PeerKey>, Raw<PeerClass>>(map, most),
+                "VERDICTS" => hashed::<Raw<VerdictKey>, Raw<Verdict>>(map, most),
+                MEANINGS => hashed::<u64, [u8; 16]>(map, most),
+                "IDENTITIES_V4" => prefixes::<[u8; 4]>(map, most),
+                "IDENTITIES_V6" => prefixes::<[u8; 16]>(map, most),
+                TRAFFIC => prefixes::<[u8; 7]>(map, most),
+                SOURCES => prefixes::<[u8; 6]>(map, most),
+                CONNECTIONS => open(map, most, now_seconds),
+                FRAGMENTS => {
+                    all.push(Used { map: name, entries: None, room: *room });
+                    continue;
+                }
+                _ => continue,
+            };
+            let entries = u64::try_from(entries.map_err(failed)?).ok();
+            all.push(Used { map: name, entries, room: *room });
+        }
+        Ok(all)
+    }
+
+    /// Packets since the counters were made, by reason, of all CPUs together.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
+        packets(self.0.get(PACKETS).map(|(map, _)| map), way)
+    }
+}
+
+impl Object {
+    /// Packets since the counters were made, by reason, of all CPUs together.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
+        packets(self.bpf.map(PACKETS), way)
+    }
+}
+
+fn packets(map: Option<&Map>, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
+    let map = map.ok_or(KernelError::Missing { name: PACKETS })?;
+    let failed = |source| KernelError::Map { map: PACKETS, verb: "read", source };
+    let map = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
+    let first = if way == Way::FromPod { 0 } else { Reason::COUNT };
+    let reasons = (0..Reason::COUNT).filter_map(|number| Some((number, Reason::of(number)?)));
+    let counts = reasons.map(|(number, reason)| {
+        let counts = map.get(&(first + number), 0).map_err(failed)?;
+        Ok((reason, counts.iter().sum()))
+    });
+    counts.collect()
+}
+
+/// At most so many keys: where some go while they are counted, counting may begin again.
+fn count<T>(mut keys: impl Iterator<Item = Result<T, MapError>>, most: usize) -> Result<usize, MapError> {
+    keys.by_ref().take(most).try_fold(0, |count, key| key.map(|_| count + 1))
+}
+
+fn hashed<K: Pod, V: Pod>(map: &Map, most: usize) -> Result<usize, MapError> {
+    count(HashMap::<_, K, V>::try_from(map)?.keys(), most)
+}
+
+fn prefixes<K: Pod>(map: &Map, most: usize) -> Result<usize, MapError> {
+    count(LpmTrie::<_, K, u32>::try_from(map)?.keys(), most)
+}
+
+/// Connections that have not timed out. Others stay until a new one needs their room.
+fn open(map: &Map, most: usize, now_seconds: u32) -> Result<usize, MapError> {
+    let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map)?;
+    let mut alive = 0;
+    for key in map.keys().take(most) {
+        let key = key?;
+        match map.get(&key, 0) {
+            Ok(Raw(found)) => alive += usize::from(found.is_alive(key.0.protocol as u8, now_seconds)),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(alive)
+}

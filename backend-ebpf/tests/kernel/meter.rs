@@ -1,0 +1,160 @@
+//! What is dropped is counted, and maps are as full as they are said to be: an engine between two pods. Never a verdict.
+
+use crate::attached::{CLIENT, SERVER, pod};
+use crate::conformance::config;
+use crate::flows::{CLOSED, OPEN, enforcing};
+use crate::items::endpoint;
+use crate::place::{block_on, in_own_place};
+use backend_ebpf::abi::{Connection, ConnectionKey};
+use backend_ebpf::engine::{self, BPFFS, Config};
+use backend_ebpf::kernel::{Object, Pins, Sizes, UsedMaps};
+use cni_core::backend::{Change, Dropped, Meter, PolicyParts, TableUse, WhenFull};
+use cni_core::flow::Reason;
+use cni_core::policy::model::Direction;
+use cni_core::policy::program::{PolicyItem, PolicyKey};
+use net_linux::netns::NetNs;
+use std::net::UdpSocket;
+use std::path::Path;
+
+/// Two pods, and a voice in the client.
+fn pods() -> ([NetNs; 2], UdpSocket) {
+    let node = NetNs::current().unwrap();
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    let pods = [pod(&node, CLIENT), pod(&node, SERVER)];
+    let voice = pods[0].run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    (pods, voice)
+}
+
+/// In one kernel a datagram is judged when it was sent.
+fn say(voice: &UdpSocket, port: u16) {
+    let _ = voice.send_to(b"x", (SERVER.1[0], port));
+}
+
+fn inside(work: impl FnOnce() + Send) {
+    in_own_place(|| {
+        // What is opened registers sockets.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        work();
+        engine::clear().unwrap();
+    });
+}
+
+fn packets(meter: &dyn Meter, direction: Direction, reason: Reason) -> u64 {
+    let asked = Dropped::told(Some(direction), reason, 0);
+    let same = |one: &&Dropped| (one.direction, one.reason) == (asked.direction, asked.reason);
+    meter.dropped().unwrap().iter().find(same).unwrap().packets
+}
+
+fn table(meter: &dyn Meter, name: &str) -> TableUse {
+    meter.tables().unwrap().into_iter().find(|table| table.table == name).unwrap()
+}
+
+fn commit(parts: &mut PolicyParts) {
+    let report = block_on(parts.engine.commit());
+    assert!(report.is_complete(), "{report:?}");
+}
+
+#[test]
+fn what_is_dropped_is_counted_once_and_by_the_next_agent_too() {
+    inside(|| {
+        let (_pods, voice) = pods();
+        let mut parts = enforcing(&config(), &[OPEN]);
+        let meter = parts.meter.take().unwrap();
+        assert_eq!((meter.dropped().unwrap(), meter.tables().unwrap()), (Vec::new(), Vec::new()), "nothing is there");
+        commit(&mut parts);
+        for port in [OPEN, CLOSED, CLOSED] {
+            say(&voice, port);
+        }
+        assert_eq!(packets(&*meter, Direction::Ingress, Reason::EndOfTier), 2);
+        assert_eq!(packets(&*meter, Direction::Egress, Reason::Rule), 0);
+        let passed = meter.dropped().unwrap().into_iter().find(|one| one.reason == Some(Reason::Other));
+        assert_eq!(passed, None, "what passes is not dropped for any reason");
+        let mut counts: Vec<_> = meter.dropped().unwrap().iter().map(|one| (one.direction, one.reason)).collect();
+        let all = counts.len();
+        counts.dedup();
+        assert_eq!(counts.len(), all, "each once");
+        drop((parts, meter));
+        let mut parts = enforcing(&config(), &[OPEN]);
+        let meter = parts.meter.take().unwrap();
+        commit(&mut parts);
+        say(&voice, CLOSED);
+        assert_eq!(packets(&*meter, Direction::Ingress, Reason::Rule), 3);
+    });
+}
+
+#[test]
+fn a_full_map_is_said_to_be_full_and_what_has_no_room_in_it_is_dropped_and_counted() {
+    inside(|| {
+        let ([client, server], voice) = pods();
+        let room = |endpoints| Config { maps: Sizes { endpoints, ..config().maps }, ..config() };
+        // Both addresses of the server, and no more.
+        let mut parts = enforcing(&room(2), &[OPEN]);
+        let meter = parts.meter.take().unwrap();
+        commit(&mut parts);
+        let full = TableUse { table: "ENDPOINTS", entries: Some(2), room: 2, when_full: WhenFull::Refuses };
+        assert_eq!(table(&*meter, "ENDPOINTS"), full);
+        assert_eq!(packets(&*meter, Direction::Egress, Reason::UnknownEndpoint), 0, "the client is not ours yet");
+        let ear = client.run(|| UdpSocket::bind((CLIENT.1[0], OPEN)).unwrap()).unwrap();
+        ear.set_nonblocking(true).unwrap();
+        let more = endpoint("client", CLIENT.0, &CLIENT.1);
+        let key = PolicyKey::Endpoint(more.endpoint.clone());
+        parts.engine.stage(Change::Put(PolicyItem::Endpoint(more))).unwrap();
+        let report = block_on(parts.engine.commit());
+        let error = report.problem_of(&key).unwrap();
+        assert!(error.to_string().contains("ENDPOINTS is full"), "{error}");
+        assert_eq!(table(&*meter, "ENDPOINTS"), full);
+        let before = packets(&*meter, Direction::Egress, Reason::UnknownEndpoint);
+        say(&voice, OPEN);
+        assert_eq!(packets(&*meter, Direction::Egress, Reason::UnknownEndpoint), before + 1);
+        let near = server.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        near.send_to(b"x", (CLIENT.1[0], OPEN)).unwrap();
+        assert!(ear.recv(&mut [0]).is_err(), "nobody reaches a pod that has no room");
+        let larger = serde_json::json!({ "maps": { "endpoints": 40 } });
+        parts.engine.stage(Change::Config(larger)).unwrap();
+        commit(&mut parts);
+        let roomy = table(&*meter, "ENDPOINTS");
+        assert_eq!((roomy.entries, roomy.room), (Some(4), 40));
+        near.send_to(b"x", (CLIENT.1[0], OPEN)).unwrap();
+        assert!(ear.recv(&mut [0]).is_ok());
+    });
+}
+
+#[test]
+fn entries_are_those_that_the_kernel_has_and_connections_those_that_are_open() {
+    inside(|| {
+        let (_pods, voice) = pods();
+        let mut parts = enforcing(&config(), &[7, OPEN]);
+        let meter = parts.meter.take().unwrap();
+        commit(&mut parts);
+        let tables = meter.tables().unwrap();
+        let used = |name: &str| tables.iter().find(|table| table.table == name).unwrap().entries;
+        assert_eq!((used("ENDPOINTS"), used("CONNECTIONS"), used("FRAGMENTS")), (Some(2), Some(0), None));
+        // Two ports of two families, and everything else of each.
+        assert!(used("TRAFFIC").unwrap() >= 3 && used("VERDICTS").unwrap() >= 1, "{tables:?}");
+        say(&voice, OPEN);
+        say(&voice, OPEN);
+        let connections = table(&*meter, "CONNECTIONS");
+        assert_eq!((connections.entries, connections.when_full), (Some(1), WhenFull::ForgetsOldest));
+        let room = config().maps;
+        assert_eq!((connections.room, table(&*meter, "PEERS").room), (room.connections.into(), room.peers.into()));
+    });
+}
+
+/// Nobody takes them away before their room is needed, so a map that lives long enough has as many entries as it has room.
+#[test]
+fn connections_that_have_timed_out_are_not_counted() {
+    in_own_place(|| {
+        let [policy, kept, flows] = ["policy", "kept", "flows"].map(|name| Path::new(BPFFS).join(name));
+        [&policy, &kept, &flows].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+        let mut object = Object::load_pinned(&config().maps, &Pins { kept: &kept, flows: &flows }).unwrap();
+        object.pin(&policy).unwrap();
+        let udp =
+            ConnectionKey { interface: 1, own: [1; 16], other: [2; 16], own_port: 3, other_port: 4, protocol: 17 };
+        object.set_connection(udp, Some(Connection::seen(100, 0))).unwrap();
+        object.set_connection(ConnectionKey { own_port: 5, ..udp }, Some(Connection::seen(120, 0))).unwrap();
+        let maps = UsedMaps::pinned(&policy, &kept).unwrap();
+        let open = |now| maps.used(now).unwrap().into_iter().find(|used| used.map == "CONNECTIONS").unwrap().entries;
+        assert_eq!([130, 131, 151].map(open), [Some(2), Some(1), Some(0)]);
+    });
+}

@@ -2,6 +2,7 @@
 
 use super::maglev;
 use super::object::Hook;
+use super::pins::Generation;
 use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, mapped};
 use cni_core::backend::{Error, ErrorKind, Gate, Rank, Result};
 use cni_core::model::{Scheduler, ServiceItem};
@@ -13,8 +14,8 @@ use std::sync::Arc;
 /// One thing in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// Maps of another version of the layouts, which are only ever removed.
-    OldMaps(u32),
+    /// Maps of another layout or of other sizes, which are only ever removed.
+    OldMaps(Generation),
     /// A backend of a frontend.
     Slot(SlotKey),
     /// That a frontend has a backend.
@@ -81,7 +82,7 @@ impl fmt::Display for Named<'_> {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldMaps(version) => write!(f, "maps of layout {version}"),
+            Self::OldMaps(generation) => write!(f, "maps of generation {generation}"),
             Self::Slot(key) => write!(f, "{} backend {}", Named(&key.frontend), key.slot),
             Self::Member(key) => {
                 write!(f, "{} member {}", Named(&key.frontend), socket(key.backend.address, key.backend.port))

@@ -5,9 +5,12 @@
 //! | [`config`] | the section of the configuration |
 //! | [`compile`] | a frontend to entries of maps, pure |
 //! | [`driver`] | those entries and the hooks, for the engine |
+//! | [`clients`] | whose sockets are served |
 //! | `maps`, `hooks`, `pins` | the kernel's side of it |
+//! | `probe` | what this kernel can do |
 //! | [`proxy`] | the way in for a registry |
 
+pub mod clients;
 pub mod compile;
 pub mod config;
 pub mod driver;
@@ -16,10 +19,13 @@ mod maglev;
 mod maps;
 mod object;
 mod pins;
+mod probe;
 pub mod proxy;
 
+pub use clients::{ClientDriver, Namespace, Served};
 pub use compile::{Key, Object, compile};
-pub use config::Config;
+pub use config::{Config, Sizes};
 pub use driver::SocketDriver;
 pub use object::{Hook, OBJECT, Programs};
+pub use pins::Generation;
 pub use proxy::EbpfServices;

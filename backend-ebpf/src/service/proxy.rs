@@ -27,14 +27,15 @@ impl ProxyBackend for EbpfServices {
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         let driver = SocketDriver::open(&Config::from_json(&request.config)?)?;
+        let clients = Reconciler::new(driver.clients()?)?;
         let mut parts = ProxyParts::new(Box::new(Reconciler::new(driver)?));
-        let notice = "clients outside of the node do not reach services: programs at sockets see no packets from there";
-        parts.notices.push(notice.to_owned());
+        parts.clients = Some(Box::new(clients));
         Ok(parts)
     }
 
     /// Of the default BPF file system and this network namespace.
     fn clear(&self) -> Result<()> {
-        Pins::of_this_namespace(&Config::default().bpffs)?.clear()
+        let Config { bpffs, maps, .. } = Config::default();
+        Pins::of_this_namespace(&bpffs, &maps)?.clear()
     }
 }

@@ -1,0 +1,51 @@
+//! What this kernel can do for services at sockets. Never leaves anything behind.
+
+use super::config::Config;
+use super::hooks::error_of;
+use super::pins;
+use crate::bpffs;
+use crate::kernel::KernelError;
+use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Result};
+use net_linux::netns::NetNs;
+use std::path::PathBuf;
+
+/// What packets would have to be seen for.
+const OUTSIDE: &str = "programs at sockets see no packets from outside of the node: clients there do not reach services by \
+    node ports, externalIPs or addresses of load balancers";
+
+/// Of a node that has what is needed.
+pub(super) fn capabilities() -> Capabilities {
+    Capabilities::default()
+        .with(Capability::Ipv4)
+        .with(Capability::Ipv6)
+        .with(Capability::Services)
+        .with(Capability::SurvivesAgent)
+        .without(Capability::OutsideClients, OUTSIDE)
+}
+
+/// Looks for what is needed beside the programs themselves, and answers where they belong.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] with what is missing.
+pub(super) fn needs(config: &Config) -> Result<PathBuf> {
+    let missing = |reason| Error::new(ErrorKind::Unsupported, "open", "services in eBPF", reason);
+    let cgroup = pins::cgroup(config.cgroup.as_deref())?;
+    if let Some(reason) = bpffs::refusal(&config.bpffs) {
+        return Err(missing(reason));
+    }
+    if let Err(error) = NetNs::current().and_then(|netns| netns.cookie()) {
+        return Err(missing(error.to_string()));
+    }
+    Ok(cgroup)
+}
+
+/// Why the programs cannot be loaded.
+pub(super) fn unloadable(error: KernelError) -> Error {
+    let told = error_of("open", "services in eBPF", error);
+    if told.kind != ErrorKind::Kernel {
+        return told;
+    }
+    let detail =
+        format!("this kernel does not take the programs, which are made for Linux 6.1 and later: {}", told.detail);
+    Error { kind: ErrorKind::Unsupported, detail, ..told }
+}

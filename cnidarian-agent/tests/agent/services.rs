@@ -109,7 +109,7 @@ fn dual() -> Value {
             "externalIPs": ["198.51.100.8", "2001:db8:51::8", "fe80::8"]}})
 }
 
-fn bgp(world: &World) -> Value {
+pub(crate) fn bgp(world: &World) -> Value {
     let mut config = world.config();
     config["backend"] = "bgp".into();
     config["bgp"] = json!({"asn": 64512, "peers": [{"name": "router", "address": "192.0.2.254", "asn": 65001}]});

@@ -44,7 +44,7 @@ use crate::config::NodeConfig;
 use cluster::Cluster;
 use cni_core::backend::{self, Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
-use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceItem};
+use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClient, ServiceItem};
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
@@ -76,6 +76,8 @@ struct Inner {
     datapath: EngineHandle<NetworkItem>,
     /// `None`: nobody here translates services.
     proxy: Option<EngineHandle<ServiceItem>>,
+    /// Pods that the proxy serves; `None`: it serves whatever comes by.
+    clients: Option<EngineHandle<ServiceClient>>,
     /// `None`: no policy is enforced.
     policy: Option<Policy>,
     kernel: Kernel,
@@ -239,6 +241,9 @@ impl Node {
         if let Some(proxy) = &self.inner.proxy {
             plan = plan.and(proxy.plan().await?);
         }
+        if let Some(clients) = &self.inner.clients {
+            plan = plan.and(clients.plan().await?);
+        }
         Ok(plan)
     }
 
@@ -276,6 +281,9 @@ impl Node {
         }
         if let Some(proxy) = &self.inner.proxy {
             drift = drift.and(proxy.resync().await?);
+        }
+        if let Some(clients) = &self.inner.clients {
+            drift = drift.and(clients.resync().await?);
         }
         Ok(drift)
     }

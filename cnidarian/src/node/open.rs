@@ -155,11 +155,11 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, translating) = match proxy {
-            None => (None, None),
-            Some(services::Proxy { engine, running, notices: told }) => {
+        let (proxy, clients, translating) = match proxy {
+            None => (None, None, Vec::new()),
+            Some(services::Proxy { engine, clients, running, notices: told }) => {
                 notices.extend(told);
-                (Some(engine), Some(running))
+                (Some(engine), clients, running)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
@@ -182,6 +182,7 @@ impl Node {
             leases,
             datapath,
             proxy,
+            clients,
             policy,
             kernel,
             cluster,

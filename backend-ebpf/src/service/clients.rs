@@ -26,28 +26,38 @@ impl fmt::Display for Namespace {
 
 /// That it is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served;
+pub struct Served {
+    /// The namespace's inode, with which it can be opened again.
+    pub inode: u32,
+}
+
+impl Served {
+    /// With an inode of nsfs, which has 32 bits.
+    pub(super) fn of(inode: u64) -> Self {
+        Self { inode: u32::try_from(inode).unwrap_or_default() }
+    }
+}
 
 /// Namespaces in the kernel.
 pub struct ClientDriver {
     map: HashMap<MapData, u64, u32>,
-    own: Namespace,
+    own: (Namespace, Served),
     sizes: Sizes,
     capabilities: Capabilities,
 }
 
 impl ClientDriver {
     /// On the pinned map in this folder. `own` is the node's own namespace.
-    pub(super) fn open(maps: &Path, own: u64, sizes: Sizes) -> Result<Self> {
+    pub(super) fn open(maps: &Path, own: (Namespace, Served), sizes: Sizes) -> Result<Self> {
         let opened = MapData::from_pin(maps.join(MAP)).map(Map::HashMap).and_then(HashMap::try_from);
         let failed = |source| refused("open", MAP, KernelError::Map { map: MAP, verb: "opened", source }, &sizes);
         let map = opened.map_err(failed)?;
-        Ok(Self { map, own: Namespace(own), sizes, capabilities: Capabilities::default() })
+        Ok(Self { map, own, sizes, capabilities: Capabilities::default() })
     }
 
     fn write(&mut self, op: &Op<Namespace, Served>) -> Result<()> {
         let done = match op {
-            Op::Put { key: Namespace(cookie), .. } => self.map.insert(cookie, 1, 0),
+            Op::Put { key: Namespace(cookie), object, .. } => self.map.insert(cookie, object.inode, 0),
             Op::Delete { key: Namespace(cookie), .. } => match self.map.remove(cookie) {
                 Err(MapError::KeyNotFound) => Ok(()),
                 Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -79,11 +89,11 @@ impl Driver for ClientDriver {
     }
 
     fn base(&self) -> Result<Vec<(Namespace, Served)>> {
-        Ok(vec![(self.own, Served)])
+        Ok(vec![self.own])
     }
 
     fn compile(&self, client: &ServiceClient) -> Result<Vec<(Namespace, Served)>> {
-        Ok(vec![(Namespace(client.netns_cookie), Served)])
+        Ok(vec![(Namespace(client.netns_cookie), Served::of(client.netns_inode))])
     }
 
     fn rank(&self, _: &Namespace) -> Rank {
@@ -96,7 +106,7 @@ impl Driver for ClientDriver {
 
     async fn observe(&mut self) -> Result<Vec<(Namespace, Served)>> {
         let failed = |source| KernelError::Map { map: MAP, verb: "read", source };
-        let found = self.map.keys().map(|key| key.map(|cookie| (Namespace(cookie), Served)));
+        let found = self.map.iter().map(|entry| entry.map(|(cookie, inode)| (Namespace(cookie), Served { inode })));
         found
             .collect::<std::result::Result<_, _>>()
             .map_err(|source| refused("observe", MAP, failed(source), &self.sizes))

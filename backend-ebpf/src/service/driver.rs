@@ -1,8 +1,9 @@
 //! The driver: what [`super::compile`] wants, in maps and at hooks. Never diffs, orders or retries: the engine does.
 
-use super::clients::ClientDriver;
+use super::clients::{ClientDriver, Namespace, Served};
 use super::compile::{Key, Object, compile};
 use super::config::{Config, Sizes};
+use super::flush;
 use super::hooks::{Cgroup, error_of, is_full, name};
 use super::object::{Hook, Programs};
 use super::pins::Pins;
@@ -21,6 +22,8 @@ pub struct SocketDriver {
     programs: Programs,
     pins: Pins,
     cgroup: Cgroup,
+    /// The node's own network namespace.
+    own: NetNs,
     tags: Vec<(Hook, u64)>,
 }
 
@@ -31,12 +34,13 @@ impl SocketDriver {
     /// [`ErrorKind::Unsupported`] without cgroup v2 or where the kernel lacks what the programs need; what else the kernel
     /// refuses.
     pub fn open(config: &Config) -> Result<Self> {
-        let cgroup = Cgroup::open(&probe::needs(config)?)?;
+        let (cgroup, own) = probe::needs(config)?;
+        let cgroup = Cgroup::open(&cgroup)?;
         let pins = Pins::make(&config.bpffs, &config.maps)?;
         let programs = Programs::load(&config.maps, Some(&pins.maps())).map_err(probe::unloadable)?;
         let tag = |hook| Ok((hook, programs.tag(hook).map_err(|error| error_of("open", "services.o", error))?));
         let tags = Hook::ALL.into_iter().map(tag).collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), capabilities: probe::capabilities(), programs, pins, cgroup, tags })
+        Ok(Self { config: config.clone(), capabilities: probe::capabilities(), programs, pins, cgroup, own, tags })
     }
 
     /// Whose sockets are served: in the maps of these programs. The network namespace of the calling thread always is.
@@ -44,9 +48,10 @@ impl SocketDriver {
     /// # Errors
     /// The kernel refuses.
     pub fn clients(&self) -> Result<ClientDriver> {
-        let own = NetNs::current().and_then(|netns| netns.cookie());
         let failed = |error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error);
-        ClientDriver::open(&self.pins.maps(), own.map_err(failed)?, self.config.maps)
+        let cookie = self.own.cookie().map_err(failed)?;
+        let own = (Namespace(cookie), Served::of(self.own.id().inode));
+        ClientDriver::open(&self.pins.maps(), own, self.config.maps)
     }
 
     fn write(&mut self, op: &Op<Key, Object>) -> Result<()> {
@@ -136,6 +141,12 @@ impl Driver for SocketDriver {
     }
 
     async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
-        batch.iter().map(|op| self.write(op)).collect()
+        let written: Vec<Result<()>> = batch.iter().map(|op| self.write(op)).collect();
+        let gone = batch.iter().zip(&written).filter_map(|(op, done)| match op {
+            Op::Delete { key: Key::Member(member), .. } if done.is_ok() => Some(*member),
+            _ => None,
+        });
+        self.programs.end_udp(&self.own, gone.filter(|member| member.frontend.protocol == flush::UDP).collect());
+        written
     }
 }

@@ -6,6 +6,7 @@
 //! | [`compile`] | a frontend to entries of maps, pure |
 //! | [`driver`] | those entries and the hooks, for the engine |
 //! | [`clients`] | whose sockets are served |
+//! | `flush` | the end of UDP sockets whose backend is gone |
 //! | `maps`, `hooks`, `pins` | the kernel's side of it |
 //! | `probe` | what this kernel can do |
 //! | [`proxy`] | the way in for a registry |
@@ -14,6 +15,7 @@ pub mod clients;
 pub mod compile;
 pub mod config;
 pub mod driver;
+mod flush;
 mod hooks;
 mod maglev;
 mod maps;

@@ -23,20 +23,18 @@ pub(super) fn capabilities() -> Capabilities {
         .without(Capability::OutsideClients, OUTSIDE)
 }
 
-/// Looks for what is needed beside the programs themselves, and answers where they belong.
+/// Looks for what is needed beside the programs themselves, and answers where they belong and in which network namespace we are.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] with what is missing.
-pub(super) fn needs(config: &Config) -> Result<PathBuf> {
+pub(super) fn needs(config: &Config) -> Result<(PathBuf, NetNs)> {
     let missing = |reason| Error::new(ErrorKind::Unsupported, "open", "services in eBPF", reason);
     let cgroup = pins::cgroup(config.cgroup.as_deref())?;
     if let Some(reason) = bpffs::refusal(&config.bpffs) {
         return Err(missing(reason));
     }
-    if let Err(error) = NetNs::current().and_then(|netns| netns.cookie()) {
-        return Err(missing(error.to_string()));
-    }
-    Ok(cgroup)
+    let own = NetNs::current().and_then(|netns| netns.cookie().map(|_| netns));
+    Ok((cgroup, own.map_err(|error| missing(error.to_string()))?))
 }
 
 /// Why the programs cannot be loaded.

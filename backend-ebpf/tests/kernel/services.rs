@@ -76,7 +76,11 @@ impl Proxy {
         let endpoint = EndpointId::of("c0ffee", "eth0").unwrap();
         self.2
             .stage(if served {
-                Change::Put(ServiceClient { endpoint, netns_cookie: pod.cookie().unwrap() })
+                Change::Put(ServiceClient {
+                    endpoint,
+                    netns_cookie: pod.cookie().unwrap(),
+                    netns_inode: pod.id().inode,
+                })
             } else {
                 Change::Remove(endpoint)
             })
@@ -230,7 +234,6 @@ fn sockets_outside_of_the_cgroup_are_left_alone() {
     });
 }
 
-/// As long as it takes the kernel to know.
 fn who_answers(client: &mut Client, to: &str) -> Result<String, String> {
     client.ask("tcp", to).map(|(server, _)| server)
 }
@@ -297,6 +300,40 @@ fn a_full_map_is_named_by_its_key_and_other_sizes_are_other_maps_filled_before_p
         let maps = std::fs::read_dir(folders.join("services")).unwrap().flatten();
         let maps = maps.filter(|file| file.file_name().to_string_lossy().starts_with("maps-")).count();
         assert_eq!(maps, 1, "the small ones are gone");
+    });
+}
+
+#[test]
+fn a_connected_udp_socket_ends_with_its_backend_and_others_go_on() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let pod = NetNs::new().unwrap();
+    with_backends(&pod);
+    in_a_namespace(|| {
+        let mut proxy = Proxy::open(&cgroup.0);
+        proxy.serve(&pod, true);
+        let mut clients = vec![client(&cgroup.0)];
+        // Sockets of pods are reached where a namespace can be opened by its number (Linux 6.18).
+        if NetNs::by_cookie(pod.cookie().unwrap(), pod.id().inode.try_into().unwrap()).is_ok() {
+            clients.push(pod.run(|| client(&cgroup.0)).unwrap());
+        } else {
+            println!("skipped for pods: this kernel opens no namespace by its number");
+        }
+        for (held, backend) in [(V4, "10.96.1.1:8080"), (V6, "[fd96:1::1]:8080"), (MAPPED, "[::ffff:10.96.1.1]:8080")] {
+            for client in &mut clients {
+                proxy.put(items("a"));
+                assert_eq!(client.ask("hold", held).unwrap().0, "a", "{held}");
+                proxy.put(items("ab"));
+                assert_eq!(client.ask("held", held).unwrap().0, "a", "another backend changes nothing");
+                proxy.put(items("b"));
+                assert_eq!(client.ask("held", held).unwrap_err(), "ConnectionAborted", "{held}");
+                assert_eq!(client.ask("connected", held).unwrap().0, "b");
+                // Who went there without a service is left alone.
+                assert_eq!(client.ask("hold", backend).unwrap().0, "a");
+                proxy.put(items("ab"));
+                proxy.put(items("b"));
+                assert_eq!(client.ask("held", backend).unwrap().0, "a");
+            }
+        }
     });
 }
 
@@ -404,6 +441,7 @@ fn the_laws_of_every_engine_hold_for_clients() {
         let served = |interface: &str, netns_cookie| ServiceClient {
             endpoint: EndpointId::of("c0ffee", interface).unwrap(),
             netns_cookie,
+            netns_inode: netns_cookie + 100,
         };
         // Two interfaces of one pod are in one namespace.
         let states = [vec![], vec![served("eth0", 7), served("eth1", 7)], vec![served("eth1", 7), served("net1", 8)]];

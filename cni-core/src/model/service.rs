@@ -234,6 +234,8 @@ pub struct ServiceClient {
     pub endpoint: EndpointId,
     /// The number of its network namespace (`SO_NETNS_COOKIE`, Linux 5.14), which no other has until the machine starts anew.
     pub netns_cookie: u64,
+    /// The inode of that namespace.
+    pub netns_inode: u64,
 }
 
 impl Item for ServiceClient {

@@ -63,7 +63,8 @@ impl Record {
 
     /// The pod as a user of services, where its namespace is known.
     pub(crate) fn client(&self) -> Option<ServiceClient> {
-        self.netns_cookie.map(|netns_cookie| ServiceClient { endpoint: self.endpoint.id.clone(), netns_cookie })
+        let (endpoint, netns_inode) = (self.endpoint.id.clone(), self.netns_inode);
+        self.netns_cookie.map(|netns_cookie| ServiceClient { endpoint, netns_cookie, netns_inode })
     }
 
     /// What ADD answers.

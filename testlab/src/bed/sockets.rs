@@ -103,7 +103,8 @@ impl Client {
         }
     }
 
-    /// `tcp`, `connected` (UDP) or `udp` to an address: what the server said, and whom the socket says that it talks to.
+    /// `tcp`, `connected` (UDP) or `udp` to an address: what the server said, and whom the socket says that it talks to. `hold`
+    /// is as `connected` and keeps the socket, `held` asks once more with that one.
     ///
     /// # Errors
     /// The kind of the socket's error, as [`std::io::ErrorKind`] shows it.
@@ -117,7 +118,7 @@ impl Client {
     }
 }
 
-fn talk(how: &str, to: SocketAddr) -> std::io::Result<(String, SocketAddr)> {
+fn talk(how: &str, to: SocketAddr, kept: &mut Option<UdpSocket>) -> std::io::Result<(String, SocketAddr)> {
     let (mut text, any) = ([0; 64], SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0));
     let (length, peer) = match how {
         "tcp" => {
@@ -126,14 +127,23 @@ fn talk(how: &str, to: SocketAddr) -> std::io::Result<(String, SocketAddr)> {
             let peer = stream.peer_addr()?;
             (stream.read(&mut text)?, peer)
         }
-        "connected" => {
+        "connected" | "hold" => {
             let socket = UdpSocket::bind(any)?;
             socket.set_read_timeout(Some(PATIENCE))?;
             socket.connect(to)?;
             socket.send(b"?")?;
             let (length, from) = socket.recv_from(&mut text)?;
             assert_eq!(from, socket.peer_addr()?);
+            *kept = Some(socket).filter(|_| how == "hold");
             (length, from)
+        }
+        "held" => {
+            let socket = kept.as_ref().unwrap();
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            socket.send(b"?")?;
+            socket.recv_from(&mut text)?
         }
         _ => {
             let socket = UdpSocket::bind(any)?;
@@ -150,9 +160,10 @@ pub fn answer_a_client() {
     let Some(cgroup) = std::env::var_os(CLIENT) else { return };
     std::fs::write(Path::new(&cgroup).join("cgroup.procs"), "0").unwrap();
     println!("\nanswer ready");
+    let mut kept = None;
     for line in std::io::stdin().lines().map_while(Result::ok) {
         let (how, to) = line.split_once(' ').unwrap();
-        match talk(how, to.parse().unwrap()) {
+        match talk(how, to.parse().unwrap(), &mut kept) {
             Ok((server, peer)) => println!("answer {server} {peer}"),
             Err(error) => println!("answer error {:?}", error.kind()),
         }

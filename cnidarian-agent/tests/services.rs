@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use testlab::bed::{Cgroup, Client, answer_a_client, serve_named};
 use testlab::lab::{Lab, Pod, Programs};
+use testlab::probe::{PORT, Responder, seen_as};
 use testlab::registry::Registry;
 use testlab::scenario::{PodSpec, Scenario};
 
@@ -39,8 +41,8 @@ fn lab(cgroup: &Cgroup) -> Lab {
     let plugin = cnidarian.with_file_name("cnidarian-cni");
     assert!(plugin.is_file(), "build the plugin first: cargo build -p cnidarian-cni");
     let (programs, registry) = (Programs { cnidarian, plugin }, Registry::open().unwrap());
-    let scenario =
-        Scenario { services: json!({"engine": "ebpf", "cgroup": cgroup.0}), ..Scenario::parse(SCENARIO).unwrap() };
+    let services = json!({"engine": "ebpf", "cgroup": cgroup.0, "externalIPs": ["203.0.113.0/24"]});
+    let scenario = Scenario { services, ..Scenario::parse(SCENARIO).unwrap() };
     Lab::start(scenario, &programs, &registry, false, &AtomicBool::new(false)).unwrap()
 }
 
@@ -64,7 +66,9 @@ fn put(lab: &Lab, name: &str, spec: &Value, pods: &[&Pod]) {
     let endpoints: Vec<Value> =
         pods.iter().map(|pod| json!({"addresses": [pod.addresses[0]], "nodeName": lab.nodes[pod.node].name})).collect();
     let metadata = json!({"name": name, "namespace": "shop", "labels": {"kubernetes.io/service-name": name}});
-    let port = json!({"port": 8080, "protocol": spec["ports"][0]["protocol"].as_str().unwrap_or("TCP")});
+    let written = &spec["ports"][0];
+    let port = json!({"port": written["targetPort"].as_u64().unwrap_or(8080),
+        "protocol": written["protocol"].as_str().unwrap_or("TCP")});
     let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": metadata, "ports": [port], "endpoints": endpoints});
     lab.manifests.put(&format!("slice-{name}"), &slice).unwrap();
@@ -79,6 +83,11 @@ fn spread(client: &mut Client, how: &str, to: &str, rounds: usize) -> BTreeMap<S
         *counts.entry(server).or_default() += 1;
     }
     counts
+}
+
+/// Who answers now, where not everything is in force yet.
+fn answers(client: &mut Client, to: &str) -> BTreeSet<String> {
+    (0..20).filter_map(|_| client.ask("tcp", to).ok()).map(|(server, _)| server).collect()
 }
 
 fn ask(lab: &Lab, node: usize, words: &[&str]) -> String {
@@ -121,8 +130,8 @@ fn services_of_two_nodes_lead_to_pods_of_both_and_a_restart_of_the_agent_loses_n
         ["10.96.0.10:80", "10.96.0.11:80"]
             .iter()
             .all(|to| client.ask("tcp", to).is_ok() && other.ask("tcp", to).is_ok())
-            && spread(&mut client, "tcp", "10.96.0.10:80", 8).len() == 2
-            && spread(&mut other, "tcp", "10.96.0.10:80", 8).len() == 2
+            && answers(&mut client, "10.96.0.10:80").len() == 2
+            && answers(&mut other, "10.96.0.10:80").len() == 2
     });
 
     // One after the other: half and half, but for what begins and ends a round.
@@ -144,8 +153,7 @@ fn services_of_two_nodes_lead_to_pods_of_both_and_a_restart_of_the_agent_loses_n
 
     let status = ask(&lab, 0, &["status"]);
     assert!(status.contains("services  ebpf"), "{status}");
-    assert!(status.contains("can       services, outside-clients: no, programs at sockets see no packets"), "{status}");
-    assert!(status.contains("Service shop/ports"), "what is not served outside is told of: {status}");
+    assert!(status.contains("can       services, outside-clients: yes"), "{status}");
     let shown = ask(&lab, 0, &["services"]);
     assert!(shown.contains("shop/empty") && shown.contains("none: refused"), "{shown}");
 
@@ -178,8 +186,84 @@ fn services_of_two_nodes_lead_to_pods_of_both_and_a_restart_of_the_agent_loses_n
     // What is done after the restart is in force as before.
     put(&lab, "spread", &tcp("10.96.0.10"), &[&lab.pods[1]]);
     until("a backend that went gets no connection", || {
-        spread(&mut client, "tcp", "10.96.0.10:80", 4).into_keys().collect::<Vec<_>>() == ["two"]
+        answers(&mut client, "10.96.0.10:80").into_iter().collect::<Vec<_>>() == ["two"]
     });
     drop((client, other));
+    assert_eq!(lab.down().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn clients_outside_reach_services_and_are_seen_as_the_traffic_policy_says() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let lab = lab(&cgroup);
+    for (index, name) in [(0, "one"), (1, "two")] {
+        let address = lab.pods[index].addresses[0];
+        lab.pods[index].namespace.run(|| serve_named(address, name)).unwrap();
+    }
+    let _responders = [0, 1].map(|pod| Responder::start(&lab.pods[pod].namespace).unwrap());
+    let [one, two, ..] = &lab.pods[..] else { panic!("four pods") };
+    let port = |number: u16| json!([{"port": 80, "nodePort": number}]);
+    put(&lab, "cluster", &json!({"type": "NodePort", "clusterIP": "10.96.0.20", "ports": port(30081)}), &[one, two]);
+    let local =
+        json!({"type": "NodePort", "clusterIP": "10.96.0.21", "externalTrafficPolicy": "Local", "ports": port(30082)});
+    put(&lab, "local", &local, &[two]);
+    put(&lab, "empty", &json!({"type": "NodePort", "clusterIP": "10.96.0.22", "ports": port(30083)}), &[]);
+    // Who asks is told as whom it was seen.
+    let seen = |address: &str, external: &str, policy: &str| {
+        json!({"clusterIP": address, "externalIPs": [external], "externalTrafficPolicy": policy,
+            "ports": [{"port": PORT, "targetPort": PORT, "protocol": "UDP"}]})
+    };
+    put(&lab, "seen-local", &seen("10.96.0.23", "203.0.113.23", "Local"), &[two]);
+    put(&lab, "seen-cluster", &seen("10.96.0.24", "203.0.113.24", "Cluster"), &[two]);
+    let (node_1, node_2) = (lab.scenario.node_addresses(0).0, lab.scenario.node_addresses(1).0);
+    let [seen_local, seen_cluster]: [IpAddr; 2] = ["203.0.113.23", "203.0.113.24"].map(|one| one.parse().unwrap());
+    let routes = [(seen_local, IpAddr::from(node_2)), (seen_cluster, IpAddr::from(node_1))];
+    lab.fabric().open_outside(&[]).unwrap();
+    lab.fabric().route_pods(&routes, true).unwrap();
+    let mut client = Client::new("a_client_that_is_asked", &cgroup.0, lab.outside());
+    let to = |node, port: u16| format!("{node}:{port}");
+    let refused = Err("ConnectionRefused".to_owned());
+    until("the services are there on both nodes", || {
+        client.ask("tcp", &to(node_1, 30081)).is_ok()
+            && client.ask("tcp", &to(node_2, 30082)).is_ok()
+            && client.ask("tcp", &to(node_1, 30082)) == refused
+            && client.ask("tcp", &to(node_1, 30083)) == refused
+            && answers(&mut client, &to(node_1, 30081)).len() == 2
+            && answers(&mut client, &to(node_2, 30081)).len() == 2
+    });
+    for node in [node_1, node_2] {
+        // By chance, of which all forty go to one once in a million million times.
+        let counts = spread(&mut client, "tcp", &to(node, 30081), 40);
+        assert_eq!(counts.len(), 2, "pods of both nodes: {counts:?}");
+    }
+    assert_eq!(spread(&mut client, "tcp", &to(node_2, 30082), 4).into_keys().collect::<Vec<_>>(), ["two"]);
+    assert_eq!(client.ask("tcp", &to(node_1, 30082)), refused, "no endpoint of this node");
+    assert_eq!(client.ask("tcp", &to(node_1, 30083)), refused);
+    let second = Duration::from_secs(5);
+    let router = {
+        let connect = || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect((node_2, 9)).unwrap();
+            socket.local_addr().unwrap().ip()
+        };
+        lab.outside().run(connect).unwrap()
+    };
+    assert_eq!(seen_as(lab.outside(), seen_local, second).unwrap(), router, "Local keeps the client");
+    let masked = seen_as(lab.outside(), seen_cluster, second).unwrap();
+    assert_ne!(masked, router, "answers of another node's pod come back by the node that was asked");
+
+    // A backend reaches itself, too.
+    let mut inside = self::client(&cgroup, one);
+    assert_eq!(spread(&mut inside, "tcp", &to(node_1, 30081), 10).into_keys().collect::<Vec<_>>(), ["one", "two"]);
+    drop(inside);
+
+    // Nothing of it needs the agent.
+    let mut lab = lab;
+    lab.nodes[0].kill_agent();
+    assert_eq!(spread(&mut client, "tcp", &to(node_1, 30081), 20).len(), 2);
+    drop(client);
+    let programs = lab.programs().clone();
+    lab.nodes[0].start_agent(&programs).unwrap();
+    lab.nodes[0].wait_ready(&AtomicBool::new(false)).unwrap();
     assert_eq!(lab.down().unwrap(), Vec::<String>::new());
 }

@@ -70,7 +70,7 @@ impl Sizes {
 
 /// The configuration: `{"cgroup": "/sys/fs/cgroup/kubepods", "bpffs": "/sys/fs/bpf", "maps": {"frontends": 65536}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
     /// The directory of cgroup v2 whose processes see services; `None`: the root of the first mount of cgroup v2.
     pub cgroup: Option<PathBuf>,
@@ -78,11 +78,13 @@ pub struct Config {
     pub bpffs: PathBuf,
     /// Entries of maps, 1 to 1 048 576 each.
     pub maps: Sizes,
+    /// Whether clients outside of the node are served too, by nftables.
+    pub outside_clients: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cgroup: None, bpffs: PathBuf::from(BPFFS), maps: Sizes::default() }
+        Self { cgroup: None, bpffs: PathBuf::from(BPFFS), maps: Sizes::default(), outside_clients: true }
     }
 }
 

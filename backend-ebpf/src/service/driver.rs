@@ -40,7 +40,15 @@ impl SocketDriver {
         let programs = Programs::load(&config.maps, Some(&pins.maps())).map_err(probe::unloadable)?;
         let tag = |hook| Ok((hook, programs.tag(hook).map_err(|error| error_of("open", "services.o", error))?));
         let tags = Hook::ALL.into_iter().map(tag).collect::<Result<_>>()?;
-        Ok(Self { config: config.clone(), capabilities: probe::capabilities(), programs, pins, cgroup, own, tags })
+        Ok(Self {
+            config: config.clone(),
+            capabilities: probe::capabilities(config),
+            programs,
+            pins,
+            cgroup,
+            own,
+            tags,
+        })
     }
 
     /// Whose sockets are served: in the maps of these programs. The network namespace of the calling thread always is.

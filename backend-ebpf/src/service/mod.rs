@@ -1,4 +1,4 @@
-//! Services at the sockets of a node's pods and of the node itself. Never a packet: what comes from outside is not translated.
+//! Services at the sockets of a node's pods and of the node itself, and for clients outside of it. Never a packet of a pod.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -6,11 +6,14 @@
 //! | [`compile`] | a frontend to entries of maps, pure |
 //! | [`driver`] | those entries and the hooks, for the engine |
 //! | [`clients`] | whose sockets are served |
+//! | [`outside`] | what begins at no socket of ours, by nftables |
+//! | `both` | the two as one engine |
 //! | `flush` | the end of UDP sockets whose backend is gone |
 //! | `maps`, `hooks`, `pins` | the kernel's side of it |
 //! | `probe` | what this kernel can do |
 //! | [`proxy`] | the way in for a registry |
 
+mod both;
 pub mod clients;
 pub mod compile;
 pub mod config;
@@ -20,6 +23,7 @@ mod hooks;
 mod maglev;
 mod maps;
 mod object;
+pub mod outside;
 mod pins;
 mod probe;
 pub mod proxy;

@@ -2,25 +2,25 @@
 
 use super::config::Config;
 use super::hooks::error_of;
-use super::pins;
+use super::{outside, pins};
 use crate::bpffs;
 use crate::kernel::KernelError;
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Result};
 use net_linux::netns::NetNs;
 use std::path::PathBuf;
 
-/// What packets would have to be seen for.
-const OUTSIDE: &str = "programs at sockets see no packets from outside of the node: clients there do not reach services by \
-    node ports, externalIPs or addresses of load balancers";
+/// Why nobody outside is served, where the operator wants it so.
+const OFF: &str = "it is off: `outsideClients` is false";
 
 /// Of a node that has what is needed.
-pub(super) fn capabilities() -> Capabilities {
+pub(super) fn capabilities(config: &Config) -> Capabilities {
+    let outside = if config.outside_clients { outside::refusal() } else { Some(OFF.to_owned()) };
     Capabilities::default()
         .with(Capability::Ipv4)
         .with(Capability::Ipv6)
         .with(Capability::Services)
         .with(Capability::SurvivesAgent)
-        .without(Capability::OutsideClients, OUTSIDE)
+        .probed(Capability::OutsideClients, outside.map_or(Ok(()), Err))
 }
 
 /// Looks for what is needed beside the programs themselves, and answers where they belong and in which network namespace we are.

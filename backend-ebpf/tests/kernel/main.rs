@@ -15,6 +15,7 @@ mod full;
 mod items;
 mod malformed;
 mod oracle;
+mod outside;
 mod place;
 mod pod;
 mod related;

@@ -21,7 +21,7 @@ const V6: &str = "[fd96::10]:80";
 const MAPPED: &str = "[::ffff:10.96.0.10]:80";
 
 /// A frontend with those backends that are named.
-fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
+pub(crate) fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
     let address: std::net::SocketAddr = address.parse().unwrap();
     let conditions = Conditions { ready: true, serving: true, terminating: false };
     let backends = BACKENDS.iter().filter(|(name, ..)| backends.contains(name)).map(|(_, v4, v6)| ServiceBackend {

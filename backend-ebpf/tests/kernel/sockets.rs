@@ -15,7 +15,12 @@ fn a_client_that_is_asked() {
 
 /// A client in the calling thread's network namespace.
 pub(crate) fn client(cgroup: &Path) -> Client {
-    Client::new("sockets::a_client_that_is_asked", cgroup, &NetNs::current().unwrap())
+    client_in(cgroup, &NetNs::current().unwrap())
+}
+
+/// A client in this one.
+pub(crate) fn client_in(cgroup: &Path, namespace: &NetNs) -> Client {
+    Client::new("sockets::a_client_that_is_asked", cgroup, namespace)
 }
 
 /// Backends by name, port 8080.

@@ -1,7 +1,7 @@
 //! Services in eBPF and the agent's life: what stays without it, what goes with the section, what is refused. Never a connection:
 //! those are in `tests/services.rs`.
 
-use crate::services::bgp;
+use crate::services::{bgp, put};
 use crate::world::{World, until};
 use net_linux::marks;
 use serde_json::{Value, json};
@@ -56,10 +56,11 @@ fn what_services_at_sockets_cannot_do_is_refused_with_its_key() {
         let mut config = bgp(&world);
         config["services"]["engine"] = "ebpf".into();
         config["services"]["cgroup"] = json!(cgroup.0);
+        config["services"]["outsideClients"] = false.into();
         config
     };
     for (config, words) in [
-        (announce, "outside-clients: programs at sockets see no packets from outside of the node"),
+        (announce, "outside-clients: it is off: `outsideClients` is false"),
         (at_sockets(&world, &cgroup, &[("maps", json!({"clients": 0}))]), "services.maps.clients is 0; write 1 to"),
         (at_sockets(&world, &cgroup, &[("cgroup", json!("/tmp"))]), "/tmp is no directory of cgroup v2"),
         (at_sockets(&world, &cgroup, &[("cgruop", json!("/tmp"))]), "no such key; did you mean `cgroup`?"),
@@ -68,4 +69,27 @@ fn what_services_at_sockets_cannot_do_is_refused_with_its_key() {
         assert!(!world.wait_for_end().success());
         assert!(world.log().contains(words), "{words:?} is not in {}", world.log());
     }
+}
+
+#[test]
+fn a_service_for_clients_outside_is_a_problem_where_they_are_not_served() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let mut world = World::new();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080}]}});
+    put(&world, "web", &service);
+    world.start_with(&at_sockets(&world, &cgroup, &[("outsideClients", false.into())]));
+    let problems = |world: &World| {
+        let status: Value = serde_json::from_str(&world.ask(&["status", "--json"]).1).unwrap();
+        status["problems"].to_string()
+    };
+    let told = problems(&world);
+    assert!(
+        told.contains("Service default/web") && told.contains("NodePort: from this node and its pods only"),
+        "{told}"
+    );
+    assert!(world.stop().success());
+    world.start_with(&at_sockets(&world, &cgroup, &[]));
+    let told = problems(&world);
+    assert!(!told.contains("default/web"), "{told}");
 }

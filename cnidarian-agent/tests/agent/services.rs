@@ -80,7 +80,7 @@ impl Router {
     }
 }
 
-fn put(world: &World, name: &str, object: &Value) {
+pub(crate) fn put(world: &World, name: &str, object: &Value) {
     let directory = world.dir.path().join("cluster");
     std::fs::create_dir_all(&directory).unwrap();
     let fresh = directory.join(format!(".{name}.new"));

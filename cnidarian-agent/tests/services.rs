@@ -36,13 +36,15 @@ fn client(cgroup: &Cgroup, pod: &Pod) -> Client {
     Client::new("a_client_that_is_asked", &cgroup.0, &pod.namespace)
 }
 
-fn lab(cgroup: &Cgroup) -> Lab {
+/// With a backend, its own section, and a policy engine.
+fn lab(cgroup: &Cgroup, (backend, config, policy): (&str, Value, &str)) -> Lab {
     let cnidarian = PathBuf::from(env!("CARGO_BIN_EXE_cnidarian"));
     let plugin = cnidarian.with_file_name("cnidarian-cni");
     assert!(plugin.is_file(), "build the plugin first: cargo build -p cnidarian-cni");
     let (programs, registry) = (Programs { cnidarian, plugin }, Registry::open().unwrap());
     let services = json!({"engine": "ebpf", "cgroup": cgroup.0, "externalIPs": ["203.0.113.0/24"]});
-    let scenario = Scenario { services, ..Scenario::parse(SCENARIO).unwrap() };
+    let (backend, policy) = (backend.to_owned(), Some(policy.to_owned()));
+    let scenario = Scenario { services, backend, backend_config: config, policy, ..Scenario::parse(SCENARIO).unwrap() };
     Lab::start(scenario, &programs, &registry, false, &AtomicBool::new(false)).unwrap()
 }
 
@@ -99,7 +101,7 @@ fn ask(lab: &Lab, node: usize, words: &[&str]) -> String {
 #[test]
 fn services_of_two_nodes_lead_to_pods_of_both_and_a_restart_of_the_agent_loses_no_connection() {
     let Some(cgroup) = Cgroup::new() else { return };
-    let mut lab = lab(&cgroup);
+    let mut lab = lab(&cgroup, ("vxlan", Value::Null, "nftables"));
     for (index, name) in [(0, "one"), (1, "two")] {
         let address = lab.pods[index].addresses[0];
         lab.pods[index].namespace.run(|| serve_named(address, name)).unwrap();
@@ -194,8 +196,20 @@ fn services_of_two_nodes_lead_to_pods_of_both_and_a_restart_of_the_agent_loses_n
 
 #[test]
 fn clients_outside_reach_services_and_are_seen_as_the_traffic_policy_says() {
+    outside(("vxlan", Value::Null, "nftables"));
+}
+
+/// Packets between pods skip the host's stack there; those of clients outside do not.
+#[test]
+fn clients_outside_reach_services_past_a_fast_path_and_policy_in_ebpf() {
+    if std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_none() {
+        outside(("ebpf", json!({"mode": "native", "fastPath": true}), "ebpf"));
+    }
+}
+
+fn outside(parts: (&str, Value, &str)) {
     let Some(cgroup) = Cgroup::new() else { return };
-    let lab = lab(&cgroup);
+    let lab = lab(&cgroup, parts);
     for (index, name) in [(0, "one"), (1, "two")] {
         let address = lab.pods[index].addresses[0];
         lab.pods[index].namespace.run(|| serve_named(address, name)).unwrap();

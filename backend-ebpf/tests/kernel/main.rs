@@ -19,5 +19,6 @@ mod outside;
 mod place;
 mod pod;
 mod related;
+mod service_laws;
 mod services;
 mod sockets;

@@ -13,6 +13,7 @@ use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Known, Op, Rank,
 use cni_core::model::{NodeContext, ServiceItem};
 use net_linux::conntrack::Conntrack;
 use net_linux::nft::{Batch, Chain, Data, Element, Nft, NftError, Rule, Table, TableContents, Verdict};
+use nix::errno::Errno;
 use rules::Kind;
 use stale::Stale;
 use std::collections::BTreeMap;
@@ -50,9 +51,12 @@ pub(super) fn refusal() -> Option<String> {
 /// # Errors
 /// The kernel refuses.
 pub(super) fn clear() -> Result<()> {
-    // Where there is no nftables, there is nothing of ours in it.
     let Ok(mut nft) = Nft::open() else { return Ok(()) };
-    delete_table(&mut nft).map_err(Error::from)
+    match delete_table(&mut nft) {
+        // Where there is no nftables, there is nothing of ours in it.
+        Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::EOPNOTSUPP)) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn delete_table(nft: &mut Nft) -> Result<(), NftError> {

@@ -15,7 +15,7 @@ use net_linux::conntrack::Conntrack;
 use net_linux::nft::{Batch, Chain, Data, Element, Nft, NftError, Rule, Table, TableContents, Verdict};
 use nix::errno::Errno;
 use rules::Kind;
-use stale::Stale;
+use stale::Led;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,6 +26,7 @@ pub struct OutsideDriver {
     nft: Nft,
     /// `None`: this kernel lists no connections.
     conntrack: Option<Conntrack>,
+    led: Led,
     capabilities: Capabilities,
 }
 
@@ -75,7 +76,12 @@ impl OutsideDriver {
     /// # Errors
     /// No netlink socket can be had.
     pub fn open() -> Result<Self> {
-        Ok(Self { nft: Nft::open()?, conntrack: Conntrack::open().ok(), capabilities: Capabilities::default() })
+        Ok(Self {
+            nft: Nft::open()?,
+            conntrack: Conntrack::open().ok(),
+            led: Led::default(),
+            capabilities: Capabilities::default(),
+        })
     }
 
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
@@ -98,43 +104,59 @@ impl OutsideDriver {
     }
 
     fn write(&mut self, ops: &[Write]) -> Result<(), NftError> {
-        self.nft.transact(|nft| {
-            let mut batch = Batch::new();
-            let unsure = ops.iter().any(|op| *present(op) == Known::Unknown);
-            let rules = ops.iter().any(|op| *op.key() == Key::Rules);
-            let there = if unsure || rules { nft.contents(&rules::table())? } else { None };
-            for op in ops {
-                match (op.key(), op) {
-                    (Key::Rules, Op::Put { .. }) => make_rules(&mut batch, there.as_ref()),
-                    (Key::Rules, Op::Delete { .. }) if there.is_some() => batch.delete_table(&rules::table()),
-                    (Key::Rules, Op::Delete { .. }) => {}
-                    (Key::Choice(choice), Op::Put { .. }) => make_choice(&mut batch, *choice),
-                    (Key::Choice(choice), Op::Delete { present, .. }) => {
-                        let (chain, _) = rules::choice(*choice);
-                        let is = |there: &TableContents| there.chains.iter().any(|one| one.object.id == chain.id);
-                        if *present != Known::Unknown || there.as_ref().is_some_and(is) {
-                            batch.flush_chain(&chain.id);
-                            batch.delete_chain(&chain.id);
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            elements(&mut batch, ops, there.as_ref());
-            Ok(batch)
-        })
+        let unsure = |op: &Write| *present(op) == Known::Unknown || *op.key() == Key::Rules;
+        if !ops.iter().any(unsure) {
+            // Nothing is read, so others may change the ruleset meanwhile.
+            return self.nft.commit(&batch_of(ops, None));
+        }
+        self.nft.transact(|nft| Ok(batch_of(ops, nft.contents(&rules::table())?.as_ref())))
     }
 }
 
-impl OutsideDriver {
-    /// Lets connection tracking forget. A help to clients, and no state of ours: what fails is left to time-outs.
-    fn forget(&mut self, stale: &Stale) {
-        if *stale == Stale::default() {
-            return;
+/// One transaction, where this is there already; looked at only for what is not known.
+fn batch_of(ops: &[Write], there: Option<&TableContents>) -> Batch {
+    let mut batch = Batch::new();
+    for op in ops {
+        match (op.key(), op) {
+            (Key::Rules, Op::Put { .. }) => make_rules(&mut batch, there),
+            (Key::Rules, Op::Delete { .. }) if there.is_some() => batch.delete_table(&rules::table()),
+            (Key::Choice(choice), Op::Put { .. }) => make_choice(&mut batch, *choice),
+            (Key::Choice(choice), Op::Delete { present, .. }) => {
+                let (chain, _) = rules::choice(*choice);
+                let is = |there: &TableContents| there.chains.iter().any(|one| one.object.id == chain.id);
+                if *present != Known::Unknown || there.is_some_and(is) {
+                    batch.flush_chain(&chain.id);
+                    batch.delete_chain(&chain.id);
+                }
+            }
+            _ => {}
         }
-        let Ok(there) = self.read() else { return };
-        let Some(conntrack) = &mut self.conntrack else { return };
-        stale.filters(&there).iter().for_each(|filter| drop(conntrack.flush(filter)));
+    }
+    elements(&mut batch, ops, there);
+    batch
+}
+
+impl OutsideDriver {
+    /// Writes all in one transaction; when the kernel refuses that, halves of it, down to the one that it refuses.
+    fn settle(&mut self, ops: &[Write]) -> Vec<Result<()>> {
+        match (self.write(ops), ops) {
+            (Ok(()), _) => ops.iter().map(|_| Ok(())).collect(),
+            // What is there may not be what was known.
+            (Err(_), [op]) => {
+                let unsure = match op.clone() {
+                    Op::Put { key, object, .. } => Op::Put { key, present: Known::Unknown, object },
+                    Op::Delete { key, .. } => Op::Delete { key, present: Known::Unknown },
+                };
+                let told = |error: NftError| Error { object: op.key().to_string(), ..Error::from(error) };
+                vec![self.write(&[unsure]).map_err(told)]
+            }
+            (Err(_), _) => {
+                let (first, second) = ops.split_at(ops.len() / 2);
+                let mut written = self.settle(first);
+                written.extend(self.settle(second));
+                written
+            }
+        }
     }
 }
 
@@ -291,26 +313,19 @@ impl Driver for OutsideDriver {
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
-        self.read()
+        let found = self.read()?;
+        self.led = Led::of(&found);
+        Ok(found)
     }
 
-    /// All in one transaction; when the kernel refuses it, one by one.
     async fn apply(&mut self, batch: &[Write]) -> Vec<Result<()>> {
-        if self.write(batch).is_ok() {
-            self.forget(&Stale::of(batch));
-            return batch.iter().map(|_| Ok(())).collect();
+        let written = self.settle(batch);
+        let done = batch.iter().zip(&written).filter(|(_, result)| result.is_ok()).map(|(op, _)| op);
+        let stale = self.led.written(done);
+        if let Some(conntrack) = &mut self.conntrack {
+            // A help to clients, and no state of ours: what fails is left to time-outs.
+            stale.iter().for_each(|filter| drop(conntrack.flush(filter)));
         }
-        let one = |op: &Write| {
-            let unsure = match op.clone() {
-                Op::Put { key, object, .. } => Op::Put { key, present: Known::Unknown, object },
-                Op::Delete { key, .. } => Op::Delete { key, present: Known::Unknown },
-            };
-            let told = |error: NftError| Error { object: op.key().to_string(), ..Error::from(error) };
-            self.write(std::slice::from_ref(&unsure)).map_err(told)
-        };
-        let written: Vec<Result<()>> = batch.iter().map(one).collect();
-        let done = batch.iter().zip(&written).filter(|(_, result)| result.is_ok());
-        self.forget(&Stale::of(&done.map(|(op, _)| op.clone()).collect::<Vec<_>>()));
         written
     }
 }

@@ -4,54 +4,62 @@
 use super::object::{Frontend, Key, Object};
 use cni_core::backend::{Known, Op};
 use net_linux::conntrack::{FlowFilter, TupleFilter};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 const UDP: u8 = 17;
 
-/// What a batch of writes may have made wrong.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Stale {
-    /// Backends that were replaced or taken away at one place; they may stand at another.
-    pub(super) gone: BTreeSet<(Frontend, SocketAddr)>,
-    /// Frontends that had no backend.
-    pub(super) begun: BTreeSet<Frontend>,
-}
+/// Which backends frontends over UDP lead to, as the kernel has them: one that is taken from a place may stand at another.
+#[derive(Debug, Default)]
+pub(super) struct Led(BTreeMap<Frontend, BTreeMap<u32, SocketAddr>>);
 
-impl Stale {
-    pub(super) fn of(ops: &[Op<Key, Object>]) -> Self {
-        let mut found = Self::default();
+impl Led {
+    /// From all elements.
+    pub(super) fn of(there: &[(Key, Object)]) -> Self {
+        let mut led = Self::default();
+        for entry in there {
+            if let (Key::Backend(frontend, place), Object::Backend(backend)) = entry {
+                led.put(*frontend, *place, *backend);
+            }
+        }
+        led
+    }
+
+    fn put(&mut self, frontend: Frontend, place: u32, backend: SocketAddr) -> Option<SocketAddr> {
+        if frontend.protocol != UDP {
+            return None;
+        }
+        self.0.entry(frontend).or_default().insert(place, backend)
+    }
+
+    /// Takes in what was written. Answers which connections to forget.
+    pub(super) fn written<'a>(&mut self, ops: impl Iterator<Item = &'a Op<Key, Object>>) -> Vec<FlowFilter> {
+        let (mut gone, mut begun) = (BTreeSet::new(), BTreeSet::new());
         for op in ops {
             match op {
-                Op::Put {
-                    key: Key::Backend(frontend, _), present: Known::Present(Object::Backend(backend)), ..
+                Op::Put { key: Key::Backend(frontend, place), object: Object::Backend(backend), .. } => {
+                    let before = self.put(*frontend, *place, *backend);
+                    gone.extend(before.map(|before| (*frontend, before)));
                 }
-                | Op::Delete { key: Key::Backend(frontend, _), present: Known::Present(Object::Backend(backend)) }
-                    if frontend.protocol == UDP =>
-                {
-                    found.gone.insert((*frontend, *backend));
+                Op::Delete { key: Key::Backend(frontend, place), .. } => {
+                    let before = self.0.get_mut(frontend).and_then(|places| places.remove(place));
+                    gone.extend(before.map(|before| (*frontend, before)));
                 }
                 Op::Put { key: Key::Frontend(frontend), present: Known::Absent, .. } if frontend.protocol == UDP => {
-                    found.begun.insert(*frontend);
+                    begun.insert(*frontend);
                 }
                 _ => {}
             }
         }
-        found
-    }
-
-    /// Which connections to forget, where these are the elements now.
-    pub(super) fn filters(&self, there: &[(Key, Object)]) -> Vec<FlowFilter> {
-        let still = |frontend: &Frontend, backend: &SocketAddr| {
-            there.iter().any(|(key, object)| match (key, object) {
-                (Key::Backend(of, _), Object::Backend(found)) => of == frontend && found == backend,
-                _ => false,
-            })
+        let still = |frontend, backend| {
+            self.0.get(frontend).is_some_and(|places| places.values().any(|found| found == backend))
         };
-        let gone = self.gone.iter().filter(|(frontend, backend)| !still(frontend, backend));
+        let gone = gone.iter().filter(|(frontend, backend)| !still(frontend, backend));
         let gone = gone.map(|(frontend, backend)| led(frontend, *backend));
         // Who sent before there was a backend was not translated.
-        gone.chain(self.begun.iter().map(|frontend| led(frontend, frontend.address))).collect()
+        let filters = gone.chain(begun.iter().map(|frontend| led(frontend, frontend.address))).collect();
+        self.0.retain(|_, places| !places.is_empty());
+        filters
     }
 }
 
@@ -70,5 +78,37 @@ fn led(frontend: &Frontend, answers: SocketAddr) -> FlowFilter {
             ..TupleFilter::default()
         },
         ..FlowFilter::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(place: u32, backend: &str) -> Op<Key, Object> {
+        let (frontend, backend) = (frontend(), backend.parse().unwrap());
+        Op::Put { key: Key::Backend(frontend, place), present: Known::Unknown, object: Object::Backend(backend) }
+    }
+
+    fn frontend() -> Frontend {
+        Frontend { address: "192.0.2.1:53".parse().unwrap(), protocol: UDP }
+    }
+
+    #[test]
+    fn what_only_changes_its_place_is_not_forgotten_and_what_goes_is() {
+        let mut led = Led::default();
+        let (a, b, c) = ("10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53");
+        assert_eq!(led.written([put(0, a), put(1, b), put(2, c)].iter()), []);
+        // b goes: c takes its place, and then the last place goes.
+        let gone = led.written([put(1, c)].iter());
+        assert_eq!(gone, [super::led(&frontend(), b.parse().unwrap())]);
+        let last = Op::Delete { key: Key::Backend(frontend(), 2), present: Known::Unknown };
+        assert_eq!(led.written([last].iter()), []);
+        let begun = Op::Put {
+            key: Key::Frontend(frontend()),
+            present: Known::Absent,
+            object: Object::Frontend(super::super::Choice { count: 1, by_client: false, ipv6: false }),
+        };
+        assert_eq!(led.written([begun].iter()), [super::led(&frontend(), frontend().address)]);
     }
 }

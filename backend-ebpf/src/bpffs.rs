@@ -77,6 +77,16 @@ impl Folder {
     }
 }
 
+/// Why nothing can be pinned at this place; `None`: it can, though a bpffs may have to be mounted.
+pub(crate) fn refusal(place: &Path) -> Option<String> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !known.split_whitespace().any(|name| name == "bpf") {
+        return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
+    }
+    let why = "no folder to mount a bpffs at; mount sysfs at /sys";
+    (!place.is_dir()).then(|| format!("{}: {why}", place.display()))
+}
+
 fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }

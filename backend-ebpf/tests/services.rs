@@ -40,16 +40,24 @@ proptest! {
         backends in proptest::collection::btree_map(any::<u8>(), any::<bool>(), 0..20),
         maglev in any::<bool>(),
         affinity in 0_u32..3,
+        udp in any::<bool>(),
     ) {
         let backends: Vec<(u8, bool)> = backends.into_iter().collect();
         let scheduler = if maglev { Scheduler::Maglev } else { Scheduler::RoundRobin };
-        let entries = compile(&item(&backends, scheduler, affinity)).unwrap();
+        let mut item = item(&backends, scheduler, affinity);
+        item.key.protocol = Protocol(if udp { 17 } else { 6 });
+        let entries = compile(&item).unwrap();
         let active = backends.iter().filter(|(_, active)| *active).count();
         let slots: BTreeSet<u32> =
             entries.iter().filter_map(|(key, _)| if let Key::Slot(key) = key { Some(key.slot) } else { None }).collect();
         prop_assert_eq!(slots, (0..u32::try_from(active).unwrap()).collect::<BTreeSet<_>>());
         let members = entries.iter().filter(|(key, _)| matches!(key, Key::Member(_))).count();
-        prop_assert_eq!(members, if affinity > 0 { active } else { 0 });
+        let members_wanted = match (affinity, udp) {
+            (0, true) => backends.len(),
+            (0, false) => 0,
+            _ => active,
+        };
+        prop_assert_eq!(members, members_wanted, "those that affinity may go on with, or that UDP sockets may be connected to");
         for (key, object) in &entries {
             match object {
                 Object::Frontend { count, .. } => prop_assert_eq!(*count as usize, active),

@@ -52,6 +52,10 @@ pub(crate) fn status(value: Value, as_json: bool) -> Result<bool, AskError> {
     for (capability, why_not) in &status.capabilities {
         println!("can       {capability}: {}", why_not.as_deref().map_or("yes".to_owned(), |why| format!("no, {why}")));
     }
+    for (capability, why_not) in &status.service_capabilities {
+        let can = why_not.as_deref().map_or("yes".to_owned(), |why| format!("no, {why}"));
+        println!("can       services, {capability}: {can}");
+    }
     for notice in &status.notices {
         println!("notice    {notice}");
     }

@@ -2,7 +2,8 @@
 
 use cni_core::backend::Registry;
 
-/// Every backend and policy engine whose feature is on. Add your own with [`Registry::with`] and [`Registry::with_policy`].
+/// Every backend, policy engine and service proxy whose feature is on. Add your own with [`Registry::with`],
+/// [`Registry::with_policy`] and [`Registry::with_proxy`].
 #[must_use]
 pub fn built_in() -> Registry {
     let registry = Registry::default();
@@ -16,5 +17,7 @@ pub fn built_in() -> Registry {
     let registry = registry.with_policy(policy_nftables::Nftables);
     #[cfg(feature = "policy-ebpf")]
     let registry = registry.with_policy(backend_ebpf::engine::EbpfPolicy);
+    #[cfg(feature = "services-ebpf")]
+    let registry = registry.with_proxy(backend_ebpf::service::EbpfServices);
     registry
 }

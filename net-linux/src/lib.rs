@@ -14,6 +14,7 @@
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
 //! | [`nft`] | nftables in the kernel's own format: typed objects, atomic batches, dumps, a watch |
 //! | [`nflog`] | packets that rules log, read by group |
+//! | [`sock_diag`] | sockets of processes: connected ones of UDP, and their end |
 //! | [`sysctl`] | kernel parameters |
 //! | [`tun`] | devices whose packets a process handles |
 //! | [`ethtool`] | offload features of devices |
@@ -59,6 +60,7 @@ pub mod pipe;
 pub mod pmtu;
 pub mod probe;
 pub mod route;
+pub mod sock_diag;
 #[allow(unsafe_code)]
 mod sys;
 pub mod sysctl;

@@ -22,6 +22,9 @@ const BACKEND_SUFFIX: &str = "-backend";
 /// The nftables table of ours, in every family.
 pub const NFT_TABLE: &str = "cnidarian";
 
+/// The nftables table (family `inet`) of services that are translated beside programs at sockets.
+pub const NFT_SERVICES_TABLE: &str = "cnidarian-services";
+
 /// What the nftables table (family `inet`) of a network's masqueraded containers begins with; the network's name follows.
 pub const NFT_CONTAINERS_TABLE_PREFIX: &str = "cnidarian-masq-";
 

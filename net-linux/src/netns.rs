@@ -70,6 +70,14 @@ pub enum NetNsError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A namespace can't be opened by its number.
+    #[error("network namespace {cookie}: {source}")]
+    Handle {
+        /// Its number.
+        cookie: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A child can't be started inside.
     #[error("start {program:?} in network namespace {id}: {source}")]
     Spawn {
@@ -211,6 +219,16 @@ impl NetNs {
         })?;
         let socket = socket.map_err(|errno| failed(errno.into()))?;
         sys::sockopt::netns_cookie(socket.as_fd()).map_err(failed)
+    }
+
+    /// The namespace with this number ([`cookie`](Self::cookie)) and inode ([`NetNsId::inode`]), if it still lives: for who remembers
+    /// a namespace and must not keep it alive. Since Linux 6.18.
+    ///
+    /// # Errors
+    /// [`NetNsError::Handle`]: it is gone, or the kernel is older.
+    pub fn by_cookie(cookie: u64, inode: u32) -> Result<Self, NetNsError> {
+        let opened = sys::ns::open_network(cookie, inode);
+        Self::from_fd(opened.map_err(|source| NetNsError::Handle { cookie, source })?)
     }
 
     /// Runs `work` on a thread inside the namespace and waits for it. The calling thread stays where it is.

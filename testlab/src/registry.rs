@@ -215,7 +215,10 @@ impl Registry {
 /// Removes a dead lab's directory; that somebody else did is as good.
 fn remove(path: PathBuf) -> Result<(), RegistryError> {
     match fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RegistryError::File { path, source }),
+        // Its agents are on their way out and still write, or somebody else removes it too: whoever looks next does the rest.
+        Err(source) if !matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(RegistryError::File { path, source })
+        }
         _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! What this kernel can do. Never leaves anything behind: programs are tried in a network namespace of their own.
 
-use crate::bpffs::BPFFS;
+use crate::bpffs::{self, BPFFS};
 use crate::kernel::{Hook, KernelError, Object, Sizes, Way};
 use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::netns::NetNs;
@@ -33,12 +33,8 @@ fn support() -> Support {
 }
 
 fn refusal() -> Option<String> {
-    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !known.split_whitespace().any(|name| name == "bpf") {
-        return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
-    }
-    if !Path::new(BPFFS).is_dir() {
-        return Some(format!("there is no folder {BPFFS} to mount a bpffs at; mount sysfs at /sys"));
+    if let Some(reason) = bpffs::refusal(Path::new(BPFFS)) {
+        return Some(reason);
     }
     let mut object = match Object::load(&FEW) {
         Ok(object) => object,

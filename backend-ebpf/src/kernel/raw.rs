@@ -5,7 +5,7 @@
 use aya::Pod;
 use backend_ebpf_abi::{
     Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, MaglevTable, MemberKey, PeerClass,
-    PeerKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way,
+    PeerKey, ReverseKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way,
 };
 
 /// A key or value of ours.
@@ -22,4 +22,4 @@ macro_rules! plain {
 
 plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
 plain!(Settings, Way, backend_ebpf_abi::Pod);
-plain!(Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, u32);
+plain!(Frontend, FrontendKey, MaglevTable, MemberKey, ReverseKey, SlotKey, Target, u32);

@@ -2,9 +2,10 @@
 
 use super::maglev;
 use super::object::Hook;
+use super::pins::Generation;
 use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, mapped};
 use cni_core::backend::{Error, ErrorKind, Gate, Rank, Result};
-use cni_core::model::{Scheduler, ServiceItem};
+use cni_core::model::{Scheduler, ServiceBackend, ServiceItem};
 use cni_core::policy::model::Protocol;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,11 +14,11 @@ use std::sync::Arc;
 /// One thing in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// Maps of another version of the layouts, which are only ever removed.
-    OldMaps(u32),
+    /// Maps of another layout or of other sizes, which are only ever removed.
+    OldMaps(Generation),
     /// A backend of a frontend.
     Slot(SlotKey),
-    /// That a frontend has a backend.
+    /// That a frontend has a backend, where affinity or connected UDP sockets ask.
     Member(MemberKey),
     /// A frontend's table.
     Table(FrontendKey),
@@ -81,7 +82,7 @@ impl fmt::Display for Named<'_> {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldMaps(version) => write!(f, "maps of layout {version}"),
+            Self::OldMaps(generation) => write!(f, "maps of generation {generation}"),
             Self::Slot(key) => write!(f, "{} backend {}", Named(&key.frontend), key.slot),
             Self::Member(key) => {
                 write!(f, "{} member {}", Named(&key.frontend), socket(key.backend.address, key.backend.port))
@@ -116,6 +117,10 @@ fn bytes(address: IpAddr) -> [u8; 16] {
     }
 }
 
+fn target(backend: &ServiceBackend) -> Target {
+    Target { address: bytes(backend.address), port: backend.port, unused: 0 }
+}
+
 /// The entries of a frontend.
 ///
 /// # Errors
@@ -141,11 +146,8 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
             return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
         }
     };
-    let targets: Vec<Target> = item
-        .active()
-        .map(|backend| Target { address: bytes(backend.address), port: backend.port, unused: 0 })
-        .collect();
-    if item.active().any(|backend| backend.address.is_ipv4() != item.key.address.is_ipv4()) {
+    let targets: Vec<Target> = item.active().map(target).collect();
+    if item.backends.iter().any(|backend| backend.address.is_ipv4() != item.key.address.is_ipv4()) {
         return Err(Error::invalid(&item.key, "backends", "one has an address of the other family"));
     }
     if targets.len() > usize::from(u16::MAX) {
@@ -158,10 +160,15 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         entries.push((Key::Slot(SlotKey { frontend, slot }), Object::Slot(*target)));
     }
     let affinity_seconds = item.affinity_seconds.map_or(0, std::num::NonZeroU32::get);
-    if affinity_seconds > 0 {
-        let member = |backend: &Target| (Key::Member(MemberKey { frontend, backend: *backend }), Object::Member);
-        entries.extend(targets.iter().map(member));
-    }
+    // With affinity, those that may be gone on with. Over UDP also for who is to be cut off when one goes, and then one that is
+    // going and still serves is none of those.
+    let members: Vec<Target> = match (affinity_seconds, item.key.protocol.0) {
+        (0, 17) => item.backends.iter().map(target).collect(),
+        (0, _) => Vec::new(),
+        _ => targets.clone(),
+    };
+    let member = |backend: Target| (Key::Member(MemberKey { frontend, backend }), Object::Member);
+    entries.extend(members.into_iter().map(member));
     if has_table && !targets.is_empty() {
         entries.push((Key::Table(frontend), Object::Table(maglev::table(&targets).into())));
     }

@@ -1,13 +1,19 @@
 //! The driver: what [`super::compile`] wants, in maps and at hooks. Never diffs, orders or retries: the engine does.
 
+use super::clients::{ClientDriver, Namespace, Served};
 use super::compile::{Key, Object, compile};
-use super::config::Config;
-use super::hooks::{Cgroup, error_of, name};
+use super::config::{Config, Sizes};
+use super::flush;
+use super::hooks::{Cgroup, error_of, is_full, name};
 use super::object::{Hook, Programs};
-use super::pins::{self, Pins};
+use super::pins::Pins;
+use super::probe;
+use crate::kernel::KernelError;
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NodeContext, ServiceItem};
+use net_linux::netns::NetNs;
+use std::fmt::Display;
 
 /// Services of one node, at the sockets of one cgroup.
 pub struct SocketDriver {
@@ -16,6 +22,8 @@ pub struct SocketDriver {
     programs: Programs,
     pins: Pins,
     cgroup: Cgroup,
+    /// The node's own network namespace.
+    own: NetNs,
     tags: Vec<(Hook, u64)>,
 }
 
@@ -26,17 +34,32 @@ impl SocketDriver {
     /// [`ErrorKind::Unsupported`] without cgroup v2 or where the kernel lacks what the programs need; what else the kernel
     /// refuses.
     pub fn open(config: &Config) -> Result<Self> {
-        let cgroup = Cgroup::open(&pins::cgroup(config.cgroup.as_deref())?)?;
-        let pins = Pins::make(&config.bpffs)?;
-        let programs = Programs::load(Some(&pins.maps())).map_err(|error| error_of("open", "services.o", error))?;
+        let (cgroup, own) = probe::needs(config)?;
+        let cgroup = Cgroup::open(&cgroup)?;
+        let pins = Pins::make(&config.bpffs, &config.maps)?;
+        let programs = Programs::load(&config.maps, Some(&pins.maps())).map_err(probe::unloadable)?;
         let tag = |hook| Ok((hook, programs.tag(hook).map_err(|error| error_of("open", "services.o", error))?));
         let tags = Hook::ALL.into_iter().map(tag).collect::<Result<_>>()?;
-        let capabilities = Capabilities::default()
-            .with(Capability::Ipv4)
-            .with(Capability::Ipv6)
-            .with(Capability::SurvivesAgent)
-            .without(Capability::OutsideClients, "programs at sockets see no packets from outside of the node");
-        Ok(Self { config: config.clone(), capabilities, programs, pins, cgroup, tags })
+        Ok(Self {
+            config: config.clone(),
+            capabilities: probe::capabilities(config),
+            programs,
+            pins,
+            cgroup,
+            own,
+            tags,
+        })
+    }
+
+    /// Whose sockets are served: in the maps of these programs. The network namespace of the calling thread always is.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clients(&self) -> Result<ClientDriver> {
+        let failed = |error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error);
+        let cookie = self.own.cookie().map_err(failed)?;
+        let own = (Namespace(cookie), Served::of(self.own.id().inode));
+        ClientDriver::open(&self.pins.maps(), own, self.config.maps)
     }
 
     fn write(&mut self, op: &Op<Key, Object>) -> Result<()> {
@@ -48,10 +71,30 @@ impl SocketDriver {
             Op::Delete { key: Key::Hook(hook, number), .. } => self.pins.remove(&name(*hook, *number)),
             Op::Delete { key: Key::OldMaps(version), .. } => self.pins.remove_old_maps(*version),
             Op::Put { key, object, .. } => {
-                self.programs.entry(key, Some(object)).map_err(|error| error_of(operation, key, error))
+                let written = self.programs.entry(key, Some(object));
+                written.map_err(|error| refused(operation, key, error, &self.config.maps))
             }
-            Op::Delete { key, .. } => self.programs.entry(key, None).map_err(|error| error_of(operation, key, error)),
+            Op::Delete { key, .. } => {
+                let gone = self.programs.entry(key, None);
+                gone.map_err(|error| refused(operation, key, error, &self.config.maps))
+            }
         }
+    }
+}
+
+/// What the kernel refused of a map, with the key of the configuration where the map is full.
+pub(super) fn refused(operation: &'static str, object: impl Display, error: KernelError, sizes: &Sizes) -> Error {
+    let full = match &error {
+        KernelError::Map { map, .. } if is_full(&error) => sizes.key_of(map),
+        _ => None,
+    };
+    let told = error_of(operation, object, error);
+    match full {
+        Some((key, entries)) => {
+            let detail = format!("all {entries} entries are in use; write more, and start the agent anew");
+            Error { field: Some(key), detail, ..told }
+        }
+        None => told,
     }
 }
 
@@ -73,7 +116,7 @@ impl Driver for SocketDriver {
         if Config::from_json(section)? == self.config {
             return Ok(());
         }
-        let detail = "another cgroup or BPF file system takes effect with a new start";
+        let detail = "another cgroup, BPF file system or size of maps takes effect with a new start";
         Err(Error::new(ErrorKind::Unsupported, "configure", "services in eBPF", detail))
     }
 
@@ -106,6 +149,12 @@ impl Driver for SocketDriver {
     }
 
     async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
-        batch.iter().map(|op| self.write(op)).collect()
+        let written: Vec<Result<()>> = batch.iter().map(|op| self.write(op)).collect();
+        let gone = batch.iter().zip(&written).filter_map(|(op, done)| match op {
+            Op::Delete { key: Key::Member(member), .. } if done.is_ok() => Some(*member),
+            _ => None,
+        });
+        self.programs.end_udp(&self.own, gone.filter(|member| member.frontend.protocol == flush::UDP).collect());
+        written
     }
 }

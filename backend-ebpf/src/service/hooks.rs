@@ -116,6 +116,11 @@ pub(super) fn error_of(operation: &'static str, object: impl std::fmt::Display, 
     Error::new(kind, operation, object, &source).because(source)
 }
 
+/// Whether a map has no room left.
+pub(super) fn is_full(source: &KernelError) -> bool {
+    os_error(source) == Some(E2BIG)
+}
+
 /// Numbers of `include/uapi/asm-generic/errno-base.h`.
 const EPERM: i32 = 1;
 const E2BIG: i32 = 7;

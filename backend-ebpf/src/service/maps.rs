@@ -7,7 +7,14 @@ use crate::kernel::raw::Raw;
 use aya::Pod;
 use aya::maps::{HashMap, MapData, MapError};
 use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
+
+/// Whose turn it is first: were it always the first one's, each change and each node would begin with it.
+fn anybody() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().build_hasher().finish().to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}
 
 impl Programs {
     /// Writes one entry, or takes it away; one that is not there is taken away already. Hooks and old maps are none.
@@ -21,7 +28,7 @@ impl Programs {
             (Key::Table(key), Some(Object::Table(table))) => self.put("TABLES", *key, **table),
             (Key::Frontend(key), Some(Object::Frontend { count, affinity_seconds, choice })) => {
                 let (count, affinity_seconds, choice) = (*count, *affinity_seconds, *choice);
-                self.put("FRONTENDS", *key, Frontend { count, affinity_seconds, choice, turn: 0 })
+                self.put("FRONTENDS", *key, Frontend { count, affinity_seconds, choice, turn: anybody() })
             }
             (Key::Slot(key), None) => self.remove::<_, Target>("SLOTS", *key),
             (Key::Member(key), None) => self.remove::<_, u32>("MEMBERS", *key),

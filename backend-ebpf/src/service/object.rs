@@ -1,5 +1,6 @@
 //! The object with the programs at sockets, loaded. Never attached here: see `hooks`.
 
+use super::config::Sizes;
 use crate::kernel::KernelError;
 use aya::programs::{CgroupSockAddr, ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
@@ -58,17 +59,6 @@ impl Hook {
     }
 }
 
-/// The maps with their room: frontends, backends of all frontends, tables, members; clients with affinity, and what sockets were
-/// led to, of which those that were quiet for longest make room.
-pub(super) const MAPS: [(&str, u32); 6] = [
-    ("FRONTENDS", 65_536),
-    ("SLOTS", 524_288),
-    ("TABLES", 16_384),
-    ("MEMBERS", 262_144),
-    ("AFFINITY", 65_536),
-    ("REVERSE", 65_536),
-];
-
 /// The object in the kernel.
 pub struct Programs {
     pub(super) bpf: Ebpf,
@@ -80,9 +70,9 @@ impl Programs {
     ///
     /// # Errors
     /// The kernel refuses, or lacks what the object needs.
-    pub fn load(folder: Option<&Path>) -> Result<Self, KernelError> {
+    pub fn load(sizes: &Sizes, folder: Option<&Path>) -> Result<Self, KernelError> {
         let mut loader = EbpfLoader::new();
-        for (map, entries) in MAPS {
+        for (_, map, entries) in sizes.named() {
             loader.map_max_entries(map, entries);
             if let Some(folder) = folder {
                 loader.map_pin_path(map, folder.join(map));

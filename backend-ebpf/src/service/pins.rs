@@ -1,15 +1,17 @@
 //! Pins of services: links and maps that stay when we end. Never a file of another network namespace's agent.
 //!
 //! ```text
-//! .../NETNS/services/maps-<layout>/FRONTENDS, ...
+//! .../NETNS/services/maps-<generation>/FRONTENDS, ...
 //!                    connect4-<cgroup>, ...
 //! ```
 
+use super::config::Sizes;
 use crate::bpffs::{self, Folder};
 use backend_ebpf_abi::SERVICE_VERSION;
 use cni_core::backend::{Error, ErrorKind, Result};
 use net_linux::netns::NetNs;
 use nix::sys::statfs::{FsType, statfs};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +24,32 @@ const NEW: &str = "new-";
 
 /// The folder of one agent.
 #[derive(Debug, Clone)]
-pub(super) struct Pins(Folder);
+pub(super) struct Pins {
+    folder: Folder,
+    generation: Generation,
+}
+
+/// Maps of one layout and of one size: those of another one are not gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// A hash (FNV-1a, 64 bits) of what makes the difference.
+    fn of(sizes: &Sizes) -> Self {
+        let sizes = sizes.named().map(|(.., entries)| entries);
+        let bytes = std::iter::once(SERVICE_VERSION).chain(sizes).flat_map(u32::to_le_bytes);
+        Self(
+            bytes
+                .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)),
+        )
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 pub(super) fn failed(operation: &'static str, path: &Path, source: io::Error) -> Error {
     let kind = match source.kind() {
@@ -38,19 +65,20 @@ impl Pins {
     ///
     /// # Errors
     /// The namespace has no number (before Linux 5.14).
-    pub(super) fn of_this_namespace(bpffs: &Path) -> Result<Self> {
+    pub(super) fn of_this_namespace(bpffs: &Path, sizes: &Sizes) -> Result<Self> {
         let folder = NetNs::current().and_then(|netns| Folder::of(bpffs, &netns, "services"));
         let failed = |error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error);
-        folder.map(Self).map_err(failed)
+        let generation = Generation::of(sizes);
+        folder.map(|folder| Self { folder, generation }).map_err(failed)
     }
 
     /// The same folder, made, with what a killed agent left half done cleared. Mounts the file system if it is not.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn make(bpffs: &Path) -> Result<Self> {
-        let pins = Self::of_this_namespace(bpffs)?;
-        pins.0.make().map_err(|error| failed("create", pins.0.path(), error))?;
+    pub(super) fn make(bpffs: &Path, sizes: &Sizes) -> Result<Self> {
+        let pins = Self::of_this_namespace(bpffs, sizes)?;
+        pins.folder.make().map_err(|error| failed("create", pins.folder.path(), error))?;
         let maps = pins.maps();
         bpffs::folder(&maps).map_err(|error| failed("create", &maps, error))?;
         for name in pins.names()?.iter().filter(|name| name.starts_with(NEW)) {
@@ -59,23 +87,23 @@ impl Pins {
         Ok(pins)
     }
 
-    /// Where maps of this version's layouts are.
+    /// Where maps of our generation are.
     pub(super) fn maps(&self) -> PathBuf {
-        self.file(&format!("{MAPS}{SERVICE_VERSION}"))
+        self.file(&format!("{MAPS}{}", self.generation))
     }
 
-    /// Versions of other layouts of which there are maps.
-    pub(super) fn old_maps(&self) -> Result<Vec<u32>> {
-        let versions = self.names()?.into_iter().filter_map(|name| name.strip_prefix(MAPS)?.parse().ok());
-        Ok(versions.filter(|version| *version != SERVICE_VERSION).collect())
+    /// Other generations of which there are maps.
+    pub(super) fn old_maps(&self) -> Result<Vec<Generation>> {
+        let parse = |name: String| u64::from_str_radix(name.strip_prefix(MAPS)?, 16).ok().map(Generation);
+        Ok(self.names()?.into_iter().filter_map(parse).filter(|found| *found != self.generation).collect())
     }
 
-    pub(super) fn remove_old_maps(&self, version: u32) -> Result<()> {
-        self.remove(&format!("{MAPS}{version}"))
+    pub(super) fn remove_old_maps(&self, generation: Generation) -> Result<()> {
+        self.remove(&format!("{MAPS}{generation}"))
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// Where a link is pinned before it takes the place of another.
@@ -85,7 +113,7 @@ impl Pins {
 
     /// Names in the folder; none if it is not there.
     pub(super) fn names(&self) -> Result<Vec<String>> {
-        let files = self.0.files().map_err(|error| failed("read", self.0.path(), error))?;
+        let files = self.folder.files().map_err(|error| failed("read", self.folder.path(), error))?;
         Ok(files.iter().map(|path| bpffs::name(path).to_owned()).collect())
     }
 
@@ -97,12 +125,12 @@ impl Pins {
 
     /// Takes all away: links first, so that no program looks into maps that are gone.
     pub(super) fn clear(&self) -> Result<()> {
-        if !self.0.exists() {
+        if !self.folder.exists() {
             return Ok(());
         }
         let links = self.names()?.into_iter().filter(|name| !name.starts_with(MAPS));
         links.collect::<Vec<_>>().iter().try_for_each(|name| self.remove(name))?;
-        self.0.remove().map_err(|error| failed("delete", self.0.path(), error))
+        self.folder.remove().map_err(|error| failed("delete", self.folder.path(), error))
     }
 }
 

@@ -1,10 +1,12 @@
 //! The proxy in a registry. Never more than the way in.
 
+use super::both::Both;
 use super::config::Config;
 use super::driver::SocketDriver;
+use super::outside::{self, OutsideDriver};
 use super::pins::Pins;
 use async_trait::async_trait;
-use cni_core::backend::{OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result};
+use cni_core::backend::{Capability, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result};
 use serde_json::Value;
 
 /// Services in eBPF, for [`cni_core::backend::Registry::with_proxy`].
@@ -27,14 +29,23 @@ impl ProxyBackend for EbpfServices {
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         let driver = SocketDriver::open(&Config::from_json(&request.config)?)?;
-        let mut parts = ProxyParts::new(Box::new(Reconciler::new(driver)?));
-        let notice = "clients outside of the node do not reach services: programs at sockets see no packets from there";
-        parts.notices.push(notice.to_owned());
+        let clients = Reconciler::new(driver.clients()?)?;
+        let outside = if driver.capabilities().has(Capability::OutsideClients) {
+            Some(Reconciler::new(OutsideDriver::open()?)?)
+        } else {
+            // What an earlier configuration served.
+            outside::clear()?;
+            None
+        };
+        let mut parts = ProxyParts::new(Box::new(Both { sockets: Reconciler::new(driver)?, outside }));
+        parts.clients = Some(Box::new(clients));
         Ok(parts)
     }
 
     /// Of the default BPF file system and this network namespace.
     fn clear(&self) -> Result<()> {
-        Pins::of_this_namespace(&Config::default().bpffs)?.clear()
+        let Config { bpffs, maps, .. } = Config::default();
+        outside::clear()?;
+        Pins::of_this_namespace(&bpffs, &maps)?.clear()
     }
 }

@@ -1,25 +1,25 @@
 //! Services at real sockets, in cgroups and network namespaces of the test's own. Never a packet from outside.
 
-use crate::sockets::{BACKENDS, Cgroup, Client, in_a_namespace};
-use async_trait::async_trait;
-use backend_ebpf::service::{Config, EbpfServices, Key, Object, SocketDriver};
-use cni_core::backend::{Change, Driver, Engine, ProxyBackend as _, Reconciler, Result};
+use crate::sockets::{BACKENDS, client, in_a_namespace, with_backends};
+use backend_ebpf::service::{ClientDriver, Config, EbpfServices, Sizes, SocketDriver};
+use cni_core::backend::{Change, Engine, ProxyBackend as _, Reconciler};
 use cni_core::model::{
-    BackendUse, Conditions, FrontendKind, NodeContext, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName,
-    TrafficScope,
+    BackendUse, Conditions, EndpointId, FrontendKind, Scheduler, ServiceBackend, ServiceClient, ServiceItem,
+    ServiceKey, ServiceName, TrafficScope,
 };
 use cni_core::policy::model::Protocol;
-use cni_core::testkit::engine::{DriverRig, Settings, Strangers, Tamper, Testbed, conformance, fake};
+use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
+use testlab::bed::{Cgroup, Client};
 
-const V4: &str = "10.96.0.10:80";
-const V6: &str = "[fd96::10]:80";
+pub(crate) const V4: &str = "10.96.0.10:80";
+pub(crate) const V6: &str = "[fd96::10]:80";
 const MAPPED: &str = "[::ffff:10.96.0.10]:80";
 
 /// A frontend with those backends that are named.
-fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
+pub(crate) fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
     let address: std::net::SocketAddr = address.parse().unwrap();
     let conditions = Conditions { ready: true, serving: true, terminating: false };
     let backends = BACKENDS.iter().filter(|(name, ..)| backends.contains(name)).map(|(_, v4, v6)| ServiceBackend {
@@ -51,15 +51,40 @@ fn items(backends: &str) -> Vec<ServiceItem> {
     both.map(|(address, protocol)| item(address, protocol, backends)).collect()
 }
 
-struct Proxy(Reconciler<SocketDriver>, tokio::runtime::Runtime);
+/// What serves frontends, and whom; the thread's own network namespace is always among those.
+struct Proxy(Reconciler<SocketDriver>, tokio::runtime::Runtime, Reconciler<ClientDriver>);
 
 impl Proxy {
     fn open(cgroup: &Path) -> Self {
-        let config = Config { cgroup: Some(cgroup.to_owned()), ..Config::default() };
+        Self::open_with(&Config { cgroup: Some(cgroup.to_owned()), ..Config::default() })
+    }
+
+    fn open_with(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut engine = Reconciler::new(SocketDriver::open(&config).unwrap()).unwrap();
+        let driver = SocketDriver::open(config).unwrap();
+        let mut clients = Reconciler::new(driver.clients().unwrap()).unwrap();
+        let mut engine = Reconciler::new(driver).unwrap();
         runtime.block_on(engine.resync()).unwrap();
-        Self(engine, runtime)
+        assert!(runtime.block_on(clients.commit()).is_complete());
+        Self(engine, runtime, clients)
+    }
+
+    /// Serves a pod's namespace, or no more.
+    fn serve(&mut self, pod: &NetNs, served: bool) {
+        let endpoint = EndpointId::of("c0ffee", "eth0").unwrap();
+        self.2
+            .stage(if served {
+                Change::Put(ServiceClient {
+                    endpoint,
+                    netns_cookie: pod.cookie().unwrap(),
+                    netns_inode: pod.id().inode,
+                })
+            } else {
+                Change::Remove(endpoint)
+            })
+            .unwrap();
+        self.2.stage(Change::InSync).unwrap();
+        assert!(self.1.block_on(self.2.commit()).is_complete());
     }
 
     fn put(&mut self, items: Vec<ServiceItem>) {
@@ -104,7 +129,7 @@ fn connections_are_spread_over_backends_and_sockets_show_the_service() {
     in_a_namespace(|| {
         let mut proxy = Proxy::open(&cgroup.0);
         proxy.put(items("abc"));
-        let mut client = Client::new(&cgroup.0);
+        let mut client = client(&cgroup.0);
         for (how, to) in WAYS {
             let counts = spread(&mut client, how, to, 30);
             assert!(counts.len() == 3 && counts.values().all(|count| *count == 10), "{how} {to}: {counts:?}");
@@ -120,7 +145,7 @@ fn a_removed_backend_gets_no_connection_and_without_one_they_are_refused() {
     in_a_namespace(|| {
         let mut proxy = Proxy::open(&cgroup.0);
         proxy.put(items("abc"));
-        let mut client = Client::new(&cgroup.0);
+        let mut client = client(&cgroup.0);
         proxy.put(items("ac"));
         for (how, to) in WAYS {
             let counts = spread(&mut client, how, to, 20);
@@ -128,12 +153,12 @@ fn a_removed_backend_gets_no_connection_and_without_one_they_are_refused() {
         }
         proxy.put(items(""));
         for (how, to) in WAYS {
-            assert_eq!(client.ask(how, to), Err("PermissionDenied".to_owned()), "{how} {to}");
+            assert_eq!(client.ask(how, to), Err("ConnectionRefused".to_owned()), "{how} {to}");
         }
         items("").into_iter().for_each(|item| proxy.0.stage(Change::Remove(item.key)).unwrap());
         proxy.commit();
         let error = client.ask("tcp", V4).unwrap_err();
-        assert_ne!(error, "PermissionDenied", "an address that is no service goes where routes say");
+        assert_ne!(error, "ConnectionRefused", "an address that is no service goes where routes say");
     });
 }
 
@@ -145,7 +170,7 @@ fn a_client_stays_with_its_backend_for_as_long_as_it_is_there() {
         let affine =
             |backends, seconds| ServiceItem { affinity_seconds: NonZeroU32::new(seconds), ..item(V4, 6, backends) };
         proxy.put(vec![affine("abc", 3600)]);
-        let mut client = Client::new(&cgroup.0);
+        let mut client = client(&cgroup.0);
         let first = spread(&mut client, "tcp", V4, 12);
         assert_eq!(first.len(), 1, "{first:?}");
         let first = first.into_keys().next().unwrap();
@@ -165,7 +190,7 @@ fn maglev_leads_a_client_to_one_backend() {
     in_a_namespace(|| {
         let mut proxy = Proxy::open(&cgroup.0);
         proxy.put(vec![ServiceItem { scheduler: Scheduler::Maglev, ..item(V4, 6, "abc") }]);
-        let mut client = Client::new(&cgroup.0);
+        let mut client = client(&cgroup.0);
         assert_eq!(spread(&mut client, "tcp", V4, 12).len(), 1);
     });
 }
@@ -176,7 +201,7 @@ fn services_go_on_without_an_agent_and_the_next_one_finds_them() {
     in_a_namespace(|| {
         let mut first = Proxy::open(&cgroup.0);
         first.put(items("abc"));
-        let mut client = Client::new(&cgroup.0);
+        let mut client = client(&cgroup.0);
         drop(first);
         assert_eq!(spread(&mut client, "tcp", V4, 9).len(), 3, "without an agent");
         let mut second = Proxy::open(&cgroup.0);
@@ -202,66 +227,110 @@ fn sockets_outside_of_the_cgroup_are_left_alone() {
     in_a_namespace(|| {
         let mut proxy = Proxy::open(&cgroup.0);
         proxy.put(items(""));
-        let mut client = Client::new(&other.0);
-        assert_ne!(client.ask("tcp", V4).unwrap_err(), "PermissionDenied");
+        let mut client = client(&other.0);
+        assert_ne!(client.ask("tcp", V4).unwrap_err(), "ConnectionRefused");
     });
 }
 
-struct Bed<'a>(&'a Path);
-
-impl Bed<'_> {
-    fn driver(&self) -> Result<SocketDriver> {
-        SocketDriver::open(&Config { cgroup: Some(self.0.to_owned()), ..Config::default() })
-    }
-}
-
-#[async_trait]
-impl Testbed for Bed<'_> {
-    type Driver = SocketDriver;
-
-    fn open(&mut self) -> Result<SocketDriver> {
-        self.driver()
-    }
-
-    async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
-        self.driver()?.observe().await
-    }
-
-    async fn reset(&mut self) -> Result<()> {
-        EbpfServices.clear()
-    }
-
-    fn contexts(&self) -> Vec<NodeContext> {
-        vec![fake::node()]
-    }
-
-    fn unsupported(&self) -> Vec<ServiceItem> {
-        vec![item(V4, 132, "a"), ServiceItem { sources: Some([].into()), ..item(V4, 6, "a") }]
-    }
-
-    fn tamper(&mut self) -> Option<&mut dyn Tamper> {
-        None
-    }
-
-    fn strangers(&mut self) -> Option<&mut dyn Strangers> {
-        None
-    }
+fn who_answers(client: &mut Client, to: &str) -> Result<String, String> {
+    client.ask("tcp", to).map(|(server, _)| server)
 }
 
 #[test]
-fn the_laws_of_every_engine_hold() {
+fn an_agent_serves_its_own_namespaces_only_however_many_share_a_cgroup() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let cgroup = &cgroup.0;
+    let (pod, stranger) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    [&pod, &stranger].into_iter().for_each(with_backends);
+    in_a_namespace(|| {
+        let mut first = Proxy::open(cgroup);
+        first.put(items("a"));
+        let mut of_first = client(cgroup);
+        in_a_namespace(|| {
+            let mut second = Proxy::open(cgroup);
+            second.put(items("b"));
+            let mut of_second = client(cgroup);
+            for (how, to) in WAYS {
+                let answer = |client: &mut Client| client.ask(how, to).map(|(server, _)| server);
+                assert_eq!(answer(&mut of_first).as_deref(), Ok("a"), "{how} {to}: the first one's node");
+                assert_eq!(answer(&mut of_second).as_deref(), Ok("b"), "{how} {to}: the second one's node");
+            }
+            let inside = |namespace: &NetNs| namespace.run(|| client(cgroup)).unwrap();
+            let (mut in_pod, mut in_stranger) = (inside(&pod), inside(&stranger));
+            assert!(who_answers(&mut in_pod, V4).is_err(), "nobody's pod yet");
+            second.serve(&pod, true);
+            assert_eq!(who_answers(&mut in_pod, V4).as_deref(), Ok("b"), "the second one's pod");
+            assert!(who_answers(&mut in_stranger, V4).is_err(), "nobody's pod");
+            // What refuses for one node refuses for nobody else.
+            second.put(items(""));
+            assert_eq!(who_answers(&mut in_pod, V4).unwrap_err(), "ConnectionRefused");
+            assert_eq!(who_answers(&mut of_first, V4).as_deref(), Ok("a"));
+            assert_ne!(who_answers(&mut in_stranger, V4).unwrap_err(), "ConnectionRefused");
+            second.serve(&pod, false);
+            assert_ne!(who_answers(&mut in_pod, V4).unwrap_err(), "ConnectionRefused", "nobody's pod any more");
+        });
+    });
+}
+
+#[test]
+fn a_full_map_is_named_by_its_key_and_other_sizes_are_other_maps_filled_before_programs_use_them() {
     let Some(cgroup) = Cgroup::new() else { return };
     in_a_namespace(|| {
-        let affine = |backends| ServiceItem { affinity_seconds: NonZeroU32::new(60), ..item(V4, 6, backends) };
-        let maglev = |backends| ServiceItem { scheduler: Scheduler::Maglev, ..item(V6, 17, backends) };
-        let states =
-            [vec![], vec![affine("abc"), maglev("ab")], vec![item(V4, 6, "bc"), maglev("abc"), item(V6, 6, "")]];
-        let settings = Settings { walks: 4, fault_points: 3, ..Settings::default() };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut rig = DriverRig::new(Bed(&cgroup.0));
-        let report = runtime.block_on(conformance(&mut rig, &states, settings));
-        if let Err(violation) = report {
-            panic!("{violation}");
+        let sized = |backends| Config {
+            cgroup: Some(cgroup.0.clone()),
+            maps: Sizes { backends, ..Sizes::default() },
+            ..Config::default()
+        };
+        let mut proxy = Proxy::open_with(&sized(2));
+        proxy.0.stage(Change::Put(item(V4, 6, "abc"))).unwrap();
+        proxy.0.stage(Change::InSync).unwrap();
+        let report = proxy.1.block_on(proxy.0.commit());
+        let told = report.failed.iter().find(|failure| failure.error.field == Some("maps.backends"));
+        assert!(told.is_some_and(|told| told.error.detail.starts_with("all 2 entries")), "{report:?}");
+        let mut client = client(&cgroup.0);
+        assert!(client.ask("tcp", V4).is_err(), "no frontend without all of its backends");
+        proxy.put(vec![item(V4, 6, "ab")]);
+        drop(proxy);
+        let mut proxy = Proxy::open_with(&sized(64));
+        proxy.put(vec![item(V4, 6, "abc")]);
+        assert_eq!(spread(&mut client, "tcp", V4, 9).len(), 3);
+        let folders = std::fs::read_dir("/sys/fs/bpf/cnidarian").unwrap().flatten().next().unwrap().path();
+        let maps = std::fs::read_dir(folders.join("services")).unwrap().flatten();
+        let maps = maps.filter(|file| file.file_name().to_string_lossy().starts_with("maps-")).count();
+        assert_eq!(maps, 1, "the small ones are gone");
+    });
+}
+
+#[test]
+fn a_connected_udp_socket_ends_with_its_backend_and_others_go_on() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let pod = NetNs::new().unwrap();
+    with_backends(&pod);
+    in_a_namespace(|| {
+        let mut proxy = Proxy::open(&cgroup.0);
+        proxy.serve(&pod, true);
+        let mut clients = vec![client(&cgroup.0)];
+        // Sockets of pods are reached where a namespace can be opened by its number (Linux 6.18).
+        if NetNs::by_cookie(pod.cookie().unwrap(), pod.id().inode.try_into().unwrap()).is_ok() {
+            clients.push(pod.run(|| client(&cgroup.0)).unwrap());
+        } else {
+            println!("skipped for pods: this kernel opens no namespace by its number");
+        }
+        for (held, backend) in [(V4, "10.96.1.1:8080"), (V6, "[fd96:1::1]:8080"), (MAPPED, "[::ffff:10.96.1.1]:8080")] {
+            for client in &mut clients {
+                proxy.put(items("a"));
+                assert_eq!(client.ask("hold", held).unwrap().0, "a", "{held}");
+                proxy.put(items("ab"));
+                assert_eq!(client.ask("held", held).unwrap().0, "a", "another backend changes nothing");
+                proxy.put(items("b"));
+                assert_eq!(client.ask("held", held).unwrap_err(), "ConnectionAborted", "{held}");
+                assert_eq!(client.ask("connected", held).unwrap().0, "b");
+                // Who went there without a service is left alone.
+                assert_eq!(client.ask("hold", backend).unwrap().0, "a");
+                proxy.put(items("ab"));
+                proxy.put(items("b"));
+                assert_eq!(client.ask("held", backend).unwrap().0, "a");
+            }
         }
     });
 }

@@ -1,172 +1,26 @@
-//! A cgroup of a test's own, a client process in it, and servers that say which they are. Never another's cgroup or process.
+//! Namespaces with backends, for clients at sockets. Never a namespace that was there before.
 
 use net_linux::netns::NetNs;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
-/// Where the client process finds its cgroup.
-const CLIENT: &str = "CNIDARIAN_EBPF_SOCKETS";
-/// Longer than on any busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-const PREFIX: &str = "cnidarian-test-";
-
-/// A cgroup, removed when dropped; one that a crashed test left goes when the next is made.
-pub(crate) struct Cgroup(pub(crate) PathBuf);
-
-impl Cgroup {
-    /// `None`, which it says: cgroup v2 is not mounted here, or cannot be written.
-    pub(crate) fn new() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let root = mounts.lines().find_map(|line| {
-            let (fields, rest) = line.split_once(" - ")?;
-            rest.starts_with("cgroup2 ").then(|| PathBuf::from(fields.split(' ').nth(4).unwrap()))
-        });
-        let Some(root) = root else {
-            println!("skipped: cgroup v2 is not mounted here");
-            return None;
-        };
-        for file in std::fs::read_dir(&root).unwrap().flatten() {
-            let name = file.file_name().into_string().unwrap_or_default();
-            let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-            if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-                let _ = std::fs::remove_dir(file.path());
-            }
-        }
-        let own = root.join(format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-        match std::fs::create_dir(&own) {
-            Ok(()) => Some(Self(own)),
-            Err(error) => {
-                println!("skipped: {}: {error}", own.display());
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A process that was killed leaves it a moment after it was waited for.
-        for _ in 0..200 {
-            if std::fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-/// A process in the cgroup that opens sockets when asked.
-pub(crate) struct Client {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Client {
-    /// In the calling thread's network namespace.
-    pub(crate) fn new(cgroup: &Path) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["sockets::a_client_that_is_asked", "--exact", "--nocapture"]).env(CLIENT, cgroup);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut client = Self { child, input, output };
-        assert_eq!(client.answer(), "ready");
-        client
-    }
-
-    fn answer(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the client ended");
-            // The test harness writes lines of its own.
-            if let Some(answer) = line.trim().strip_prefix("answer ") {
-                return answer.to_owned();
-            }
-        }
-    }
-
-    /// `tcp`, `connected` (UDP) or `udp` to an address: what the server said, and whom the socket says that it talks to.
-    pub(crate) fn ask(&mut self, how: &str, to: &str) -> Result<(String, String), String> {
-        writeln!(self.input, "{how} {to}").unwrap();
-        let answer = self.answer();
-        match answer.split_once(' ').unwrap() {
-            ("error", error) => Err(error.to_owned()),
-            (server, peer) => Ok((server.to_owned(), peer.to_owned())),
-        }
-    }
-}
-
-fn talk(how: &str, to: SocketAddr) -> std::io::Result<(String, SocketAddr)> {
-    let (mut text, any) = ([0; 64], SocketAddr::new(if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0));
-    let (length, peer) = match how {
-        "tcp" => {
-            let mut stream = TcpStream::connect(to)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            let peer = stream.peer_addr()?;
-            (stream.read(&mut text)?, peer)
-        }
-        "connected" => {
-            let socket = UdpSocket::bind(any)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.connect(to)?;
-            socket.send(b"?")?;
-            let (length, from) = socket.recv_from(&mut text)?;
-            assert_eq!(from, socket.peer_addr()?);
-            (length, from)
-        }
-        _ => {
-            let socket = UdpSocket::bind(any)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.send_to(b"?", to)?;
-            socket.recv_from(&mut text)?
-        }
-    };
-    Ok((String::from_utf8_lossy(&text[..length]).into_owned(), peer))
-}
+use std::path::Path;
+use std::process::Command;
+use testlab::bed::{Client, answer_a_client, serve_named};
 
 /// The client's process; without being asked to, it does nothing.
 #[test]
 fn a_client_that_is_asked() {
-    let Some(cgroup) = std::env::var_os(CLIENT) else { return };
-    std::fs::write(Path::new(&cgroup).join("cgroup.procs"), "0").unwrap();
-    println!("\nanswer ready");
-    for line in std::io::stdin().lines().map_while(Result::ok) {
-        let (how, to) = line.split_once(' ').unwrap();
-        match talk(how, to.parse().unwrap()) {
-            Ok((server, peer)) => println!("answer {server} {peer}"),
-            Err(error) => println!("answer error {:?}", error.kind()),
-        }
-    }
+    answer_a_client();
 }
 
-/// Says its name to who connects or sends a datagram, for as long as the process runs.
-fn serve(address: IpAddr, name: &'static str) {
-    let listener = TcpListener::bind((address, 8080)).unwrap();
-    let socket = UdpSocket::bind((address, 8080)).unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let _ = stream.write_all(name.as_bytes());
-        }
-    });
-    std::thread::spawn(move || {
-        while let Ok((_, from)) = socket.recv_from(&mut [0; 64]) {
-            let _ = socket.send_to(name.as_bytes(), from);
-        }
-    });
+/// A client in the calling thread's network namespace.
+pub(crate) fn client(cgroup: &Path) -> Client {
+    client_in(cgroup, &NetNs::current().unwrap())
+}
+
+/// A client in this one.
+pub(crate) fn client_in(cgroup: &Path, namespace: &NetNs) -> Client {
+    Client::new("sockets::a_client_that_is_asked", cgroup, namespace)
 }
 
 /// Backends by name, port 8080.
@@ -181,18 +35,28 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() + Send) {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
             mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
             mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
-            let ip = |line: &str| {
-                let output = Command::new("ip").args(line.split(' ')).output().unwrap();
-                assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-            };
-            ip("link set lo up");
-            for (name, v4, v6) in BACKENDS {
-                ip(&format!("address add {v4}/32 dev lo"));
-                ip(&format!("address add {v6}/128 dev lo nodad"));
-                serve(v4.parse().unwrap(), name);
-                serve(v6.parse().unwrap(), name);
-            }
+            start_backends();
             work();
         })
         .unwrap();
+}
+
+/// The same backends in a namespace that is there already.
+pub(crate) fn with_backends(namespace: &NetNs) {
+    namespace.run(start_backends).unwrap();
+}
+
+/// In the calling thread's namespace.
+fn start_backends() {
+    let ip = |line: &str| {
+        let output = Command::new("ip").args(line.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    ip("link set lo up");
+    for (name, v4, v6) in BACKENDS {
+        ip(&format!("address add {v4}/32 dev lo"));
+        ip(&format!("address add {v6}/128 dev lo nodad"));
+        serve_named(v4.parse().unwrap(), name);
+        serve_named(v6.parse().unwrap(), name);
+    }
 }

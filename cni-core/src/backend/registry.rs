@@ -1,8 +1,8 @@
 //! Backends by name. Never a global list: a registry is a value that a program fills and passes on.
 
-use super::{Datapath, Error, ErrorKind, Meter, Result, ServiceProxy};
+use super::{Datapath, Engine, Error, ErrorKind, Meter, Result, ServiceProxy};
 use crate::flow::FlowSource;
-use crate::model::NodeContext;
+use crate::model::{NodeContext, ServiceClient};
 use crate::policy::counters::RuleCounters;
 use crate::policy::failsafe::ProtocolPort;
 use crate::policy::program::PolicyEngine;
@@ -229,6 +229,9 @@ pub trait ProxyBackend: Send + Sync {
 pub struct ProxyParts {
     /// The proxy.
     pub proxy: Box<dyn ServiceProxy>,
+    /// The pods that are served, where the proxy has to be told: one that works at sockets, which other agents may serve as
+    /// well. The node itself is always served. `None`: whatever comes by is.
+    pub clients: Option<Box<dyn Engine<ServiceClient>>>,
     /// Events that ask for a resync, where the proxy can tell.
     pub drift: Option<Box<dyn DriftWatch>>,
     /// What the proxy wants the operator to know.
@@ -238,10 +241,10 @@ pub struct ProxyParts {
 }
 
 impl ProxyParts {
-    /// A proxy that cannot tell of drift.
+    /// A proxy that serves whatever comes by, and cannot tell of drift.
     #[must_use]
     pub fn new(proxy: Box<dyn ServiceProxy>) -> Self {
-        Self { proxy, drift: None, notices: Vec::new(), meter: None }
+        Self { proxy, clients: None, drift: None, notices: Vec::new(), meter: None }
     }
 }
 

@@ -22,7 +22,7 @@ pub use names::{
 pub use peer::{Encapsulation, Peer, PeerPrefix};
 pub use selector::{LabelSelector, SelectorExpression, SelectorOperator};
 pub use service::{
-    BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName,
-    TrafficScope, UnknownScheduler,
+    BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceClient, ServiceItem, ServiceKey,
+    ServiceName, TrafficScope, UnknownScheduler,
 };
 pub use special::{never_of_pods, overlap, special_prefixes};

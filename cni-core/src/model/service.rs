@@ -1,5 +1,6 @@
 //! A service's frontend with its backends, as a service proxy translates it. Never a Service object: `service` reads those.
 
+use super::EndpointId;
 use crate::backend::Item;
 use crate::policy::model::Protocol;
 use ipnet::IpNet;
@@ -223,5 +224,24 @@ impl Item for ServiceItem {
 
     fn key(&self) -> ServiceKey {
         self.key.clone()
+    }
+}
+
+/// A pod of this node as a user of services: for proxies that serve sockets, and so have to know whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceClient {
+    /// Its attachment.
+    pub endpoint: EndpointId,
+    /// The number of its network namespace (`SO_NETNS_COOKIE`, Linux 5.14), which no other has until the machine starts anew.
+    pub netns_cookie: u64,
+    /// The inode of that namespace.
+    pub netns_inode: u64,
+}
+
+impl Item for ServiceClient {
+    type Key = EndpointId;
+
+    fn key(&self) -> EndpointId {
+        self.endpoint.clone()
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
+mod at_sockets;
 mod bad_input;
 mod crash;
 mod ebpf;

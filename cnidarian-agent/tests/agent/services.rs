@@ -80,7 +80,7 @@ impl Router {
     }
 }
 
-fn put(world: &World, name: &str, object: &Value) {
+pub(crate) fn put(world: &World, name: &str, object: &Value) {
     let directory = world.dir.path().join("cluster");
     std::fs::create_dir_all(&directory).unwrap();
     let fresh = directory.join(format!(".{name}.new"));
@@ -109,7 +109,7 @@ fn dual() -> Value {
             "externalIPs": ["198.51.100.8", "2001:db8:51::8", "fe80::8"]}})
 }
 
-fn bgp(world: &World) -> Value {
+pub(crate) fn bgp(world: &World) -> Value {
     let mut config = world.config();
     config["backend"] = "bgp".into();
     config["bgp"] = json!({"asn": 64512, "peers": [{"name": "router", "address": "192.0.2.254", "asn": 65001}]});

@@ -99,7 +99,11 @@ impl Drop for World {
     fn drop(&mut self) {
         self.kill();
         // Pins would outlive the namespace.
-        let clear = || cnidarian::built_in().policies().filter_map(|engine| engine.clear().err()).count();
+        let clear = || {
+            let registry = cnidarian::built_in();
+            let policies = registry.policies().filter_map(|engine| engine.clear().err()).count();
+            policies + registry.proxies().filter_map(|proxy| proxy.clear().err()).count()
+        };
         let _ = self.netns.run(clear);
     }
 }

@@ -137,11 +137,15 @@ impl Inner {
             network: request.network.clone(),
             mtu_bytes: request.mtu_bytes.unwrap_or(self.pod_mtu_bytes),
             netns_inode: request.netns.id().inode,
+            netns_cookie: None,
             delegated: !request.assigned.is_empty(),
             pod_known: false,
             attached_unix_ms: unix_ms(SystemTime::now()),
         };
-        let pod = self.cluster.pod(request.pod.as_ref()).await?;
+        let (pod, netns_cookie) =
+            tokio::join!(self.cluster.pod(request.pod.as_ref()), self.kernel.cookie(request.netns.clone()));
+        let pod = pod?;
+        template.netns_cookie = netns_cookie;
         template.pod_known = pod.known;
         if template.delegated {
             return self.make_delegated(request, template).await;
@@ -196,9 +200,10 @@ impl Inner {
                 (Err(_), _) | (_, None) => Ok(()),
             }
         };
-        let (link, policy) = tokio::join!(done, policy);
+        let (link, policy, served) = tokio::join!(done, policy, self.serve(record));
         link.unwrap_or(Err(NodeError::Closing))?;
         policy?;
+        served?;
         self.kernel.open_up(record.endpoint.id.clone()).await?;
         let item = NetworkItem::Endpoint(record.endpoint.clone());
         let key = NetworkKey::Endpoint(record.endpoint.id.clone());
@@ -227,9 +232,11 @@ impl Inner {
                 None => Ok(()),
             }
         };
-        let (routed, closed) = tokio::join!(self.datapath.change(vec![Change::Remove(key.clone())], key), closed);
+        let routed = self.datapath.change(vec![Change::Remove(key.clone())], key);
+        let (routed, closed, left) = tokio::join!(routed, closed, self.serve_no_more(&endpoint.id));
         routed?;
         closed?;
+        left?;
         let (ipam, owner) = (self.ipam.clone(), endpoint.id.clone());
         // The address is free only when nothing can use it.
         let released = self.kernel.detach_then(endpoint.id.clone(), move || ipam.release_here(&owner)).await;

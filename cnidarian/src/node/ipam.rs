@@ -215,6 +215,7 @@ mod tests {
             network: NetworkName::new("pods").unwrap(),
             mtu_bytes: 1450,
             netns_inode: 1,
+            netns_cookie: None,
             delegated: false,
             pod_known: false,
             attached_unix_ms: 0,

@@ -110,6 +110,12 @@ impl Kernel {
         Attaching { made, done }
     }
 
+    /// The number of a namespace; `None` where the kernel does not tell.
+    pub(super) async fn cookie(&self, namespace: NetNs) -> Option<u64> {
+        let told = tokio::task::spawn_blocking(move || namespace.cookie()).await.ok()?;
+        told.inspect_err(|error| tracing::debug!(%error, "who serves sockets cannot be told of this pod")).ok()
+    }
+
     /// Packets pass from here on.
     pub(super) async fn open_up(&self, id: EndpointId) -> Result<(), NodeError> {
         self.with(move |attacher| Ok(attacher.open_up(&id)?)).await

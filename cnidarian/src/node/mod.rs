@@ -46,7 +46,7 @@ use crate::config::NodeConfig;
 use cluster::Cluster;
 use cni_core::backend::{self, Drift, Error, ErrorKind, Gauge, Inspect, Plan, Registry};
 use cni_core::ipam::{Lease, LeaseStore, Usage};
-use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceItem};
+use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClient, ServiceItem};
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
@@ -80,6 +80,8 @@ struct Inner {
     /// `None`: nobody here translates services.
     proxy: Option<EngineHandle<ServiceItem>>,
     meters: Meters,
+    /// Pods that the proxy serves; `None`: it serves whatever comes by.
+    clients: Option<EngineHandle<ServiceClient>>,
     /// `None`: no policy is enforced.
     policy: Option<Policy>,
     kernel: Kernel,
@@ -243,6 +245,9 @@ impl Node {
         if let Some(proxy) = &self.inner.proxy {
             plan = plan.and(proxy.plan().await?);
         }
+        if let Some(clients) = &self.inner.clients {
+            plan = plan.and(clients.plan().await?);
+        }
         Ok(plan)
     }
 
@@ -280,6 +285,9 @@ impl Node {
         }
         if let Some(proxy) = &self.inner.proxy {
             drift = drift.and(proxy.resync().await?);
+        }
+        if let Some(clients) = &self.inner.clients {
+            drift = drift.and(clients.resync().await?);
         }
         Ok(drift)
     }

@@ -156,11 +156,11 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, translating, of_proxy) = match proxy {
-            None => (None, None, None),
-            Some(services::Proxy { engine, running, notices: told, meter }) => {
+        let (proxy, clients, translating, of_proxy) = match proxy {
+            None => (None, None, Vec::new(), None),
+            Some(services::Proxy { engine, clients, running, notices: told, meter }) => {
                 notices.extend(told);
-                (Some(engine), Some(running), meter)
+                (Some(engine), clients, running, meter)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
@@ -187,6 +187,7 @@ impl Node {
             leases,
             datapath,
             proxy,
+            clients,
             policy,
             meters,
             kernel,

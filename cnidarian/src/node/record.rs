@@ -3,7 +3,7 @@
 //! The format is JSON with a version, so that the next release can read what this one wrote.
 
 use cni_core::ipam::Lease;
-use cni_core::model::{Endpoint, NetworkName};
+use cni_core::model::{Endpoint, NetworkName, ServiceClient};
 use cni_core::rpc::Attachment;
 use net_linux::attach::{AttachRequest, gateway};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,10 @@ pub(crate) struct Record {
     pub(crate) mtu_bytes: u32,
     /// The inode of the container's network namespace.
     pub(crate) netns_inode: u64,
+    /// The number of that namespace, for who serves its sockets; `None`: an older release wrote the record, or the kernel (before
+    /// Linux 5.14) does not tell.
+    #[serde(default)]
+    pub(crate) netns_cookie: Option<u64>,
     /// Whether another IPAM plugin gave the addresses.
     #[serde(default)]
     pub(crate) delegated: bool,
@@ -55,6 +59,12 @@ impl Record {
         let endpoint = &self.endpoint;
         let request = AttachRequest::new(endpoint.id.clone(), endpoint.addresses.clone(), self.mtu_bytes);
         AttachRequest { pod_mac: Some(endpoint.pod_mac), ..request }
+    }
+
+    /// The pod as a user of services, where its namespace is known.
+    pub(crate) fn client(&self) -> Option<ServiceClient> {
+        let (endpoint, netns_inode) = (self.endpoint.id.clone(), self.netns_inode);
+        self.netns_cookie.map(|netns_cookie| ServiceClient { endpoint, netns_cookie, netns_inode })
     }
 
     /// What ADD answers.
@@ -91,6 +101,7 @@ mod tests {
             "network":"pods","mtuBytes":1450,"netnsInode":4026532001,"attachedUnixMs":1790000000000}"#;
         let record = Record::parse(bytes).unwrap();
         assert_eq!(record.attachment(false).gateways, ["169.254.1.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(record.client(), None, "whose namespace that release did not write down");
         assert_eq!(Record::parse(&record.to_bytes()).unwrap(), record);
         assert_eq!(Record::parse(br#"{"version":2}"#), None);
         assert_eq!(Record::parse(b"\xff"), None);

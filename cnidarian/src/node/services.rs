@@ -4,18 +4,22 @@ use super::cluster::Takers;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
+use super::record::Record;
+use super::status::Problem;
 use super::{Inner, Node};
 use crate::config::{NodeConfig, ServicesConfig};
-use cni_core::backend::{Meter, OpenRequest, ProxyParts, Registry};
-use cni_core::model::{BackendUse, ServiceItem};
+use cni_core::backend::{Capability, Change, Meter, OpenRequest, ProxyParts, Registry, Support};
+use cni_core::model::{BackendUse, EndpointId, FrontendKind, ServiceClient, ServiceItem, ServiceName};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 /// The proxy that runs.
 pub(super) struct Proxy {
     pub(super) engine: EngineHandle<ServiceItem>,
-    pub(super) running: JoinHandle<()>,
+    pub(super) clients: Option<EngineHandle<ServiceClient>>,
+    pub(super) running: Vec<JoinHandle<()>>,
     pub(super) notices: Vec<String>,
     pub(super) meter: Option<Arc<dyn Meter>>,
 }
@@ -32,12 +36,22 @@ pub(super) async fn open(
         other.clear()?;
     }
     let Some(request) = request else { return Ok(None) };
-    let ProxyParts { proxy, drift, notices, meter, .. } = registry.proxy(wanted)?.open(request).await?;
+    let ProxyParts { proxy, clients, drift, notices, meter, .. } = registry.proxy(wanted)?.open(request).await?;
+    if config.services.as_ref().is_some_and(|services| !services.announce.is_empty()) {
+        // Routers would send what nobody here translates.
+        proxy.capabilities().require(&[Capability::OutsideClients])?;
+    }
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
-    let (engine, running) = EngineHandle::start(proxy, drift, config.resync_interval, observer.clone());
-    Ok(Some(Proxy { engine, running, notices, meter }))
+    let (engine, task) = EngineHandle::start(proxy, drift, config.resync_interval, observer.clone());
+    let mut running = vec![task];
+    let clients = clients.map(|clients| {
+        let (clients, task) = EngineHandle::start(clients, None, config.resync_interval, observer.clone());
+        running.push(task);
+        clients
+    });
+    Ok(Some(Proxy { engine, clients, running, notices, meter }))
 }
 
 /// One frontend of a service as this node translates it.
@@ -110,6 +124,60 @@ impl Inner {
     /// Who is told of changes of the cluster.
     pub(super) fn takers(&self) -> Takers {
         Takers { datapath: self.datapath.clone(), proxy: self.proxy.clone() }
+    }
+
+    /// Lets the proxy serve a pod, and answers when it does.
+    pub(super) async fn serve(&self, record: &Record) -> Result<(), NodeError> {
+        let (Some(clients), Some(client)) = (&self.clients, record.client()) else { return Ok(()) };
+        Ok(clients.change(vec![Change::Put(client)], record.endpoint.id.clone()).await?)
+    }
+
+    /// The reverse of [`Self::serve`].
+    pub(super) async fn serve_no_more(&self, id: &EndpointId) -> Result<(), NodeError> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        Ok(clients.change(vec![Change::Remove(id.clone())], id.clone()).await?)
+    }
+
+    /// Services that clients outside of the node are meant to reach, where the proxy lets none in.
+    fn unreachable_frontends(&self) -> Vec<Problem> {
+        let lacking = |proxy: &EngineHandle<ServiceItem>| {
+            proxy.capabilities().iter().find_map(|(capability, support)| match support {
+                Support::No { reason } if capability == Capability::OutsideClients => Some(reason.clone()),
+                _ => None,
+            })
+        };
+        let Some(reason) = self.proxy.as_ref().and_then(lacking) else { return Vec::new() };
+        let mut kinds: BTreeMap<ServiceName, BTreeSet<FrontendKind>> = BTreeMap::new();
+        for item in self.cluster.services().into_iter().filter(|item| item.kind != FrontendKind::ClusterIp) {
+            kinds.entry(item.service).or_default().insert(item.kind);
+        }
+        let problem = |(service, kinds): (ServiceName, BTreeSet<FrontendKind>)| {
+            let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+            Problem {
+                object: format!("Service {service}"),
+                error: format!("{}: from this node and its pods only: {reason}", kinds.join(", ")),
+                state: "left out".to_owned(),
+            }
+        };
+        kinds.into_iter().map(problem).collect()
+    }
+
+    /// What is wrong with services here.
+    pub(super) fn service_problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> =
+            self.proxy.iter().flat_map(|proxy| Problem::of_commit(&proxy.state().last_commit)).collect();
+        problems.extend(self.unreachable_frontends());
+        let Some(clients) = &self.clients else { return problems };
+        problems.extend(Problem::of_commit(&clients.state().last_commit));
+        let unknown = self.records.all().into_iter().filter(|record| record.netns_cookie.is_none());
+        problems.extend(unknown.map(|record| Problem {
+            object: format!("endpoint {}", record.endpoint.id),
+            error: "an older release attached it and did not note its network namespace: it sees no services until it is \
+                    attached anew"
+                .to_owned(),
+            state: "left out".to_owned(),
+        }));
+        problems
     }
 
     /// The name of the proxy that translates services here.

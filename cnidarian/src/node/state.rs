@@ -5,10 +5,22 @@ use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::policy::Policy;
 use super::status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
-use cni_core::backend::Support;
+use cni_core::backend::{Capabilities, Support};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// Each with why not, or nothing.
+fn told(capabilities: &Capabilities) -> BTreeMap<String, Option<String>> {
+    let told = capabilities.iter().map(|(capability, support)| {
+        let why_not = match support {
+            Support::Yes => None,
+            Support::No { reason } => Some(reason.clone()),
+        };
+        (capability.to_string(), why_not)
+    });
+    told.collect()
+}
 
 impl Inner {
     pub(super) fn ready(&self) -> Result<(), NodeError> {
@@ -20,6 +32,7 @@ impl Inner {
         }
         let others = self.policy.iter().map(|policy| policy.engine().state());
         let others = others.chain(self.proxy.iter().map(EngineHandle::state));
+        let others = others.chain(self.clients.iter().map(EngineHandle::state));
         for state in std::iter::once(self.datapath.state()).chain(others) {
             if let Some(error) = &state.unreadable {
                 return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
@@ -38,17 +51,10 @@ impl Inner {
         let texts = |map: &BTreeMap<Arc<str>, Arc<str>>| {
             map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
         };
-        let capabilities = self.datapath.capabilities().iter().map(|(capability, support)| {
-            let why_not = match support {
-                Support::Yes => None,
-                Support::No { reason } => Some(reason.clone()),
-            };
-            (capability.to_string(), why_not)
-        });
         let mut problems = self.cluster.problems();
         problems.extend(Problem::of_commit(&state.last_commit));
         problems.extend(self.policy.iter().flat_map(Policy::problems));
-        problems.extend(self.proxy.iter().flat_map(|proxy| Problem::of_commit(&proxy.state().last_commit)));
+        problems.extend(self.service_problems());
         problems.extend(self.meters.problems());
         let pools = self.ipam.get().usage(SystemTime::now());
         if let Err(error) = &pools {
@@ -64,7 +70,8 @@ impl Inner {
             backend: self.config.backend.clone(),
             policy: self.policy.as_ref().map(|_| self.config.policy.engine.clone()),
             services: self.proxy_name(),
-            capabilities: capabilities.collect(),
+            capabilities: told(self.datapath.capabilities()),
+            service_capabilities: self.proxy.as_ref().map(|proxy| told(proxy.capabilities())).unwrap_or_default(),
             attributes: texts(&self.attributes),
             notices: self.notices.clone(),
             underlay: self.cluster.context().underlay,

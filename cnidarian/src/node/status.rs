@@ -132,6 +132,9 @@ pub struct NodeStatus {
     pub services: Option<String>,
     /// What the backend can do here: `null` for yes, else why not.
     pub capabilities: BTreeMap<String, Option<String>>,
+    /// The same of the service proxy; empty where there is none.
+    #[serde(default)]
+    pub service_capabilities: BTreeMap<String, Option<String>>,
     /// What the backend published to peers.
     pub attributes: BTreeMap<String, String>,
     /// What the backend wants the operator to know.

@@ -38,6 +38,7 @@ impl Inner {
         let links = self.kernel.list().await?;
         let mut wanted = BTreeSet::new();
         let mut changes = Vec::new();
+        let mut clients = Vec::new();
         let mut half = Vec::new();
         for (id, bytes) in &state.endpoints {
             let Some(record) = Record::parse(bytes) else {
@@ -48,12 +49,17 @@ impl Inner {
             self.records.insert(record.clone());
             if links.iter().any(|link| link.id == *id && link.up) {
                 wanted.insert(id.clone());
+                clients.extend(record.client().map(Change::Put));
                 changes.push(Change::Put(NetworkItem::Endpoint(record.endpoint)));
             } else {
                 half.push(record.endpoint);
             }
         }
         let (found, cleared) = (changes.len(), half.len());
+        clients.push(Change::InSync);
+        if let Some(served) = &self.clients {
+            served.change_all(clients).await?;
+        }
         for endpoint in half {
             tracing::info!(endpoint = %endpoint.id, "its interface is not there; freeing what it had");
             self.free(&endpoint.id).await?;

@@ -31,6 +31,8 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 pub enum Protocol {
     /// Links, addresses, routes, neighbours.
     Route,
+    /// Sockets of processes.
+    SockDiag,
     /// nftables, conntrack.
     Netfilter,
     /// Generic netlink: ethtool and others.
@@ -41,6 +43,7 @@ impl Protocol {
     const fn number(self) -> isize {
         match self {
             Self::Route => 0,
+            Self::SockDiag => 4,
             Self::Netfilter => 12,
             Self::Generic => 16,
         }

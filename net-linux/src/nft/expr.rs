@@ -158,6 +158,8 @@ impl Reject {
 pub struct NatFlags(pub u32);
 
 impl NatFlags {
+    /// To an address and a port: the kernel says so of what has both, whether or not it was written.
+    pub const TO_ADDRESS_AND_PORT: Self = Self(3);
     /// Ports by hash.
     pub const RANDOM: Self = Self(1 << 2);
     /// One client, one address.
@@ -345,6 +347,26 @@ pub enum Expr {
         result: FibResult,
         /// `NFTA_FIB_F_*`.
         flags: u32,
+    },
+    /// Loads a number less than `modulus` by chance (`numgen random`).
+    Random {
+        /// To.
+        dreg: Reg,
+        /// 1 or more.
+        modulus: u32,
+    },
+    /// Loads a number less than `modulus` by a hash (`jhash`): the same for the same bytes and seed.
+    Hash {
+        /// Of what.
+        sreg: Reg,
+        /// So many bytes of it, 1 or more.
+        bytes: u32,
+        /// To.
+        dreg: Reg,
+        /// 1 or more.
+        modulus: u32,
+        /// Hashes of another seed differ.
+        seed: u32,
     },
     /// No connection tracking for this packet.
     NoTrack,

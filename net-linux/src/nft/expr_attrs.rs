@@ -80,6 +80,23 @@ pub(super) const FIB_DREG: u16 = 1;
 pub(super) const FIB_RESULT: u16 = 2;
 pub(super) const FIB_FLAGS: u16 = 3;
 
+pub(super) const NUMGEN_DREG: u16 = 1;
+pub(super) const NUMGEN_MODULUS: u16 = 2;
+pub(super) const NUMGEN_TYPE: u16 = 3;
+pub(super) const NUMGEN_OFFSET: u16 = 4;
+/// `NFT_NG_RANDOM`.
+pub(super) const NUMGEN_RANDOM: u32 = 1;
+
+pub(super) const HASH_SREG: u16 = 1;
+pub(super) const HASH_DREG: u16 = 2;
+pub(super) const HASH_LEN: u16 = 3;
+pub(super) const HASH_MODULUS: u16 = 4;
+pub(super) const HASH_SEED: u16 = 5;
+pub(super) const HASH_OFFSET: u16 = 6;
+pub(super) const HASH_TYPE: u16 = 7;
+/// `NFT_HASH_JENKINS`.
+pub(super) const HASH_JENKINS: u32 = 0;
+
 pub(super) const REJECT_TYPE: u16 = 1;
 pub(super) const REJECT_ICMP_CODE: u16 = 2;
 /// `enum nft_reject_types`.

@@ -40,6 +40,8 @@ fn read_elem(elem: Attr<'_>) -> Result<Expr, Malformed> {
         "masq" => masquerade(&fields),
         "nat" => nat(&fields),
         "fib" => fib(&fields),
+        "numgen" => random(&fields),
+        "hash" => hash(&fields),
         "notrack" => Some(Expr::NoTrack),
         "reject" => reject(&fields),
         _ => None,
@@ -238,6 +240,19 @@ fn nat(f: &Fields<'_>) -> Option<Expr> {
         port: f.pair(NAT_REG_PROTO_MIN, NAT_REG_PROTO_MAX)?,
         flags: NatFlags(f.u32(NAT_FLAGS).unwrap_or(0)),
     }))
+}
+
+fn random(f: &Fields<'_>) -> Option<Expr> {
+    let known = f.u32(NUMGEN_TYPE)? == NUMGEN_RANDOM && f.u32(NUMGEN_OFFSET).unwrap_or(0) == 0;
+    Some(Expr::Random { dreg: f.reg(NUMGEN_DREG)?, modulus: f.u32(NUMGEN_MODULUS)? }).filter(|_| known)
+}
+
+fn hash(f: &Fields<'_>) -> Option<Expr> {
+    let known = f.u32(HASH_TYPE)? == HASH_JENKINS && f.u32(HASH_OFFSET).unwrap_or(0) == 0;
+    let (sreg, dreg) = (f.reg(HASH_SREG)?, f.reg(HASH_DREG)?);
+    // Without a seed the kernel has made up one of its own.
+    let (bytes, modulus, seed) = (f.u32(HASH_LEN)?, f.u32(HASH_MODULUS)?, f.u32(HASH_SEED)?);
+    Some(Expr::Hash { sreg, bytes, dreg, modulus, seed }).filter(|_| known)
 }
 
 fn fib(f: &Fields<'_>) -> Option<Expr> {

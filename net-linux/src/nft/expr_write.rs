@@ -36,6 +36,8 @@ impl Expr {
             Self::Masquerade { .. } => "masq",
             Self::Nat(_) => "nat",
             Self::Fib { .. } => "fib",
+            Self::Random { .. } => "numgen",
+            Self::Hash { .. } => "hash",
             Self::NoTrack => "notrack",
             Self::Reject(_) => "reject",
             Self::Other { name, .. } => name,
@@ -118,6 +120,19 @@ fn write_one(w: &mut Writer, expr: &Expr) {
             w.u32(FIB_DREG, dreg.number());
             w.u32(FIB_RESULT, fib_number(*result));
             w.u32(FIB_FLAGS, *flags);
+        }
+        Expr::Random { dreg, modulus } => {
+            w.u32(NUMGEN_DREG, dreg.number());
+            w.u32(NUMGEN_MODULUS, *modulus);
+            w.u32(NUMGEN_TYPE, NUMGEN_RANDOM);
+        }
+        Expr::Hash { sreg, bytes, dreg, modulus, seed } => {
+            w.u32(HASH_SREG, sreg.number());
+            w.u32(HASH_DREG, dreg.number());
+            w.u32(HASH_LEN, *bytes);
+            w.u32(HASH_MODULUS, *modulus);
+            w.u32(HASH_SEED, *seed);
+            w.u32(HASH_TYPE, HASH_JENKINS);
         }
         Expr::NoTrack => {}
         Expr::Reject(reject) => match reject {

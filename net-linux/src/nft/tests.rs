@@ -124,6 +124,11 @@ fn what_we_write_lists_as_a_person_would_write_it() {
         let fib = Expr::Fib { dreg: Reg::A, result: FibResult::Oif, flags: 0b1001 };
         let spoofed = Expr::Cmp { sreg: Reg::A, op: Cmp::Eq, value: vec![0; 4] };
         batch.add_rule(&Rule::new(raw, Program::new().then(fib).then(spoofed).verdict(Verdict::Drop)));
+        let choose = Program::new()
+            .then(Expr::Random { dreg: Reg::A, modulus: 7 })
+            .then(Expr::Payload { field: Payload::IP_SADDR, dreg: Reg::A })
+            .then(Expr::Hash { sreg: Reg::A, bytes: 4, dreg: Reg::A, modulus: 5, seed: 9 });
+        batch.add_rule(&Rule::new(id.chain(name("end")), choose));
         let wanted = batch.clone();
         assert!(!wanted.is_empty());
         // A jump to a chain that is made later in the batch is refused, and names the rule.

@@ -22,12 +22,22 @@ pub(crate) fn get(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<c
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
+/// The number of a socket, which no other has until the machine starts anew.
+#[cfg(test)]
+pub(crate) fn cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    number(fd, nix::libc::SO_COOKIE)
+}
+
 /// The number of a socket's network namespace, which no other has until the machine starts anew.
 pub(crate) fn netns_cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    number(fd, SO_NETNS_COOKIE)
+}
+
+/// An option that is a number of 64 bits.
+fn number(fd: BorrowedFd<'_>, name: c_int) -> io::Result<u64> {
     let mut value: u64 = 0;
     let mut bytes = size_of::<u64>() as socklen_t;
     // SAFETY: the kernel writes at most `bytes` bytes, which `value` has; `fd` is open while borrowed.
-    let result =
-        unsafe { getsockopt(fd.as_raw_fd(), SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut value).cast(), &raw mut bytes) };
+    let result = unsafe { getsockopt(fd.as_raw_fd(), SOL_SOCKET, name, (&raw mut value).cast(), &raw mut bytes) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

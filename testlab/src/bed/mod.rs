@@ -10,6 +10,7 @@ mod laws;
 mod node;
 mod pod;
 mod shell;
+mod sockets;
 mod underlay;
 mod wait;
 
@@ -19,5 +20,6 @@ pub use laws::{Own, keeps_every_law};
 pub use node::Node;
 pub use pod::{Pod, Stream, tcp, udp};
 pub use shell::{run, run_json, try_run};
+pub use sockets::{Cgroup, Client, answer_a_client, serve_named};
 pub use underlay::{Underlays, cable, v4_of, v6_of};
 pub use wait::wait_for;

@@ -189,6 +189,9 @@ fn agent_config(scenario: &Scenario, spec: &NodeSpec, socket: &Path, state: &Pat
     if let Some(policy) = &scenario.policy {
         config["policy"] = json!(policy);
     }
+    if !scenario.services.is_null() {
+        config["services"] = scenario.services.clone();
+    }
     if !scenario.backend_config.is_null() {
         config["backendConfig"] = scenario.backend_config.clone();
     }

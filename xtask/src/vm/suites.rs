@@ -42,7 +42,12 @@ pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "monitor", ALL, 5),
     tests("net-linux", "oracle", ALL, 5),
     tests("net-linux", "ipvs", ALL, 5),
-    tests("backend-ebpf", "kernel", Some(&["attached::", "connections::", "cost::"]), 15),
+    tests(
+        "backend-ebpf",
+        "kernel",
+        Some(&["attached::", "connections::", "cost::", "an_agent_serves", "clients_outside"]),
+        15,
+    ),
     tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),

@@ -12,6 +12,8 @@ use backend_ebpf_abi::{
 const SOME: u32 = 1024;
 
 #[map]
+static CLIENTS: HashMap<u64, u32> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+#[map]
 static FRONTENDS: HashMap<FrontendKey, Frontend> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 #[map]
 static SLOTS: HashMap<SlotKey, Target> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
@@ -23,6 +25,13 @@ static MEMBERS: HashMap<MemberKey, u32> = HashMap::with_max_entries(SOME, BPF_F_
 static AFFINITY: LruHashMap<AffinityKey, Affinity> = LruHashMap::with_max_entries(SOME, 0);
 #[map]
 static REVERSE: LruHashMap<ReverseKey, Target> = LruHashMap::with_max_entries(SOME, 0);
+
+/// Whether sockets of this network namespace see our services.
+#[inline(always)]
+pub fn is_client(netns_cookie: u64) -> bool {
+    // SAFETY: nothing of the entry is read.
+    unsafe { CLIENTS.get(&netns_cookie) }.is_some()
+}
 
 #[inline(always)]
 pub fn frontend(key: &FrontendKey) -> Option<*mut Frontend> {

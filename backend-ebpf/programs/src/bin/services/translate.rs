@@ -1,8 +1,9 @@
-//! From a service to a backend, and back. Never a decision of its own about who may talk to whom.
+//! From a service to a backend, and back. Never a decision of its own about who may talk to whom, and never about a socket of
+//! a network namespace that is not among our clients: another agent may serve it.
 
 use crate::{address, maps};
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
 use backend_ebpf_abi::{
     Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_BITS, MemberKey, ReverseKey, SlotKey, Target,
@@ -12,6 +13,17 @@ use backend_ebpf_abi::{
 const REFUSE: i32 = 0;
 const PROCEED: i32 = 1;
 
+/// `include/uapi/asm-generic/errno.h`.
+const ECONNREFUSED: i32 = 111;
+
+/// What the caller sees: as if the backend itself refused. Without a number of ours it would be `EPERM`.
+#[inline(always)]
+fn refuse() -> i32 {
+    // SAFETY: the helper takes a number.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REFUSE
+}
+
 /// `connect` and `sendmsg`.
 #[inline(always)]
 pub fn forwards<const V6: bool>(ctx: &SockAddrContext) -> i32 {
@@ -19,19 +31,22 @@ pub fn forwards<const V6: bool>(ctx: &SockAddrContext) -> i32 {
     let protocol = address::protocol(ctx);
     let key = FrontendKey { address: service.address, port: service.port, protocol: protocol as u16 };
     let Some(frontend) = maps::frontend(&key) else { return PROCEED };
+    // SAFETY: the helper takes the context of this hook.
+    let client = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if !maps::is_client(client) {
+        return PROCEED;
+    }
     // SAFETY: entries are replaced whole, and freed after the program ended.
     let found = unsafe { *frontend };
     if found.count == 0 {
-        return REFUSE;
+        return refuse();
     }
-    // SAFETY: the helper takes the context of this hook.
-    let client = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
     let backend = if found.affinity_seconds == 0 {
         choose(&key, frontend, &found, client)
     } else {
         affine(&key, frontend, &found, client)
     };
-    let Some(backend) = backend else { return REFUSE };
+    let Some(backend) = backend else { return refuse() };
     // SAFETY: as above.
     let socket = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
     maps::remember_reverse(&ReverseKey { socket, backend, protocol }, &service);

@@ -10,3 +10,4 @@ mod drain;
 mod items;
 mod missing;
 mod packets;
+mod policy;

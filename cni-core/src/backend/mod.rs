@@ -24,6 +24,6 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use reconciler::Reconciler;
 pub use registry::{
     Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts,
-    Registry,
+    Registry, Translation,
 };
 pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

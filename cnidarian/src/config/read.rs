@@ -298,7 +298,9 @@ mod tests {
     use crate::config::PolicyConfig;
     use crate::config::ServicesConfig;
     use async_trait::async_trait;
-    use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts};
+    use cni_core::backend::{
+        Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts, Translation,
+    };
     use cni_core::policy::failsafe::Failsafe;
     use serde_json::json;
 
@@ -339,7 +341,11 @@ mod tests {
             true
         }
 
-        async fn open(&self, _: &Value) -> cni_core::backend::Result<PolicyParts> {
+        fn judges_after(&self, _: Translation) -> cni_core::backend::Result<()> {
+            Ok(())
+        }
+
+        async fn open(&self, _: &Value, _: Option<Translation>) -> cni_core::backend::Result<PolicyParts> {
             Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
         }
 
@@ -363,6 +369,10 @@ mod tests {
 
         fn needs_host_stack(&self) -> bool {
             false
+        }
+
+        fn translates(&self) -> Translation {
+            Translation::Socket
         }
 
         async fn open(&self, _: OpenRequest) -> cni_core::backend::Result<ProxyParts> {

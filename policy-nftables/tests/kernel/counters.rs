@@ -10,7 +10,7 @@ use cni_core::policy::program::{Clause, DirectionProgram, PolicyItem};
 use std::sync::Arc;
 
 fn reader(node: &Node) -> Arc<dyn RuleCounters> {
-    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null)).unwrap().counters.unwrap();
+    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null, None)).unwrap().counters.unwrap();
     node.node.netns.run(open).unwrap()
 }
 

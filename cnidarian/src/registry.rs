@@ -2,7 +2,7 @@
 
 use cni_core::backend::Registry;
 
-/// Every backend and policy engine whose feature is on. Add your own with [`Registry::with`] and [`Registry::with_policy`].
+/// Every backend, policy engine and service proxy whose feature is on. Add your own with [`Registry::with`] and its like.
 #[must_use]
 pub fn built_in() -> Registry {
     let registry = Registry::default();
@@ -16,5 +16,7 @@ pub fn built_in() -> Registry {
     let registry = registry.with_policy(policy_nftables::Nftables);
     #[cfg(feature = "policy-ebpf")]
     let registry = registry.with_policy(backend_ebpf::engine::EbpfPolicy);
+    #[cfg(feature = "services-ipvs")]
+    let registry = registry.with_proxy(backend_ipvs::IpvsServices);
     registry
 }

@@ -190,7 +190,9 @@ fn a_proxy_is_told_of_all_services_before_it_is_in_sync_and_of_every_change_afte
         let node = Node::open(config(store.path(), "one"), &registry).await.unwrap();
         let words = told.words();
         let place = |word: &str| words.iter().position(|said| said == word).expect(word);
-        assert!(place("other cleared") < place("one opened with {\"cgroup\":\"/here\"}"), "{words:?}");
+        // What cannot be opened takes nothing away, and two never translate at once.
+        assert!(place("one opened with {\"cgroup\":\"/here\"}") < place("other cleared"), "{words:?}");
+        assert!(place("other cleared") < place("in sync"), "{words:?}");
         assert!(place("service 10.96.0.7:80/TCP to 10.42.0.9") < place("in sync"), "{words:?}");
         assert_eq!(words.iter().filter(|said| *said == "in sync").count(), 1);
         let bare = "service 10.96.0.7:80/TCP to ";
@@ -243,5 +245,24 @@ fn a_policy_engine_that_judges_before_a_proxy_translates_is_refused_before_anyth
         // Where it translates before, the two go together.
         let registry = built_in().with_proxy(Recorder::at_sockets("late", &told));
         drop(Node::open(config, &registry).await.unwrap());
+    });
+}
+
+#[cfg(feature = "services-ipvs")]
+#[test]
+fn a_kernel_without_ipvs_is_refused_with_what_else_there_is_and_nothing_is_taken_away() {
+    on_an_uplink(|| async {
+        if net_linux::ipvs::Ipvs::open_loading().is_ok() {
+            println!("skipped: this kernel has IPVS");
+            return;
+        }
+        let (store, told) = (tempfile::tempdir().unwrap(), Told::default());
+        let registry = built_in().with_proxy(Recorder::at_sockets("one", &told));
+        let mut config = config(store.path(), "ipvs");
+        config.services.as_mut().unwrap().config = Value::Null;
+        let refused = Node::open(config, &registry).await.err().unwrap().to_string();
+        assert!(refused.contains("this kernel has no IPVS") && refused.contains("also has services: "), "{refused}");
+        assert!(refused.contains("one"), "{refused}");
+        assert!(told.words().is_empty(), "{:?}", told.words());
     });
 }

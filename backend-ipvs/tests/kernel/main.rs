@@ -11,3 +11,4 @@ mod items;
 mod missing;
 mod packets;
 mod policy;
+mod registry;

@@ -6,7 +6,7 @@ use super::error::NodeError;
 use super::events::Observer;
 use super::{Inner, Node};
 use crate::config::{NodeConfig, ServicesConfig};
-use cni_core::backend::{OpenRequest, ProxyParts, Registry};
+use cni_core::backend::{Error, ErrorKind, OpenRequest, ProxyParts, Registry};
 use cni_core::model::{BackendUse, ServiceItem};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -27,16 +27,31 @@ pub(super) async fn open(
     observer: &Arc<dyn Observer>,
 ) -> Result<Option<Proxy>, NodeError> {
     let wanted = config.services.as_ref().map_or(ServicesConfig::NONE, |services| services.engine.as_str());
+    // What cannot be opened takes nothing away. Opening writes nothing.
+    let opened = match request {
+        None => None,
+        Some(request) => {
+            Some(registry.proxy(wanted)?.open(request).await.map_err(|error| or(error, wanted, registry))?)
+        }
+    };
     for other in registry.proxies().filter(|other| other.name() != wanted) {
         other.clear()?;
     }
-    let Some(request) = request else { return Ok(None) };
-    let ProxyParts { proxy, drift, notices, .. } = registry.proxy(wanted)?.open(request).await?;
+    let Some(ProxyParts { proxy, drift, notices, .. }) = opened else { return Ok(None) };
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
     let (engine, running) = EngineHandle::start(proxy, drift, config.resync_interval, observer.clone());
     Ok(Some(Proxy { engine, running, notices }))
+}
+
+/// The error with what else could translate services.
+fn or(mut error: Error, wanted: &str, registry: &Registry) -> Error {
+    let others: Vec<&str> = registry.proxies().map(|other| other.name()).filter(|other| *other != wanted).collect();
+    if error.kind == ErrorKind::Unsupported && !others.is_empty() {
+        error.detail = format!("{}; this build also has services: {}", error.detail, others.join(", "));
+    }
+    error
 }
 
 /// One frontend of a service as this node translates it.

@@ -38,7 +38,9 @@ impl Inner {
         let texts = |map: &BTreeMap<Arc<str>, Arc<str>>| {
             map.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
         };
-        let capabilities = self.datapath.capabilities().iter().map(|(capability, support)| {
+        // Where both say something of one, it is the datapath's that is shown.
+        let of_proxy = self.proxy.iter().flat_map(|proxy| proxy.capabilities().iter());
+        let capabilities = of_proxy.chain(self.datapath.capabilities().iter()).map(|(capability, support)| {
             let why_not = match support {
                 Support::Yes => None,
                 Support::No { reason } => Some(reason.clone()),

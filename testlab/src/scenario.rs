@@ -130,6 +130,8 @@ pub struct Scenario {
     pub backend_config: Value,
     /// The policy engine's name; the agent's default where there is none.
     pub policy: Option<String>,
+    /// The section `services` of agents; `Null` where there is none.
+    pub services: Value,
     /// Pod address pools by name.
     pub pools: Vec<(String, IpNet)>,
     /// What is expected.

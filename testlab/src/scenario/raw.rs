@@ -24,6 +24,8 @@ pub(super) struct RawScenario {
     #[serde(default)]
     policy: Option<String>,
     #[serde(default)]
+    services: Value,
+    #[serde(default)]
     pools: Vec<RawPool>,
     #[serde(default)]
     expect: RawExpect,
@@ -177,6 +179,7 @@ impl TryFrom<RawScenario> for Scenario {
             backend: raw.backend.unwrap_or_else(|| "vxlan".to_owned()),
             backend_config: raw.backend_config,
             policy: raw.policy,
+            services: raw.services,
             pools,
             expect: Expectations {
                 same_segment: raw.expect.same_segment,

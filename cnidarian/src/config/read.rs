@@ -70,6 +70,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     let Value::Object(mut map) = document else {
         return Err(wrong("", "the document must be a map of keys, beginning with `backend: vxlan`"));
     };
+    super::preset::expand(&mut map, registry)?;
     let mut sections = std::collections::BTreeMap::new();
     for name in registry.names() {
         if let Some(section) = map.remove(name) {

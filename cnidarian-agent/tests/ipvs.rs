@@ -21,8 +21,8 @@ use testlab::scenario::Scenario;
 const SCENARIO: &str = "
 name: ipvs
 nodes: [{name: node-1}, {name: node-2}]
-backend: bgp
-services: {engine: ipvs}
+backend: ipvs
+services: {drainSeconds: 60}
 pods:
   - {name: one, node: node-1}
   - {name: two, node: node-1}
@@ -34,7 +34,7 @@ const CLUSTER: &str = "10.96.0.10:80";
 const STICKY: &str = "10.96.0.11:80";
 const SPREAD: u16 = 30080;
 const LOCAL: u16 = 30082;
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn lab() -> Lab {
     let cnidarian = PathBuf::from(env!("CARGO_BIN_EXE_cnidarian"));
@@ -236,7 +236,7 @@ fn services_are_spread_keep_clients_and_connections_and_leave_nothing() {
 
     // Without a proxy nothing of it stays.
     lab.nodes[0].stop_agent();
-    lab.nodes[0].reconfigure(|config| drop(config.as_object_mut().unwrap().remove("services"))).unwrap();
+    lab.nodes[0].reconfigure(|config| config["services"] = "none".into()).unwrap();
     lab.nodes[0].start_agent(&programs).unwrap();
     lab.nodes[0].wait_ready(&NEVER).unwrap();
     let node = &lab.nodes[0].namespace;

@@ -234,6 +234,21 @@ fn services_are_spread_keep_clients_and_connections_and_leave_nothing() {
     echoes(&mut of_three);
     assert_eq!(load.end(), Vec::<String>::new(), "connections that were lost");
 
+    // A policy about a backend holds for clients of its service.
+    let guarded = "10.96.0.13:80";
+    service(&lab, "guarded", &json!({"clusterIP": "10.96.0.13", "ports": [{"port": 80}]}), &[one]);
+    ready(&from, guarded);
+    let metadata = json!({"name": "one", "namespace": "default", "labels": {"app": "one"}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1"}});
+    lab.manifests.put("pod-default-one", &pod).unwrap();
+    let closed = json!({"podSelector": {"matchLabels": {"app": "one"}}, "policyTypes": ["Ingress"]});
+    let policy = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "closed"},
+        "spec": closed});
+    lab.manifests.put("policy", &policy).unwrap();
+    wait_for("the policy holds", Duration::from_secs(30), || open(&from, guarded).is_err());
+    lab.manifests.remove("policy").unwrap();
+    ready(&from, guarded);
+
     // Without a proxy nothing of it stays.
     lab.nodes[0].stop_agent();
     lab.nodes[0].reconfigure(|config| config["services"] = "none".into()).unwrap();

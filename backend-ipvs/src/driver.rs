@@ -163,6 +163,20 @@ impl IpvsDriver {
     }
 }
 
+/// Takes away all that drivers ever made in the network namespace of the calling thread, but for settings: what these were
+/// before is not known. Loads no module. The addresses go first, so that nothing is answered in part.
+///
+/// # Errors
+/// The kernel refused; what is left goes with the next call.
+pub(crate) fn clear() -> Result<()> {
+    device::clear(&mut Socket::route()?)?;
+    // Without the module there are no services either.
+    if let Ok(mut ipvs) = Ipvs::open() {
+        balance::clear(&mut ipvs)?;
+    }
+    firewall::clear(&mut Nft::open()?)
+}
+
 /// A write that the kernel did not answer.
 fn unanswered(key: &Key) -> Error {
     Error::new(ErrorKind::Kernel, "write", key, "the write was not answered")

@@ -22,14 +22,17 @@
 
 #![forbid(unsafe_code)]
 
+mod backend;
 pub mod compile;
 pub mod config;
 pub mod drain;
 pub mod driver;
 mod engine;
+mod leftovers;
 pub mod object;
 pub mod probe;
 pub mod rules;
 mod watch;
 
+pub use backend::IpvsServices;
 pub use engine::{open, open_watched};

@@ -16,7 +16,9 @@ pub fn probe() -> Capabilities {
         .probed(Capability::Ipv6, v6.then_some(()).ok_or("the kernel was started without IPv6"));
     let refusal = refusal();
     let support = || refusal.as_ref().map_or(Ok(()), Err);
-    capabilities.probed(Capability::Services, support()).probed(Capability::SurvivesAgent, support())
+    [Capability::Services, Capability::OutsideClients, Capability::SurvivesAgent]
+        .into_iter()
+        .fold(capabilities, |capabilities, each| capabilities.probed(each, support()))
 }
 
 fn refusal() -> Option<String> {

@@ -19,5 +19,7 @@ pub fn built_in() -> Registry {
     let registry = registry.with_policy(backend_ebpf::engine::EbpfPolicy);
     #[cfg(feature = "services-ebpf")]
     let registry = registry.with_proxy(backend_ebpf::service::EbpfServices);
+    #[cfg(feature = "services-ipvs")]
+    let registry = registry.with_proxy(backend_ipvs::IpvsServices);
     registry
 }

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use cni_core::backend::{
     Capabilities, Change, CommitReport, Drift, Engine, Error, OpenRequest, Plan, ProxyBackend, ProxyParts, Result,
-    ServiceChange,
+    ServiceChange, Translation,
 };
 use cni_core::model::{NodeName, ServiceItem};
 use cnidarian::config::{NodeConfig, PolicyConfig, ServicesConfig, StoreConfig};
@@ -44,7 +44,14 @@ impl Told {
 
 struct Recorder {
     name: &'static str,
+    translates: Translation,
     told: Told,
+}
+
+impl Recorder {
+    fn at_sockets(name: &'static str, told: &Told) -> Self {
+        Self { name, translates: Translation::Socket, told: told.clone() }
+    }
 }
 
 #[async_trait]
@@ -59,6 +66,10 @@ impl ProxyBackend for Recorder {
 
     fn needs_host_stack(&self) -> bool {
         false
+    }
+
+    fn translates(&self) -> Translation {
+        self.translates
     }
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
@@ -174,12 +185,14 @@ fn a_proxy_is_told_of_all_services_before_it_is_in_sync_and_of_every_change_afte
         put(store.path(), "web", &service(80));
         put(store.path(), "web-1", &slice(&["10.42.0.9"]));
         let told = Told::default();
-        let recorder = |name| Recorder { name, told: told.clone() };
+        let recorder = |name| Recorder::at_sockets(name, &told);
         let registry = built_in().with_proxy(recorder("one")).with_proxy(recorder("other"));
         let node = Node::open(config(store.path(), "one"), &registry).await.unwrap();
         let words = told.words();
         let place = |word: &str| words.iter().position(|said| said == word).expect(word);
-        assert!(place("other cleared") < place("one opened with {\"cgroup\":\"/here\"}"), "{words:?}");
+        // What cannot be opened takes nothing away, and two never translate at once.
+        assert!(place("one opened with {\"cgroup\":\"/here\"}") < place("other cleared"), "{words:?}");
+        assert!(place("other cleared") < place("in sync"), "{words:?}");
         assert!(place("service 10.96.0.7:80/TCP to 10.42.0.9") < place("in sync"), "{words:?}");
         assert_eq!(words.iter().filter(|said| *said == "in sync").count(), 1);
         let bare = "service 10.96.0.7:80/TCP to ";
@@ -208,10 +221,48 @@ fn without_a_proxy_all_proxies_are_cleared() {
     on_an_uplink(|| async {
         let store = tempfile::tempdir().unwrap();
         let told = Told::default();
-        let registry = built_in().with_proxy(Recorder { name: "one", told: told.clone() });
+        let registry = built_in().with_proxy(Recorder::at_sockets("one", &told));
         let config = NodeConfig { services: None, ..config(store.path(), "one") };
         let node = Node::open(config, &registry).await.unwrap();
         assert_eq!(told.words(), ["one cleared"]);
         assert_eq!(node.status().services, None);
+    });
+}
+
+#[cfg(feature = "policy-ebpf")]
+#[test]
+fn a_policy_engine_that_judges_before_a_proxy_translates_is_refused_before_anything_is_touched() {
+    on_an_uplink(|| async {
+        let store = tempfile::tempdir().unwrap();
+        let told = Told::default();
+        let late = Recorder { translates: Translation::Delivery, ..Recorder::at_sockets("late", &told) };
+        let registry = built_in().with_proxy(late);
+        let mut config = config(store.path(), "late");
+        config.policy = PolicyConfig { engine: "ebpf".to_owned(), ..PolicyConfig::default() };
+        let refused = Node::open(config.clone(), &registry).await.err().unwrap().to_string();
+        assert!(refused.contains("policy ebpf") && refused.contains("no endpoint's address yet"), "{refused}");
+        assert!(told.words().is_empty(), "{:?}", told.words());
+        // Where it translates before, the two go together.
+        let registry = built_in().with_proxy(Recorder::at_sockets("late", &told));
+        drop(Node::open(config, &registry).await.unwrap());
+    });
+}
+
+#[cfg(feature = "services-ipvs")]
+#[test]
+fn a_kernel_without_ipvs_is_refused_with_what_else_there_is_and_nothing_is_taken_away() {
+    on_an_uplink(|| async {
+        if net_linux::ipvs::Ipvs::open_loading().is_ok() {
+            println!("skipped: this kernel has IPVS");
+            return;
+        }
+        let (store, told) = (tempfile::tempdir().unwrap(), Told::default());
+        let registry = built_in().with_proxy(Recorder::at_sockets("one", &told));
+        let mut config = config(store.path(), "ipvs");
+        config.services.as_mut().unwrap().config = Value::Null;
+        let refused = Node::open(config, &registry).await.err().unwrap().to_string();
+        assert!(refused.contains("this kernel has no IPVS") && refused.contains("also has services: "), "{refused}");
+        assert!(refused.contains("one"), "{refused}");
+        assert!(told.words().is_empty(), "{:?}", told.words());
     });
 }

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::flows::Flows;
 use async_trait::async_trait;
-use cni_core::backend::{PolicyBackend, PolicyParts, Result};
+use cni_core::backend::{Error, ErrorKind, PolicyBackend, PolicyParts, Result, Translation};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -26,8 +26,18 @@ impl PolicyBackend for Nftables {
         true
     }
 
-    async fn open(&self, config: &Value) -> Result<PolicyParts> {
-        let (engine, drift) = crate::open_watched(&Config::from_json(config)?)?;
+    fn judges_after(&self, translation: Translation) -> Result<()> {
+        match translation {
+            Translation::Socket | Translation::Delivery => Ok(()),
+            other => {
+                let detail = format!("it has no hooks for packets that are translated at {other:?}");
+                Err(Error::new(ErrorKind::Unsupported, "open", "policy nftables", detail))
+            }
+        }
+    }
+
+    async fn open(&self, config: &Value, translation: Option<Translation>) -> Result<PolicyParts> {
+        let (engine, drift) = crate::open_watched(&Config { translation, ..Config::from_json(config)? })?;
         let mut parts = PolicyParts::new(engine);
         parts.drift = Some(drift);
         let counters = Arc::new(Counters::open()?);

@@ -8,18 +8,20 @@
 //! | `endpoint` | an endpoint's chains and elements |
 //! | `errors` | which ICMP errors are believed |
 //! | `host` | the node's own chains |
+//! | `proxied` | the hooks of packets that a service proxy sends on |
 
 mod base;
 mod clause;
 mod endpoint;
 mod errors;
 mod host;
+mod proxied;
 mod rules;
 
 use crate::config::{Config, LogConfig};
 use crate::names::{self, Walk};
 use crate::object::{Key, Object, RuleObject};
-use cni_core::backend::{Error, Result};
+use cni_core::backend::{Error, Result, Translation};
 use cni_core::flow::Wanted;
 use cni_core::policy::model::{Action, Direction, Family, Stage};
 use cni_core::policy::program::{Member, PolicyItem, Set, SetKind};
@@ -45,6 +47,17 @@ impl Compiler {
     #[must_use]
     pub const fn new(config: Config) -> Self {
         Self { config }
+    }
+
+    /// What it says.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Packets to services pass other hooks than those that are forwarded: see [`proxied`].
+    fn follows_a_proxy(&self) -> bool {
+        self.config.translation == Some(Translation::Delivery)
     }
 
     /// The node's own objects.
@@ -99,7 +112,7 @@ impl Compiler {
             prefix: Some(names::quotable(&format!("{word} {tag}"))),
             target: LogTarget::Group { group, snap_bytes: LOG_BYTES, queue_threshold: 0 },
         };
-        let Config { flows, log: LogConfig { group, what } } = self.config;
+        let Config { flows, log: LogConfig { group, what }, .. } = self.config;
         let mut program = program.counter();
         if told(what) {
             program = program.log(log(group));

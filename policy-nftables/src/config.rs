@@ -1,6 +1,6 @@
 //! The engine's section of the configuration: as written, and checked. Never looks at the node.
 
-use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::backend::{Error, ErrorKind, Result, Translation};
 use cni_core::flow::Wanted;
 use cni_core::strict::from_value;
 use net_linux::marks;
@@ -33,6 +33,9 @@ pub struct Config {
     pub flows: Wanted,
     /// Logging, for whoever else wants to read.
     pub log: LogConfig,
+    /// Where a proxy beside the engine translates services, as whoever opens the engine knows. Nobody writes it.
+    #[serde(skip)]
+    pub translation: Option<Translation>,
 }
 
 impl Config {

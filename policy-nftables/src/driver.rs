@@ -62,7 +62,8 @@ impl Driver for PolicyDriver {
     }
 
     fn configure(&mut self, section: &serde_json::Value) -> Result<()> {
-        self.compiler = Compiler::new(Config::from_json(section)?);
+        let translation = self.compiler.config().translation;
+        self.compiler = Compiler::new(Config { translation, ..Config::from_json(section)? });
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `pol-egress`, `pol-ingress`, `pol-input` | base chains |
 //! | `pol-from`, `pol-to` | interface to the endpoint's chain |
+//! | `pol-local`, `pol-proxied-out`, `pol-proxied-in` | base chains beside a service proxy |
+//! | `pol-source4`, `pol-source6` | a pod's address to its egress chain, beside a service proxy |
 //! | `pol-own4`, `pol-own6` | which interface may send from which address |
 //! | `pol-ported`, `pol-icmp` | protocols that have ports, and both ICMPs |
 //! | `pol-set-a4-ID` ... | a set of the program: `a` addresses, `n` networks, `p` addresses with ports |
@@ -75,6 +77,26 @@ pub(crate) const fn own(family: Family) -> &'static str {
         Family::V4 => "pol-own4",
         Family::V6 => "pol-own6",
     }
+}
+
+/// Base chain: from pods, to the node, behind a service proxy.
+pub(crate) const LOCAL: &str = "pol-local";
+/// Base chain: from pods, as a service proxy sends it on.
+pub(crate) const PROXIED_OUT: &str = "pol-proxied-out";
+/// Base chain: to pods, as a service proxy sends it on.
+pub(crate) const PROXIED_IN: &str = "pol-proxied-in";
+
+/// Map: address of a family to the chain of the endpoint that sends from it.
+pub(crate) const fn source(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pol-source4",
+        Family::V6 => "pol-source6",
+    }
+}
+
+/// Maps that exist beside a service proxy.
+pub(crate) fn sources() -> [Name; 2] {
+    [source(Family::V4), source(Family::V6)].map(name)
 }
 
 /// Sets and maps that always exist.
@@ -208,6 +230,8 @@ pub(crate) fn set_of(id: &Name) -> Option<nft::Set> {
     let address = |digit: u8| if digit == b'4' { Field::Ipv4Addr } else { Field::Ipv6Addr };
     Some(match text {
         FROM | TO => set(&[Field::IfName]).verdict_map(),
+        "pol-source4" => set(&[Field::Ipv4Addr]).verdict_map(),
+        "pol-source6" => set(&[Field::Ipv6Addr]).verdict_map(),
         "pol-own4" => set(&[Field::IfName, Field::Ipv4Addr]),
         "pol-own6" => set(&[Field::IfName, Field::Ipv6Addr]),
         PORTED | ICMP => set(&[Field::InetProto]),

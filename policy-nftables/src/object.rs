@@ -67,8 +67,10 @@ impl Key {
             Self::Set(_) if program => Rank::level(3),
             Self::Set(_) => Rank::level(1).gate(Gate::All),
             Self::Element(..) if program => Rank::level(4),
+            // Who may send is known before anything is let in from there.
+            Self::Element(..) if begins(&["pol-source"]) => Rank::level(9).gate(Gate::Item),
             // What opens the way for an endpoint comes last.
-            Self::Element(..) if begins(&["pol-own", names::FROM, names::TO]) => Rank::level(9),
+            Self::Element(..) if begins(&["pol-own", names::FROM, names::TO]) => Rank::level(10),
             Self::Element(..) => Rank::level(4).gate(Gate::All),
             Self::Chain(_) if begins(&["pol-p-", "pol-q-"]) => Rank::level(5),
             Self::Chain(_) if begins(&["pol-tier-"]) => Rank::level(6).gate(Gate::Item),

@@ -125,7 +125,7 @@ impl Ruleset {
     pub fn chains_of(&self, interfaces: &BTreeSet<&str>) -> Vec<Name> {
         let keys: BTreeSet<Vec<u8>> = interfaces.iter().map(|name| interface_bytes(name)).collect();
         let theirs = self.dispatch().filter(|(key, _)| keys.contains(*key)).map(|(_, chain)| chain.clone());
-        theirs.chain([names::EGRESS, names::INGRESS, names::INPUT].map(names::name)).collect()
+        theirs.chain([names::EGRESS, names::INGRESS, names::INPUT, names::LOCAL].map(names::name)).collect()
     }
 
     /// What the two maps have: an interface's bytes, and its chain.
@@ -155,6 +155,7 @@ impl Ruleset {
         let chains: &[&str] = match local {
             // What the node itself sends is never filtered.
             [true, _] => &[],
+            [false, true] if self.chains.contains_key(&names::name(names::LOCAL)) => &[names::INPUT, names::LOCAL],
             [false, true] => &[names::INPUT],
             [false, false] => &[names::EGRESS, names::INGRESS],
         };

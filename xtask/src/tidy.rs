@@ -21,7 +21,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("backend-ipvs", &["cni-core", "net-linux"]),
     ("backend-ebpf-abi", &[]),
     ("backend-ebpf", &["cni-core", "net-linux", "backend-ebpf-abi"]),
-    ("cnidarian", &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp", "backend-ebpf"]),
+    (
+        "cnidarian",
+        &["cni-core", "net-linux", "policy-nftables", "backend-vxlan", "backend-bgp", "backend-ipvs", "backend-ebpf"],
+    ),
     ("cnidarian-agent", &["cni-core", "cnidarian", "testlab"]),
     ("cnidarian-cni", &["cni-core"]),
     ("testlab", &["cni-core", "net-linux"]),

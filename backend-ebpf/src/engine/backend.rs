@@ -2,7 +2,7 @@
 
 use super::Config;
 use async_trait::async_trait;
-use cni_core::backend::{PolicyBackend, PolicyParts, Result};
+use cni_core::backend::{Error, ErrorKind, PolicyBackend, PolicyParts, Result, Translation};
 use serde_json::Value;
 
 /// Policy in eBPF programs, for [`cni_core::backend::Registry::with_policy`].
@@ -23,7 +23,16 @@ impl PolicyBackend for EbpfPolicy {
         false
     }
 
-    async fn open(&self, config: &Value) -> Result<PolicyParts> {
+    fn judges_after(&self, translation: Translation) -> Result<()> {
+        if translation == Translation::Socket {
+            return Ok(());
+        }
+        let detail = "it judges what a pod sends at the pod's interface, where a packet to a service has no endpoint's address \
+                      yet: choose policy nftables, or a proxy that translates at sockets";
+        Err(Error::new(ErrorKind::Unsupported, "open", "policy ebpf", detail))
+    }
+
+    async fn open(&self, config: &Value, _: Option<Translation>) -> Result<PolicyParts> {
         super::open_parts(&Config::from_json(config)?)
     }
 

@@ -6,7 +6,9 @@ use super::driver::SocketDriver;
 use super::outside::{self, OutsideDriver};
 use super::pins::Pins;
 use async_trait::async_trait;
-use cni_core::backend::{Capability, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result};
+use cni_core::backend::{
+    Capability, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result, Translation,
+};
 use serde_json::Value;
 
 /// Services in eBPF, for [`cni_core::backend::Registry::with_proxy`].
@@ -25,6 +27,10 @@ impl ProxyBackend for EbpfServices {
 
     fn needs_host_stack(&self) -> bool {
         false
+    }
+
+    fn translates(&self) -> Translation {
+        Translation::Socket
     }
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {

@@ -24,6 +24,19 @@ fn owners(ipvs: &mut Ipvs) -> Result<BTreeMap<ServiceId, bool>, NetlinkError> {
     Ok(ipvs.services()?.into_iter().map(|(service, _)| (service.id, service.ours)).collect())
 }
 
+/// Takes away services with our mark, and with them their destinations.
+pub(super) fn clear(ipvs: &mut Ipvs) -> Result<()> {
+    let ours: Vec<ServiceId> = owners(ipvs)?.into_iter().filter_map(|(id, ours)| ours.then_some(id)).collect();
+    let mut batch = ipvs.batch();
+    for id in &ours {
+        batch.delete(id);
+    }
+    match ipvs.run(batch).into_iter().find(|answer| answer.as_ref().is_err_and(|error| !error.is_gone())) {
+        Some(refused) => Ok(refused?),
+        None => Ok(()),
+    }
+}
+
 impl IpvsDriver {
     pub(super) fn read_balance(&mut self, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let now = Instant::now();

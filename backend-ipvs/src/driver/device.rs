@@ -32,6 +32,14 @@ fn ours(socket: &mut Socket) -> Result<Option<Link>> {
     }
 }
 
+/// Takes ours away, with its addresses.
+pub(super) fn clear(socket: &mut Socket) -> Result<()> {
+    match Link::get(socket, &LinkId::Name(DEVICE))? {
+        Some(link) if is_ours(&link) => Ok(LinkId::Index(link.index).remove(socket)?),
+        _ => Ok(()),
+    }
+}
+
 impl IpvsDriver {
     pub(super) fn read_device(&mut self) -> Result<Vec<(Key, Object)>> {
         let Ok(Some(link)) = ours(&mut self.route) else { return Ok(Vec::new()) };

@@ -94,6 +94,11 @@ pub(super) fn write_rules(nft: &mut Nft, op: &Write) -> Result<()> {
     .map_err(|error| told(error, op.key()))
 }
 
+/// Takes chains, rules and sets away.
+pub(super) fn clear(nft: &mut Nft) -> Result<()> {
+    write_rules(nft, &Op::Delete { key: Key::Rules, present: Known::Unknown })
+}
+
 /// Everything that a node needs, in a batch that makes it where nothing is: for a probe.
 pub(crate) fn everything() -> Batch {
     let mut batch = Batch::new();

@@ -10,3 +10,5 @@ mod drain;
 mod items;
 mod missing;
 mod packets;
+mod policy;
+mod registry;

@@ -26,6 +26,6 @@ pub use meter::{Alarm, Dropped, Meter, TableUse, WhenFull};
 pub use reconciler::Reconciler;
 pub use registry::{
     Backend, DriftWatch, Gauge, Inspect, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts,
-    Registry,
+    Registry, Translation,
 };
 pub use report::{Action, Blocked, CommitReport, Drift, Failure, Plan, Step};

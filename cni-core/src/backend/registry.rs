@@ -136,6 +136,18 @@ pub trait Backend: Send + Sync {
     async fn open(&self, request: OpenRequest) -> Result<Parts>;
 }
 
+/// Where, on its way, a packet to a service gets the address of an endpoint. Policy is about endpoints, so whoever judges a
+/// packet has to do so after that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Translation {
+    /// At the client's socket: a packet has the endpoint's address from the beginning.
+    Socket,
+    /// Where the host's stack delivers packets to the node itself. From there they leave as the node's own packets do: what
+    /// is forwarded passes the hooks of input, output and postrouting, and never that of forwarding.
+    Delivery,
+}
+
 /// A policy engine before it is opened. It works with every backend whose packets it sees.
 #[async_trait]
 pub trait PolicyBackend: Send + Sync {
@@ -151,12 +163,18 @@ pub trait PolicyBackend: Send + Sync {
     /// Whether the engine sees a packet of a pod only where the host's stack does. No datapath may then let packets skip it.
     fn needs_host_stack(&self) -> bool;
 
+    /// Whether the engine judges packets to services by the endpoint's address, where a proxy translates them there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] with the reason: the two do not go together.
+    fn judges_after(&self, translation: Translation) -> Result<()>;
+
     /// Probes the node and opens the engine, in the network namespace of the calling thread. Writes nothing to the kernel
-    /// that [`super::Engine::commit`] should write.
+    /// that [`super::Engine::commit`] should write. A proxy of ours translates services at `translation`; `None`: none does.
     ///
     /// # Errors
     /// The configuration is not acceptable, or the node lacks what it needs ([`ErrorKind::Unsupported`], with the reason).
-    async fn open(&self, config: &serde_json::Value) -> Result<PolicyParts>;
+    async fn open(&self, config: &serde_json::Value, translation: Option<Translation>) -> Result<PolicyParts>;
 
     /// Whether the kernel has anything that this engine enforced, in the network namespace of the calling thread.
     ///
@@ -209,6 +227,9 @@ pub trait ProxyBackend: Send + Sync {
 
     /// Whether the proxy sees a packet of a pod only where the host's stack does. No datapath may then let packets skip it.
     fn needs_host_stack(&self) -> bool;
+
+    /// Where it translates. A policy engine beside it has to judge packets after that ([`PolicyBackend::judges_after`]).
+    fn translates(&self) -> Translation;
 
     /// Probes the node and opens the proxy, in the network namespace of the calling thread. Writes nothing to the kernel that
     /// [`super::Engine::commit`] should write.

@@ -2,6 +2,7 @@
 //! fills it in itself.
 
 mod policy;
+mod preset;
 mod raw;
 mod read;
 mod services;

@@ -70,6 +70,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
     let Value::Object(mut map) = document else {
         return Err(wrong("", "the document must be a map of keys, beginning with `backend: vxlan`"));
     };
+    super::preset::expand(&mut map, registry)?;
     let mut sections = std::collections::BTreeMap::new();
     for name in registry.names() {
         if let Some(section) = map.remove(name) {
@@ -298,7 +299,9 @@ mod tests {
     use crate::config::PolicyConfig;
     use crate::config::ServicesConfig;
     use async_trait::async_trait;
-    use cni_core::backend::{Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts};
+    use cni_core::backend::{
+        Backend, Error, OpenRequest, Parts, PolicyBackend, PolicyParts, ProxyBackend, ProxyParts, Translation,
+    };
     use cni_core::policy::failsafe::Failsafe;
     use serde_json::json;
 
@@ -339,7 +342,11 @@ mod tests {
             true
         }
 
-        async fn open(&self, _: &Value) -> cni_core::backend::Result<PolicyParts> {
+        fn judges_after(&self, _: Translation) -> cni_core::backend::Result<()> {
+            Ok(())
+        }
+
+        async fn open(&self, _: &Value, _: Option<Translation>) -> cni_core::backend::Result<PolicyParts> {
             Err(Error::new(cni_core::backend::ErrorKind::Unsupported, "open", self.0, "a name only"))
         }
 
@@ -367,6 +374,10 @@ mod tests {
 
         fn needs_host_stack(&self) -> bool {
             false
+        }
+
+        fn translates(&self) -> Translation {
+            Translation::Socket
         }
 
         async fn open(&self, _: OpenRequest) -> cni_core::backend::Result<ProxyParts> {

@@ -18,7 +18,7 @@ use super::records::Records;
 use super::reload::Sections;
 use super::{Inner, Node, services, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
-use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry};
+use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry, Translation};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
 use cni_core::policy::failsafe::ProtocolPort;
@@ -119,6 +119,7 @@ impl Node {
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
         let host_stack_for = host_stack_for(&config, registry)?;
+        let translation = translation(&config, registry)?;
         let request = |part: &str, name: &str, config: &serde_json::Value| {
             let own = state_dir.join(part).join(name);
             let host_stack_for = host_stack_for.clone();
@@ -167,7 +168,8 @@ impl Node {
         if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
             refuse_broken(files).await?;
         }
-        let (policy, enforcing, of_policy) = match open_policy(&config, registry, store, &observer, node_ports).await? {
+        let opened = open_policy(&config, registry, store, &observer, node_ports, translation).await?;
+        let (policy, enforcing, of_policy) = match opened {
             None => (None, None, None),
             Some((policy, running, meter)) => (Some(policy), Some(running), meter),
         };
@@ -290,6 +292,17 @@ fn host_stack_for(config: &NodeConfig, registry: &Registry) -> Result<Vec<String
     Ok(policy.into_iter().chain(proxy).collect())
 }
 
+/// Where the proxy that the configuration names translates, which the policy engine has to know how to follow.
+fn translation(config: &NodeConfig, registry: &Registry) -> Result<Option<Translation>, NodeError> {
+    let services = config.services.as_ref().filter(|services| services.engine != ServicesConfig::NONE);
+    let Some(services) = services else { return Ok(None) };
+    let translation = registry.proxy(&services.engine)?.translates();
+    if config.policy.engine != PolicyConfig::NONE {
+        registry.policy(&config.policy.engine)?.judges_after(translation)?;
+    }
+    Ok(Some(translation))
+}
+
 /// The policy engine that the configuration names.
 async fn open_policy(
     config: &NodeConfig,
@@ -297,13 +310,14 @@ async fn open_policy(
     store: Arc<dyn Store>,
     observer: &Arc<dyn Observer>,
     node_ports: Vec<ProtocolPort>,
+    translation: Option<Translation>,
 ) -> Result<Option<(Policy, JoinHandle<()>, Option<Arc<dyn Meter>>)>, NodeError> {
     let wanted = config.policy.engine.as_str();
     if wanted == PolicyConfig::NONE {
         return clear_other_engines(wanted, registry).map(|()| None);
     }
     let PolicyParts { engine, drift, counters, flows, meter, .. } =
-        registry.policy(wanted)?.open(&config.policy.config).await?;
+        registry.policy(wanted)?.open(&config.policy.config, translation).await?;
     let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
     let mut failsafe = config.policy.failsafe.clone();
     for ports in [&mut failsafe.ingress, &mut failsafe.egress] {

@@ -8,7 +8,7 @@ use super::record::Record;
 use super::status::Problem;
 use super::{Inner, Node};
 use crate::config::{NodeConfig, ServicesConfig};
-use cni_core::backend::{Capability, Change, Meter, OpenRequest, ProxyParts, Registry, Support};
+use cni_core::backend::{Capability, Change, Error, ErrorKind, Meter, OpenRequest, ProxyParts, Registry, Support};
 use cni_core::model::{BackendUse, EndpointId, FrontendKind, ServiceClient, ServiceItem, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,15 +32,23 @@ pub(super) async fn open(
     observer: &Arc<dyn Observer>,
 ) -> Result<Option<Proxy>, NodeError> {
     let wanted = config.services.as_ref().map_or(ServicesConfig::NONE, |services| services.engine.as_str());
+    // What cannot be opened takes nothing away. Opening writes nothing.
+    let opened = match request {
+        None => None,
+        Some(request) => {
+            Some(registry.proxy(wanted)?.open(request).await.map_err(|error| or(error, wanted, registry))?)
+        }
+    };
+    if let Some(parts) = opened.as_ref()
+        && config.services.as_ref().is_some_and(|services| !services.announce.is_empty())
+    {
+        // Routers would send what nobody here translates.
+        parts.proxy.capabilities().require(&[Capability::OutsideClients])?;
+    }
     for other in registry.proxies().filter(|other| other.name() != wanted) {
         other.clear()?;
     }
-    let Some(request) = request else { return Ok(None) };
-    let ProxyParts { proxy, clients, drift, notices, meter, .. } = registry.proxy(wanted)?.open(request).await?;
-    if config.services.as_ref().is_some_and(|services| !services.announce.is_empty()) {
-        // Routers would send what nobody here translates.
-        proxy.capabilities().require(&[Capability::OutsideClients])?;
-    }
+    let Some(ProxyParts { proxy, clients, drift, notices, meter, .. }) = opened else { return Ok(None) };
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
@@ -52,6 +60,15 @@ pub(super) async fn open(
         clients
     });
     Ok(Some(Proxy { engine, clients, running, notices, meter }))
+}
+
+/// The error with what else could translate services.
+fn or(mut error: Error, wanted: &str, registry: &Registry) -> Error {
+    let others: Vec<&str> = registry.proxies().map(|other| other.name()).filter(|other| *other != wanted).collect();
+    if error.kind == ErrorKind::Unsupported && !others.is_empty() {
+        error.detail = format!("{}; this build also has services: {}", error.detail, others.join(", "));
+    }
+    error
 }
 
 /// One frontend of a service as this node translates it.

@@ -3,12 +3,12 @@
 //! ```text
 //! forward -2  pol-egress    from a pod?  own address?  established?  pol-from: interface -> its chain   else dropped
 //! forward -1  pol-ingress   to a pod?                  established?  pol-to:   interface -> its chain   else dropped
-//! input   -2  pol-input     as pol-egress, and neighbour discovery always passes
+//! input   -2  pol-input     as pol-egress, and neighbour discovery always passes; beside a proxy [`proxied`] has its end
 //! ```
 //!
 //! Two chains at one hook, because what the first accepts must still be seen by the second.
 
-use super::{Compiler, Objects, errors, rule};
+use super::{Compiler, Objects, errors, proxied, rule};
 use crate::names::{self, Walk, name};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Action, Direction, Family, Protocol};
@@ -46,21 +46,26 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
         rule(discovery.verdict(Verdict::Accept), "neighbour discovery")
     }));
     input.extend(spoofed(compiler));
-    input.extend(dispatch(compiler, from, names::FROM));
+    let dispatched = dispatch(compiler, from, names::FROM);
+    if compiler.follows_a_proxy() {
+        input.extend(dispatched[..dispatched.len() - ENDS_OF_DISPATCH].iter().cloned());
+        objects.extend(proxied::objects(compiler, dispatched));
+    } else {
+        input.extend(dispatched);
+    }
     for (chain, hook, before_filters, rules) in [
         (names::EGRESS, Hook::Forward, 2, egress),
         (names::INGRESS, Hook::Forward, 1, ingress),
         (names::INPUT, Hook::Input, 2, input),
     ] {
-        let base = BaseChain {
-            kind: ChainType::Filter,
-            hook,
-            priority: priority::FILTER - before_filters,
-            policy: Policy::Accept,
-        };
-        objects.push((Key::Chain(name(chain)), Object::Chain { base: Some(base), rules }));
+        objects.push(base_chain(chain, hook, priority::FILTER - before_filters, rules));
     }
     objects
+}
+
+pub(super) fn base_chain(chain: &str, hook: Hook, priority: i32, rules: Vec<RuleObject>) -> (Key, Object) {
+    let base = BaseChain { kind: ChainType::Filter, hook, priority, policy: Policy::Accept };
+    (Key::Chain(name(chain)), Object::Chain { base: Some(base), rules })
 }
 
 /// What comes from or goes to a pod.
@@ -74,7 +79,7 @@ pub(super) fn a_pods(direction: Direction) -> Program {
 }
 
 /// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.
-fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
+pub(super) fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
     let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
     let no_veth = Program::new().meta(kind, Cmp::Ne, interface_bytes("veth"));
     [
@@ -98,7 +103,10 @@ fn spoofed(compiler: &Compiler) -> [RuleObject; 2] {
     })
 }
 
-fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> Vec<RuleObject> {
+/// So many rules at the end of [`dispatch`] are about the endpoint, and those before about the connection.
+pub(super) const ENDS_OF_DISPATCH: usize = 2;
+
+pub(super) fn dispatch(compiler: &Compiler, interface: MetaKey, map: &str) -> Vec<RuleObject> {
     let of_pods = map == names::FROM;
     let related = if of_pods { names::RELATED_FROM } else { names::RELATED };
     let cut = Program::new().ct_mark_any(marks::CONNECTION_DENIED);

@@ -31,8 +31,14 @@ pub(super) fn objects(compiler: &Compiler, program: &EndpointProgram) -> Result<
     {
         let chain = direction_objects(compiler, interface, direction, of, &mut objects);
         let key = nft::Key::One(interface_bytes(interface.as_str()));
-        let verdict = Data::Verdict(Verdict::Goto(chain));
-        objects.push((Key::Element(name(map), key), Object::Element(Some(verdict))));
+        let verdict = Object::Element(Some(Data::Verdict(Verdict::Goto(chain))));
+        objects.push((Key::Element(name(map), key), verdict.clone()));
+        if direction == Direction::Egress && compiler.follows_a_proxy() {
+            objects.extend(program.addresses.iter().map(|address| {
+                let map = name(names::source(family(*address)));
+                (Key::Element(map, nft::Key::address(*address)), verdict.clone())
+            }));
+        }
     }
     for address in &program.addresses {
         let key = nft::Key::concat(&[&interface_bytes(interface.as_str()), &address_bytes(*address)]);

@@ -13,19 +13,21 @@
 //! prerouting dstnat - 10               pol-host-pre-in         before translation
 //! ```
 //!
+//! Beside a service proxy that takes packets at input, what it sends on is not from or to the node: pol-host-in comes behind it,
+//! pol-host-out lets it be, and pol-host-fwd-proxied (output - 3) does what pol-host-fwd-out does. Which interface it came from is
+//! not known there any more, so that pol-host-fwd-in has no such chain.
+//!
 //! The base chains are there only while the node has a program, and are made last and removed first: a node without policies
 //! about hosts pays nothing, and no packet meets half of a program.
 
 use super::endpoint::{Walker, forget_all};
-use super::{Compiler, Objects, base, rule};
-use crate::names::{self, HostPart, Walk, name};
+use super::{Compiler, Objects, base, clause, proxied, rule};
+use crate::names::{self, HostPart, Walk};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{DirectionProgram, HostEndpointProgram, HostInterface, HostProgram};
 use net_linux::marks;
-use net_linux::nft::{
-    BaseChain, ChainType, Cmp, CtState, Hook, MetaKey, Name, Payload, Policy, Program, Verdict, priority,
-};
+use net_linux::nft::{Cmp, CtState, Hook, MetaKey, Name, Payload, Program, Verdict, priority};
 
 /// ICMPv6 types without which a host is cut off from its link: listener queries, reports and ends, router and neighbour
 /// solicitations and advertisements, listener reports of version 2. RFC 4890, sections 4.3.1 and 4.4.1.
@@ -92,6 +94,15 @@ const PLACES: [Place; 7] = [
     },
 ];
 
+/// What a service proxy sends on.
+const PROXIED: Place = Place {
+    chain: "pol-host-fwd-proxied",
+    hook: Hook::Output,
+    priority: priority::FILTER - 3,
+    part: HostPart::Forwarded,
+    direction: Direction::Egress,
+};
+
 pub(super) fn objects(compiler: &Compiler, program: &HostProgram) -> Objects {
     let mut objects = Vec::new();
     let is_needed =
@@ -102,6 +113,10 @@ pub(super) fn objects(compiler: &Compiler, program: &HostProgram) -> Objects {
         if is_needed(place) || early && !place.is_early() {
             place.objects(compiler, program, early, &mut objects);
         }
+    }
+    if compiler.follows_a_proxy() && is_needed(&PROXIED) {
+        // The chains that it calls are there already.
+        objects.push(PROXIED.base(compiler, program, early, &mut Vec::new()));
     }
     objects
 }
@@ -133,8 +148,22 @@ impl Place {
         }
     }
 
+    /// Its chain, and those of endpoints that it calls.
     fn objects(&self, compiler: &Compiler, program: &HostProgram, early: bool, objects: &mut Objects) {
+        let base = self.base(compiler, program, early, objects);
+        objects.push(base);
+    }
+
+    /// Its chain; those that it calls are added to `objects`.
+    fn base(&self, compiler: &Compiler, program: &HostProgram, early: bool, objects: &mut Objects) -> (Key, Object) {
         let mut rules = self.beside_the_program(early);
+        if compiler.follows_a_proxy() && self.hook == Hook::Output && !self.is_early() {
+            // The first packet of a connection has it, and the rest is established.
+            let proxied = self.part == HostPart::Forwarded;
+            let others = clause::own_node(Program::new(), Direction::Ingress, proxied);
+            let whose = if proxied { "of the node" } else { "not of the node" };
+            rules.push(rule(others.verdict(Verdict::Accept), whose));
+        }
         let mut go = |endpoint: Option<&HostEndpointProgram>, from: Program| {
             let with_program = endpoint.filter(|endpoint| *self.of(endpoint) != DirectionProgram::default());
             match with_program {
@@ -154,9 +183,11 @@ impl Place {
         }
         rules.push(go(of(HostInterface::Pods), base::a_pods(self.direction)));
         rules.push(go(of(HostInterface::Others), Program::new()));
-        let base =
-            BaseChain { kind: ChainType::Filter, hook: self.hook, priority: self.priority, policy: Policy::Accept };
-        objects.push((Key::Chain(name(self.chain)), Object::Chain { base: Some(base), rules }));
+        let priority = match self.hook {
+            Hook::Input if compiler.follows_a_proxy() => proxied::BEHIND_THE_PROXY + 1,
+            _ => self.priority,
+        };
+        base::base_chain(self.chain, self.hook, priority, rules)
     }
 
     /// What passes whatever policies say.

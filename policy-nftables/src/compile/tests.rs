@@ -17,7 +17,7 @@ fn compiler(what: Wanted) -> Compiler {
 }
 
 fn telling(what: Wanted, flows: Wanted) -> Compiler {
-    Compiler::new(Config { flows, log: LogConfig { group: 7, what } })
+    Compiler::new(Config { flows, log: LogConfig { group: 7, what }, translation: None })
 }
 
 fn chain_id(namespace: &str, name: &str) -> ChainId {
@@ -51,6 +51,32 @@ fn told(rule: &RuleObject, wanted: u16) -> Vec<&str> {
 
 fn prefix(rule: &RuleObject) -> Option<&str> {
     told(rule, 7).first().copied()
+}
+
+#[test]
+fn without_a_proxy_there_is_nothing_for_it() {
+    let of_a_proxy = |objects: &Objects| {
+        let named = |key: &&(Key, Object)| {
+            let text = key.0.to_string();
+            ["pol-proxied", "pol-local", "pol-source"].iter().any(|name| text.contains(name))
+        };
+        objects.iter().filter(named).count()
+    };
+    let of = |translation| Compiler::new(Config { translation, ..Config::default() });
+    let program = EndpointProgram {
+        endpoint: EndpointId::of("c1", "eth0").unwrap(),
+        host_interface: InterfaceName::new("cni1").unwrap(),
+        addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        ingress: DirectionProgram::default(),
+        egress: DirectionProgram::default(),
+    };
+    let item = PolicyItem::Endpoint(program);
+    for (translation, base, of_a_pod) in
+        [(None, 0, 0), (Some(Translation::Socket), 0, 0), (Some(Translation::Delivery), 5, 2)]
+    {
+        assert_eq!(of_a_proxy(&of(translation).base()), base, "{translation:?}");
+        assert_eq!(of_a_proxy(&of(translation).compile(&item).unwrap()), of_a_pod, "{translation:?}");
+    }
 }
 
 /// With the configuration that nobody wrote, a rule that allows costs what it costs without flows.

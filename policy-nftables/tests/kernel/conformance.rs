@@ -3,7 +3,7 @@
 use crate::bed::{block_on, nft};
 use crate::items::{addresses, chain, chain_id, direction, endpoint, member, named, network, port, set, tier, within};
 use async_trait::async_trait;
-use cni_core::backend::{Error, ErrorKind, Result};
+use cni_core::backend::{Error, ErrorKind, Result, Translation};
 use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
 use cni_core::policy::model::{Action, Direction, Family, Icmp, PortRange, Protocol, TierEnd};
 use cni_core::policy::program::{
@@ -275,8 +275,17 @@ pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
 /// On a thread of its own, because a reset moves the thread into another namespace.
 #[test]
 fn the_engine_keeps_every_law() {
-    let test = std::thread::spawn(|| {
-        let mut rig = DriverRig::new(Bed(Config::default()));
+    keeps_every_law(Config::default());
+}
+
+#[test]
+fn the_engine_keeps_every_law_beside_a_proxy() {
+    keeps_every_law(Config { translation: Some(Translation::Delivery), ..Config::default() });
+}
+
+fn keeps_every_law(config: Config) {
+    let test = std::thread::spawn(move || {
+        let mut rig = DriverRig::new(Bed(config));
         let settings = Settings { walks: 2, fault_points: 4, ..Settings::default() };
         block_on(async { conformance(&mut rig, &states(), settings).await })
     });

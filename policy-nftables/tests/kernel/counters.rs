@@ -11,12 +11,12 @@ use cni_core::policy::program::{Clause, DirectionProgram, PolicyItem};
 use std::sync::Arc;
 
 fn reader(node: &Node) -> Arc<dyn RuleCounters> {
-    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null)).unwrap().counters.unwrap();
+    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null, None)).unwrap().counters.unwrap();
     node.node.netns.run(open).unwrap()
 }
 
 fn meter(node: &Node) -> Arc<dyn Meter> {
-    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null)).unwrap().meter.unwrap();
+    let open = || block_on(policy_nftables::Nftables.open(&serde_json::Value::Null, None)).unwrap().meter.unwrap();
     node.node.netns.run(open).unwrap()
 }
 

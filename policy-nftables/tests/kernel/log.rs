@@ -84,7 +84,7 @@ fn the_source_tells_each_decision_once_with_the_dry_run_apart_and_a_restart_chan
     let mut node = Node::open_to_all();
     let open = |node: &Node, flows: &str| {
         let section = json!({"flows": flows, "log": {"what": "none"}});
-        node.node.netns.run(|| block_on(Nftables.open(&section)).unwrap()).unwrap()
+        node.node.netns.run(|| block_on(Nftables.open(&section, None)).unwrap()).unwrap()
     };
     let parts = open(&node, "all");
     node.engine = parts.engine;

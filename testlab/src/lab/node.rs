@@ -124,6 +124,17 @@ impl Node {
         Ok(())
     }
 
+    /// Writes another configuration for the next start of the agent.
+    ///
+    /// # Errors
+    /// [`LabError::File`].
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Value)) -> Result<(), LabError> {
+        let written = fs::read(&self.config).map_err(file_error(&self.config))?;
+        let mut config = serde_json::from_slice(&written).expect("we wrote it as JSON");
+        change(&mut config);
+        write_json(&self.config, &config)
+    }
+
     /// Waits until the agent takes requests.
     ///
     /// # Errors

@@ -88,11 +88,14 @@ impl Guest {
                 let binary =
                     binary.ok_or_else(|| Error::NoTest { package: package.to_owned(), target: target.to_owned() })?;
                 self.files.push(binary.path.clone());
+                if suite.needs_programs() {
+                    self.files.extend(programs());
+                }
                 let words = std::iter::once(shown(&binary.path)).chain(filters.iter().cloned()).collect();
                 Ok(Case { name, folder: binary.folder.clone(), words, limit })
             }
             What::Lab(file) => {
-                let [agent, plugin] = ["cnidarian", "cnidarian-cni"].map(|name| target().join("debug").join(name));
+                let [agent, plugin] = programs();
                 let words = vec![shown(&agent), "lab".to_owned(), "run".to_owned(), shown(&scenario(file))];
                 self.files.extend([agent, plugin, scenario(file)]);
                 Ok(Case { name, folder: root(), words, limit })
@@ -197,4 +200,9 @@ fn sweep(cache: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// The agent and the plugin, as they were built.
+fn programs() -> [PathBuf; 2] {
+    ["cnidarian", "cnidarian-cni"].map(|name| target().join("debug").join(name))
 }

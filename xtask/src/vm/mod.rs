@@ -139,7 +139,7 @@ fn suites_on(kernels: &[Kernel], options: &Options, plan: &[(&Suite, Vec<String>
         What::Lab(_) => None,
     });
     let built = binaries::build(&targets.collect::<Vec<_>>())?;
-    if plan.iter().any(|(suite, _)| matches!(suite.what, What::Lab(_))) {
+    if plan.iter().any(|(suite, _)| suite.needs_programs()) {
         chores::build_programs()?;
     }
     let (mut failed, mut all) = (0, 0);

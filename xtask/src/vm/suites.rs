@@ -52,6 +52,7 @@ pub(super) const SUITES: &[Suite] = &[
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
     tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),
+    tests("cnidarian-agent", "ipvs", None, 10),
     lab("vxlan", ALL),
     lab("bgp", ALL),
     lab("direct-routing", None),
@@ -61,6 +62,11 @@ pub(super) const SUITES: &[Suite] = &[
 ];
 
 impl Suite {
+    /// Whether it runs the agent and the plugin as programs.
+    pub(super) fn needs_programs(&self) -> bool {
+        matches!(self.what, What::Lab(_) | What::Tests { package: "cnidarian-agent", .. })
+    }
+
     pub(super) fn name(&self) -> String {
         match &self.what {
             What::Tests { package, target } => format!("{package} {target}"),

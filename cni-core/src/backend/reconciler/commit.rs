@@ -88,7 +88,8 @@ impl<D: Driver> Reconciler<D> {
         let mut batch = Vec::with_capacity(keys.len());
         for key in keys {
             let former = self.belief.pending.get(&key).and_then(|pending| pending.former.clone());
-            match round.before_delete(self.driver.rank(&key).gate, &former) {
+            let shared = self.parted.contains(&key);
+            match round.before_delete(self.driver.rank(&key).gate, &former, shared) {
                 Some(other) => {
                     let error = Error::new(ErrorKind::Busy, "delete", &key, format!("waits for {other}"));
                     let failure = Failure { items: self.items_of(&key), object: key.to_string(), error };
@@ -162,6 +163,9 @@ impl<D: Driver> Reconciler<D> {
             match result {
                 Ok(()) => {
                     self.belief.pending.remove(&key);
+                    if self.desired.get(&key).is_none() {
+                        self.parted.remove(&key);
+                    }
                     round.report.written += 1;
                 }
                 Err(error) => {
@@ -177,10 +181,14 @@ impl<D: Driver> Reconciler<D> {
 
 impl<D: Driver> Round<D> {
     /// What the delete of a gate waits for. All in `stuck` are of higher levels.
-    fn before_delete(&self, gate: Gate, former: &Owner<ItemKey<D>>) -> Option<String> {
+    fn before_delete(&self, gate: Gate, former: &Owner<ItemKey<D>>, shared: bool) -> Option<String> {
         let mut stuck = self.stuck.iter();
         match gate {
             Gate::Open => None,
+            // Which items had it is not kept, so it waits for all.
+            Gate::Item if shared => {
+                stuck.next().map(|(_, object)| object.clone()).or_else(|| self.closed_items.values().next().cloned())
+            }
             Gate::All => stuck.next().map(|(_, object)| object.clone()),
             Gate::Item => {
                 let above = stuck.find(|(owner, _)| owner.is_none() || former.is_none() || owner == former);

@@ -4,11 +4,11 @@ use super::belief::Belief;
 use super::desired::{Desired, Owner};
 use super::schedule::Schedule;
 use crate::backend::{
-    Blocked, Capabilities, Change, CommitReport, Drift, Driver, Engine, Error, ErrorKind, Failure, Item, Plan, Result,
-    Retry,
+    Blocked, Capabilities, Change, CommitReport, Drift, Driver, Engine, Error, ErrorKind, Failure, Gate, Item, Plan,
+    Result, Retry,
 };
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(super) type ItemKey<D> = <<D as Driver>::Item as Item>::Key;
@@ -36,6 +36,8 @@ pub struct Reconciler<D: Driver> {
     base_refused: Option<Error>,
     pub(super) desired: Desired<ItemKey<D>, D::Key, D::Object>,
     pub(super) belief: Belief<ItemKey<D>, D::Key, D::Object>,
+    /// Gates of one item that were another's too: more may stand behind them than their last owner's objects.
+    pub(super) parted: BTreeSet<D::Key>,
     /// Whether the kernel was ever read.
     observed: bool,
     in_sync: bool,
@@ -57,6 +59,7 @@ impl<D: Driver> Reconciler<D> {
             base_refused: None,
             desired: Desired::new(),
             belief: Belief::new(),
+            parted: BTreeSet::new(),
             observed: false,
             in_sync: false,
             filled: 0,
@@ -88,6 +91,9 @@ impl<D: Driver> Reconciler<D> {
         for key in former.iter().filter(|key| keys.binary_search(key).is_err()) {
             if let Some(shift) = self.desired.unset(key, owner) {
                 self.belief.shift(key, shift, self.desired.get(key));
+            }
+            if self.desired.get(key).is_some() && self.driver.rank(key).gate == Gate::Item {
+                self.parted.insert(key.clone());
             }
         }
         keys

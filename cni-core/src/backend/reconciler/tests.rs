@@ -257,6 +257,22 @@ async fn a_gate_outlives_what_it_guards() {
     toy.fail(&[]);
     assert!(engine.commit().await.is_complete());
 
+    // A gate that two share outlives what either has behind it, whoever goes last.
+    for failing in ["3 open-a", "3 open-b"] {
+        put(&mut engine, "a", &[("1!shared", 1), ("3 open-a", 1)]);
+        put(&mut engine, "b", &[("1!shared", 1), ("3 open-b", 1)]);
+        engine.commit().await;
+        toy.fail(&[failing]);
+        for item in ["a", "b"] {
+            engine.stage(Change::Remove(item.to_owned())).unwrap();
+        }
+        engine.commit().await;
+        assert_eq!(toy.objects(), [("1!shared".to_owned(), 1), (failing.to_owned(), 1)]);
+        toy.fail(&[]);
+        assert!(engine.commit().await.is_complete());
+        assert_eq!(toy.objects(), []);
+    }
+
     // The policy of an open endpoint is replaced: the old one stays until the new one is there.
     put(&mut engine, "a", &[("1!old-policy", 1), ("3 open-a", 1)]);
     engine.commit().await;

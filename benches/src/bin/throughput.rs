@@ -123,7 +123,8 @@ fn lab(name: &'static str, backend: &str, config: &str, policy: &str) -> Result<
     let [from, far, near] = &lab.pods[..] else {
         return Err("the scenario has three pods".into());
     };
-    let (far, near) = (Peer::new(far.namespace.clone(), far.addresses[0]), Peer::new(near.namespace.clone(), near.addresses[0]));
+    let (far, near) =
+        (Peer::new(far.namespace.clone(), far.addresses[0]), Peer::new(near.namespace.clone(), near.addresses[0]));
     Ok(Cluster { name, from: from.namespace.clone(), far, near, _owner: Box::new(lab) })
 }
 

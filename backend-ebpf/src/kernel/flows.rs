@@ -37,14 +37,22 @@ impl Object {
     /// # Errors
     /// [`KernelError::Missing`]: somebody has it already.
     pub fn flows(&mut self) -> Result<FlowReader, KernelError> {
-        let mut take = |name| self.bpf.take_map(name).ok_or(KernelError::Missing { name });
         let opened = |map| move |source| KernelError::Map { map, verb: "opened", source };
-        let ring = RingBuf::try_from(take(RING)?).map_err(opened(RING))?;
-        let lost: Map = take(LOST)?;
-        let lost = PerCpuArray::try_from(lost).map_err(opened(LOST))?;
+        let ring = RingBuf::try_from(self.lend(RING)?).map_err(opened(RING))?;
+        let lost = PerCpuArray::try_from(self.lend(LOST)?).map_err(opened(LOST))?;
         let mut reader = FlowReader { ring, lost, told: 0 };
         reader.told = reader.all_lost()?;
         Ok(reader)
+    }
+
+    /// Gives a map away, and keeps another handle of it, to pin it again.
+    fn lend(&mut self, name: &'static str) -> Result<Map, KernelError> {
+        let map = self.bpf.take_map(name).ok_or(KernelError::Missing { name })?;
+        if let Map::RingBuf(data) | Map::PerCpuArray(data) = &map {
+            let same = data.info().and_then(|info| MapData::from_id(info.id()));
+            self.lent.push((name, same.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?));
+        }
+        Ok(map)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::error::KernelError;
 use super::flows::FLOW_MAPS;
 use super::read::POLICY_MAPS;
+use aya::maps::MapData;
 use aya::pin::PinError;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
@@ -120,6 +121,8 @@ impl Pins<'_> {
 /// The object in the kernel.
 pub struct Object {
     pub(super) bpf: Ebpf,
+    /// Maps that somebody else reads.
+    pub(super) lent: Vec<(&'static str, MapData)>,
 }
 
 /// `sizeof(struct __sk_buff)` and where its control block begins, of `include/uapi/linux/bpf.h`.
@@ -170,7 +173,7 @@ impl Object {
             let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
-        Ok(Self { bpf })
+        Ok(Self { bpf, lent: Vec::new() })
     }
 
     /// The numbers of its programs, as [`Way::ALL`] has them.
@@ -218,8 +221,12 @@ impl Object {
         let maps = POLICY_MAPS.into_iter().map(|name| (name, folder)).chain(pins.paths());
         for (name, path) in maps.map(|(name, folder)| (name, folder.join(name))) {
             if !path.exists() {
-                let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
-                map.pin(path).map_err(|source| KernelError::Pin { name, source })?;
+                let pinned = match (self.bpf.map(name), self.lent.iter().find(|(lent, _)| *lent == name)) {
+                    (Some(map), _) => map.pin(path),
+                    (None, Some((_, data))) => data.pin(path),
+                    (None, None) => return Err(KernelError::Missing { name }),
+                };
+                pinned.map_err(|source| KernelError::Pin { name, source })?;
                 any = true;
             }
         }

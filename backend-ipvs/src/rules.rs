@@ -16,6 +16,7 @@ use net_linux::nft::{
     BaseChain, Chain, ChainId, ChainType, Cmp, Comment, CtState, Expr, Family, Field, Hook, Key, MetaKey, Name,
     NatFlags, Payload, Policy, Program, Reg, Reject, Rule, SetUse, TableId, Verdict, address_bytes, priority,
 };
+use net_linux::pod_ends;
 use std::net::{IpAddr, SocketAddr};
 
 /// What the name of every chain and set of ours begins with; the table is shared with others of us.
@@ -147,9 +148,8 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
     let new = || Program::new().ct_state(CtState::NEW);
     let of_family = |each: &dyn Fn(bool) -> Program| [each(false), each(true)];
     let from_elsewhere = |ipv6| {
-        let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-        let program = family(new().interface(MetaKey::IifName, Cmp::Ne, &pods), ipv6);
-        lookup(program, ipv6, Kind::Masqueraded, false).set_mark(marked.0, marked.1)
+        pod_ends::others(&family(new(), ipv6), pod_ends::Side::From)
+            .map(|program| lookup(program, ipv6, Kind::Masqueraded, false).set_mark(marked.0, marked.1))
     };
     let from_itself = |ipv6| {
         let program = family(new(), ipv6).matches_in(source(ipv6), set_name(Kind::Addresses, ipv6));
@@ -179,7 +179,11 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
     let parts = [
         (
             chain("svc-prerouting", &filter, Hook::Prerouting, priority::MANGLE),
-            of_family(&from_elsewhere).map(|program| ("from elsewhere", program)).to_vec(),
+            [from_elsewhere(false), from_elsewhere(true)]
+                .concat()
+                .into_iter()
+                .map(|program| ("from elsewhere", program))
+                .collect(),
         ),
         (
             chain("svc-output", &filter, Hook::Output, priority::MANGLE),

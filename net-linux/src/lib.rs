@@ -23,6 +23,7 @@
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
+//! | [`pod_ends`] | how rules know pods' interfaces from others |
 //! | [`untracked`] | outer packets of tunnels, kept out of connection tracking |
 //! | [`pipe`](mod@pipe) | output that nobody reads any more |
 //! | [`probe`] | what a kernel can do for every backend of the host's stack |
@@ -58,6 +59,7 @@ pub mod nft;
 pub mod objects;
 pub mod pipe;
 pub mod pmtu;
+pub mod pod_ends;
 pub mod probe;
 pub mod route;
 pub mod sock_diag;

@@ -3,9 +3,10 @@
 use super::Tunnel;
 use crate::marks;
 use crate::nft::{
-    BaseChain, Chain, ChainId, ChainType, Cmp, Comment, Element, Family, Field, Hook, Key, MetaKey, Name, Payload,
-    Policy, Program, Rule, Set, TableId, Verdict, interface_bytes, priority,
+    BaseChain, Chain, ChainId, ChainType, Comment, Element, Family, Field, Hook, Key, Name, Payload, Policy, Program,
+    Rule, Set, TableId, Verdict, priority,
 };
+use crate::pod_ends;
 use std::net::IpAddr;
 
 /// `IPPROTO_UDP`.
@@ -131,12 +132,7 @@ impl Which {
         };
         match self {
             Self::Prerouting => {
-                let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-                let from_pod = carried.interface(MetaKey::IifName, Cmp::Eq, &pods).meta(
-                    MetaKey::IifKind,
-                    Cmp::Eq,
-                    interface_bytes("veth"),
-                );
+                let from_pod = pod_ends::only(carried, pod_ends::Side::From);
                 let to_end = to_port(ends.only(from_pod).matches_in(ends.destination(), ends.name()));
                 vec![rule("pods", to_end.verdict(Verdict::Drop))]
             }

@@ -11,12 +11,13 @@
 use super::{Compiler, Objects, errors, proxied, rule};
 use crate::names::{self, Walk, name};
 use crate::object::{Key, Object, RuleObject};
-use cni_core::policy::model::{Action, Direction, Family, Protocol};
+use cni_core::policy::model::{Action, Family, Protocol};
 use net_linux::marks;
 use net_linux::nft::{
     self, BaseChain, ChainType, Cmp, CtState, Expr, Hook, MetaKey, Payload, Policy, Program, Reg, SetUse, Verdict,
-    interface_bytes, priority,
+    priority,
 };
+use net_linux::pod_ends::{self, Side};
 
 /// ICMPv6 types of neighbour discovery that a host sends to its router: solicitation of routers and neighbours, and
 /// neighbour advertisement. RFC 4861, section 4.
@@ -33,12 +34,12 @@ pub(super) fn objects(compiler: &Compiler) -> Objects {
     }
     objects.extend(errors::objects(compiler));
     let (from, to) = (MetaKey::IifName, MetaKey::OifName);
-    let mut egress = others(from, MetaKey::IifKind).to_vec();
+    let mut egress = others(Side::From).to_vec();
     egress.extend(spoofed(compiler));
     egress.extend(dispatch(compiler, from, names::FROM));
-    let mut ingress = others(to, MetaKey::OifKind).to_vec();
+    let mut ingress = others(Side::To).to_vec();
     ingress.extend(dispatch(compiler, to, names::TO));
-    let mut input = others(from, MetaKey::IifKind).to_vec();
+    let mut input = others(Side::From).to_vec();
     input.extend(NEIGHBOUR_DISCOVERY.map(|kind| {
         // Not what an IPv4 packet calls so.
         let discovery =
@@ -68,24 +69,9 @@ pub(super) fn base_chain(chain: &str, hook: Hook, priority: i32, rules: Vec<Rule
     (Key::Chain(name(chain)), Object::Chain { base: Some(base), rules })
 }
 
-/// What comes from or goes to a pod.
-pub(super) fn a_pods(direction: Direction) -> Program {
-    let (name, kind) = match direction {
-        Direction::Ingress => (MetaKey::IifName, MetaKey::IifKind),
-        Direction::Egress => (MetaKey::OifName, MetaKey::OifKind),
-    };
-    let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-    Program::new().interface(name, Cmp::Eq, &pods).meta(kind, Cmp::Eq, interface_bytes("veth"))
-}
-
-/// Pods are behind veths with our prefix. Tunnels of ours (`cnidarian.1`) and bridges of others (`cni0`) have it too.
-pub(super) fn others(name: MetaKey, kind: MetaKey) -> [RuleObject; 2] {
-    let pods = format!("{}*", marks::HOST_INTERFACE_PREFIX);
-    let no_veth = Program::new().meta(kind, Cmp::Ne, interface_bytes("veth"));
-    [
-        rule(Program::new().interface(name, Cmp::Ne, &pods).verdict(Verdict::Accept), "no pod's"),
-        rule(no_veth.verdict(Verdict::Accept), "no pod's"),
-    ]
+/// What comes from another interface than a pod's, or goes there, passes.
+pub(super) fn others(side: Side) -> [RuleObject; 2] {
+    pod_ends::others(&Program::new(), side).map(|program| rule(program.verdict(Verdict::Accept), "no pod's"))
 }
 
 /// Before anything else, also before established connections: else a pod could write into those of others.

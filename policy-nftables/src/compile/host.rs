@@ -27,7 +27,8 @@ use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{DirectionProgram, HostEndpointProgram, HostInterface, HostProgram};
 use net_linux::marks;
-use net_linux::nft::{Cmp, CtState, Hook, MetaKey, Name, Payload, Program, Verdict, priority};
+use net_linux::nft::{Cmp, CtState, Hook, Name, Payload, Program, Verdict, priority};
+use net_linux::pod_ends::{self, Side};
 
 /// ICMPv6 types without which a host is cut off from its link: listener queries, reports and ends, router and neighbour
 /// solicitations and advertisements, listener reports of version 2. RFC 4890, sections 4.3.1 and 4.4.1.
@@ -141,10 +142,10 @@ impl Place {
     }
 
     /// The interface that says whose a packet is.
-    fn interface(&self) -> MetaKey {
+    fn side(&self) -> Side {
         match self.direction {
-            Direction::Ingress => MetaKey::IifName,
-            Direction::Egress => MetaKey::OifName,
+            Direction::Ingress => Side::From,
+            Direction::Egress => Side::To,
         }
     }
 
@@ -177,11 +178,11 @@ impl Place {
         let of = |wanted| program.endpoints.iter().find(|endpoint| endpoint.interface == wanted);
         for endpoint in &program.endpoints {
             if let HostInterface::Named(interface) = &endpoint.interface {
-                let from = Program::new().interface(self.interface(), Cmp::Eq, interface.as_str());
+                let from = Program::new().interface(self.side().name(), Cmp::Eq, interface.as_str());
                 rules.push(go(Some(endpoint), from));
             }
         }
-        rules.push(go(of(HostInterface::Pods), base::a_pods(self.direction)));
+        rules.push(go(of(HostInterface::Pods), pod_ends::only(Program::new(), self.side())));
         rules.push(go(of(HostInterface::Others), Program::new()));
         let priority = match self.hook {
             Hook::Input if compiler.follows_a_proxy() => proxied::BEHIND_THE_PROXY + 1,
@@ -201,7 +202,7 @@ impl Place {
             let program = if last { program.set_mark(0, allowed) } else { program };
             rules.push(rule(program.verdict(Verdict::Accept), "allowed early"));
         }
-        let loopback = Program::new().interface(self.interface(), Cmp::Eq, "lo");
+        let loopback = Program::new().interface(self.side().name(), Cmp::Eq, "lo");
         rules.push(rule(loopback.verdict(Verdict::Accept), "loopback"));
         if self.part != HostPart::Untracked {
             let open = Program::new().ct_state(CtState::ESTABLISHED.or(CtState::RELATED));

@@ -18,6 +18,7 @@ use crate::names::{self, name};
 use crate::object::{Key, Object, RuleObject};
 use cni_core::policy::model::{Direction, Family};
 use net_linux::nft::{CtState, Expr, Hook, MetaKey, Payload, Program, Reg, SetUse, Verdict, priority};
+use net_linux::pod_ends::Side;
 
 /// Behind the proxy: IPVS takes packets at `NF_IP_PRI_NAT_SRC - 2` and `- 1` (`net/netfilter/ipvs/ip_vs_core.c`), and what is
 /// at the same number as the translation of sources has no order among itself.
@@ -25,7 +26,7 @@ pub(super) const BEHIND_THE_PROXY: i32 = priority::SRCNAT + 1;
 
 /// What there is beside those of every node; `dispatched` is what `pol-input` has where no proxy is.
 pub(super) fn objects(compiler: &Compiler, dispatched: Vec<RuleObject>) -> Objects {
-    let mut local = others(MetaKey::IifName, MetaKey::IifKind).to_vec();
+    let mut local = others(Side::From).to_vec();
     local.extend(dispatched);
     let mut objects: Objects =
         names::sources().map(|set| (Key::Set(set), Object::Set { intact: true })).into_iter().collect();
@@ -50,7 +51,7 @@ fn egress() -> Vec<RuleObject> {
 
 /// What goes to a pod, from others than the node itself.
 fn ingress(compiler: &Compiler) -> Vec<RuleObject> {
-    let mut rules = others(MetaKey::OifName, MetaKey::OifKind).to_vec();
+    let mut rules = others(Side::To).to_vec();
     let of_the_node = clause::own_node(Program::new(), Direction::Ingress, true);
     rules.push(rule(of_the_node.verdict(Verdict::Accept), "from the node itself"));
     let mut dispatched = dispatch(compiler, MetaKey::OifName, names::TO);

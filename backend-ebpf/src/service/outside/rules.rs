@@ -13,18 +13,16 @@
 use super::object::{Choice, Frontend, Key as Ours};
 use net_linux::marks;
 use net_linux::nft::{
-    BaseChain, Chain, ChainType, Cmp, Comment, Expr, Family, Field, Hook, Key, MetaKey, Name, Nat, NatFlags, Payload,
+    BaseChain, Chain, ChainType, Comment, Expr, Family, Field, Hook, Key, MetaKey, Name, Nat, NatFlags, Payload,
     Policy, Program, Reg, Reject, Rule, Set, SetUse, TableId, Verdict, address_bytes, priority,
 };
+use net_linux::pod_ends::{self, Side};
 use std::net::SocketAddr;
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6` of `include/uapi/linux/netfilter.h`.
 const NFPROTO: [u32; 2] = [2, 10];
 /// All nodes choose alike for a client.
 const SEED: u32 = 0x636e_6964;
-
-/// What names of devices of ours begin with that are no pod's: a pod's ends in hexadecimal digits.
-const OURS: &str = "cnidarian";
 
 /// What the name of every chain that chooses begins with.
 pub(super) const CHOICE_PREFIX: &str = "choose";
@@ -159,7 +157,7 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
         })
     };
     let marked = |ipv6| {
-        not_a_pod(&Program::new, MetaKey::IifName)
+        pod_ends::others(&Program::new(), Side::From)
             .map(|program| inside(program, Kind::Masqueraded, ipv6).set_mark(mark, mark))
     };
     let led = |ipv6| {
@@ -167,7 +165,7 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
         frontend(family(Program::new(), ipv6), ipv6).then(Expr::VerdictMap { set, sreg: Reg::A })
     };
     let refused = |ipv6| inside(Program::new(), Kind::Refused, ipv6).reject(Reject::PORT);
-    let back = not_a_pod(&|| Program::new().mark_any(mark), MetaKey::OifName)
+    let back = pod_ends::others(&Program::new().mark_any(mark), Side::To)
         .map(|program| program.masquerade(NatFlags::FULLY_RANDOM));
     let both = |each: &dyn Fn(bool) -> Program| vec![each(false), each(true)];
     let filter = || ChainType::Filter;
@@ -187,12 +185,6 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
         (chain, rules)
     });
     parts.collect()
-}
-
-/// The interface is none of a pod of this node. A tunnel's device has a longer name that begins as those of pods do.
-fn not_a_pod(program: &dyn Fn() -> Program, interface: MetaKey) -> [Program; 2] {
-    let (pods, ours) = (format!("{}*", marks::HOST_INTERFACE_PREFIX), format!("{OURS}*"));
-    [program().interface(interface, Cmp::Ne, &pods), program().interface(interface, Cmp::Eq, &ours)]
 }
 
 fn family(program: Program, ipv6: bool) -> Program {

@@ -13,7 +13,7 @@
 //! | `pol-p-in-NAMESPACE/NAME-HASH` | a policy's rules; `pol-q-...`: the same for a dry run |
 //! | `pol-tier-in-TIER-HASH` | policies of a tier in order, shared by endpoints that have the same |
 //! | `pol-ep-in-INTERFACE` | an endpoint; `pol-sh-...`: its dry run |
-//! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it |
+//! | `pol-host-in`, `pol-host-out` | base chains of the node itself; `pol-host-fwd-in`, `-out`: of what passes through it, `-proxied`: by a service proxy |
 //! | `pol-host-raw-in`, `-out`, `pol-host-pre-in` | the same before tracking, and before translation |
 //! | `pol-hep-PART-in-if-INTERFACE`, `-pods`, `-others` | the node at some interfaces; `pol-sh-host-...`: its dry run |
 

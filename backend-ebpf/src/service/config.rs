@@ -25,7 +25,7 @@ pub struct Sizes {
     pub backends: u32,
     /// Frontends that choose by Maglev's table, of 2 KB each.
     pub tables: u32,
-    /// Backends of all frontends with affinity together.
+    /// Backends of all frontends with affinity or over UDP together.
     pub members: u32,
     /// Clients with affinity. Filled by programs.
     pub affinity: u32,
@@ -68,7 +68,7 @@ impl Sizes {
     }
 }
 
-/// The configuration: `{"cgroup": "/sys/fs/cgroup/kubepods", "bpffs": "/sys/fs/bpf", "maps": {"frontends": 65536}}`.
+/// The configuration: `{"cgroup": "/sys/fs/cgroup/kubepods", "bpffs": "/sys/fs/bpf", "maps": {"frontends": 65536}, "outsideClients": true}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {

@@ -1,5 +1,5 @@
-//! The hooks of packets that a service proxy translates where the node delivers them to itself. Never about where they go:
-//! a packet is judged by the same chains of endpoints as one that is forwarded, by the addresses that it has then.
+//! The hooks of packets that a service proxy translates where the node delivers them to itself. Never a chain of an endpoint:
+//! a packet is judged by the same ones as one that is forwarded, by the addresses that it has then.
 //!
 //! ```text
 //! input   -2  pol-input         from a pod: own address? a connection that is denied? an error that is believed?

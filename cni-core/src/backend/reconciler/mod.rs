@@ -26,7 +26,8 @@
 //!   of the same item's for [`Gate::Item`]. An object that several items want waits only when all of them wait.
 //! - A gate is not deleted while the delete of an object above it failed ([`Gate::All`]: any; [`Gate::Item`]: one of
 //!   the same item, or one whose item is not known), nor, for [`Gate::Item`], while another gate of its item could
-//!   not be put. One that several items had waits for all of them. So a gate must not claim what the gate that it replaces still holds: let them share the key.
+//!   not be put. One that several items had waits for all of them. So a gate must not claim what the gate that it
+//!   replaces still holds: let them share the key.
 //!
 //! [`Driver::apply`]: super::Driver::apply
 //! [`Gate::All`]: super::Gate::All

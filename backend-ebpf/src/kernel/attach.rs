@@ -81,7 +81,11 @@ impl Hook {
             Self::Tcx => detach_tcx(way, interface),
             Self::Clsact => detach_clsact(way, interface),
         };
-        result.map_err(|source| failed(way, interface, source))
+        match result {
+            // Who went, perhaps while we were at it, took its programs along.
+            Err(_) if index(interface).is_err_and(|error| error.raw_os_error() == Some(ENODEV)) => Ok(()),
+            result => result.map_err(|source| failed(way, interface, source)),
+        }
     }
 }
 
@@ -145,10 +149,7 @@ fn attach_tcx(program: &SchedClassifier, way: Way, interface: &str) -> Result<()
 }
 
 fn detach_tcx(way: Way, interface: &str) -> Result<(), AttachError> {
-    let index = match index(interface) {
-        Err(error) if error.raw_os_error() == Some(ENODEV) => return Ok(()),
-        index => index.map_err(AttachError::Hook)?,
-    };
+    let index = index(interface).map_err(AttachError::Hook)?;
     ours(way, interface, index)?.iter().try_for_each(|old| off(index, way, old))
 }
 
@@ -201,9 +202,6 @@ fn attach_clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Re
 }
 
 fn detach_clsact(way: Way, interface: &str) -> Result<(), AttachError> {
-    if index(interface).is_err_and(|error| error.raw_os_error() == Some(ENODEV)) {
-        return Ok(());
-    }
     match filter(way, interface)?.detach() {
         // There is no such filter, or no clsact.
         Err(ProgramError::NetlinkError(error))

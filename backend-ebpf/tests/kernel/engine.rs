@@ -3,7 +3,7 @@
 use crate::attached::{CLIENT, Killed, SERVER, pod};
 use crate::conformance::{config, place};
 use crate::items::{chain, chain_id, endpoint, port, walk};
-use crate::place::{block_on, in_own_place};
+use crate::place::{block_on, in_own_place, run};
 use backend_ebpf::engine::{self, BPFFS, Config, Hook, probe};
 use backend_ebpf::kernel::Way;
 use cni_core::backend::{Change, CommitReport};
@@ -326,5 +326,35 @@ fn engines_of_two_namespaces_do_not_know_of_each_other() {
         assert_ne!(engine::observe().unwrap().len(), 0);
         engine::clear().unwrap();
         assert_eq!(engine::observe().unwrap().len(), 0);
+    });
+}
+
+#[test]
+fn interfaces_that_go_while_all_is_taken_off_are_no_failure() {
+    in_own_place(|| {
+        let place = NetNs::current().unwrap();
+        let ends = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let come_and_go = || {
+                    for round in 0..60 {
+                        let name = format!("cni{round:012x}");
+                        run(&format!("ip link add {name} type veth peer name there"));
+                        run(&format!("ip link delete {name}"));
+                    }
+                };
+                let done = place.run(come_and_go);
+                ends.store(true, Ordering::Relaxed);
+                done.unwrap();
+            });
+            while !ends.load(Ordering::Relaxed) {
+                for way in Way::ALL {
+                    for hook in [Hook::Tcx, Hook::Clsact] {
+                        (0..60).for_each(|round| hook.detach(way, &format!("cni{round:012x}")).unwrap());
+                    }
+                }
+                engine::clear().unwrap();
+            }
+        });
     });
 }

@@ -4,8 +4,8 @@
 use crate::driver::{Draining, is_of_services};
 use crate::rules::table;
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
-use net_linux::nft::{NftEvent, NftWatch};
+use cni_core::backend::{DriftWatch, Result};
+use net_linux::nft::NftWatch;
 use std::time::Duration;
 
 /// How often draining destinations are looked at: the kernel does not tell when a connection ends.
@@ -24,15 +24,6 @@ impl ServicesWatch {
     pub(crate) fn open(own: u32, draining: Draining) -> Result<Self> {
         Ok(Self { nft: NftWatch::open()?, own, draining })
     }
-
-    fn concerns(&self, event: &NftEvent) -> bool {
-        match event {
-            NftEvent::Changed(change) => {
-                change.table == table() && is_of_services(change.name.as_ref()) && change.port != self.own
-            }
-            NftEvent::Lost => true,
-        }
-    }
 }
 
 /// Until draining destinations are to be looked at; for ever while there is none.
@@ -46,16 +37,10 @@ async fn due(draining: &Draining) {
 #[async_trait]
 impl DriftWatch for ServicesWatch {
     async fn changed(&mut self) -> Result<()> {
-        loop {
-            let events = tokio::select! {
-                events = self.nft.next() => events,
-                () = due(&self.draining) => return Ok(()),
-            };
-            let events =
-                events.map_err(|error| Error::new(ErrorKind::Kernel, "watch", "nftables", &error).because(error))?;
-            if events.iter().any(|event| self.concerns(event)) {
-                return Ok(());
-            }
+        let table = table();
+        tokio::select! {
+            changed = self.nft.changed_by_others(&table, self.own, is_of_services) => Ok(changed?),
+            () = due(&self.draining) => Ok(()),
         }
     }
 }

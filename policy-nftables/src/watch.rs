@@ -2,8 +2,8 @@
 
 use crate::names::{self, PREFIX};
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
-use net_linux::nft::{NftEvent, NftWatch};
+use cni_core::backend::{DriftWatch, Result};
+use net_linux::nft::{Name, NftWatch};
 
 /// A watch on our part of the table.
 pub(crate) struct PolicyWatch {
@@ -17,30 +17,12 @@ impl PolicyWatch {
     pub(crate) fn open(own: u32) -> Result<Self> {
         Ok(Self { watch: NftWatch::open()?, own })
     }
-
-    fn concerns(&self, event: &NftEvent) -> bool {
-        match event {
-            NftEvent::Changed(change) => {
-                let ours = change.name.as_ref().is_none_or(|name| name.as_str().starts_with(PREFIX));
-                change.table == names::table() && ours && change.port != self.own
-            }
-            NftEvent::Lost => true,
-        }
-    }
 }
 
 #[async_trait]
 impl DriftWatch for PolicyWatch {
     async fn changed(&mut self) -> Result<()> {
-        loop {
-            let events = self
-                .watch
-                .next()
-                .await
-                .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "nftables", &error).because(error))?;
-            if events.iter().any(|event| self.concerns(event)) {
-                return Ok(());
-            }
-        }
+        let ours = |name: Option<&Name>| name.is_none_or(|name| name.as_str().starts_with(PREFIX));
+        Ok(self.watch.changed_by_others(&names::table(), self.own, ours).await?)
     }
 }

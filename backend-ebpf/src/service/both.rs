@@ -47,10 +47,10 @@ impl Engine<ServiceItem> for Both {
     }
 
     async fn resync(&mut self) -> Result<Drift> {
-        let drift = self.sockets.resync().await?;
-        match &mut self.outside {
-            Some(outside) => Ok(drift.and(outside.resync().await?)),
-            None => Ok(drift),
-        }
+        let drift = self.sockets.resync().await;
+        let Some(outside) = &mut self.outside else { return drift };
+        // Neither waits for the other to be readable.
+        let of_outside = outside.resync().await;
+        Ok(drift?.and(of_outside?))
     }
 }

@@ -3,12 +3,13 @@
 use super::maglev;
 use super::object::Hook;
 use super::pins::Generation;
-use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target, mapped};
+use crate::kernel::bytes;
+use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target};
 use cni_core::backend::{Error, ErrorKind, Gate, Rank, Result};
 use cni_core::model::{Scheduler, ServiceBackend, ServiceItem};
 use cni_core::policy::model::Protocol;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// One thing in the kernel.
@@ -110,15 +111,13 @@ impl fmt::Display for Object {
     }
 }
 
-fn bytes(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => mapped(address.octets()),
-        IpAddr::V6(address) => address.octets(),
-    }
+/// An address and port as maps have them.
+pub(super) fn target(socket: SocketAddr) -> Target {
+    Target { address: bytes(socket.ip()), port: socket.port(), unused: 0 }
 }
 
-fn target(backend: &ServiceBackend) -> Target {
-    Target { address: bytes(backend.address), port: backend.port, unused: 0 }
+fn of_backend(backend: &ServiceBackend) -> Target {
+    target(SocketAddr::new(backend.address, backend.port))
 }
 
 /// The entries of a frontend.
@@ -146,7 +145,7 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
             return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
         }
     };
-    let targets: Vec<Target> = item.active().map(target).collect();
+    let targets: Vec<Target> = item.active().map(of_backend).collect();
     if item.backends.iter().any(|backend| backend.address.is_ipv4() != item.key.address.is_ipv4()) {
         return Err(Error::invalid(&item.key, "backends", "one has an address of the other family"));
     }
@@ -163,7 +162,7 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
     // With affinity, those that may be gone on with. Over UDP also for who is to be cut off when one goes, and then one that is
     // going and still serves is none of those.
     let members: Vec<Target> = match (affinity_seconds, item.key.protocol.0) {
-        (0, 17) => item.backends.iter().map(target).collect(),
+        (0, 17) => item.backends.iter().map(of_backend).collect(),
         (0, _) => Vec::new(),
         _ => targets.clone(),
     };

@@ -116,7 +116,7 @@ impl Driver for SocketDriver {
         if Config::from_json(section)? == self.config {
             return Ok(());
         }
-        let detail = "another cgroup, BPF file system or size of maps takes effect with a new start";
+        let detail = "another cgroup, BPF file system, size of maps or outsideClients takes effect with a new start";
         Err(Error::new(ErrorKind::Unsupported, "configure", "services in eBPF", detail))
     }
 

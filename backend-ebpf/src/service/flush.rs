@@ -5,14 +5,14 @@
 //! The kernel lists sockets by network namespace. The node's own is at hand; those of pods are opened by number, which Linux 6.18
 //! can. On older kernels sockets of pods stay as they are.
 
+use super::compile::target;
 use super::object::Programs;
 use crate::kernel::raw::Raw;
 use aya::maps::{HashMap, MapData};
-use backend_ebpf_abi::{MemberKey, ReverseKey, Target, mapped};
+use backend_ebpf_abi::{MemberKey, ReverseKey, Target};
 use net_linux::netns::NetNs;
 use net_linux::sock_diag::{ConnectedUdp, SockDiag};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 
 /// `IPPROTO_UDP`, as a frontend's key has it.
 pub(super) const UDP: u16 = 17;
@@ -59,12 +59,4 @@ impl Programs {
         let others = clients.iter().flatten().filter(|(_, inode)| u64::from(*inode) != but);
         others.filter_map(|(cookie, inode)| NetNs::by_cookie(cookie, inode).ok()).collect()
     }
-}
-
-fn target(peer: SocketAddr) -> Target {
-    let address = match peer.ip() {
-        IpAddr::V4(address) => mapped(address.octets()),
-        IpAddr::V6(address) => address.octets(),
-    };
-    Target { address, port: peer.port(), unused: 0 }
 }

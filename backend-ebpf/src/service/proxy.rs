@@ -3,11 +3,11 @@
 use super::both::Both;
 use super::config::Config;
 use super::driver::SocketDriver;
-use super::outside::{self, OutsideDriver};
+use super::outside::{self, OutsideDriver, OutsideWatch};
 use super::pins::Pins;
 use async_trait::async_trait;
 use cni_core::backend::{
-    Capability, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result, Translation,
+    Capability, DriftWatch, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result, Translation,
 };
 use serde_json::Value;
 
@@ -34,17 +34,20 @@ impl ProxyBackend for EbpfServices {
     }
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
-        let driver = SocketDriver::open(&Config::from_json(&request.config)?)?;
+        let config = Config::from_json(&request.config)?;
+        let driver = SocketDriver::open(&config)?;
         let clients = Reconciler::new(driver.clients()?)?;
-        let outside = if driver.capabilities().has(Capability::OutsideClients) {
-            Some(Reconciler::new(OutsideDriver::open()?)?)
-        } else {
-            // What an earlier configuration served.
-            outside::clear()?;
-            None
+        let outside = match (driver.capabilities().has(Capability::OutsideClients), config.outside_clients) {
+            (true, _) => Some(OutsideDriver::open()?),
+            // What an earlier configuration served goes with the first state.
+            (false, false) if outside::refusal().is_none() => Some(OutsideDriver::off()?),
+            (false, _) => None,
         };
+        let watch = outside.as_ref().map(|outside| OutsideWatch::open(outside.port())).transpose()?;
+        let outside = outside.map(Reconciler::new).transpose()?;
         let mut parts = ProxyParts::new(Box::new(Both { sockets: Reconciler::new(driver)?, outside }));
         parts.clients = Some(Box::new(clients));
+        parts.drift = watch.map(|watch| Box::new(watch) as Box<dyn DriftWatch>);
         Ok(parts)
     }
 
@@ -52,6 +55,8 @@ impl ProxyBackend for EbpfServices {
     fn clear(&self) -> Result<()> {
         let Config { bpffs, maps, .. } = Config::default();
         outside::clear()?;
-        Pins::of_this_namespace(&bpffs, &maps)?.clear()
+        // A kernel that tells of no namespace takes no program of ours either, and is no failure.
+        let Ok(pins) = Pins::of_this_namespace(&bpffs, &maps) else { return Ok(()) };
+        pins.clear()
     }
 }

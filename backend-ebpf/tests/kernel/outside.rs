@@ -14,6 +14,7 @@ use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
 use testlab::bed::{Cgroup, Client};
 
 /// A frontend at an address of the node.
@@ -22,11 +23,16 @@ const V6: &str = "[2001:db8::1]:30080";
 
 /// Somebody outside, behind a wire to the calling thread's namespace.
 fn outside() -> NetNs {
+    behind("eth0")
+}
+
+/// Somebody behind this interface of the calling thread's namespace.
+fn behind(interface: &str) -> NetNs {
     let outside = NetNs::new().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), outside.as_fd().as_raw_fd());
-    run(&format!("ip link add eth0 type veth peer name wire netns {path}"));
-    for line in ["address add 192.0.2.1/24 dev eth0", "address add 2001:db8::1/64 dev eth0 nodad", "link set eth0 up"] {
-        run(&format!("ip {line}"));
+    run(&format!("ip link add {interface} type veth peer name wire netns {path}"));
+    for what in ["address add 192.0.2.1/24", "address add 2001:db8::1/64 nodad", "link set up"] {
+        run(&format!("ip {what} dev {interface}"));
     }
     let lines = ["address add 192.0.2.2/24 dev wire", "address add 2001:db8::2/64 dev wire nodad", "link set wire up"];
     outside.run(|| lines.iter().for_each(|line| drop(run(&format!("ip {line}"))))).unwrap();
@@ -57,6 +63,9 @@ fn spread(client: &mut Client, how: &str, to: &str, rounds: usize) -> BTreeMap<S
     }
     counts
 }
+
+/// How long something may take that is about to happen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const WAYS: [(&str, &str); 4] = [("tcp", V4), ("tcp", V6), ("connected", V4), ("connected", V6)];
 
@@ -104,6 +113,63 @@ fn a_client_that_goes_on_to_send_is_led_to_another_backend_when_its_own_goes() {
             commit(&mut engine, items("a"));
             assert_eq!(client.ask("held", to).unwrap().0, "a", "{to}: the same socket");
         }
+    });
+}
+
+#[test]
+fn a_pod_that_no_program_leads_is_not_led_behind_those_that_judge_it() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    in_a_namespace(|| {
+        let mut client = client_in(&cgroup.0, &behind("cni0123456789ab"));
+        let mut engine = Reconciler::new(OutsideDriver::open().unwrap()).unwrap();
+        commit(&mut engine, items("a"));
+        for (how, to) in WAYS {
+            assert_eq!(client.ask(how, to).unwrap_err(), "ConnectionRefused", "{how} {to}: nobody listens there");
+        }
+    });
+}
+
+#[test]
+fn a_set_of_another_kind_that_rules_look_at_is_made_anew() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    in_a_namespace(|| {
+        let mut client = client_in(&cgroup.0, &outside());
+        let mut engine = Reconciler::new(OutsideDriver::open().unwrap()).unwrap();
+        commit(&mut engine, items("a"));
+        run("nft delete table inet cnidarian-services");
+        run("nft add table inet cnidarian-services");
+        run("nft add map inet cnidarian-services backends4 { type ipv4_addr : ipv4_addr ; }");
+        run("nft add chain inet cnidarian-services choose4-random-1");
+        run("nft add rule inet cnidarian-services choose4-random-1 dnat ip to ip daddr map @backends4");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let drift = runtime.block_on(engine.resync()).unwrap();
+        assert!(drift.repair.is_complete(), "{drift:?}");
+        assert!(runtime.block_on(engine.resync()).unwrap().is_none());
+        assert_eq!(client.ask("tcp", V4).unwrap().0, "a");
+    });
+}
+
+#[test]
+fn what_others_do_to_the_table_is_told_of_at_once() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    in_a_namespace(|| {
+        let config = serde_json::json!({ "cgroup": cgroup.0 });
+        let state_dir = std::env::temp_dir();
+        let request = OpenRequest { node: fake::node(), config, state_dir, host_stack_for: Vec::new() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut parts = EbpfServices.open(request).await.unwrap();
+            let watch = parts.drift.as_mut().unwrap();
+            parts.proxy.stage(Change::Put(item(V4, 6, "a"))).unwrap();
+            parts.proxy.stage(Change::InSync).unwrap();
+            assert!(parts.proxy.commit().await.is_complete());
+            run("nft flush ruleset");
+            tokio::time::timeout(PATIENCE, watch.changed()).await.expect("nobody said so").unwrap();
+            assert!(parts.proxy.resync().await.unwrap().repair.is_complete());
+            let quiet = tokio::time::timeout(Duration::from_millis(300), watch.changed()).await;
+            assert!(quiet.is_err(), "what we do ourselves is no drift");
+        });
+        EbpfServices.clear().unwrap();
     });
 }
 
@@ -182,11 +248,15 @@ fn what_programs_at_sockets_refuse_is_served_nowhere_and_the_rest_at_both() {
         assert_eq!(put(least).unwrap_err(), Some("scheduler"));
         assert_eq!(client.ask("tcp", V4).unwrap_err(), "ConnectionRefused", "nobody listens there");
         assert!(!run("nft list table inet cnidarian-services").contains("192.0.2.1"), "no trace of it");
+        put(item(V4, 6, "a")).unwrap();
         drop(proxy);
         let off = serde_json::json!({ "cgroup": cgroup.0, "outsideClients": false });
         let off = OpenRequest { config: off, ..request.clone() };
-        let proxy = runtime.block_on(EbpfServices.open(off)).unwrap().proxy;
+        let mut proxy = runtime.block_on(EbpfServices.open(off)).unwrap().proxy;
         assert!(!proxy.capabilities().has(Capability::OutsideClients), "off");
+        assert_eq!(client.ask("tcp", V4).unwrap().0, "a", "who opens writes nothing");
+        proxy.stage(Change::InSync).unwrap();
+        assert!(runtime.block_on(proxy.commit()).is_complete());
         assert!(!run("nft list tables").contains("cnidarian"), "and what was served before is gone");
         EbpfServices.clear().unwrap();
     });

@@ -116,6 +116,29 @@ impl NftWatch {
     }
 }
 
+impl NftWatch {
+    /// Waits until somebody else than the socket with this port changed something in a table, that is ours by its name (`None`: the
+    /// table itself), or until nobody knows whether. May be cancelled: nothing is lost.
+    ///
+    /// # Errors
+    /// [`NftError::Socket`].
+    pub async fn changed_by_others(
+        &mut self,
+        table: &TableId,
+        own_port: u32,
+        is_ours: impl Fn(Option<&Name>) -> bool + Send,
+    ) -> Result<(), NftError> {
+        let concerns = |event: &NftEvent| match event {
+            NftEvent::Changed(change) => {
+                change.table == *table && change.port != own_port && is_ours(change.name.as_ref())
+            }
+            NftEvent::Lost => true,
+        };
+        while !self.next().await?.iter().any(concerns) {}
+        Ok(())
+    }
+}
+
 impl AsFd for NftWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

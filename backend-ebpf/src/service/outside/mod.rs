@@ -5,8 +5,10 @@
 pub mod object;
 mod rules;
 mod stale;
+mod watch;
 
 pub use object::{Choice, Frontend, Key, Object, compile};
+pub(super) use watch::OutsideWatch;
 
 use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Known, Op, Rank, Result, Support};
@@ -28,6 +30,8 @@ pub struct OutsideDriver {
     conntrack: Option<Conntrack>,
     led: Led,
     capabilities: Capabilities,
+    /// Whether anybody is to be served; else what is there goes.
+    serves: bool,
 }
 
 /// Why this kernel cannot do it; `None`: it can. In the network namespace of the calling thread, where nothing is left.
@@ -81,11 +85,29 @@ impl OutsideDriver {
             conntrack: Conntrack::open().ok(),
             led: Led::default(),
             capabilities: Capabilities::default(),
+            serves: true,
         })
+    }
+
+    /// The same, but it wants nothing, so that all of ours goes. Writes nothing yet.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn off() -> Result<Self> {
+        Ok(Self { serves: false, ..Self::open()? })
+    }
+
+    /// The netlink port that our own changes carry.
+    pub(super) fn port(&self) -> u32 {
+        self.nft.port()
     }
 
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
         let Some(contents) = self.nft.contents(&rules::table())? else { return Ok(Vec::new()) };
+        if has_foreign_sets(&contents) {
+            // The table goes with all that is in it when the rules are made again.
+            return Ok(vec![(Key::Rules, Object::Rules { intact: false })]);
+        }
         let mut found = vec![(Key::Rules, Object::Rules { intact: is_intact(&contents) })];
         for chain in &contents.chains {
             let Some(choice) = rules::choice_of(&chain.object.id.name) else { continue };
@@ -94,11 +116,8 @@ impl OutsideDriver {
             found.push((Key::Choice(choice), Object::Rules { intact }));
         }
         for (kind, ipv6, wanted) in rules::sets() {
-            let Some((set, elements)) = contents.set(&wanted.id) else { continue };
-            // One that is not as we make it goes, with its elements, when the rules are made again.
-            if set.object == wanted {
-                found.extend(elements.iter().filter_map(|element| entry(kind, ipv6, element)));
-            }
+            let Some((_, elements)) = contents.set(&wanted.id) else { continue };
+            found.extend(elements.iter().filter_map(|element| entry(kind, ipv6, element)));
         }
         Ok(found)
     }
@@ -114,8 +133,14 @@ impl OutsideDriver {
 }
 
 /// One transaction, where this is there already; looked at only for what is not known.
-fn batch_of(ops: &[Write], there: Option<&TableContents>) -> Batch {
+fn batch_of(ops: &[Write], mut there: Option<&TableContents>) -> Batch {
     let mut batch = Batch::new();
+    let makes_rules = ops.iter().any(|op| matches!((op.key(), op), (Key::Rules, Op::Put { .. })));
+    if makes_rules && there.is_some_and(has_foreign_sets) {
+        // A set that rules of any chain look at cannot be made anew by itself.
+        batch.delete_table(&rules::table());
+        there = None;
+    }
     for op in ops {
         match (op.key(), op) {
             (Key::Rules, Op::Put { .. }) => make_rules(&mut batch, there),
@@ -211,12 +236,7 @@ fn make_rules(batch: &mut Batch, there: Option<&TableContents>) {
             }
         }
     }
-    for (.., set) in rules::sets() {
-        if there.and_then(|there| there.set(&set.id)).is_some_and(|(found, _)| found.object != set) {
-            batch.delete_set(&set.id);
-        }
-        batch.add_set(&set);
-    }
+    rules::sets().for_each(|(.., set)| batch.add_set(&set));
     for (chain, rules) in wanted {
         batch.add_chain(&chain);
         rules.iter().for_each(|rule| batch.add_rule(rule));
@@ -228,6 +248,11 @@ fn make_choice(batch: &mut Batch, choice: Choice) {
     batch.add_chain(&chain);
     batch.flush_chain(&chain.id);
     batch.add_rule(&rule);
+}
+
+/// Whether a set has our name and is not as we make it: of a later release, or by whoever can write here.
+fn has_foreign_sets(contents: &TableContents) -> bool {
+    rules::sets().any(|(.., set)| contents.set(&set.id).is_some_and(|(found, _)| found.object != set))
 }
 
 fn is_intact(contents: &TableContents) -> bool {
@@ -293,11 +318,11 @@ impl Driver for OutsideDriver {
     }
 
     fn base(&self) -> Result<Vec<(Key, Object)>> {
-        Ok(vec![(Key::Rules, Object::Rules { intact: true })])
+        Ok(self.serves.then_some((Key::Rules, Object::Rules { intact: true })).into_iter().collect())
     }
 
     fn compile(&self, item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
-        compile(item)
+        if self.serves { compile(item) } else { Ok(Vec::new()) }
     }
 
     fn rank(&self, key: &Key) -> Rank {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prerouting -105  to a frontend of the whole cluster, not from a pod: mark
-//!                  to a frontend: its choice ─> choose4-random-3: a number below 3, the backend at that place, dnat
+//!                  to a frontend, not from a pod: its choice ─> choose4-random-3: a number below 3, the backend at that place, dnat
 //! postrouting  95  marked, and not to a pod of this node: masquerade
 //! input, forward -5  to a frontend without backends: refuse
 //! ```
@@ -160,9 +160,12 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
         pod_ends::others(&Program::new(), Side::From)
             .map(|program| inside(program, Kind::Masqueraded, ipv6).set_mark(mark, mark))
     };
+    // A pod's packet was judged before, by the address that it has now: programs at its socket translate, or nobody.
     let led = |ipv6| {
-        let set = SetUse::Named(set_name(Kind::Frontends, ipv6));
-        frontend(family(Program::new(), ipv6), ipv6).then(Expr::VerdictMap { set, sreg: Reg::A })
+        pod_ends::others(&Program::new(), Side::From).map(|program| {
+            let set = SetUse::Named(set_name(Kind::Frontends, ipv6));
+            frontend(family(program, ipv6), ipv6).then(Expr::VerdictMap { set, sreg: Reg::A })
+        })
     };
     let refused = |ipv6| inside(Program::new(), Kind::Refused, ipv6).reject(Reject::PORT);
     let back = pod_ends::others(&Program::new().mark_any(mark), Side::To)
@@ -172,7 +175,7 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
     let parts = [
         (
             chain("prerouting", ChainType::Nat, Hook::Prerouting, priority::DSTNAT - 5),
-            [marked(false).to_vec(), marked(true).to_vec(), both(&led)].concat(),
+            [marked(false), marked(true), led(false), led(true)].concat(),
         ),
         (chain("postrouting", ChainType::Nat, Hook::Postrouting, priority::SRCNAT - 5), back.to_vec()),
         (chain("input", filter(), Hook::Input, priority::FILTER - 5), both(&refused)),

@@ -8,11 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The maps that the driver last saw, which it puts here. `None`: there are none.
 #[derive(Clone, Default)]
-pub(crate) struct Metered(Arc<Mutex<Option<ForwardMaps>>>);
+pub(crate) struct Metered(Arc<Mutex<Option<Arc<ForwardMaps>>>>);
 
 impl Metered {
     pub(super) fn set(&self, maps: Option<ForwardMaps>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = maps;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = maps.map(Arc::new);
+    }
+
+    /// The lock is not held while the maps are read: the driver does not wait for who counts.
+    fn get(&self) -> Option<Arc<ForwardMaps>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -23,8 +28,7 @@ impl Meter for Metered {
     }
 
     fn tables(&self) -> Result<Vec<TableUse>> {
-        let maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(maps) = &*maps else { return Ok(Vec::new()) };
+        let Some(maps) = self.get() else { return Ok(Vec::new()) };
         let used = maps.used().map_err(|error| kernel_error("read", &Key::Programs, error))?;
         let table = |used: crate::kernel::Used| TableUse {
             table: used.map,

@@ -33,8 +33,14 @@ impl Telling {
     /// reading end.
     pub(super) fn begin(&mut self, object: &mut Object) -> Result<()> {
         if let Some(expecting) = self.expecting.take() {
-            // Who does not want it any more need not get it.
-            let _ = expecting.send(object.flows().map_err(refused)?);
+            match object.flows() {
+                // Who does not want it any more need not get it.
+                Ok(reader) => drop(expecting.send(reader)),
+                Err(error) => {
+                    self.expecting = Some(expecting);
+                    return Err(refused(error));
+                }
+            }
         }
         self.tell(object)
     }

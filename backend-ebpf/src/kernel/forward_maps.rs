@@ -2,7 +2,7 @@
 
 use super::error::KernelError;
 use super::raw::Raw;
-use super::usage::Used;
+use super::usage::{self, Used};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
 use backend_ebpf_abi::{Pod, Settings, Way, mapped};
@@ -66,8 +66,8 @@ impl ForwardMaps {
     /// The kernel refuses.
     pub fn used(&self) -> Result<[Used; 2], KernelError> {
         let read = |map| move |source| KernelError::Map { map, verb: "read", source };
-        let pods = self.pods.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(read("PODS"))?;
-        let ways = self.ways.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(read("WAYS"))?;
+        let pods = usage::count(self.pods.keys(), self.sizes.0).map_err(read("PODS"))?;
+        let ways = usage::count(self.ways.keys(), self.sizes.1).map_err(read("WAYS"))?;
         Ok([
             Used { map: "PODS", entries: Some(pods), room: self.sizes.0 },
             Used { map: "WAYS", entries: Some(ways), room: self.sizes.1 },

@@ -57,25 +57,23 @@ impl UsedMaps {
         let mut all = Vec::new();
         for (name, (map, room)) in &self.0 {
             let failed = |source| KernelError::Map { map: name, verb: "read", source };
-            let most = usize::try_from(*room).unwrap_or(usize::MAX);
             let entries = match *name {
-                "ENDPOINTS" => hashed::<Raw<EndpointKey>, Raw<Endpoint>>(map, most),
-                "PEERS" => hashed::<Raw<PeerKey>, Raw<PeerClass>>(map, most),
-                "VERDICTS" => hashed::<Raw<VerdictKey>, Raw<Verdict>>(map, most),
-                MEANINGS => hashed::<u64, [u8; 16]>(map, most),
-                "IDENTITIES_V4" => prefixes::<[u8; 4]>(map, most),
-                "IDENTITIES_V6" => prefixes::<[u8; 16]>(map, most),
-                TRAFFIC => prefixes::<[u8; 7]>(map, most),
-                SOURCES => prefixes::<[u8; 6]>(map, most),
-                CONNECTIONS => open(map, most, now_seconds),
+                "ENDPOINTS" => hashed::<Raw<EndpointKey>, Raw<Endpoint>>(map, *room),
+                "PEERS" => hashed::<Raw<PeerKey>, Raw<PeerClass>>(map, *room),
+                "VERDICTS" => hashed::<Raw<VerdictKey>, Raw<Verdict>>(map, *room),
+                MEANINGS => hashed::<u64, [u8; 16]>(map, *room),
+                "IDENTITIES_V4" => prefixes::<[u8; 4]>(map, *room),
+                "IDENTITIES_V6" => prefixes::<[u8; 16]>(map, *room),
+                TRAFFIC => prefixes::<[u8; 7]>(map, *room),
+                SOURCES => prefixes::<[u8; 6]>(map, *room),
+                CONNECTIONS => open(map, *room, now_seconds),
                 FRAGMENTS => {
                     all.push(Used { map: name, entries: None, room: *room });
                     continue;
                 }
                 _ => continue,
             };
-            let entries = u64::try_from(entries.map_err(failed)?).ok();
-            all.push(Used { map: name, entries, room: *room });
+            all.push(Used { map: name, entries: Some(entries.map_err(failed)?), room: *room });
         }
         Ok(all)
     }
@@ -112,27 +110,27 @@ fn packets(map: Option<&Map>, way: Way) -> Result<Vec<(Reason, u64)>, KernelErro
     counts.collect()
 }
 
-/// At most so many keys: where some go while they are counted, counting may begin again.
-fn count<T>(mut keys: impl Iterator<Item = Result<T, MapError>>, most: usize) -> Result<usize, MapError> {
-    keys.by_ref().take(most).try_fold(0, |count, key| key.map(|_| count + 1))
+/// At most as many keys as there is room for: where some go while they are counted, counting may begin again.
+pub(super) fn count<T>(keys: impl Iterator<Item = Result<T, MapError>>, room: u32) -> Result<u64, MapError> {
+    keys.zip(0..room).try_fold(0, |count, (key, _)| key.map(|_| count + 1))
 }
 
-fn hashed<K: Pod, V: Pod>(map: &Map, most: usize) -> Result<usize, MapError> {
-    count(HashMap::<_, K, V>::try_from(map)?.keys(), most)
+fn hashed<K: Pod, V: Pod>(map: &Map, room: u32) -> Result<u64, MapError> {
+    count(HashMap::<_, K, V>::try_from(map)?.keys(), room)
 }
 
-fn prefixes<K: Pod>(map: &Map, most: usize) -> Result<usize, MapError> {
-    count(LpmTrie::<_, K, u32>::try_from(map)?.keys(), most)
+fn prefixes<K: Pod>(map: &Map, room: u32) -> Result<u64, MapError> {
+    count(LpmTrie::<_, K, u32>::try_from(map)?.keys(), room)
 }
 
 /// Connections that have not timed out. Others stay until a new one needs their room.
-fn open(map: &Map, most: usize, now_seconds: u32) -> Result<usize, MapError> {
+fn open(map: &Map, room: u32, now_seconds: u32) -> Result<u64, MapError> {
     let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map)?;
     let mut alive = 0;
-    for key in map.keys().take(most) {
+    for (key, _) in map.keys().zip(0..room) {
         let key = key?;
         match map.get(&key, 0) {
-            Ok(Raw(found)) => alive += usize::from(found.is_alive(key.0.protocol as u8, now_seconds)),
+            Ok(Raw(found)) => alive += u64::from(found.is_alive(key.0.protocol as u8, now_seconds)),
             Err(MapError::KeyNotFound) => {}
             Err(error) => return Err(error),
         }

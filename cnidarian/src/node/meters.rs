@@ -17,12 +17,28 @@ const SHARE: u32 = 100;
 /// A part of a node, for whoever reads of it: `backend`, `policy` or `services`.
 pub(super) type Part = &'static str;
 
+/// What is asked of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Counters,
+    Tables,
+}
+
+impl What {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Counters => "counters",
+            Self::Tables => "tables",
+        }
+    }
+}
+
 /// What was read last.
 #[derive(Default)]
 struct Seen {
     tables: BTreeMap<(Part, &'static str), (TableUse, Alarm)>,
-    /// Why a part could not be read.
-    broken: BTreeMap<Part, String>,
+    /// Why something of a part could not be read.
+    broken: BTreeMap<(Part, What), String>,
 }
 
 /// The meters of a node's parts.
@@ -65,7 +81,7 @@ impl Meters {
     /// Takes in how full a part's tables are, and tells of those that became nearly full or are no longer.
     fn take(&self, part: Part, tables: Vec<TableUse>) {
         let mut seen = self.seen();
-        seen.broken.remove(part);
+        seen.broken.remove(&(part, What::Tables));
         let mut before = std::mem::take(&mut seen.tables);
         for table in tables {
             let mut alarm = before.get(&(part, table.table)).map(|(_, alarm)| *alarm).unwrap_or_default();
@@ -91,10 +107,10 @@ impl Meters {
         seen.tables.append(&mut before);
     }
 
-    fn fail(&self, part: Part, error: String) {
-        let told = self.seen().broken.insert(part, error.clone());
+    fn fail(&self, part: Part, what: What, error: String) {
+        let told = self.seen().broken.insert((part, what), error.clone());
         if told.as_ref() != Some(&error) {
-            tracing::warn!(part, error, "how full tables are cannot be read");
+            tracing::warn!(part, error, "its {} cannot be read", what.word());
         }
     }
 
@@ -112,8 +128,8 @@ impl Meters {
                 ),
                 state: "nearly full".to_owned(),
             });
-        let broken = seen.broken.iter().map(|(part, error)| Problem {
-            object: format!("tables of {part}"),
+        let broken = seen.broken.iter().map(|((part, what), error)| Problem {
+            object: format!("{} of {part}", what.word()),
             error: error.clone(),
             state: "retrying".to_owned(),
         });
@@ -146,7 +162,7 @@ impl Inner {
         for (part, meter) in &self.meters.parts {
             match read(meter, |meter| meter.tables()).await {
                 Ok(tables) => self.meters.take(part, tables),
-                Err(error) => self.meters.fail(part, error),
+                Err(error) => self.meters.fail(part, What::Tables, error),
             }
         }
     }
@@ -170,8 +186,11 @@ impl Node {
         let mut all = Vec::new();
         for (part, meter) in &self.inner.meters.parts {
             match read(meter, |meter| meter.dropped()).await {
-                Ok(dropped) => all.extend(dropped.into_iter().map(|dropped| PartDropped { part, dropped })),
-                Err(error) => self.inner.meters.fail(part, error),
+                Ok(dropped) => {
+                    self.inner.meters.seen().broken.remove(&(*part, What::Counters));
+                    all.extend(dropped.into_iter().map(|dropped| PartDropped { part, dropped }));
+                }
+                Err(error) => self.inner.meters.fail(part, What::Counters, error),
             }
         }
         all
@@ -221,9 +240,12 @@ mod tests {
     #[test]
     fn a_part_that_cannot_be_read_is_a_problem_until_it_can() {
         let meters = Meters::default();
-        meters.fail("policy", "denied".to_owned());
+        meters.fail("policy", What::Tables, "denied".to_owned());
         assert_eq!(meters.problems()[0].error, "denied");
         meters.take("policy", vec![table(Some(1))]);
         assert_eq!(meters.problems(), []);
+        meters.fail("policy", What::Counters, "denied".to_owned());
+        meters.take("policy", vec![table(Some(1))]);
+        assert_eq!(meters.problems()[0].object, "counters of policy", "tables say nothing about them");
     }
 }

@@ -60,6 +60,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -80,6 +81,8 @@ struct Inner {
     /// `None`: nobody here translates services.
     proxy: Option<EngineHandle<ServiceItem>>,
     meters: Meters,
+    /// What another policy engine enforced may still be there, beside ours.
+    former_policy: AtomicBool,
     /// Pods that the proxy serves; `None`: it serves whatever comes by.
     clients: Option<EngineHandle<ServiceClient>>,
     /// `None`: no policy is enforced.

@@ -1,8 +1,9 @@
 //! How a node comes up, in an order that leaves pods their network at every moment.
 //!
 //! ```text
-//!  state directory, its lock -> store, pools -> underlay -> backend -> addresses -> records and veths
-//!    -> whole first state of the store -> in sync -> publish ourselves -> tasks
+//!  state directory, its lock -> store, pools -> underlay -> backend, proxy, policy opened -> publish ourselves -> addresses
+//!    -> records and veths, pods that the proxy serves -> policy in sync -> pods in the datapath
+//!    -> whole first state of the store: datapath and services in sync -> what other policy engines left goes -> tasks
 //! ```
 
 use super::cluster::Cluster;
@@ -28,6 +29,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -192,6 +194,7 @@ impl Node {
             clients,
             policy,
             meters,
+            former_policy: AtomicBool::new(false),
             kernel,
             cluster,
             records: Records::default(),
@@ -219,6 +222,9 @@ impl Node {
             if inner.datapath.state().last_commit.failed.is_empty() {
                 clear_other_engines(&inner.config.policy.engine, registry)?;
             } else {
+                let others = registry.policies().filter(|other| other.name() != inner.config.policy.engine);
+                let is_there = others.map(|other| other.is_there()).collect::<Result<Vec<_>, _>>()?.contains(&true);
+                inner.former_policy.store(is_there, Ordering::Relaxed);
                 tracing::error!(
                     "the datapath is not all there; what another engine enforced stays, until the next start"
                 );

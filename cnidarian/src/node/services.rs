@@ -145,7 +145,11 @@ impl Inner {
 
     /// Lets the proxy serve a pod, and answers when it does.
     pub(super) async fn serve(&self, record: &Record) -> Result<(), NodeError> {
-        let (Some(clients), Some(client)) = (&self.clients, record.client()) else { return Ok(()) };
+        let Some(clients) = &self.clients else { return Ok(()) };
+        let Some(client) = record.client() else {
+            let problem = format!("the kernel does not tell the number of the namespace of {}", record.endpoint.id);
+            return Err(NodeError::Kernel { operation: "serve the sockets of a pod", problem });
+        };
         Ok(clients.change(vec![Change::Put(client)], record.endpoint.id.clone()).await?)
     }
 

@@ -8,6 +8,7 @@ use super::status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
 use cni_core::backend::{Capabilities, Support};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// Each with why not, or nothing.
@@ -56,6 +57,12 @@ impl Inner {
         problems.extend(self.policy.iter().flat_map(Policy::problems));
         problems.extend(self.service_problems());
         problems.extend(self.meters.problems());
+        problems.extend(self.former_policy.load(Ordering::Relaxed).then(|| Problem {
+            object: "policy".to_owned(),
+            error: "the datapath was not all there at the start, so what another engine enforced stays until the next start"
+                .to_owned(),
+            state: "beside another".to_owned(),
+        }));
         let pools = self.ipam.get().usage(SystemTime::now());
         if let Err(error) = &pools {
             problems.push(Problem {

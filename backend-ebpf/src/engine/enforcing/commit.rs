@@ -108,6 +108,10 @@ impl Enforcing {
         let writes = tables.drain();
         self.last_generation += 1;
         self.make_place()?;
+        // New maps go on with what is pinned.
+        if let Some(running) = &mut self.running {
+            running.pin_missing()?;
+        }
         let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
         let mut view = View::default();
         for write in &writes {

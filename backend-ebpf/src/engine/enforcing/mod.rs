@@ -14,7 +14,7 @@ use super::{Config, acceptable, probe, refused};
 use crate::bpffs::BPFFS;
 use crate::flows::Flows;
 use crate::kernel::{Hook, Sizes, Way};
-use crate::placed::Placed;
+use crate::placed::{ByHook, Placed};
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
 use cni_core::backend::{
@@ -137,7 +137,9 @@ pub fn clear() -> Result<()> {
 /// # Errors
 /// The kernel could not be read.
 pub fn is_there() -> Result<bool> {
-    if here()?.exists() {
+    // As in `clear`.
+    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(false) };
+    if place.exists() {
         return Ok(true);
     }
     let hook = Hook::probe();
@@ -239,7 +241,7 @@ impl Enforcing {
     fn note_placed(&self) {
         let Some(running) = self.running.as_ref().filter(|_| self.hook == Hook::Tcx) else { return };
         // Without numbers nothing is looked for, until the next time.
-        let Ok(ids) = running.object.program_ids() else { return };
+        let Ok(ids) = running.object.program_ids() else { return self.placed.set(ByHook::default()) };
         let hooks = running
             .attached
             .values()

@@ -83,8 +83,12 @@ pub(crate) fn refusal(place: &Path) -> Option<String> {
     if !known.split_whitespace().any(|name| name == "bpf") {
         return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
     }
-    let why = "no folder to mount a bpffs at; mount sysfs at /sys";
-    (!place.is_dir()).then(|| format!("{}: {why}", place.display()))
+    let why = match fs::read_dir(place).map(|mut entries| entries.next().is_none()) {
+        Err(_) => "no folder to mount a bpffs at; mount sysfs at /sys",
+        Ok(is_empty) if is_empty || is_bpffs(place) => return None,
+        Ok(_) => "it is no bpffs, and a mount would hide what is in it; name an empty folder, or a bpffs",
+    };
+    Some(format!("{}: {why}", place.display()))
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -20,5 +20,5 @@ pub(crate) use forward_maps::{address_of, bytes};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;
-pub(crate) use tcx::holds;
+pub(crate) use tcx::{at_cgroup, holds};
 pub use usage::{Used, UsedMaps};

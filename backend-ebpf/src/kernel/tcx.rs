@@ -1,5 +1,5 @@
 //! Programs at TCX hooks that stay there when their loader ends, without a pin: they go with their interface, and hold their
-//! maps. Never a link.
+//! maps; and which programs are at a cgroup. Never a link.
 #![expect(unsafe_code, reason = "the library attaches by links only, which end with their last holder")]
 
 use nix::libc;
@@ -45,7 +45,8 @@ struct Attributes {
 #[repr(C)]
 #[derive(Default)]
 struct Question {
-    interface: u32,
+    /// An interface or a descriptor.
+    target: u32,
     kind: u32,
     flags: u32,
     attach_flags: u32,
@@ -93,7 +94,7 @@ pub(super) fn attach(interface: u32, side: Side, program: BorrowedFd<'_>, positi
 pub(super) fn query(interface: u32, side: Side) -> io::Result<Vec<At>> {
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut question = Question {
-        interface,
+        target: interface,
         kind: side as u32,
         programs: programs.as_mut_ptr() as u64,
         count: MOST as u32,
@@ -104,6 +105,17 @@ pub(super) fn query(interface: u32, side: Side) -> io::Result<Vec<At>> {
     let count = usize::try_from(question.count).map_or(MOST, |count| count.min(MOST));
     let found = programs.into_iter().zip(links).take(count);
     Ok(found.map(|(program, link)| At { program, linked: link != 0 }).collect())
+}
+
+/// The programs at a cgroup, of one kind: a number of `enum bpf_attach_type`. At most 64 are there (`BPF_CGROUP_MAX_PROGS`).
+pub(crate) fn at_cgroup(cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<Vec<u32>> {
+    let mut programs = [0_u32; MOST];
+    let target = u32::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    let programs_at = programs.as_mut_ptr() as u64;
+    let mut question = Question { target, kind, programs: programs_at, count: MOST as u32, ..Question::default() };
+    ask(QUERY, &mut question)?;
+    let count = usize::try_from(question.count).map_or(MOST, |count| count.min(MOST));
+    Ok(programs.into_iter().take(count).collect())
 }
 
 /// Whether a program is at a hook; `None` where the kernel does not tell, as of an interface that is gone.

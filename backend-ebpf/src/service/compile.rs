@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub enum Key {
     /// Maps of another layout or of other sizes, which are only ever removed.
     OldMaps(Generation),
+    /// Pins of our maps.
+    Pins,
     /// A backend of a frontend.
     Slot(SlotKey),
     /// That a frontend has a backend, where affinity or connected UDP sockets ask.
@@ -34,6 +36,11 @@ pub enum Key {
 pub enum Object {
     /// Maps, whatever is in them.
     OldMaps,
+    /// Pins.
+    Pins {
+        /// Whether each map has one.
+        intact: bool,
+    },
     /// Where connections end.
     Slot(Target),
     /// It is there.
@@ -58,7 +65,7 @@ impl Key {
     #[must_use]
     pub const fn rank(&self) -> Rank {
         match self {
-            Self::OldMaps(_) => Rank::level(0),
+            Self::OldMaps(_) | Self::Pins => Rank::level(0),
             Self::Slot(_) | Self::Member(_) | Self::Table(_) => Rank::level(0).gate(Gate::Item),
             Self::Frontend(_) => Rank::level(1),
             Self::Hook(..) => Rank::level(2),
@@ -84,6 +91,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OldMaps(generation) => write!(f, "maps of generation {generation}"),
+            Self::Pins => f.write_str("pins of services' maps"),
             Self::Slot(key) => write!(f, "{} backend {}", Named(&key.frontend), key.slot),
             Self::Member(key) => {
                 write!(f, "{} member {}", Named(&key.frontend), socket(key.backend.address, key.backend.port))
@@ -98,7 +106,8 @@ impl fmt::Display for Key {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldMaps | Self::Member => f.write_str("there"),
+            Self::OldMaps | Self::Member | Self::Pins { intact: true } => f.write_str("there"),
+            Self::Pins { intact: false } => f.write_str("not of all maps"),
             Self::Slot(target) => write!(f, "{}", socket(target.address, target.port)),
             Self::Table(_) => f.write_str("a table"),
             Self::Frontend { count, affinity_seconds: 0, .. } => write!(f, "{count} backends"),

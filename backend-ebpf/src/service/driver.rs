@@ -10,7 +10,7 @@ use super::pins::Pins;
 use super::probe;
 use crate::kernel::KernelError;
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result, described};
 use cni_core::model::{NodeContext, ServiceItem};
 use net_linux::netns::NetNs;
 use std::fmt::Display;
@@ -70,6 +70,11 @@ impl SocketDriver {
             }
             Op::Delete { key: Key::Hook(hook, number), .. } => self.pins.remove(&name(*hook, *number)),
             Op::Delete { key: Key::OldMaps(version), .. } => self.pins.remove_old_maps(*version),
+            Op::Put { key: Key::Pins, .. } => {
+                self.pins.make_folders()?;
+                let pinned = self.programs.pin_missing(&self.config.maps, &self.pins.maps());
+                pinned.map_err(|error| error_of(operation, op.key(), error))
+            }
             Op::Put { key, object, .. } => {
                 let written = self.programs.entry(key, Some(object));
                 written.map_err(|error| refused(operation, key, error, &self.config.maps))
@@ -122,7 +127,7 @@ impl Driver for SocketDriver {
 
     fn base(&self) -> Result<Vec<(Key, Object)>> {
         let hook = |(hook, tag): &(Hook, u64)| (Key::Hook(*hook, self.cgroup.number), Object::Hook(*tag));
-        Ok(self.tags.iter().map(hook).collect())
+        Ok(std::iter::once((Key::Pins, Object::Pins { intact: true })).chain(self.tags.iter().map(hook)).collect())
     }
 
     fn compile(&self, item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
@@ -134,16 +139,14 @@ impl Driver for SocketDriver {
     }
 
     fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
-        match (from, to) {
-            (Some(from), Some(to)) => format!("{from} -> {to}"),
-            (None, Some(object)) | (Some(object), None) => object.to_string(),
-            (None, None) => "unknown".to_owned(),
-        }
+        described(from, to, Object::to_string)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {
         let mut found = self.programs.entries().map_err(|error| error_of("observe", "services", error))?;
-        found.extend(self.programs.attached(&self.pins)?);
+        let intact = self.programs.are_pinned(&self.config.maps, &self.pins.maps());
+        found.push((Key::Pins, Object::Pins { intact }));
+        found.extend(self.programs.attached(&self.pins, &self.cgroup)?);
         found.extend(self.pins.old_maps()?.into_iter().map(|version| (Key::OldMaps(version), Object::OldMaps)));
         Ok(found)
     }

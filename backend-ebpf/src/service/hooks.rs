@@ -6,11 +6,12 @@
 use super::compile::{Key, Object};
 use super::object::{Hook, Programs};
 use super::pins::{Pins, failed};
-use crate::kernel::{AttachError, KernelError};
+use crate::kernel::{AttachError, KernelError, at_cgroup};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{CgroupAttachMode, loaded_programs};
 use cni_core::backend::{Error, ErrorKind, Result};
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -26,6 +27,15 @@ impl Cgroup {
         let file = File::open(path).map_err(|error| failed("open", path, error))?;
         let number = file.metadata().map_err(|error| failed("open", path, error))?.ino();
         Ok(Self { file, number })
+    }
+
+    fn has(&self, hook: Hook, program: u32) -> Result<bool> {
+        match at_cgroup(self.file.as_fd(), hook.kind()) {
+            Ok(found) => Ok(found.contains(&program)),
+            // A cgroup that was removed has none.
+            Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(false),
+            Err(error) => Err(Error::new(ErrorKind::Kernel, "observe", hook.name(), &error).because(error)),
+        }
     }
 }
 
@@ -72,16 +82,18 @@ impl Programs {
         std::fs::rename(&new, &file).map_err(|error| failed("create", &file, error))
     }
 
-    /// What is attached by our pins.
-    pub(super) fn attached(&self, pins: &Pins) -> Result<Vec<(Key, Object)>> {
+    /// What is attached by our pins. A link that somebody detached is pinned still, so the cgroup is asked too.
+    pub(super) fn attached(&self, pins: &Pins, cgroup: &Cgroup) -> Result<Vec<(Key, Object)>> {
         let mut found = Vec::new();
-        for (name, (hook, cgroup)) in pins.names()?.into_iter().filter_map(|name| Some((parse(&name)?, name))).map(swap)
+        for (name, (hook, number)) in pins.names()?.into_iter().filter_map(|name| Some((parse(&name)?, name))).map(swap)
         {
             let program = PinnedLink::from_pin(pins.file(&name))
                 .and_then(|link| FdLink::from(link).info())
                 .map(|info| info.program_id())
                 .map_err(|source| Error::new(ErrorKind::Kernel, "observe", &name, &source).because(source))?;
-            found.push((Key::Hook(hook, cgroup), Object::Hook(self.tag_with_our_maps(hook, program))));
+            let is_there = number != cgroup.number || cgroup.has(hook, program)?;
+            let tag = if is_there { self.tag_with_our_maps(hook, program) } else { 0 };
+            found.push((Key::Hook(hook, number), Object::Hook(tag)));
         }
         Ok(found)
     }
@@ -126,6 +138,7 @@ const EPERM: i32 = 1;
 const E2BIG: i32 = 7;
 const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;
+const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
 
 /// The number that the kernel answered, wherever in the chain of causes.

@@ -4,7 +4,7 @@ use super::config::Sizes;
 use crate::kernel::KernelError;
 use aya::programs::{CgroupSockAddr, ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Programs and maps, built from `programs/` by `cargo xtask bpf build`.
 pub static OBJECT: &[u8] = include_bytes_aligned!("../../objects/services.o");
@@ -57,6 +57,20 @@ impl Hook {
             Self::SendMsg6 => "sendmsg6",
         }
     }
+
+    /// Its number in `enum bpf_attach_type` of `include/uapi/linux/bpf.h`.
+    pub(super) const fn kind(self) -> u32 {
+        match self {
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
+            Self::SendMsg4 => 14,
+            Self::SendMsg6 => 15,
+            Self::RecvMsg4 => 19,
+            Self::RecvMsg6 => 20,
+            Self::GetPeerName4 => 29,
+            Self::GetPeerName6 => 30,
+        }
+    }
 }
 
 /// The object in the kernel.
@@ -86,6 +100,29 @@ impl Programs {
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         Ok(Self { bpf })
+    }
+
+    /// Maps that are pinned nowhere in the folder.
+    fn unpinned<'a>(&self, sizes: &Sizes, folder: &'a Path) -> impl Iterator<Item = (&'static str, PathBuf)> + use<'a> {
+        let pins = sizes.named().into_iter().map(|(_, map, _)| (map, folder.join(map)));
+        pins.filter(|(_, pin)| !pin.exists())
+    }
+
+    /// Whether all maps are pinned in the folder.
+    pub(super) fn are_pinned(&self, sizes: &Sizes, folder: &Path) -> bool {
+        self.unpinned(sizes, folder).next().is_none()
+    }
+
+    /// Pins those that are not.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn pin_missing(&self, sizes: &Sizes, folder: &Path) -> Result<(), KernelError> {
+        for (name, pin) in self.unpinned(sizes, folder) {
+            let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+            map.pin(pin).map_err(|source| KernelError::Pin { name, source })?;
+        }
+        Ok(())
     }
 
     pub(super) fn program(&mut self, hook: Hook) -> Result<&mut CgroupSockAddr, KernelError> {

@@ -78,13 +78,21 @@ impl Pins {
     /// The kernel refuses.
     pub(super) fn make(bpffs: &Path, sizes: &Sizes) -> Result<Self> {
         let pins = Self::of_this_namespace(bpffs, sizes)?;
-        pins.folder.make().map_err(|error| failed("create", pins.folder.path(), error))?;
-        let maps = pins.maps();
-        bpffs::folder(&maps).map_err(|error| failed("create", &maps, error))?;
+        pins.make_folders()?;
         for name in pins.names()?.iter().filter(|name| name.starts_with(NEW)) {
             pins.remove(name)?;
         }
         Ok(pins)
+    }
+
+    /// The folders themselves, where they are not there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn make_folders(&self) -> Result<()> {
+        self.folder.make().map_err(|error| failed("create", self.folder.path(), error))?;
+        let maps = self.maps();
+        bpffs::folder(&maps).map_err(|error| failed("create", &maps, error))
     }
 
     /// Where maps of our generation are.

@@ -21,6 +21,7 @@ mod outside;
 mod place;
 mod pod;
 mod related;
+mod service_drift;
 mod service_laws;
 mod services;
 mod sockets;

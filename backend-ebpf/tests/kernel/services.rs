@@ -46,16 +46,20 @@ pub(crate) fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
 }
 
 /// The service at both families, over TCP and UDP.
-fn items(backends: &str) -> Vec<ServiceItem> {
+pub(crate) fn items(backends: &str) -> Vec<ServiceItem> {
     let both = [V4, V6].into_iter().flat_map(|address| [6, 17].map(|protocol| (address, protocol)));
     both.map(|(address, protocol)| item(address, protocol, backends)).collect()
 }
 
 /// What serves frontends, and whom; the thread's own network namespace is always among those.
-struct Proxy(Reconciler<SocketDriver>, tokio::runtime::Runtime, Reconciler<ClientDriver>);
+pub(crate) struct Proxy(
+    pub(crate) Reconciler<SocketDriver>,
+    pub(crate) tokio::runtime::Runtime,
+    Reconciler<ClientDriver>,
+);
 
 impl Proxy {
-    fn open(cgroup: &Path) -> Self {
+    pub(crate) fn open(cgroup: &Path) -> Self {
         Self::open_with(&Config { cgroup: Some(cgroup.to_owned()), ..Config::default() })
     }
 
@@ -87,7 +91,7 @@ impl Proxy {
         assert!(self.1.block_on(self.2.commit()).is_complete());
     }
 
-    fn put(&mut self, items: Vec<ServiceItem>) {
+    pub(crate) fn put(&mut self, items: Vec<ServiceItem>) {
         items.into_iter().for_each(|item| self.0.stage(Change::Put(item)).unwrap());
         self.commit();
     }

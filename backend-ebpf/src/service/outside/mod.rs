@@ -11,7 +11,7 @@ pub use object::{Choice, Frontend, Key, Object, compile};
 pub(super) use watch::OutsideWatch;
 
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Known, Op, Rank, Result, Support};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Known, Op, Rank, Result, Support, described};
 use cni_core::model::{NodeContext, ServiceItem};
 use net_linux::conntrack::Conntrack;
 use net_linux::nft::{Batch, Chain, Data, Element, Nft, NftError, Rule, Table, TableContents, Verdict};
@@ -330,11 +330,7 @@ impl Driver for OutsideDriver {
     }
 
     fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
-        match (from, to) {
-            (Some(from), Some(to)) => format!("{from} -> {to}"),
-            (None, Some(object)) | (Some(object), None) => object.to_string(),
-            (None, None) => "unknown".to_owned(),
-        }
+        described(from, to, Object::to_string)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {

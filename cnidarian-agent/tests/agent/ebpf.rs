@@ -92,6 +92,26 @@ fn pins_that_somebody_removes_open_nothing_whether_an_agent_runs_or_not() {
 }
 
 #[test]
+fn a_first_engine_without_room_leaves_no_pod_open_behind_an_agent_that_says_it_is_ready() {
+    let mut world = World::enforcing("none");
+    let [_, b, c] = three(&world);
+    opens(&c.pod.netns, &b);
+    world.kill();
+    let mut small = world.config();
+    small["policy"] = json!({"engine": "ebpf", "maps": {"endpoints": 1}});
+    // Also the next start finds nothing that was in force.
+    for _ in 0..2 {
+        world.spawn(&small);
+        assert!(!world.wait_for_end().success(), "it started");
+        let log = world.log();
+        assert!(log.contains("ENDPOINTS is full") && log.contains("would stay open"), "{log}");
+        assert!(!pins(&world).exists());
+    }
+    world.policy = "ebpf".to_owned();
+    world.start();
+}
+
+#[test]
 fn an_engine_without_room_beside_the_rules_of_another_one_ends_the_start_and_opens_nothing() {
     let mut world = World::new();
     world.start_with(&config(&world, "nftables", "native", false));

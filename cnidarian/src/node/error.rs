@@ -49,6 +49,17 @@ pub enum NodeError {
         /// What could not be written, and why.
         why: backend::Error,
     },
+    /// The policy engine could not put all in force at its first start, and pods are there, open.
+    #[error(
+        "policy {wanted} is not all in force ({why}), and pods of this node, which nothing closed so far, would stay open: \
+         mend this, or start with policy: none"
+    )]
+    PodsOpen {
+        /// The engine of the configuration.
+        wanted: String,
+        /// What could not be written, and why.
+        why: backend::Error,
+    },
     /// The backend refused, or could not be opened.
     #[error("{0}")]
     Backend(Box<backend::Error>),
@@ -176,6 +187,7 @@ impl NodeError {
             Self::Store(_)
             | Self::BrokenManifest { .. }
             | Self::NotInForce { .. }
+            | Self::PodsOpen { .. }
             | Self::Underlay { .. }
             | Self::NeedsStart { .. }
             | Self::AddressInUse { .. } => ErrorCode::InvalidConfig,

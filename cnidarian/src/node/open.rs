@@ -209,8 +209,13 @@ impl Node {
             Some(policy) => {
                 let mut following = policy.follow().await?;
                 let interfaces = inner.kernel.interfaces().await?;
-                policy.first_sync(&mut following, &inner.records.all(), interfaces).await?;
+                let was_there = registry.policy(&inner.config.policy.engine)?.is_there()?;
+                let pods = inner.records.all();
+                policy.first_sync(&mut following, &pods, interfaces).await?;
                 refuse_two_engines(policy, &inner.config.policy.engine, registry)?;
+                if !was_there && !pods.is_empty() {
+                    refuse_open_pods(policy, &inner.config.policy.engine, registry)?;
+                }
                 Some(following)
             }
         };
@@ -277,6 +282,14 @@ fn refuse_two_engines(policy: &Policy, wanted: &str, registry: &Registry) -> Res
         }
     }
     Ok(())
+}
+
+/// Pods that are open, because nobody enforced policy so far, would stay open. What the engine wrote goes: it would be taken for
+/// something that was in force.
+fn refuse_open_pods(policy: &Policy, wanted: &str, registry: &Registry) -> Result<(), NodeError> {
+    let Some(failure) = policy.engine().state().last_commit.failed.into_iter().next() else { return Ok(()) };
+    registry.policy(wanted)?.clear()?;
+    Err(NodeError::PodsOpen { wanted: wanted.to_owned(), why: failure.error })
 }
 
 /// What engines that the configuration does not name left in the kernel goes.

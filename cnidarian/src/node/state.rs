@@ -1,7 +1,7 @@
 //! A node's state, put together from what its parts say. Never asks the kernel.
 
 use super::Inner;
-use super::engine::EngineHandle;
+use super::engine::{EngineHandle, EngineState};
 use super::error::NodeError;
 use super::policy::Policy;
 use super::status::{EndpointStatus, NodeStatus, PoolStatus, Problem};
@@ -24,6 +24,13 @@ fn told(capabilities: &Capabilities) -> BTreeMap<String, Option<String>> {
 }
 
 impl Inner {
+    /// Of all engines but the datapath.
+    fn other_states(&self) -> impl Iterator<Item = EngineState> {
+        let others = self.policy.iter().map(|policy| policy.engine().state());
+        let others = others.chain(self.proxy.iter().map(EngineHandle::state));
+        others.chain(self.clients.iter().map(EngineHandle::state))
+    }
+
     pub(super) fn ready(&self) -> Result<(), NodeError> {
         if let Some(problem) = self.cluster.lost_underlay() {
             return Err(NodeError::UnderlayUnusable { problem });
@@ -31,10 +38,7 @@ impl Inner {
         if let Some(error) = self.datapath.state().node_refused {
             return Err(NodeError::UnderlayUnusable { problem: error.to_string() });
         }
-        let others = self.policy.iter().map(|policy| policy.engine().state());
-        let others = others.chain(self.proxy.iter().map(EngineHandle::state));
-        let others = others.chain(self.clients.iter().map(EngineHandle::state));
-        for state in std::iter::once(self.datapath.state()).chain(others) {
+        for state in std::iter::once(self.datapath.state()).chain(self.other_states()) {
             if let Some(error) = &state.unreadable {
                 return Err(NodeError::DatapathLost { problem: format!("the kernel cannot be read: {error}") });
             }
@@ -98,7 +102,7 @@ impl Inner {
                 .collect(),
             hosts: self.policy.iter().flat_map(Policy::hosts).collect(),
             problems,
-            drifted: state.drifted,
+            drifted: std::iter::once(state.drifted).chain(self.other_states().map(|state| state.drifted)).sum(),
             resyncs: state.resyncs,
         }
     }

@@ -50,7 +50,9 @@ impl Enforcing {
             }
             Err(error) => {
                 self.attach(&mut report);
-                let items = self.touched.iter().map(ToString::to_string).collect();
+                // Before anything is in force it is the engine itself that failed.
+                let touched = self.running.as_ref().map(|_| self.touched.iter().map(ToString::to_string).collect());
+                let items = touched.unwrap_or_default();
                 report.failed.push(Failure { items, object: "policy in eBPF".to_owned(), error });
             }
         }

@@ -1,7 +1,10 @@
 //! From the configuration as it is written to the one that was checked. Never touches the system.
 
 use super::raw::{KEYS, RawConfig, RawIpam, RawMode, RawPool, RawStore, RawUnderlay};
-use super::{IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, StateConfig, StoreConfig, UnderlayConfig};
+use super::{
+    IpamConfig, IpamMode, MasqueradeConfig, NodeConfig, PoolConfig, ServicesConfig, StateConfig, StoreConfig,
+    UnderlayConfig,
+};
 use cni_core::backend::Registry;
 use cni_core::ipam::IpamError;
 use cni_core::ipam::pools::{IpPool, RawIpPoolSpec};
@@ -110,6 +113,9 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
 
     let policy = super::policy::read(raw.policy, registry)?;
 
+    // Nobody looks at services, as without a word.
+    let services = raw.services.filter(|written| written.as_str() != Some(ServicesConfig::NONE));
+
     let name = raw.node_name.as_deref().unwrap_or(host_name);
     let node = NodeConfig {
         policy,
@@ -128,7 +134,7 @@ pub fn read_config(document: Value, registry: &Registry, host_name: &str) -> Res
                 .map(|(index, text)| network(&format!("masquerade.nonMasqueradeCIDRs[{index}]"), text))
                 .collect::<Result<_, _>>()?,
         },
-        services: raw.services.map(|written| super::services::read(written, registry)).transpose()?,
+        services: services.map(|written| super::services::read(written, registry)).transpose()?,
         mtu_bytes: match raw.mtu {
             Some(mtu) if !(MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&mtu) => {
                 return Err(wrong("mtu", format_args!("{mtu} is outside {MTU_MIN_BYTES} to {MTU_MAX_BYTES} bytes")));
@@ -529,6 +535,9 @@ mod tests {
         }
         let written =
             |section: Value| read(json!({"backend": "vxlan", "services": section})).unwrap().node.services.unwrap();
+        let none = read(json!({"backend": "vxlan", "services": "none"})).unwrap().node.services;
+        assert_eq!(none, None, "as without a word");
+        assert_eq!(written(json!({"engine": "none"})), ServicesConfig::default(), "for who looks at annotations");
         assert_eq!(written(json!("ebpf")), ServicesConfig { engine: "ebpf".to_owned(), ..ServicesConfig::default() });
         assert_eq!(written(json!({"engine": "ebpf", "cgroup": "/a"})).config, json!({"cgroup": "/a"}));
         assert_eq!(with("mtu", json!(100)), "mtu: 100 is outside 1280 to 65535 bytes");

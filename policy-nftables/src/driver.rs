@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::connections::Touched;
 use crate::object::{Key, Object};
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result, described};
 use cni_core::model::NodeContext;
 use cni_core::policy::program::PolicyItem;
 use net_linux::nft::Nft;
@@ -80,11 +80,7 @@ impl Driver for PolicyDriver {
     }
 
     fn describe(&self, _: &Key, from: Option<&Object>, to: Option<&Object>) -> String {
-        match (from, to) {
-            (Some(from), Some(to)) => format!("{} -> {}", about(from), about(to)),
-            (None, Some(object)) | (Some(object), None) => about(object),
-            (None, None) => "unknown".to_owned(),
-        }
+        described(from, to, about)
     }
 
     async fn observe(&mut self) -> Result<Vec<(Key, Object)>> {

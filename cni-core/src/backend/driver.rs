@@ -155,11 +155,7 @@ pub trait Driver: Send {
     /// resets, says them here.
     fn describe(&self, key: &Self::Key, from: Option<&Self::Object>, to: Option<&Self::Object>) -> String {
         let _ = key;
-        match (from, to) {
-            (Some(from), Some(to)) => format!("{from:?} -> {to:?}"),
-            (None, Some(object)) | (Some(object), None) => format!("{object:?}"),
-            (None, None) => "unknown".to_owned(),
-        }
+        described(from, to, |object| format!("{object:?}"))
     }
 
     /// Every object of ours in the kernel, nothing foreign.
@@ -170,6 +166,15 @@ pub trait Driver: Send {
 
     /// Writes a batch, all of one level, and answers for each op in order.
     async fn apply(&mut self, batch: &[Op<Self::Key, Self::Object>]) -> Vec<Result<()>>;
+}
+
+/// What a write means, where it is the difference of what two objects say: for [`Driver::describe`].
+pub fn described<T>(from: Option<&T>, to: Option<&T>, say: impl Fn(&T) -> String) -> String {
+    match (from, to) {
+        (Some(from), Some(to)) => format!("{} -> {}", say(from), say(to)),
+        (None, Some(object)) | (Some(object), None) => say(object),
+        (None, None) => "unknown".to_owned(),
+    }
 }
 
 #[cfg(test)]

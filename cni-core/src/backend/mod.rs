@@ -19,7 +19,7 @@ mod registry;
 mod report;
 
 pub use capability::{Capabilities, Capability, Support};
-pub use driver::{Driver, Gate, Known, Op, Rank};
+pub use driver::{Driver, Gate, Known, Op, Rank, described};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange, ServiceChange, ServiceProxy};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use meter::{Alarm, Dropped, Meter, TableUse, WhenFull};

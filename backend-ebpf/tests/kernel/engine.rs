@@ -238,6 +238,10 @@ fn beside_a_stream(work: impl FnOnce(&Told<'_>) + Send) {
 
 #[test]
 fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
+    if Hook::probe() == Hook::Clsact {
+        // Where a program is taken off clsact nobody can ask.
+        return;
+    }
     in_own_place(|| {
         let [client, server] = pods();
         let closed = ear(&server, CLOSED);
@@ -347,9 +351,11 @@ fn interfaces_that_go_while_all_is_taken_off_are_no_failure() {
                 ends.store(true, Ordering::Relaxed);
                 done.unwrap();
             });
+            let mut hooks = vec![Hook::probe(), Hook::Clsact];
+            hooks.dedup();
             while !ends.load(Ordering::Relaxed) {
                 for way in Way::ALL {
-                    for hook in [Hook::Tcx, Hook::Clsact] {
+                    for &hook in &hooks {
                         (0..60).for_each(|round| hook.detach(way, &format!("cni{round:012x}")).unwrap());
                     }
                 }

@@ -46,7 +46,7 @@ pub(super) const SUITES: &[Suite] = &[
         "backend-ebpf",
         "kernel",
         Some(&["attached::", "connections::", "cost::", "an_agent_serves", "clients_outside"]),
-        15,
+        40,
     ),
     tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),

@@ -82,8 +82,13 @@ impl Hook {
             Self::Clsact => detach_clsact(way, interface),
         };
         match result {
-            // Who went, perhaps while we were at it, took its programs along.
-            Err(_) if index(interface).is_err_and(|error| error.raw_os_error() == Some(ENODEV)) => Ok(()),
+            // Who went, perhaps while we were at it, took its programs along; who has come since then has none.
+            Err(source)
+                if tells_of_none(&source)
+                    || index(interface).is_err_and(|error| error.raw_os_error() == Some(ENODEV)) =>
+            {
+                Ok(())
+            }
             result => result.map_err(|source| failed(way, interface, source)),
         }
     }
@@ -114,6 +119,19 @@ fn failed(way: Way, interface: &str, source: AttachError) -> KernelError {
 
 fn index(interface: &str) -> Result<u32, IoError> {
     if_nametoindex(interface).map_err(IoError::from)
+}
+
+/// Whether a hook's error, of which the library makes several kinds, says that there is no such interface.
+fn tells_of_none(error: &AttachError) -> bool {
+    let code = match error {
+        AttachError::Hook(error) | AttachError::Program(ProgramError::IOError(error)) => error.raw_os_error(),
+        AttachError::Program(ProgramError::SyscallError(error)) => error.io_error.raw_os_error(),
+        AttachError::Program(
+            ProgramError::NetlinkError(error) | ProgramError::TcError(TcError::NetlinkError(error)),
+        ) => error.raw_os_error(),
+        _ => None,
+    };
+    code == Some(ENODEV)
 }
 
 /// Programs of ours at TCX.

@@ -10,6 +10,7 @@ mod lab;
 mod policy;
 mod services;
 mod show;
+mod uninstall;
 
 use clap::{Args, Parser, Subcommand};
 use client::AskError;
@@ -70,6 +71,8 @@ enum Command {
     /// What network policies mean, before they are applied.
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// Take this node's pod network out of the kernel. Refused while an agent runs, or pods are attached.
+    Uninstall(uninstall::Uninstall),
     /// Show the version.
     Version,
 }
@@ -118,6 +121,7 @@ fn main() -> ExitCode {
                 }
             };
         }
+        Command::Uninstall(uninstall) => return uninstall::main(&uninstall),
         Command::Version => {
             println!("cnidarian {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

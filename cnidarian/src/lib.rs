@@ -5,6 +5,7 @@
 //! | [`config`] | what a node is opened with, read from a document and checked |
 //! | `node` | [`Node`], a whole node in process |
 //! | `registry` | [`built_in`], the backends of this build |
+//! | `uninstall` | [`uninstall()`], the end of a node's pod network |
 //!
 //! Backends and policy engines are additive features, all on by default: `vxlan`, `bgp`, `ebpf`, `policy-nftables`,
 //! `policy-ebpf`.
@@ -14,6 +15,7 @@
 pub mod config;
 mod node;
 mod registry;
+mod uninstall;
 
 pub use cni_core::rpc::Attachment;
 pub use net_linux::netns::NetNs;
@@ -24,3 +26,4 @@ pub use node::{
     Observer, PartDropped, PartTable, PoolStatus, Problem, ServiceBackendStatus, ServiceStatus, Silent,
 };
 pub use registry::built_in;
+pub use uninstall::{Uninstall, UninstallError, Uninstalled, uninstall};

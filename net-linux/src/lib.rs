@@ -28,6 +28,7 @@
 //! | [`pipe`](mod@pipe) | output that nobody reads any more |
 //! | [`probe`] | what a kernel can do for every backend of the host's stack |
 //! | [`marks`] | every mark by which we know our own kernel objects again |
+//! | [`marked`] | all that carries one, to be taken away |
 //!
 //! Everything acts in the network namespace of the calling thread, or in the one it is given.
 
@@ -46,6 +47,7 @@ pub mod heap;
 pub mod host;
 pub mod ipvs;
 pub mod link;
+pub mod marked;
 pub mod marks;
 pub mod masquerade;
 pub mod monitor;

@@ -36,7 +36,7 @@ pub use files::fuzz_manifest;
 pub use files::{FilesOptions, FilesStore, Problem};
 pub use key::{Kind, ObjectKey, Query, Scope, Version};
 #[cfg(feature = "redb")]
-pub use local::{LocalDatabase, LocalDatabaseError};
+pub use local::{LocalDatabase, LocalDatabaseError, LocalDatabaseLock};
 pub use memory::MemoryStore;
 pub(crate) use object::type_name;
 pub use object::{Metadata, Object};

@@ -13,5 +13,6 @@ mod pods;
 mod policy;
 mod reload;
 mod services;
+mod uninstall;
 mod verbs;
 mod world;

@@ -38,6 +38,7 @@ pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
 pub use meters::{PartDropped, PartTable};
+pub(crate) use open::{BACKEND_FILES, SERVICES_FILES};
 pub use services::{ServiceBackendStatus, ServiceStatus};
 pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;

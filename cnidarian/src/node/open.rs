@@ -40,6 +40,11 @@ use tokio::time::sleep;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 const SETTLE_TRIES: u32 = 20;
 
+/// The folders of a state directory for the files of backends and of service proxies.
+pub(crate) const BACKEND_FILES: &str = "backend";
+/// See [`BACKEND_FILES`].
+pub(crate) const SERVICES_FILES: &str = "services";
+
 /// Where a node's own files are.
 pub(super) enum StateDir {
     Kept(PathBuf),
@@ -135,7 +140,7 @@ impl Node {
         for other in registry.backends().filter(|other| other.name() != config.backend) {
             other.clear()?;
         }
-        let asked = request("backend", &config.backend, &config.backend_config)?;
+        let asked = request(BACKEND_FILES, &config.backend, &config.backend_config)?;
         let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, meter, node_ports, .. } =
             registry.get(&config.backend)?.open(asked).await?;
         let of_services = config.services.clone().unwrap_or_default();
@@ -146,7 +151,7 @@ impl Node {
         }
         let asked = match of_services.engine.as_str() {
             ServicesConfig::NONE => None,
-            engine => Some(request("services", engine, &of_services.config)?),
+            engine => Some(request(SERVICES_FILES, engine, &of_services.config)?),
         };
         let proxy = services::open(&config, registry, asked, &observer).await?;
         for notice in &notices {

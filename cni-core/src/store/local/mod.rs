@@ -5,16 +5,18 @@
 
 mod error;
 mod group;
+mod lock;
 mod tables;
 
 pub use error::LocalDatabaseError;
+pub use lock::LocalDatabaseLock;
 
 use crate::ipam::{LeaseOp, LeaseState, LeaseStore, LeaseStoreError};
 use error::{Inside, Opening};
 use group::Group;
 use redb::{Builder, Database};
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +31,7 @@ pub struct LocalDatabase {
     database: Mutex<Option<Database>>,
     group: Group,
     /// Held for as long as the database is open; the kernel drops it with the process.
-    _lock: File,
+    _lock: LocalDatabaseLock,
 }
 
 impl LocalDatabase {
@@ -41,7 +43,7 @@ impl LocalDatabase {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, LocalDatabaseError> {
         let path = path.as_ref();
         let opening = Opening { path };
-        let lock = lock(&opening)?;
+        let lock = LocalDatabaseLock::take(path)?;
         match fs::metadata(path) {
             Ok(metadata) if metadata.len() == 0 => {
                 return Err(opening.damaged("it is empty, though a database is never written so"));
@@ -119,38 +121,16 @@ fn builder() -> Builder {
     builder
 }
 
-/// `<file>.lock`: separate, so that a database that is not ours to open is not touched at all.
-fn lock(opening: &Opening<'_>) -> Result<File, LocalDatabaseError> {
-    let mut name = opening.path.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
-    let failed = |operation| Opening { path: &path }.io(operation);
-    let mut lock =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // Only for the message: the owner may not have written it yet.
-            let _ = lock.take(64).read_to_string(&mut owner);
-            return Err(LocalDatabaseError::InUse { path: opening.path.to_owned(), owner: owner.trim().to_owned() });
-        }
-        Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
-    }
-    let mut sign = || {
-        lock.set_len(0)?;
-        lock.rewind()?;
-        writeln!(lock, "process {}", std::process::id())
-    };
-    sign().map_err(failed("write"))?;
-    Ok(lock)
+/// The file of this ending beside a database.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 /// Makes a new database under another name first, so that a crash leaves none or a whole one.
 fn make(opening: &Opening<'_>) -> Result<(), LocalDatabaseError> {
-    let mut name = opening.path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
+    let new = beside(opening.path, ".new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(opening.io("remove what a crash left of")(error));

@@ -15,7 +15,7 @@ use net_linux::netns::NetNs;
 use net_linux::route::{Route, RouteFilter, RouteKind};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -527,4 +527,29 @@ fn an_endpoint_that_no_pod_can_be_does_not_compile() {
     }
     let mac = cni_core::model::Endpoint { pod_mac: MacAddr([0; 6]), ..endpoint };
     assert_eq!(endpoint::compile(&mac).unwrap_err().field, Some("podMac"));
+}
+
+/// What the interface of a pod has sent, in packets.
+fn sent() -> u64 {
+    let shown = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let line = shown.lines().find_map(|line| line.trim().strip_prefix("eth0:")).unwrap();
+    line.split_whitespace().nth(9).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_a_pod_sends_first_is_not_dropped() {
+    on_host(|attacher, _| {
+        for round in 0..200 {
+            let (pod, name) = (NetNs::new().unwrap(), format!("pod-{round}"));
+            attacher.attach(&pod, &request(&name, 1)).unwrap();
+            let first = || {
+                let before = sent();
+                UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"first", "192.0.2.9:9").unwrap();
+                sent() - before
+            };
+            assert!(pod.run(first).unwrap() > 0, "round {round}");
+            attacher.detach(&id(&name)).unwrap();
+        }
+        attacher.reap().unwrap();
+    });
 }

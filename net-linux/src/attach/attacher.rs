@@ -10,6 +10,11 @@ use cni_core::cni;
 use cni_core::model::EndpointId;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// How long the kernel gets to notice that a veth is up, and how often it is asked.
+const NOTICED: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// What a DEL found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +90,31 @@ impl Attacher {
         })
     }
 
-    /// Brings the host's end up: from here on packets pass.
+    /// Brings the host's end up, and waits until both ends send: from here on packets pass.
+    ///
+    /// A veth has its carrier at once, yet drops what it is given to send until the kernel's link watch, which runs by itself, has
+    /// taken note of it (`linkwatch_do_dev` of net/core/link_watch.c). On a busy machine that takes milliseconds.
     ///
     /// # Errors
     /// The kernel refused; the link may be gone.
     pub fn open_up(&mut self, id: &EndpointId) -> Result<(), AttachError> {
+        let name = marks::host_interface(id);
         let mut batch = Batch::new();
-        LinkChange { up: Some(true), ..LinkChange::default() }
-            .add(&mut batch, &LinkId::Name(marks::host_interface(id).as_str()));
-        self.socket.run_all(&mut batch).map_err(AttachError::netlink(id))
+        LinkChange { up: Some(true), ..LinkChange::default() }.add(&mut batch, &LinkId::Name(name.as_str()));
+        self.socket.run_all(&mut batch).map_err(AttachError::netlink(id))?;
+        let end = Instant::now() + NOTICED;
+        while !self.sends(name.as_str()).map_err(AttachError::netlink(id))? && Instant::now() < end {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Whether both ends of a veth send; also true of one that is gone, or whose other end somebody has taken down. Since Linux 6.8 the
+    /// question itself makes the link watch look (`rtnl_getlink`).
+    fn sends(&mut self, name: &str) -> netlink::Result<bool> {
+        let Some(host_end) = Link::get(&mut self.socket, &LinkId::Name(name))? else { return Ok(true) };
+        let Some(pod_end) = host_end.peer(&mut self.socket)? else { return Ok(true) };
+        Ok(!(host_end.up && pod_end.up) || host_end.operational && pod_end.operational)
     }
 
     /// The veth and the host's end, which is down; gives its index. Nothing is left of it after an error.

@@ -12,6 +12,9 @@ use cni_core::model::MacAddr;
 use nix::errno::Errno;
 
 const IFLA_INET6_CONF: u16 = 2;
+const IFLA_OPERSTATE: u16 = 16;
+/// `include/uapi/linux/if.h`.
+const IF_OPER_UP: u8 = 6;
 const DEVCONF_DISABLE_IPV6: usize = 26;
 
 /// `RTEXT_FILTER_SKIP_STATS`: counters are most of a link's bytes, and we don't read them.
@@ -59,6 +62,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier.
     pub carrier: bool,
+    /// Operational state `up` (RFC 2863): the kernel has taken note of the carrier. Until then what is sent is dropped.
+    pub operational: bool,
     /// Whether neighbours are asked for: with `false` frames go to the device's own address.
     pub resolves: bool,
     /// Link group.
@@ -111,8 +116,19 @@ impl Link {
     /// # Errors
     /// The kernel refused otherwise, or the socket failed.
     pub fn peer_lives(&self, socket: &mut Socket) -> Result<bool> {
-        let Some(peer) = self.peer_index else { return Ok(false) };
-        let Some(namespace) = self.peer_namespace_id else { return Ok(true) };
+        match (self.peer_index, self.peer_namespace_id) {
+            (None, _) => Ok(false),
+            (Some(_), None) => Ok(true),
+            _ => Ok(self.peer(socket)?.is_some()),
+        }
+    }
+
+    /// The other end of a veth, as its own namespace shows it; `None` where that one does not live.
+    ///
+    /// # Errors
+    /// The kernel refused otherwise, or the socket failed.
+    pub fn peer(&self, socket: &mut Socket) -> Result<Option<Self>> {
+        let Some(peer) = self.peer_index else { return Ok(None) };
         let found = socket.query(
             "read the other end of",
             &self.name,
@@ -120,15 +136,17 @@ impl Link {
             0,
             |message| {
                 LinkId::Index(peer).write(message, 0, 0);
-                message.u32(IFLA_TARGET_NETNSID, namespace.cast_unsigned());
+                if let Some(namespace) = self.peer_namespace_id {
+                    message.u32(IFLA_TARGET_NETNSID, namespace.cast_unsigned());
+                }
                 message.u32(IFLA_EXT_MASK, SKIP_STATS);
             },
             parse,
         );
         match found {
-            Ok(links) => Ok(!links.is_empty()),
+            Ok(links) => Ok(links.into_iter().next()),
             // A dead namespace has no id any more (`rtnl_get_net_ns_capable` of net/core/rtnetlink.c answers EINVAL).
-            Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::ENODEV)) => Ok(false),
+            Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::ENODEV)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -184,6 +202,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Link> {
         mtu_bytes: 0,
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
+        operational: false,
         resolves: flags & IFF_NOARP == 0,
         group: 0,
         master: None,
@@ -199,6 +218,7 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Link> {
             IFLA_MTU => link.mtu_bytes = attribute.u32()?,
             IFLA_GROUP => link.group = attribute.u32()?,
             IFLA_MASTER => link.master = attribute.u32(),
+            IFLA_OPERSTATE => link.operational = attribute.u8() == Some(IF_OPER_UP),
             IFLA_LINK => link.peer_index = attribute.u32().filter(|index| *index != 0),
             IFLA_LINK_NETNSID => link.peer_namespace_id = attribute.u32().map(u32::cast_signed),
             IFLA_IFALIAS => link.alias = Some(attribute.text()),

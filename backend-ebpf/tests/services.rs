@@ -77,8 +77,14 @@ fn what_sockets_cannot_know_is_refused() {
     let plain = item(&[(1, true)], Scheduler::RoundRobin, 0);
     let sctp = ServiceItem { key: ServiceKey { protocol: Protocol(132), ..plain.key.clone() }, ..plain.clone() };
     let prefixes = ServiceItem { sources: Some([].into()), ..plain.clone() };
-    let least = ServiceItem { scheduler: Scheduler::LeastConnections, ..plain };
-    for (item, field) in [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges"), (least, "scheduler")] {
+    let counting = [
+        Scheduler::LeastConnections,
+        Scheduler::WeightedLeastConnections,
+        Scheduler::ShortestExpectedDelay,
+        Scheduler::NeverQueue,
+    ];
+    let counting = counting.map(|scheduler| (ServiceItem { scheduler, ..plain.clone() }, "scheduler"));
+    for (item, field) in [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges")].into_iter().chain(counting) {
         let error = compile(&item).unwrap_err();
         assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some(field)));
     }

@@ -150,7 +150,10 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Frontend::IN_TURN, false),
         Scheduler::SourceHash | Scheduler::Maglev => (Frontend::BY_CLIENT, true),
         Scheduler::DestinationHash => (Frontend::BY_DESTINATION, true),
-        Scheduler::LeastConnections | Scheduler::WeightedLeastConnections => {
+        Scheduler::LeastConnections
+        | Scheduler::WeightedLeastConnections
+        | Scheduler::ShortestExpectedDelay
+        | Scheduler::NeverQueue => {
             return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
         }
     };

@@ -79,6 +79,8 @@ fn schedulers_have_the_kernel_s_names_and_hashes_fall_back() {
         (Scheduler::WeightedRoundRobin, "wrr", Flags::default()),
         (Scheduler::LeastConnections, "lc", Flags::default()),
         (Scheduler::WeightedLeastConnections, "wlc", Flags::default()),
+        (Scheduler::ShortestExpectedDelay, "sed", Flags::default()),
+        (Scheduler::NeverQueue, "nq", Flags::default()),
         (Scheduler::SourceHash, "sh", fallback),
         (Scheduler::DestinationHash, "dh", Flags::default()),
         (Scheduler::Maglev, "mh", Flags { port: true, ..fallback }),

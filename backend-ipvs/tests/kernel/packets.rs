@@ -4,12 +4,14 @@ use crate::bed::{Bed, block_on, has_ipvs};
 use crate::items::{PODS, PODS6, backend, item, over};
 use backend_ipvs::config::Config;
 use cni_core::backend::{Change, CommitReport, ServiceProxy};
-use cni_core::model::{FrontendKind, ServiceItem, TrafficScope};
+use cni_core::model::{FrontendKind, Scheduler, ServiceItem, TrafficScope};
 use cni_core::policy::model::Protocol;
+use net_linux::ipvs::{Ipvs, ServiceId};
 use net_linux::netns::NetNs;
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
-use testlab::bed::{run, try_run};
+use std::time::Duration;
+use testlab::bed::{run, try_run, wait_for};
 
 /// An engine in a namespace, as an agent would have it.
 pub(crate) fn engine(netns: &NetNs) -> Box<dyn ServiceProxy> {
@@ -99,6 +101,33 @@ fn a_client_with_affinity_stays_and_others_go_elsewhere() {
     }
     favourites.dedup();
     assert!(favourites.len() > 1, "all of them have the same one");
+}
+
+/// Connections that a backend has, established ones.
+fn busy(netns: &NetNs, service: &str) -> usize {
+    let id = ServiceId::address(6, service.parse().unwrap());
+    let found = netns.run(|| Ipvs::open().unwrap().destinations(&id).unwrap()).unwrap();
+    found.iter().filter(|(_, connections, _)| connections.active > 0).count()
+}
+
+#[test]
+fn sed_and_nq_choose_the_backend_that_nobody_uses() {
+    if !has_ipvs() {
+        return;
+    }
+    let bed = Bed::new();
+    let mut engine = engine(&bed.node.netns);
+    let service = "10.96.0.10:80";
+    for scheduler in [Scheduler::ShortestExpectedDelay, Scheduler::NeverQueue] {
+        put(&mut *engine, [ServiceItem { scheduler, ..item(FrontendKind::ClusterIp, service, &PODS) }]);
+        wait_for("nobody is connected", Duration::from_secs(10), || busy(&bed.node.netns, service) == 0);
+        let held = [bed.client.open(service), bed.other.open(service)];
+        let idle = 6 - held.iter().map(|(_, name)| name).sum::<u8>();
+        for _ in 0..6 {
+            wait_for("two are connected", Duration::from_secs(10), || busy(&bed.node.netns, service) == 2);
+            assert_eq!(bed.client.ask(service).unwrap().0, idle, "{scheduler}");
+        }
+    }
 }
 
 #[test]

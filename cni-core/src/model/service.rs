@@ -95,6 +95,10 @@ pub enum Scheduler {
     LeastConnections,
     /// The one with the fewest connections for its weight.
     WeightedLeastConnections,
+    /// The one where a connection waits least: the fewest connections, with the new one, for its weight.
+    ShortestExpectedDelay,
+    /// One without connections; where there is none, as [`Self::ShortestExpectedDelay`].
+    NeverQueue,
     /// By the client's address.
     SourceHash,
     /// By the address that the client asked for.
@@ -105,18 +109,20 @@ pub enum Scheduler {
 
 /// A text that is no scheduler.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no scheduler; write one of rr, wrr, lc, wlc, sh, dh, mh, maglev")]
+#[error("{text:?} is no scheduler; write one of rr, wrr, lc, wlc, sed, nq, sh, dh, mh, maglev")]
 pub struct UnknownScheduler {
     /// The text.
     pub text: String,
 }
 
 impl Scheduler {
-    const NAMES: [(&'static str, Self); 8] = [
+    const NAMES: [(&'static str, Self); 10] = [
         ("rr", Self::RoundRobin),
         ("wrr", Self::WeightedRoundRobin),
         ("lc", Self::LeastConnections),
         ("wlc", Self::WeightedLeastConnections),
+        ("sed", Self::ShortestExpectedDelay),
+        ("nq", Self::NeverQueue),
         ("sh", Self::SourceHash),
         ("dh", Self::DestinationHash),
         ("mh", Self::Maglev),

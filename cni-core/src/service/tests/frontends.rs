@@ -67,12 +67,12 @@ fn a_scheduler_has_one_name_on_every_backend_and_another_name_leaves_the_service
         written.metadata.annotations.insert("cnidarian.io/scheduler".into(), scheduler.into());
         Told::of(&[written])
     };
-    for name in ["rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "maglev"] {
+    for name in ["rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "dh", "mh", "maglev"] {
         assert_eq!(with(name).item("10.96.0.7").scheduler, name.parse::<Scheduler>().unwrap());
     }
     let told = with("roundrobin");
     assert_eq!(told.keys(), Vec::<String>::new());
-    let words = "\"roundrobin\" is no scheduler; write one of rr, wrr, lc, wlc, sh, dh, mh, maglev";
+    let words = "\"roundrobin\" is no scheduler; write one of rr, wrr, lc, wlc, sed, nq, sh, dh, mh, maglev";
     assert_eq!(
         told.problems(),
         [format!("Service default/web: metadata.annotations[cnidarian.io/scheduler]: {words}")]

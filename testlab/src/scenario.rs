@@ -225,6 +225,20 @@ impl Scenario {
         Ok(self)
     }
 
+    /// What it says of its agents' configuration: the backend with its section, the policy engine, services.
+    #[must_use]
+    pub fn parts(&self) -> Value {
+        let mut parts = serde_json::json!({"backend": self.backend});
+        let policy = self.policy.as_deref().map_or(Value::Null, Value::from);
+        for (key, value) in [("policy", &policy), ("services", &self.services), ("backendConfig", &self.backend_config)]
+        {
+            if !value.is_null() {
+                parts[key] = value.clone();
+            }
+        }
+        parts
+    }
+
     /// The underlay addresses of a node.
     #[must_use]
     pub fn node_addresses(&self, node: usize) -> (Ipv4Addr, Ipv6Addr) {

@@ -57,6 +57,7 @@ pub(crate) const VM: &[Need] = &[
     need("nft", "nftables", "reads back what our nftables encoder writes"),
     need("ethtool", "ethtool", "reads back which offloads our code switched"),
     need("ping", "iputils-ping", "an independent probe between pods"),
+    daemon("/usr/sbin/bird", "bird2", "a router outside, and a second opinion on our BGP"),
 ];
 
 const APT: [&str; 5] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-oDPkg::Lock::Timeout=300"];

@@ -1,7 +1,7 @@
 //! `cnidarian lab run`: from a scenario to a verdict. Never leaves anything behind, however it ends.
 
 use super::{AnyError, RunArgs};
-use cnidarian::config::PolicyConfig;
+use cnidarian::config::read_config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,11 +30,7 @@ pub(super) fn in_lab(
     work: impl FnOnce(Lab, &AtomicBool) -> Result<ExitCode, LabError> + Send + 'static,
 ) -> Result<ExitCode, AnyError> {
     // What the agents would refuse is refused before anything is made.
-    let built_in = cnidarian::built_in();
-    built_in.get(&scenario.backend)?;
-    if let Some(policy) = scenario.policy.as_deref().filter(|policy| *policy != PolicyConfig::NONE) {
-        built_in.policy(policy)?;
-    }
+    read_config(scenario.parts(), &cnidarian::built_in(), "node-1")?;
     let programs = programs()?;
     let registry = Registry::open()?;
     // Before the first thread: a user namespace is entered by a process with one thread only.

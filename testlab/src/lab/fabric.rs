@@ -74,6 +74,12 @@ impl Fabric {
         Ok(Self { nodes, outside, router })
     }
 
+    /// The switch and router between the segments and the outside.
+    #[must_use]
+    pub fn router(&self) -> &NetNs {
+        &self.router
+    }
+
     /// Makes the outside everything that is not inside: it has these addresses, and the router sends it what it knows no
     /// other way for.
     ///

@@ -188,23 +188,16 @@ impl Node {
 /// What an operator would write.
 fn agent_config(scenario: &Scenario, spec: &NodeSpec, socket: &Path, state: &Path, manifests: &Path) -> Value {
     let pools: Vec<Value> = scenario.pools.iter().map(|(name, cidr)| json!({"name": name, "cidr": cidr})).collect();
-    let mut config = json!({
-        "nodeName": spec.name,
-        "backend": scenario.backend,
-        "underlay": {"interface": UNDERLAY},
-        "ipam": {"mode": "pools", "pools": pools},
-        "store": {"files": {"directory": manifests}},
-        "stateDir": state,
-        "socket": socket,
-    });
-    if let Some(policy) = &scenario.policy {
-        config["policy"] = json!(policy);
-    }
-    if !scenario.services.is_null() {
-        config["services"] = scenario.services.clone();
-    }
-    if !scenario.backend_config.is_null() {
-        config["backendConfig"] = scenario.backend_config.clone();
+    let mut config = scenario.parts();
+    for (key, value) in [
+        ("nodeName", json!(spec.name)),
+        ("underlay", json!({"interface": UNDERLAY})),
+        ("ipam", json!({"mode": "pools", "pools": pools})),
+        ("store", json!({"files": {"directory": manifests}})),
+        ("stateDir", json!(state)),
+        ("socket", json!(socket)),
+    ] {
+        config[key] = value;
     }
     config
 }

@@ -1,7 +1,7 @@
-//! Test binaries as cargo makes them. Never runs one.
+//! Test binaries and programs as cargo makes them. Never runs one.
 
 use crate::error::{Error, Result};
-use crate::run::{cargo, output, root};
+use crate::run::{cargo, output, root, run, target};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -15,18 +15,36 @@ pub(super) struct Binary {
     pub(super) folder: PathBuf,
 }
 
-/// Builds test targets by name, with the features of `cargo xtask test`, so that nothing is built twice.
-pub(super) fn build(targets: &[&str]) -> Result<Vec<Binary>> {
-    if targets.is_empty() {
-        // To name none would mean all.
-        return Ok(Vec::new());
+/// What was built for a VM.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) tests: Vec<Binary>,
+    /// The agent first, and the plugin beside it.
+    pub(super) programs: Vec<PathBuf>,
+}
+
+/// The agent and the plugin.
+const PROGRAMS: &[&str] = &["cnidarian", "cnidarian-cni"];
+
+/// With the features of `cargo xtask test`, so that nothing is built twice.
+const WHOLE: &[&str] = &["--quiet", "--workspace", "--all-features"];
+
+/// Builds test targets by name, and where `programs` are needed those too.
+pub(super) fn build(targets: &[&str], programs: bool) -> Result<Built> {
+    let mut built = Built::default();
+    if programs {
+        let mut command = cargo(&["build"]);
+        command.args(WHOLE).args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+        run(&mut command)?;
+        built.programs = PROGRAMS.iter().map(|name| target().join("debug").join(name)).collect();
     }
-    let mut command = cargo(&["test", "--no-run", "--quiet", "--workspace", "--all-features"]);
-    command.arg("--message-format=json-render-diagnostics");
-    for target in targets {
-        command.args(["--test", target]);
+    // To name none would mean all.
+    if !targets.is_empty() {
+        let mut command = cargo(&["test", "--no-run", "--message-format=json-render-diagnostics"]);
+        command.args(WHOLE).args(targets.iter().flat_map(|name| ["--test", name]));
+        built.tests = read(&output(&mut command)?, &root())?;
     }
-    read(&output(&mut command)?, &root())
+    Ok(built)
 }
 
 /// Reads what cargo says of what it made (the Cargo book, external tools).

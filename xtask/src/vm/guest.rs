@@ -1,14 +1,15 @@
 //! What one VM holds besides its kernel, and its life from first file to last word. Never shared between VMs.
 
-use super::binaries::Binary;
+use super::binaries::Built;
 use super::cpio::Archive;
 use super::kernel::Kernel;
-use super::protocol::{self, Case, Outcome};
+use super::protocol::{self, Case, Ended, Outcome};
+use super::qemu::Screen;
 use super::suites::{Suite, What};
-use super::{BOOT, Options, programs, qemu, scenario};
+use super::{BOOT, Options, programs, qemu};
 use crate::error::{Error, Result};
 use crate::packages;
-use crate::run::{root, target};
+use crate::run::root;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -32,9 +33,14 @@ const FOLDERS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp", "/etc/iprout
 const VARIABLES: &[&str] = &["RUST_BACKTRACE", "RUST_LOG", "RUST_TEST_THREADS", "PROPTEST_", "CNIDARIAN_"];
 
 /// What else a VM's programs find, unless ours says otherwise. An engine's laws over all states take 5 to 10 minutes under
-/// emulation, for one mode of one backend; what a second is for is done in four; and what a stock kernel has is not skipped.
+/// emulation, for one mode of one backend; what a second is for is done in four, or in eight where others
+/// use the machine too; and what a stock kernel has is not skipped.
 const DEFAULTS: &[(&str, &str)] =
-    &[("CNIDARIAN_CONFORMANCE_STATES", "3"), ("CNIDARIAN_PATIENCE", "4"), ("CNIDARIAN_STOCK_KERNEL", "1")];
+    &[("CNIDARIAN_CONFORMANCE_STATES", "3"), ("CNIDARIAN_PATIENCE", "8"), ("CNIDARIAN_STOCK_KERNEL", "1")];
+
+/// Of the workspace.
+const SCENARIOS: &str = "testlab/scenarios";
+const CASES: &str = "testlab/cases";
 
 /// How much longer a case may take than a person would think, for the VM as a whole has a limit too.
 const REST: Duration = Duration::from_secs(30);
@@ -42,6 +48,7 @@ const REST: Duration = Duration::from_secs(30);
 /// A VM before and while it runs. Its folder goes with it.
 pub(super) struct Guest {
     cache: PathBuf,
+    kernel: Kernel,
     folder: PathBuf,
     /// Files and folders of this machine that it has too.
     files: Vec<PathBuf>,
@@ -55,11 +62,12 @@ impl Drop for Guest {
 }
 
 impl Guest {
-    pub(super) fn new(cache: &Path) -> Result<Self> {
+    /// Of those of one process, with a kernel each.
+    pub(super) fn new(cache: &Path, kernel: Kernel) -> Result<Self> {
         sweep(cache);
-        let folder = cache.join(format!("{RUNS}{}", std::process::id()));
+        let folder = cache.join(format!("{RUNS}{}-{}", std::process::id(), kernel.name));
         super::debian::fresh(&folder)?;
-        Ok(Self { cache: cache.to_path_buf(), folder, files: Vec::new() })
+        Ok(Self { cache: cache.to_path_buf(), kernel, folder, files: Vec::new() })
     }
 
     /// Takes a program by the name that a person would type here. What this machine does not have may be in the VM.
@@ -79,36 +87,46 @@ impl Guest {
     }
 
     /// What a suite needs, and how it is run.
-    pub(super) fn suite(&mut self, suite: &Suite, filters: &[String], built: &[Binary]) -> Result<Case> {
-        let (name, limit) = (suite.name(), Some(suite.limit));
-        let shown = |path: &Path| path.display().to_string();
-        match suite.what {
+    pub(super) fn suite(&mut self, suite: &Suite, filters: &[String], built: &Built) -> Result<Case> {
+        if suite.needs_programs() {
+            self.files.extend_from_slice(&built.programs);
+        }
+        let folder = root();
+        let lab = |words: &[&str]| {
+            let agent = built.programs.first().map(|agent| shown(agent)).unwrap_or_default();
+            std::iter::once(agent).chain(words.iter().map(|word| (*word).to_owned())).collect()
+        };
+        let (folder, words) = match suite.what {
             What::Tests { package, target } => {
-                let binary = built.iter().find(|binary| binary.package == package && binary.target == target);
+                let binary = built.tests.iter().find(|binary| binary.package == package && binary.target == target);
                 let binary =
                     binary.ok_or_else(|| Error::NoTest { package: package.to_owned(), target: target.to_owned() })?;
                 self.files.push(binary.path.clone());
-                if suite.needs_programs() {
-                    self.files.extend(programs());
-                }
                 let words = std::iter::once(shown(&binary.path)).chain(filters.iter().cloned()).collect();
-                Ok(Case { name, folder: binary.folder.clone(), words, limit })
+                (binary.folder.clone(), words)
             }
-            What::Lab(file) => {
-                let [agent, plugin] = programs();
-                let words = vec![shown(&agent), "lab".to_owned(), "run".to_owned(), shown(&scenario(file))];
-                self.files.extend([agent, plugin, scenario(file)]);
-                Ok(Case { name, folder: root(), words, limit })
+            What::Lab(name) => {
+                let scenario = folder.join(SCENARIOS).join(name).with_extension("yaml");
+                self.files.push(scenario.clone());
+                (folder, lab(&["lab", "run", &shown(&scenario)]))
             }
-        }
+            What::Verify { backend, policy } => {
+                let cases = folder.join(CASES);
+                self.files.push(cases.clone());
+                let words = ["lab", "verify", "--backend", backend, "--policy", policy, &shown(&cases)];
+                (folder, lab(&words))
+            }
+        };
+        let refusal = suite.refused.filter(|(kernel, _)| *kernel == self.kernel.name).map(|(_, why)| why.to_owned());
+        Ok(Case { name: suite.name(), folder, words, limit: Some(suite.limit), refusal })
     }
 
     /// Boots, runs the cases one after the other, and tells how each ended.
-    pub(super) fn boot(&self, kernel: Kernel, options: &Options, cases: &[Case], person: bool) -> Result<Vec<Outcome>> {
-        let ready = kernel.ready(&self.cache, options.refresh)?;
+    pub(super) fn boot(&self, options: &Options, cases: &[Case], screen: Screen) -> Result<Vec<Ended>> {
+        let ready = self.kernel.ready(&self.cache, options.refresh)?;
         let begun = Instant::now();
         let initrd = self.folder.join("initrd");
-        self.write(&initrd, &ready.modules, cases, person).map_err(|error| match error {
+        self.write(&initrd, &ready.modules, cases, screen == Screen::Person).map_err(|error| match error {
             Fault::File(source) => Error::File { path: initrd.clone(), source },
             Fault::Other(error) => error,
         })?;
@@ -117,12 +135,12 @@ impl Guest {
         let limit = cases.iter().map(|case| Some(case.limit? + REST)).sum::<Option<Duration>>();
         let limit = limit.map_or(Duration::MAX, |limit| limit + BOOT);
         let size = qemu::Size { memory_mib: options.memory, limit };
-        let remains = qemu::boot(&ready, &initrd, &size, person, &self.folder)?;
+        let remains = qemu::boot(&ready, &initrd, &size, screen, &self.folder)?;
         if !protocol::is_up(&remains.said) {
             return Err(Error::NotUp { log: remains.log });
         }
         let outcomes = protocol::outcomes(&remains.said, cases.len());
-        if outcomes.contains(&Outcome::Lost) {
+        if outcomes.iter().any(|ended| ended.outcome == Outcome::Lost) {
             eprintln!("The end of the kernel's log:\n{}", remains.log);
         }
         Ok(outcomes)
@@ -187,14 +205,14 @@ fn environment(person: bool) -> String {
     all.iter().map(|(name, value)| format!("export {name}={}\n", protocol::quoted(value))).collect()
 }
 
-/// Beginning of the names of folders that one VM has for itself; our process follows.
+/// Beginning of the names of folders that one VM has for itself; our process and the kernel follow.
 const RUNS: &str = "run-";
 
 /// Removes folders of VMs whose process is gone.
 fn sweep(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(RUNS));
+        let process = name.to_str().and_then(|name| name.strip_prefix(RUNS)?.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
             // Somebody else may be at it.
             let _ = fs::remove_dir_all(entry.path());
@@ -202,7 +220,6 @@ fn sweep(cache: &Path) {
     }
 }
 
-/// The agent and the plugin, as they were built.
-fn programs() -> [PathBuf; 2] {
-    ["cnidarian", "cnidarian-cni"].map(|name| target().join("debug").join(name))
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first process of a VM: mounts what a machine has, runs the plan, says how it went, ends the machine.
-# Says on the second serial port what it did, a line each: `up SECONDS`, `begin NUMBER`, `end NUMBER STATUS`, `done`.
+# Says on the second serial port what it did, a line each: `up SECONDS`, `begin NUMBER UPTIME`, `end NUMBER STATUS UPTIME`, `done`.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp TERM="${TERM:-dumb}"
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm /run
@@ -32,23 +32,53 @@ exec 4>/dev/ttyS1
 read -r up _ </proc/uptime
 echo "up $up" >&4
 
+begin() {
+    read -r uptime _ </proc/uptime
+    echo "begin $1 $uptime" >&4
+}
+
+end() {
+    read -r uptime _ </proc/uptime
+    echo "end $1 $2 $uptime" >&4
+}
+
 # run NUMBER SECONDS FOLDER PROGRAM [ARGUMENT]...
 # The program's path in full: busybox would run its own program of that name, whatever is in the path.
 run() {
     number=$1 limit=$2 folder=$3 program=$(command -v "$4" || echo "$4")
     shift 4
-    echo "begin $number" >&4
+    begin "$number"
     (cd "$folder" && exec timeout -k 5 "$limit" "$program" "$@" 4>&-)
-    echo "end $number $?" >&4
+    end "$number" $?
+}
+
+# refused NUMBER SECONDS FOLDER REASON PROGRAM [ARGUMENT]...: it has to fail, and to say the reason.
+refused() {
+    number=$1 limit=$2 folder=$3 reason=$4 program=$(command -v "$5" || echo "$5")
+    shift 5
+    begin "$number"
+    (cd "$folder" && exec timeout -k 5 "$limit" "$program" "$@" 4>&-) >/tmp/refusal 2>&1
+    status=$?
+    cat /tmp/refusal
+    if [ "$status" = 0 ]; then
+        echo "it was not refused, and should be for: $reason"
+        status=1
+    elif grep -qF -- "$reason" /tmp/refusal; then
+        echo "refused, as it has to be"
+        status=0
+    else
+        echo "it should be refused for: $reason"
+    fi
+    end "$number" "$status"
 }
 
 # talk NUMBER FOLDER PROGRAM [ARGUMENT]...: with the console as its terminal, for a person.
 talk() {
     number=$1 folder=$2 program=$(command -v "$3" || echo "$3")
     shift 3
-    echo "begin $number" >&4
+    begin "$number"
     (cd "$folder" && exec setsid -c "$program" "$@" 4>&-) </dev/hvc0
-    echo "end $number $?" >&4
+    end "$number" $?
 }
 
 . /plan.environment

@@ -16,13 +16,18 @@ mod suites;
 pub(crate) use kernel::Kernel;
 
 use crate::error::{Error, Result};
+use crate::packages;
 use crate::run::target;
-use crate::{chores, packages};
+use binaries::Built;
 use guest::Guest;
 use kernel::KERNELS;
-use protocol::{Case, Outcome};
+use protocol::{Case, Ended, Outcome};
+use qemu::Screen;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 use suites::{SUITES, Suite, What};
 
@@ -78,25 +83,24 @@ pub(crate) fn run(options: &Options, files: &[PathBuf], words: &[String]) -> Res
     let words = if words.is_empty() { vec!["bash".to_owned()] } else { words.to_vec() };
     let person = std::io::stdin().is_terminal();
     let folder = std::env::current_dir().map_err(|source| Error::File { path: ".".into(), source })?;
-    let case = Case { name: words.join(" "), folder, words, limit: (!person).then_some(Duration::from_secs(3600)) };
+    let limit = (!person).then_some(Duration::from_secs(3600));
+    let case = Case { name: words.join(" "), folder, words, limit, refusal: None };
+    let screen = if person { Screen::Person } else { Screen::Output };
     for kernel in options.kernels(&KERNELS[..1]) {
-        let mut guest = Guest::new(&cache())?;
+        let mut guest = Guest::new(&cache(), kernel)?;
         guest.program(&case.words[0])?;
         let named = case.words[1..].iter().map(Path::new).filter(|path| path.is_file());
         for file in files.iter().map(PathBuf::as_path).chain(named) {
             guest.file(file)?;
         }
-        let said = guest.boot(kernel, options, std::slice::from_ref(&case), person)?;
-        match said.as_slice() {
-            [Outcome::Passed] => {}
-            [Outcome::Failed(status)] => {
-                return Err(Error::VmProgram { outcome: Outcome::Failed(*status).to_string(), status: *status });
-            }
-            other => {
-                let outcome = other.first().map(ToString::to_string).unwrap_or_default();
-                return Err(Error::VmProgram { outcome, status: 1 });
-            }
-        }
+        let said = guest.boot(options, std::slice::from_ref(&case), screen)?;
+        let outcome = said.first().map_or(Outcome::NotReached, |ended| ended.outcome);
+        let status = match outcome {
+            Outcome::Passed => continue,
+            Outcome::Failed(status) => status,
+            Outcome::TooLong | Outcome::Lost | Outcome::NotReached => 1,
+        };
+        return Err(Error::VmProgram { outcome: outcome.to_string(), status });
     }
     Ok(())
 }
@@ -133,34 +137,62 @@ fn chosen(filter: Option<&str>) -> (Vec<&'static Suite>, Option<&str>) {
     (tests, Some(filter))
 }
 
+/// On as many kernels at once as there are processors, for a VM has one. All kernels are tried, whatever becomes of one.
 fn suites_on(kernels: &[Kernel], options: &Options, plan: &[(&Suite, Vec<String>)]) -> Result<()> {
-    let targets = plan.iter().filter_map(|(suite, _)| match suite.what {
-        What::Tests { target, .. } => Some(target),
-        What::Lab(_) => None,
-    });
-    let built = binaries::build(&targets.collect::<Vec<_>>())?;
-    if plan.iter().any(|(suite, _)| suite.needs_programs()) {
-        chores::build_programs()?;
+    let targets: BTreeSet<&str> = plan
+        .iter()
+        .filter_map(|(suite, _)| match suite.what {
+            What::Tests { target, .. } => Some(target),
+            What::Lab(_) | What::Verify { .. } => None,
+        })
+        .collect();
+    let built = binaries::build(&Vec::from_iter(targets), plan.iter().any(|(suite, _)| suite.needs_programs()))?;
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut all = Vec::new();
+    for some in kernels.chunks(at_once) {
+        all.extend(std::thread::scope(|scope| {
+            let start = |kernel: &Kernel| {
+                let (kernel, built) = (*kernel, &built);
+                let screen = if some.len() == 1 { Screen::Output } else { Screen::Among(kernel.name) };
+                scope.spawn(move || suites_of(kernel, options, plan, built, screen))
+            };
+            let running: Vec<_> = some.iter().map(start).collect();
+            let join = |one: ScopedJoinHandle<'_, _>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
+            running.into_iter().map(join).collect::<Vec<_>>()
+        }));
     }
-    let (mut failed, mut all) = (0, 0);
-    for kernel in kernels {
-        let mut guest = Guest::new(&cache())?;
-        let mut cases = Vec::new();
-        for (suite, filters) in plan {
-            cases.push(guest.suite(suite, filters, &built)?);
+    let (mut failed, mut count) = (0, 0);
+    for (kernel, ended) in kernels.iter().zip(&all) {
+        let Ok(Run { ended, took }) = ended else { continue };
+        eprintln!("\nOn the kernel {} ({} s):", kernel.name, took.as_secs());
+        for (name, Ended { outcome, took }) in ended {
+            let took = took.map(|took| format!("{} s", took.as_secs())).unwrap_or_default();
+            eprintln!("  {name:32} {took:>6}  {outcome}");
         }
-        let begun = Instant::now();
-        let outcomes = guest.boot(*kernel, options, &cases, false)?;
-        eprintln!("\nOn the kernel {} ({} s):", kernel.name, begun.elapsed().as_secs());
-        for (case, outcome) in cases.iter().zip(&outcomes) {
-            eprintln!("  {:32} {outcome}", case.name);
-        }
-        failed += outcomes.iter().filter(|outcome| **outcome != Outcome::Passed).count();
-        all += outcomes.len();
+        failed += ended.iter().filter(|(_, ended)| ended.outcome != Outcome::Passed).count();
+        count += ended.len();
     }
-    if failed == 0 { Ok(()) } else { Err(Error::VmFailed { failed, all }) }
+    all.into_iter().find_map(Result::err).map_or(Ok(()), Err)?;
+    if failed == 0 { Ok(()) } else { Err(Error::VmFailed { failed, all: count }) }
 }
 
-fn scenario(name: &str) -> PathBuf {
-    crate::run::root().join("testlab/scenarios").join(Path::new(name).with_extension("yaml"))
+/// What came of the suites of one kernel, in how much time.
+struct Run {
+    ended: Vec<(String, Ended)>,
+    took: Duration,
+}
+
+fn suites_of(
+    kernel: Kernel,
+    options: &Options,
+    plan: &[(&Suite, Vec<String>)],
+    built: &Built,
+    screen: Screen,
+) -> Result<Run> {
+    let mut guest = Guest::new(&cache(), kernel)?;
+    let cases: Vec<Case> =
+        plan.iter().map(|(suite, filters)| guest.suite(suite, filters, built)).collect::<Result<_>>()?;
+    let begun = Instant::now();
+    let ended = guest.boot(options, &cases, screen)?;
+    Ok(Run { ended: cases.into_iter().map(|case| case.name).zip(ended).collect(), took: begun.elapsed() })
 }

@@ -13,6 +13,7 @@ use std::process::Command;
 /// Programs that a VM has besides busybox's, where this machine has them.
 const TOOLS: &[&str] = &[
     "bash",
+    "bird",
     "bridge",
     "conntrack",
     "curl",

@@ -16,6 +16,16 @@ pub(super) struct Case {
     pub(super) words: Vec<String>,
     /// After this it is killed; a person's program may take as long as the VM.
     pub(super) limit: Option<Duration>,
+    /// What it has to say, for it has to fail.
+    pub(super) refusal: Option<String>,
+}
+
+/// How a case ended, and how long it took where it did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    /// In the VM's own time.
+    pub(super) took: Option<Duration>,
 }
 
 /// How a case ended.
@@ -62,27 +72,35 @@ pub(super) fn plan(cases: &[Case]) -> String {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "echo; echo {}", quoted(&format!("--- {}", case.name)));
         }
-        let _ = match case.limit {
-            Some(limit) => writeln!(text, "run {number} {} {folder} {words}", limit.as_secs()),
-            None => writeln!(text, "talk {number} {folder} {words}"),
+        let _ = match (case.limit.map(|limit| limit.as_secs()), &case.refusal) {
+            (Some(limit), None) => writeln!(text, "run {number} {limit} {folder} {words}"),
+            (Some(limit), Some(why)) => writeln!(text, "refused {number} {limit} {folder} {} {words}", quoted(why)),
+            (None, _) => writeln!(text, "talk {number} {folder} {words}"),
         };
     }
     text
 }
 
 /// Reads the lines that the VM said, in any state of completion, one outcome for each of `count` cases.
-pub(super) fn outcomes(said: &str, count: usize) -> Vec<Outcome> {
-    let mut all = vec![Outcome::NotReached; count];
+pub(super) fn outcomes(said: &str, count: usize) -> Vec<Ended> {
+    let mut all = vec![Ended { outcome: Outcome::NotReached, took: None }; count];
+    let mut begun = None;
     for line in said.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (number, outcome) = match words.as_slice() {
-            ["begin", number] => (number, Some(Outcome::Lost)),
-            ["end", number, status] => (number, status.parse().ok().map(ended)),
+        let (number, status, uptime) = match words.as_slice() {
+            ["begin", number, uptime] => (number, None, uptime),
+            ["end", number, status, uptime] => (number, Some(status), uptime),
             _ => continue,
         };
-        let place = number.parse().ok().and_then(|number: usize| all.get_mut(number));
-        if let (Some(place), Some(outcome)) = (place, outcome) {
-            *place = outcome;
+        let Some(place) = number.parse().ok().and_then(|number: usize| all.get_mut(number)) else { continue };
+        let uptime = uptime.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        match status.map(|status| status.parse()) {
+            None => (place.outcome, begun) = (Outcome::Lost, uptime),
+            Some(Ok(status)) => {
+                place.outcome = ended(status);
+                place.took = uptime.zip(begun).and_then(|(end, begin)| end.checked_sub(begin));
+            }
+            Some(Err(_)) => {}
         }
     }
     all
@@ -110,36 +128,49 @@ mod tests {
 
     fn case(words: &[&str]) -> Case {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Case { name: "it's".to_owned(), folder: "/a b".into(), words, limit: Some(Duration::from_secs(7)) }
+        Case {
+            name: "it's".to_owned(),
+            folder: "/a b".into(),
+            words,
+            limit: Some(Duration::from_secs(7)),
+            refusal: None,
+        }
     }
 
     #[test]
     fn a_shell_takes_the_words_of_a_case_as_they_are() {
         let one = case(&["program", "it's", "$HOME \\ \"`id`\"", "", "two\nlines"]);
-        let cases = [one.clone(), one];
-        let print = "run() { for word; do printf '<%s>' \"$word\"; done; }; echo() { :; }\n";
+        let refusal = Some("it's $not".to_owned());
+        let cases = [one.clone(), Case { refusal, ..one }];
+        let print = "run() { for word; do printf '<%s>' \"$word\"; done; }; refused() { run \"$@\"; }; echo() { :; }\n";
         let output = Command::new("/bin/sh").arg("-c").arg(print.to_owned() + &plan(&cases)).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        let words = "<7></a b><program><it's><$HOME \\ \"`id`\"><><two\nlines>";
-        assert_eq!(said, format!("<0>{words}<1>{words}"));
+        let words = "<program><it's><$HOME \\ \"`id`\"><><two\nlines>";
+        assert_eq!(said, format!("<0><7></a b>{words}<1><7></a b><it's $not>{words}"));
     }
 
     #[test]
     fn every_case_has_an_outcome_wherever_the_vm_ended() {
         use Outcome::{Failed, Lost, NotReached, Passed, TooLong};
-        let whole = "up 2.1\nbegin 0\nend 0 0\nbegin 1\nend 1 101\nbegin 2\nend 2 143\nbegin 3\nend 3 0\ndone\n";
-        assert_eq!(outcomes(whole, 4), [Passed, Failed(101), TooLong, Passed]);
+        let only = |said: &str, count| -> Vec<Outcome> {
+            outcomes(said, count).into_iter().map(|ended| ended.outcome).collect()
+        };
+        let whole = "up 2.1\nbegin 0 2.2\nend 0 0 2.5\nbegin 1 2.5\nend 1 101 3\nbegin 2 3.1\nend 2 143 9.9\n\
+                     begin 3 10.00\nend 3 0 12.25\ndone\n";
+        assert_eq!(only(whole, 4), [Passed, Failed(101), TooLong, Passed]);
+        assert_eq!(outcomes(whole, 4)[3].took, Some(Duration::from_millis(2250)));
         let states = [
             ("", [NotReached; 2]),
             ("up 1", [NotReached; 2]),
-            ("up 1\nbegin 0\n", [Lost, NotReached]),
-            ("up 1\nbegin 0\nend 0\n", [Lost, NotReached]),
-            ("up 1\nbegin 0\nend 0 0\nbegin 1\nen", [Passed, Lost]),
-            ("begin 7\nend x y\nend 0 999\n\u{0}\n", [NotReached; 2]),
+            ("up 1\nbegin 0 1\n", [Lost, NotReached]),
+            ("up 1\nbegin 0 1\nend 0\n", [Lost, NotReached]),
+            ("up 1\nbegin 0 1\nend 0 0 1\nbegin 1 1\nen", [Passed, Lost]),
+            ("begin 7 1\nend x y 1\nend 0 999 1\n\u{0}\n", [NotReached; 2]),
         ];
         for (said, expected) in states {
-            assert_eq!(outcomes(said, 2), expected, "{said:?}");
+            assert_eq!(only(said, 2), expected, "{said:?}");
         }
+        assert_eq!(outcomes("begin 0 x\nend 0 0 1\n", 1)[0].took, None);
         assert!(is_up("up 2.1\n") && !is_up("begin 0\n"));
     }
 }

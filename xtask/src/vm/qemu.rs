@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::packages;
 use crate::run::{output, run};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +35,17 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) struct Size {
     pub(super) memory_mib: u32,
     pub(super) limit: Duration,
+}
+
+/// Where a VM's console is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Screen {
+    /// Our standard output.
+    Output,
+    /// The same beside others: each line begins with a word.
+    Among(&'static str),
+    /// Our standard output, and for a person our standard input too.
+    Person,
 }
 
 /// What a VM left.
@@ -110,9 +122,8 @@ fn major(text: &str) -> Option<(u32, String)> {
     Some((version.split('.').next()?.parse().ok()?, version.to_owned()))
 }
 
-/// Boots and waits for the end. The console of the VM is our standard output, and for a person our standard input too.
-/// `folder` is for files of this VM alone.
-pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, person: bool, folder: &Path) -> Result<Remains> {
+/// Boots and waits for the end. `folder` is for files of this VM alone.
+pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, screen: Screen, folder: &Path) -> Result<Remains> {
     let (log, said) = (folder.join("kernel.log"), folder.join("said"));
     let mut command = Command::new("setpriv");
     // Whatever becomes of us, no VM stays.
@@ -125,13 +136,20 @@ pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, person: bool, fol
     command.arg("-serial").arg(format!("file:{}", said.display()));
     command.args(["-chardev", "stdio,id=console,signal=off"]);
     command.args(["-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"]);
-    if !person {
+    if screen != Screen::Person {
         command.stdin(Stdio::null());
         // A Ctrl-C of a person ends us, and us alone: we end the VM.
         command.process_group(0);
     }
     let start = |source| Error::Start { command: QEMU.to_owned(), source };
+    if let Screen::Among(_) = screen {
+        command.stdout(Stdio::piped());
+    }
     let mut child = command.spawn().map_err(start)?;
+    let printing = match (screen, child.stdout.take()) {
+        (Screen::Among(word), Some(lines)) => Some(std::thread::spawn(move || print(word, lines))),
+        _ => None,
+    };
     let begun = Instant::now();
     while child.try_wait().map_err(start)?.is_none() {
         if begun.elapsed() > size.limit {
@@ -142,11 +160,22 @@ pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, person: bool, fol
         }
         std::thread::sleep(POLL);
     }
+    if let Some(printing) = printing {
+        // It has nothing to answer.
+        let _ = printing.join();
+    }
     let read =
         |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let text = read(&log);
     let lines: Vec<&str> = text.lines().collect();
     Ok(Remains { said: read(&said), log: lines[lines.len().saturating_sub(LOG_LINES)..].join("\n") })
+}
+
+/// Prints lines as they come, each behind a word. What is no text is shown as such.
+fn print(word: &str, lines: impl std::io::Read) {
+    for line in BufReader::new(lines).split(b'\n').map_while(std::io::Result::ok) {
+        println!("{word:>6} | {}", String::from_utf8_lossy(&line));
+    }
 }
 
 #[cfg(test)]

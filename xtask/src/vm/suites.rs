@@ -6,8 +6,10 @@ use std::time::Duration;
 pub(super) enum What {
     /// A test target of a package of ours.
     Tests { package: &'static str, target: &'static str },
-    /// A file of `testlab/scenarios`, by its name.
+    /// A file of `testlab/scenarios`, by its name: every pair of pods is asked.
     Lab(&'static str),
+    /// Cases of policy on packets, with a backend and a policy engine.
+    Verify { backend: &'static str, policy: &'static str },
 }
 
 /// One thing that runs in a VM.
@@ -17,6 +19,8 @@ pub(super) struct Suite {
     pub(super) sample: Option<&'static [&'static str]>,
     /// After this it is killed. Generous: an emulator on a busy machine.
     pub(super) limit: Duration,
+    /// A kernel that cannot do it, and what has to be said then.
+    pub(super) refused: Option<(&'static str, &'static str)>,
 }
 
 const ALL: Option<&'static [&'static str]> = Some(&[""]);
@@ -27,12 +31,19 @@ const fn tests(
     sample: Option<&'static [&'static str]>,
     minutes: u64,
 ) -> Suite {
-    Suite { what: What::Tests { package, target }, sample, limit: Duration::from_secs(minutes * 60) }
+    Suite { what: What::Tests { package, target }, sample, limit: Duration::from_secs(minutes * 60), refused: None }
 }
 
 const fn lab(scenario: &'static str, sample: Option<&'static [&'static str]>) -> Suite {
-    Suite { what: What::Lab(scenario), sample, limit: Duration::from_secs(5 * 60) }
+    Suite { what: What::Lab(scenario), sample, limit: Duration::from_secs(5 * 60), refused: None }
 }
+
+const fn verify(backend: &'static str, policy: &'static str) -> Suite {
+    Suite { what: What::Verify { backend, policy }, sample: ALL, limit: Duration::from_secs(10 * 60), refused: None }
+}
+
+/// Why programs of the backend `ebpf` are refused by a kernel before Linux 6.6.
+const NO_TCX: &str = "no TCX hooks (Linux 6.6)";
 
 /// Everything, from what the rest is built on to the rest.
 pub(super) const SUITES: &[Suite] = &[
@@ -52,9 +63,15 @@ pub(super) const SUITES: &[Suite] = &[
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
     tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),
-    tests("cnidarian-agent", "ipvs", None, 10),
+    tests("cnidarian-agent", "ipvs", ALL, 10),
     lab("vxlan", ALL),
     lab("bgp", ALL),
+    lab("ipvs", ALL),
+    lab("ebpf", ALL).but_not_on("6.1", NO_TCX),
+    lab("ebpf-native", ALL).but_not_on("6.1", NO_TCX),
+    lab("ebpf-routes", ALL),
+    verify("ipvs", "nftables"),
+    verify("vxlan", "ebpf"),
     lab("direct-routing", None),
     lab("host-gw", None),
     lab("udp", None),
@@ -62,15 +79,21 @@ pub(super) const SUITES: &[Suite] = &[
 ];
 
 impl Suite {
+    /// One kernel has to be refused, with these words.
+    const fn but_not_on(self, kernel: &'static str, words: &'static str) -> Self {
+        Self { refused: Some((kernel, words)), ..self }
+    }
+
     /// Whether it runs the agent and the plugin as programs.
     pub(super) fn needs_programs(&self) -> bool {
-        matches!(self.what, What::Lab(_) | What::Tests { package: "cnidarian-agent", .. })
+        !matches!(self.what, What::Tests { package, .. } if package != "cnidarian-agent")
     }
 
     pub(super) fn name(&self) -> String {
         match &self.what {
             What::Tests { package, target } => format!("{package} {target}"),
             What::Lab(scenario) => format!("lab {scenario}"),
+            What::Verify { backend, policy } => format!("lab verify {backend} {policy}"),
         }
     }
 }

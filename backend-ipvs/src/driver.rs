@@ -5,16 +5,19 @@
 //! | virtual services, destinations | `driver/balance.rs` | a mark in a service's flags |
 //! | device, its addresses | `driver/device.rs` | alias |
 //! | chains, rules, sets | `driver/firewall.rs` | our table, names with our prefix |
-//! | settings | here | only those wanted are looked at |
+//! | settings | `driver/settings.rs` | only those wanted are looked at; what they were is kept ([`crate::former`]) |
 
 mod balance;
 mod device;
 mod firewall;
+mod settings;
 
 use crate::compile::{self, compile};
 use crate::config::Config;
 use crate::drain::Ledger;
+use crate::former::Record;
 use crate::object::{Key, Object};
+use crate::watch::Watched;
 use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Capability, Driver, Error, ErrorKind, Op, Rank, Result};
 use cni_core::model::{NodeContext, ServiceItem};
@@ -22,7 +25,6 @@ use net_linux::ipvs::Ipvs;
 use net_linux::netlink::Socket;
 use net_linux::netns::NetNs;
 use net_linux::nft::Nft;
-use net_linux::sysctl;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -63,6 +65,9 @@ pub struct IpvsDriver {
     nft: Nft,
     ipvs: Ipvs,
     draining: Draining,
+    watched: Watched,
+    /// What settings were, as far as this process knows.
+    former: Record,
 }
 
 impl IpvsDriver {
@@ -80,12 +85,19 @@ impl IpvsDriver {
             nft: Nft::open()?,
             ipvs: Ipvs::open_loading()?,
             draining: Draining::new(config.drain),
+            watched: Watched::default(),
+            former: Record::default(),
         })
     }
 
     /// What drains.
     pub(crate) fn draining(&self) -> Draining {
         self.draining.clone()
+    }
+
+    /// What a watch has to know.
+    pub(crate) fn watched(&self) -> Watched {
+        self.watched.clone()
     }
 
     /// The netlink port that our changes of nftables carry.
@@ -96,20 +108,9 @@ impl IpvsDriver {
     /// Reads what there is. Not async: the kernel answers at once.
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
         let mut found = self.read_device()?;
-        found.extend(firewall::read(&mut self.nft)?);
+        found.extend(firewall::read(&mut self.nft, &mut self.former)?);
         self.read_balance(&mut found)?;
-        let wanted =
-            compile::base(self.capabilities.has(Capability::Ipv6)).into_iter().filter_map(|(key, _)| match key {
-                Key::Sysctl(path) => Some(path),
-                _ => None,
-            });
-        let read = |path: Arc<str>| {
-            let value = sysctl::read(&path).ok()?;
-            Some((Key::Sysctl(path), Object::Sysctl(value.into())))
-        };
-        let paths: Vec<Arc<str>> = wanted.collect();
-        let settings: Vec<(Key, Object)> = self.inside(|| paths.into_iter().filter_map(read).collect())?;
-        found.extend(settings);
+        found.extend(self.read_settings()?);
         Ok(found)
     }
 
@@ -121,7 +122,7 @@ impl IpvsDriver {
         for (at, op) in of(|key| matches!(key, Key::Device | Key::Rules | Key::Sysctl(_))) {
             results[at] = Some(match op.key() {
                 Key::Device => self.write_device(op),
-                Key::Rules => firewall::write_rules(&mut self.nft, op),
+                Key::Rules => firewall::write_rules(&mut self.nft, op, &self.former),
                 _ => self.write_setting(op),
             });
         }
@@ -144,17 +145,6 @@ impl IpvsDriver {
         results.into_iter().zip(batch).map(|(result, op)| result.unwrap_or_else(|| Err(unanswered(op.key())))).collect()
     }
 
-    fn write_setting(&self, op: &Write) -> Result<()> {
-        match op {
-            Op::Put { key: Key::Sysctl(path), object: Object::Sysctl(value), .. } => {
-                Ok(self.inside(|| sysctl::write(path, value))??)
-            }
-            // What it was before is not ours to know.
-            Op::Delete { .. } => Ok(()),
-            Op::Put { .. } => Err(another(op.key())),
-        }
-    }
-
     /// Runs something that depends on the thread's network namespace.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         self.netns
@@ -163,8 +153,8 @@ impl IpvsDriver {
     }
 }
 
-/// Takes away all that drivers ever made in the network namespace of the calling thread, but for settings: what these were
-/// before is not known. Loads no module. The addresses go first, so that nothing is answered in part.
+/// Takes away all that drivers ever made in the network namespace of the calling thread, and puts back the settings that only
+/// IPVS reads. Loads no module. The addresses go first, so that nothing is answered in part.
 ///
 /// # Errors
 /// The kernel refused; what is left goes with the next call.
@@ -174,7 +164,10 @@ pub(crate) fn clear() -> Result<()> {
     if let Ok(mut ipvs) = Ipvs::open() {
         balance::clear(&mut ipvs)?;
     }
-    firewall::clear(&mut Nft::open()?)
+    let mut nft = Nft::open()?;
+    settings::restore(&mut nft)?;
+    // With it the record of settings goes.
+    firewall::clear(&mut nft)
 }
 
 /// A write that the kernel did not answer.

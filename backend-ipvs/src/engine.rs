@@ -23,26 +23,27 @@ struct IpvsServices {
 /// # Errors
 /// [`cni_core::backend::ErrorKind::Unsupported`] with the reason when this kernel cannot do it.
 pub fn open(config: &Config) -> Result<Box<dyn ServiceProxy>> {
-    open_parts(config).map(|(engine, _)| Box::new(engine) as Box<dyn ServiceProxy>)
+    open_parts(config).map(|engine| Box::new(engine) as Box<dyn ServiceProxy>)
 }
 
-/// The same, with a watch that asks for a resync when somebody else changes our rules, and while destinations drain. Within a
-/// tokio runtime.
+/// The same, with a watch that asks for a resync when somebody else changes our rules, our device or its addresses, and while
+/// destinations drain. Within a tokio runtime.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_watched(config: &Config) -> Result<(Box<dyn ServiceProxy>, Box<dyn DriftWatch>)> {
-    let (engine, (port, draining)) = open_parts(config)?;
-    Ok((Box::new(engine), Box::new(ServicesWatch::open(port, draining)?)))
+    let engine = open_parts(config)?;
+    let driver = engine.reconciler.driver();
+    let watch = ServicesWatch::open(driver.nft_port(), driver.draining(), driver.watched())?;
+    Ok((Box::new(engine), Box::new(watch)))
 }
 
-fn open_parts(config: &Config) -> Result<(IpvsServices, (u32, crate::driver::Draining))> {
+fn open_parts(config: &Config) -> Result<IpvsServices> {
     let capabilities = probe();
     capabilities.require(&[Capability::Services])?;
     let driver = IpvsDriver::open(config, capabilities)?;
-    let (port, draining) = (driver.nft_port(), driver.draining());
-    let drainer = Drainer::open(draining.clone())?;
-    Ok((IpvsServices { reconciler: Reconciler::new(driver)?, drainer }, (port, draining)))
+    let drainer = Drainer::open(driver.draining())?;
+    Ok(IpvsServices { reconciler: Reconciler::new(driver)?, drainer })
 }
 
 impl IpvsServices {

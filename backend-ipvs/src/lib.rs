@@ -16,6 +16,7 @@
 //! | [`mod@compile`] | frontends to kernel objects, pure |
 //! | [`rules`] | chains, rules and sets in nftables, pure |
 //! | [`drain`] | when a destination that was taken away goes, pure |
+//! | [`former`] | what settings were before, pure |
 //! | [`object`] | the kernel objects: keys, contents, order |
 //! | [`driver`] | the objects in the kernel |
 //! | [`probe`](mod@probe) | what this kernel can do |
@@ -28,6 +29,7 @@ pub mod config;
 pub mod drain;
 pub mod driver;
 mod engine;
+pub mod former;
 mod leftovers;
 pub mod object;
 pub mod probe;

@@ -132,7 +132,7 @@ pub fn table() -> TableId {
     TableId::new(Family::Inet, name(marks::NFT_TABLE))
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("names made here have 1 to 255 bytes without NUL")
 }
 

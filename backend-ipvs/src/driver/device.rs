@@ -2,6 +2,7 @@
 
 use super::{IpvsDriver, Write, another};
 use crate::object::{DEVICE, Key, Object};
+use crate::watch::is_usable;
 use cni_core::backend::{Error, ErrorKind, Op, Result};
 use ipnet::IpNet;
 use net_linux::addr::Address;
@@ -15,10 +16,6 @@ use nix::errno::Errno;
 fn is_ours(link: &Link) -> bool {
     link.our_id() == Some(marks::SERVICE_DEVICE)
         || (link.alias.is_none() && link.group == marks::FRESH_LINK_GROUP && link.name == DEVICE)
-}
-
-fn is_usable(link: &Link) -> bool {
-    link.up && link.our_id().is_some() && matches!(link.kind, LinkKind::Dummy | LinkKind::Bridge)
 }
 
 /// The device, if it is there and ours; an error if it is not ours.
@@ -42,10 +39,15 @@ pub(super) fn clear(socket: &mut Socket) -> Result<()> {
 
 impl IpvsDriver {
     pub(super) fn read_device(&mut self) -> Result<Vec<(Key, Object)>> {
-        let Ok(Some(link)) = ours(&mut self.route) else { return Ok(Vec::new()) };
+        let Ok(Some(link)) = ours(&mut self.route) else {
+            self.watched.set(None, []);
+            return Ok(Vec::new());
+        };
         let mut found = vec![(Key::Device, Object::Device { intact: is_usable(&link) })];
-        let addresses = Address::dump(&mut self.route, Some(link.index))?.into_iter();
-        found.extend(addresses.filter(|address| address.index == link.index).map(|address| {
+        let mut addresses = Address::dump(&mut self.route, Some(link.index))?;
+        addresses.retain(|address| address.index == link.index);
+        self.watched.set(Some(link.index), addresses.iter().map(|address| address.address));
+        found.extend(addresses.into_iter().map(|address| {
             (
                 Key::Address(address.address),
                 Object::Address { never_source: address.never_source && !address.tentative },
@@ -82,6 +84,7 @@ impl IpvsDriver {
             }
             other => other?,
         };
+        self.watched.set_device(index);
         self.bring_up(index)
     }
 
@@ -120,6 +123,11 @@ impl IpvsDriver {
                 })
                 .collect();
         };
+        for op in ops {
+            if let Key::Address(address) = op.key() {
+                self.watched.set_address(*address, matches!(op, Op::Put { .. }));
+            }
+        }
         // One of another scope would stand beside ours, so it goes first.
         let altered: Vec<TableWrite> = ops
             .iter()

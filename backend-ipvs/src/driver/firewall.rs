@@ -1,20 +1,23 @@
 //! Our chains, rules and sets in the kernel. Never what they are: `rules` says it.
 
 use super::{Write, another};
+use crate::former::Record;
 use crate::object::{Key, Object};
 use crate::rules::{PREFIX, Set, chains, is_ours, table};
 use cni_core::backend::{Error, Known, Op, Result};
-use net_linux::nft::{Batch, ChainId, Element, Name, Nft, NftError, Rule, SetId, Table, TableContents};
+use net_linux::nft::{Batch, Chain, ChainId, Element, Name, Nft, NftError, Rule, SetId, Table, TableContents};
 use std::collections::BTreeMap;
 
-/// All of ours, as it was at one moment. Elements of a set that is not as we make it go with the set.
-pub(super) fn read(nft: &mut Nft) -> Result<Vec<(Key, Object)>, NftError> {
+/// All of ours, as it was at one moment. Elements of a set that is not as we make it go with the set. Takes into the record what
+/// a predecessor left of it.
+pub(super) fn read(nft: &mut Nft, record: &mut Record) -> Result<Vec<(Key, Object)>, NftError> {
     let Some(contents) = nft.contents(&table())? else { return Ok(Vec::new()) };
+    record.learn(Record::of_rules(contents.rules_of(&Record::chain().id).map(|rule| &rule.object)));
     let found = Found::of(&contents);
     if found.chains.is_empty() && found.sets.is_empty() {
         return Ok(Vec::new());
     }
-    let mut objects = vec![(Key::Rules, Object::Rules { intact: found.is_intact(&contents) })];
+    let mut objects = vec![(Key::Rules, Object::Rules { intact: found.is_intact(&contents, record) })];
     for (set, elements) in contents.sets.iter().zip(&contents.elements) {
         let ours = Set::all().find(|ours| set.object == ours.set());
         let Some(ours) = ours else { continue };
@@ -64,8 +67,8 @@ impl Found {
         Ok(Self { table: true, chains, sets, others })
     }
 
-    fn is_intact(&self, contents: &TableContents) -> bool {
-        let wanted = chains();
+    fn is_intact(&self, contents: &TableContents, record: &Record) -> bool {
+        let wanted = all_chains(record);
         // A dormant table's chains see nothing.
         !contents.table.object.dormant
             && self.chains.len() == wanted.len()
@@ -80,13 +83,40 @@ impl Found {
     }
 }
 
+/// Chains with their rules, and the record of settings.
+fn all_chains(record: &Record) -> Vec<(Chain, Vec<Rule>)> {
+    chains().into_iter().chain([(Record::chain(), record.rules())]).collect()
+}
+
+/// The record of settings that a predecessor, or this process, left.
+pub(super) fn read_record(nft: &mut Nft) -> Result<Record> {
+    let chain = Record::chain().id;
+    let told = |error| told(error, &Key::Rules);
+    if nft.table(&table()).map_err(told)?.is_none() || nft.chain(&chain).map_err(told)?.is_none() {
+        return Ok(Record::default());
+    }
+    let rules = nft.rules_of(&chain).map_err(told)?;
+    Ok(Record::of_rules(rules.iter().map(|rule| &rule.object)))
+}
+
+/// Puts the record of settings in the kernel, and only that: the setting is changed after it.
+pub(super) fn write_record(nft: &mut Nft, record: &Record, key: &Key) -> Result<()> {
+    let mut batch = Batch::new();
+    batch.add_table(&Table::new(table()));
+    let chain = Record::chain();
+    batch.add_chain(&chain);
+    batch.flush_chain(&chain.id);
+    record.rules().iter().for_each(|rule| batch.add_rule(rule));
+    nft.commit(&batch).map_err(|error| told(error, key))
+}
+
 /// Makes chains, rules and sets, or takes them away. Sets that are as they should be keep their elements.
-pub(super) fn write_rules(nft: &mut Nft, op: &Write) -> Result<()> {
+pub(super) fn write_rules(nft: &mut Nft, op: &Write, record: &Record) -> Result<()> {
     nft.transact(|nft| {
         let found = Found::read(nft)?;
         let mut batch = Batch::new();
         match op {
-            Op::Put { .. } => put(&mut batch, &found),
+            Op::Put { .. } => put(&mut batch, &found, record),
             Op::Delete { .. } => delete(&mut batch, &found),
         }
         Ok(batch)
@@ -96,24 +126,25 @@ pub(super) fn write_rules(nft: &mut Nft, op: &Write) -> Result<()> {
 
 /// Takes chains, rules and sets away.
 pub(super) fn clear(nft: &mut Nft) -> Result<()> {
-    write_rules(nft, &Op::Delete { key: Key::Rules, present: Known::Unknown })
+    write_rules(nft, &Op::Delete { key: Key::Rules, present: Known::Unknown }, &Record::default())
 }
 
 /// Everything that a node needs, in a batch that makes it where nothing is: for a probe.
 pub(crate) fn everything() -> Batch {
     let mut batch = Batch::new();
-    put(&mut batch, &Found { table: false, chains: Vec::new(), sets: Vec::new(), others: false });
+    let nothing = Found { table: false, chains: Vec::new(), sets: Vec::new(), others: false };
+    put(&mut batch, &nothing, &Record::default());
     batch
 }
 
-fn put(batch: &mut Batch, found: &Found) {
+fn put(batch: &mut Batch, found: &Found, record: &Record) {
     // Also takes a table out of sleep.
     batch.add_table(&Table::new(table()));
     found.chains.iter().for_each(|chain| batch.flush_chain(chain));
     found.chains.iter().for_each(|chain| batch.delete_chain(chain));
     found.sets.iter().filter(|(_, kept)| !kept).for_each(|(set, _)| batch.delete_set(set));
     Set::all().for_each(|set| batch.add_set(&set.set()));
-    for (chain, rules) in chains() {
+    for (chain, rules) in all_chains(record) {
         batch.add_chain(&chain);
         rules.iter().for_each(|rule| batch.add_rule(rule));
     }

@@ -12,3 +12,4 @@ mod missing;
 mod packets;
 mod policy;
 mod registry;
+mod watch;

@@ -8,6 +8,7 @@ use cni_core::backend::{OpenRequest, ProxyBackend};
 use cni_core::model::{FrontendKind, InterfaceName, NodeContext, NodeName, Underlay};
 use net_linux::ipvs::{Ipvs, Service, ServiceId};
 use net_linux::netns::NetNs;
+use net_linux::sysctl;
 use testlab::bed::run;
 
 fn request() -> OpenRequest {
@@ -26,8 +27,49 @@ fn notices() -> Vec<String> {
     block_on(IpvsServices.open(request())).unwrap().notices
 }
 
-fn look() -> [String; 3] {
-    [run("ip -o link"), run("ip -o address"), run("nft list ruleset")]
+fn look() -> [String; 6] {
+    let settings = OF_IPVS.map(|name| sysctl::read(name).unwrap());
+    let [one, two, three] = settings;
+    [run("ip -o link"), run("ip -o address"), run("nft list ruleset"), one, two, three]
+}
+
+/// What the engine changes for itself alone.
+const OF_IPVS: [&str; 3] =
+    ["net/ipv4/vs/conntrack", "net/ipv4/vs/expire_nodest_conn", "net/ipv4/vs/expire_quiescent_template"];
+
+#[test]
+fn settings_are_put_back_but_for_those_that_were_so_before_or_that_somebody_else_changed_since() {
+    if !has_ipvs() {
+        return;
+    }
+    let netns = NetNs::new().unwrap();
+    let inside = || {
+        run("ip link set lo up");
+        let [tracked, nodest, template] = OF_IPVS;
+        sysctl::write(nodest, "1").unwrap();
+        sysctl::write(template, "2").unwrap();
+        let settings = || OF_IPVS.map(|name| sysctl::read(name).unwrap());
+        let start = || put(&mut *engine(&NetNs::current().unwrap()), []);
+        assert_eq!(settings(), ["0", "1", "2"]);
+        start();
+        assert_eq!(settings(), ["1", "1", "1"]);
+        // Another process, which found them so; and somebody takes all rules away while it runs.
+        let mut again = engine(&NetNs::current().unwrap());
+        put(&mut *again, []);
+        run("nft flush ruleset");
+        assert!(!block_on(again.resync()).unwrap().is_none());
+        drop(again);
+        assert_eq!(settings(), ["1", "1", "1"]);
+        sysctl::write(template, "0").unwrap();
+        IpvsServices.clear().unwrap();
+        assert_eq!(settings(), ["0", "1", "0"], "{tracked} only");
+        assert_eq!(run("nft list ruleset"), "", "the record too");
+        // What it was counts from one start to the next, not for ever.
+        sysctl::write(tracked, "1").unwrap();
+        IpvsServices.clear().unwrap();
+        assert_eq!(settings(), ["1", "1", "0"]);
+    };
+    netns.run(inside).unwrap();
 }
 
 #[test]

@@ -20,6 +20,7 @@
 //! | [`ethtool`] | offload features of devices |
 //! | [`conntrack`] | tracked connections: read, forget by filter |
 //! | [`ipvs`] | IPVS: virtual services, destinations, counters |
+//! | [`listen`] | TCP sockets at addresses that need not be there yet |
 //! | [`masquerade`] | source NAT to the outside, for every backend |
 //! | [`heap`] | what the allocator keeps of freed memory |
 //! | [`tunnel_ends`] | whom a tunnel hears: known nodes, and never pods |
@@ -47,6 +48,7 @@ pub mod heap;
 pub mod host;
 pub mod ipvs;
 pub mod link;
+pub mod listen;
 pub mod marked;
 pub mod marks;
 pub mod masquerade;

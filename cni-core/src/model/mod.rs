@@ -3,6 +3,7 @@
 mod attributes;
 mod context;
 mod endpoint;
+mod health;
 mod item;
 mod mac;
 mod names;
@@ -14,6 +15,7 @@ mod special;
 pub use attributes::Attributes;
 pub use context::{Masquerade, NodeContext, Underlay};
 pub use endpoint::{Endpoint, PodRef};
+pub use health::{HealthChange, HealthCheck};
 pub use item::{LocalBlock, NetworkItem, NetworkKey, ServiceAddress};
 pub use mac::{MacAddr, ParseMacError};
 pub use names::{

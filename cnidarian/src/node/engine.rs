@@ -103,6 +103,12 @@ impl<I: Item> EngineHandle<I> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the kernel can be read and holds the engine's own objects: without those nothing works.
+    pub(crate) fn works(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.unreadable.is_none() && !state.last_commit.failed.iter().any(|failure| failure.items.is_empty())
+    }
+
     /// Stages and commits; answers when the kernel holds what `about` compiled to, or with what keeps it from that.
     pub(crate) async fn change(&self, changes: Vec<Change<I>>, about: I::Key) -> BackendResult<()> {
         self.submit(changes, Some(about)).await?.done().await

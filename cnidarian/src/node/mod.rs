@@ -17,6 +17,7 @@ mod cluster;
 mod engine;
 mod error;
 mod events;
+mod health;
 mod ipam;
 mod kernel;
 mod locks;
@@ -51,6 +52,7 @@ use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClien
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
+use health::HealthServer;
 use ipam::Source;
 use kernel::Kernel;
 use locks::Locks;
@@ -81,6 +83,8 @@ struct Inner {
     datapath: EngineHandle<NetworkItem>,
     /// `None`: nobody here translates services.
     proxy: Option<EngineHandle<ServiceItem>>,
+    /// Who answers balancers outside; `None`: nobody here translates services.
+    health: Option<HealthServer>,
     meters: Meters,
     /// What another policy engine enforced may still be there, beside ours.
     former_policy: AtomicBool,

@@ -164,11 +164,11 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, clients, translating, of_proxy) = match proxy {
-            None => (None, None, Vec::new(), None),
-            Some(services::Proxy { engine, clients, running, notices: told, meter }) => {
+        let (proxy, clients, health, translating, of_proxy) = match proxy {
+            None => (None, None, None, Vec::new(), None),
+            Some(services::Proxy { engine, clients, health, running, notices: told, meter }) => {
                 notices.extend(told);
-                (Some(engine), clients, running, meter)
+                (Some(engine), clients, Some(health), running, meter)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
@@ -196,6 +196,7 @@ impl Node {
             leases,
             datapath,
             proxy,
+            health,
             clients,
             policy,
             meters,

@@ -4,6 +4,7 @@ use super::cluster::Takers;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
+use super::health::HealthServer;
 use super::record::Record;
 use super::status::Problem;
 use super::{Inner, Node};
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 pub(super) struct Proxy {
     pub(super) engine: EngineHandle<ServiceItem>,
     pub(super) clients: Option<EngineHandle<ServiceClient>>,
+    pub(super) health: HealthServer,
     pub(super) running: Vec<JoinHandle<()>>,
     pub(super) notices: Vec<String>,
     pub(super) meter: Option<Arc<dyn Meter>>,
@@ -59,7 +61,12 @@ pub(super) async fn open(
         running.push(task);
         clients
     });
-    Ok(Some(Proxy { engine, clients, running, notices, meter }))
+    let (health, answering) = HealthServer::start({
+        let engine = engine.clone();
+        Arc::new(move || engine.works())
+    })?;
+    running.push(answering);
+    Ok(Some(Proxy { engine, clients, health, running, notices, meter }))
 }
 
 /// The error with what else could translate services.
@@ -140,7 +147,7 @@ impl Node {
 impl Inner {
     /// Who is told of changes of the cluster.
     pub(super) fn takers(&self) -> Takers {
-        Takers { datapath: self.datapath.clone(), proxy: self.proxy.clone() }
+        Takers { datapath: self.datapath.clone(), proxy: self.proxy.clone(), health: self.health.clone() }
     }
 
     /// Lets the proxy serve a pod, and answers when it does.
@@ -188,6 +195,7 @@ impl Inner {
         let mut problems: Vec<Problem> =
             self.proxy.iter().flat_map(|proxy| Problem::of_commit(&proxy.state().last_commit)).collect();
         problems.extend(self.unreachable_frontends());
+        problems.extend(self.health.iter().flat_map(HealthServer::problems));
         let Some(clients) = &self.clients else { return problems };
         problems.extend(Problem::of_commit(&clients.state().last_commit));
         let unknown = self.records.all().into_iter().filter(|record| record.netns_cookie.is_none());

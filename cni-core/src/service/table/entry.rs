@@ -5,8 +5,9 @@ use super::super::select::{Candidate, Wish};
 use super::announce::announced;
 use super::claims::{Claim, Claims};
 use super::frontends::{Wishes, wishes};
+use super::health::checks;
 use super::surroundings::Surroundings;
-use crate::model::{FrontendKind, ServiceBackend, ServiceItem, TrafficScope};
+use crate::model::{FrontendKind, HealthCheck, ServiceBackend, ServiceItem, TrafficScope};
 use crate::policy::model::{Effect, Family, Problem};
 use crate::store::{Kind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     pub(super) told: Vec<ServiceItem>,
     /// Addresses of it that this node takes.
     pub(super) announced: BTreeSet<IpAddr>,
+    /// Where this node says whether it has endpoints of it.
+    pub(super) checks: Vec<HealthCheck>,
     /// Who else has what it wants.
     lost: Vec<Problem>,
     /// Slices or pools changed since strangers were looked for.
@@ -58,7 +61,8 @@ impl Entry {
             let claim = Claim { address: Some(key.address), port: key.port, protocol: key.protocol };
             (claim, wanted.kind)
         });
-        frontends.chain(self.wishes.node_ports.iter().map(|(claim, _)| (*claim, FrontendKind::NodePort)))
+        let everywhere = self.wishes.node_ports.iter().chain(&self.wishes.health_check);
+        frontends.chain(everywhere.map(|(claim, _)| (*claim, FrontendKind::NodePort)))
     }
 
     /// The addresses of its endpoints.
@@ -70,6 +74,7 @@ impl Entry {
     pub(super) fn items(&mut self, around: &Surroundings, claims: &Claims) -> Vec<ServiceItem> {
         self.lost.clear();
         self.announced.clear();
+        self.checks.clear();
         if std::mem::take(&mut self.look_for_strangers) {
             self.strangers = strangers(&self.slices, around);
         }
@@ -89,6 +94,10 @@ impl Entry {
         };
         let won: BTreeSet<Claim> =
             self.wishes.node_ports.iter().filter(|(claim, path)| wins(*claim, path)).map(|(claim, _)| *claim).collect();
+        let check = self.wishes.health_check.as_ref().filter(|(claim, path)| wins(*claim, path));
+        self.checks = check.map_or_else(Vec::new, |(claim, _)| {
+            checks(spec, claim.port, around, |port, family| self.candidates(spec, port, family))
+        });
         let mut backends: Vec<(usize, Family, TrafficScope, Arc<[ServiceBackend]>)> = Vec::new();
         let mut items = Vec::with_capacity(self.wishes.frontends.len());
         for wanted in &self.wishes.frontends {

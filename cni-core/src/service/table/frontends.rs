@@ -4,7 +4,7 @@ use super::super::read::{Kind, Placed, ServiceSpec};
 use super::claims::{Claim, Claimant};
 use super::surroundings::Surroundings;
 use crate::model::{FrontendKind, ServiceKey, TrafficScope};
-use crate::policy::model::{Effect, Problem};
+use crate::policy::model::{Effect, Problem, Protocol};
 use crate::store::ObjectKey;
 use std::net::IpAddr;
 
@@ -25,6 +25,8 @@ pub(super) struct Wishes {
     pub(super) frontends: Vec<Wanted>,
     /// Ports of all nodes, with their paths.
     pub(super) node_ports: Vec<(Claim, String)>,
+    /// The port of all nodes at which they say whether they have endpoints of it, with its path.
+    pub(super) health_check: Option<(Claim, String)>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -105,6 +107,18 @@ pub(super) fn wishes(object: &ObjectKey, spec: &ServiceSpec, around: &Surroundin
             want(Wanted { key, kind: FrontendKind::NodePort, port, path: path.clone() });
         }
         node_ports.push((Claim { address: None, port: number, protocol: of.protocol }, path));
+    }
+    if let Some(number) = spec.health_check_port {
+        let (path, range) = ("spec.healthCheckNodePort".to_owned(), &around.settings.node_ports);
+        let claim = Claim { address: None, port: number, protocol: Protocol::TCP };
+        if !range.contains(&number) {
+            let detail = format!("{number} is no node port; write {} to {}", range.start(), range.end());
+            problem(path, detail, Effect::LeftOut);
+        } else if node_ports.iter().any(|(other, _)| *other == claim) {
+            problem(path, format!("{number} is a node port of the service itself; choose another"), Effect::LeftOut);
+        } else {
+            wishes.health_check = Some((claim, path));
+        }
     }
     (wishes.frontends, wishes.node_ports) = (frontends, node_ports);
     wishes

@@ -6,19 +6,22 @@
 //! 3. A change costs what it touches: a slice its service, a Service itself and who wants the same address and port, a node
 //!    those that its addresses or its zone matter to.
 //! 4. No two items have one key.
-//! 5. The same holds for the addresses that routers outside are told of.
+//! 5. The same holds for the addresses that routers outside are told of, and for health checks.
 
 mod announce;
 mod claims;
 mod entry;
 mod frontends;
+mod health;
 mod surroundings;
 
 use super::balancer::BalancerRequest;
 use super::read::{self, Slice};
 use super::settings::ServiceSettings;
 use crate::backend::{Change, Item, NetworkChange, ServiceChange};
-use crate::model::{FrontendKind, ServiceAddress, ServiceItem, ServiceKey, ServiceName, TrafficScope};
+use crate::model::{
+    FrontendKind, HealthChange, HealthCheck, ServiceAddress, ServiceItem, ServiceKey, ServiceName, TrafficScope,
+};
 use crate::policy::dialect::Reader;
 use crate::policy::intake::interner::Interner;
 use crate::policy::model::{Effect, Problem};
@@ -27,6 +30,7 @@ use crate::store::{Kind, Object, ObjectKey};
 use announce::Announcements;
 use claims::{Claim, Claims};
 use entry::Entry;
+use health::HealthChecks;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -54,6 +58,7 @@ pub struct ServiceTable {
     /// Services with which something else is wrong.
     troubled: BTreeSet<ServiceName>,
     announcements: Announcements,
+    checks: HealthChecks,
 }
 
 impl ServiceTable {
@@ -71,6 +76,7 @@ impl ServiceTable {
             content: BTreeMap::new(),
             troubled: BTreeSet::new(),
             announcements: Announcements::default(),
+            checks: HealthChecks::default(),
         }
     }
 
@@ -160,9 +166,10 @@ impl ServiceTable {
         let (mut gone, mut there) = (BTreeSet::new(), BTreeMap::<ServiceKey, ServiceItem>::new());
         for name in std::mem::take(&mut self.dirty) {
             let Some(mut entry) = self.entries.remove(&name) else { continue };
-            let taken = entry.announced.clone();
+            let (taken, checks) = (entry.announced.clone(), entry.checks.clone());
             let items = entry.items(&self.around, &self.claims);
             self.announcements.set(&name, &taken, &entry.announced);
+            self.checks.set(&name, &checks, &entry.checks);
             let old = std::mem::replace(&mut entry.told, items);
             for item in &entry.told {
                 let before = old.binary_search_by(|before| before.key.cmp(&item.key));
@@ -196,6 +203,18 @@ impl ServiceTable {
     /// All addresses that this node takes from outside, as of the last [`drain_addresses`](Self::drain_addresses).
     pub fn addresses(&self) -> impl Iterator<Item = &ServiceAddress> {
         self.announcements.all()
+    }
+
+    /// What changed since the last call of where this node says whether it has endpoints of services, as of the last
+    /// [`drain`](Self::drain).
+    #[must_use = "the changes are given once"]
+    pub fn drain_health_checks(&mut self) -> Vec<HealthChange> {
+        self.checks.drain()
+    }
+
+    /// Where this node says whether it has endpoints of services, as of the last [`drain`](Self::drain).
+    pub fn health_checks(&self) -> impl Iterator<Item = &HealthCheck> {
+        self.checks.all()
     }
 
     /// All that is wrong now, as of the last [`drain`](Self::drain).

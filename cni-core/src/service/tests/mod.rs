@@ -5,6 +5,7 @@ mod backends;
 mod bad_input;
 mod balancer;
 mod frontends;
+mod health;
 mod walks;
 
 use super::{ServiceSettings, ServiceTable};

@@ -51,6 +51,7 @@ fn random_service(dice: &mut Dice, names: &[&str]) -> Object {
         json!({"type": dice.pick(&["ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer", "Nonsense"]),
             "clusterIP": dice.pick(&["10.96.0.1", "10.96.0.2", "None", ""]), "ports": ports, "externalIPs": external,
             "externalTrafficPolicy": dice.pick(&["Cluster", "Local"]),
+            "healthCheckNodePort": dice.pick(&[0, 30001, 30003]),
             "trafficDistribution": dice.pick(&[json!(null), json!("PreferClose"), json!("PreferSameNode")])}),
     );
     let ingress = *dice.pick(&["198.51.100.1", "203.0.113.9", "192.0.2.1", "10.1.0.9"]);
@@ -96,7 +97,7 @@ proptest! {
             }
             if dice.once_in(2) {
                 told.drain();
-                drop(told.table.drain_addresses());
+                drop((told.table.drain_addresses(), told.table.drain_health_checks()));
             }
         }
         told.drain();
@@ -108,9 +109,13 @@ proptest! {
             told.table.addresses().cloned().collect::<Vec<_>>()
         };
         prop_assert_eq!(addresses(&mut told), addresses(&mut fresh));
+        let checks = |told: &Told| told.table.health_checks().cloned().collect::<Vec<_>>();
+        prop_assert_eq!(checks(&told), checks(&fresh));
+        drop(told.table.drain_health_checks());
         for object in there.values() {
             prop_assert_eq!(told.put(object), 0, "the same object again");
         }
+        prop_assert_eq!(told.table.drain_health_checks().len(), 0);
     }
 
     #[test]

@@ -5,13 +5,14 @@ mod services;
 
 use super::engine::EngineHandle;
 use super::error::NodeError;
+use super::health::HealthServer;
 use super::ipam::Source;
 use super::status::Problem;
 use crate::config::{IpamMode, NodeConfig};
 use cni_core::backend::{Change, NetworkChange, ServiceChange};
 use cni_core::cluster::{ClusterProblem, ClusterView, PodNetwork};
 use cni_core::ipam::pools::Hints;
-use cni_core::model::{Masquerade, NetworkItem, NodeContext, Peer, PodRef, ServiceItem, Underlay};
+use cni_core::model::{HealthChange, Masquerade, NetworkItem, NodeContext, Peer, PodRef, ServiceItem, Underlay};
 use cni_core::store::Problem as FileProblem;
 use cni_core::store::{Event, Kind, Object, ObjectKey, Query, Store, StoreExt, Watch};
 use futures_util::StreamExt;
@@ -36,6 +37,8 @@ pub(super) struct Takers {
     pub(super) datapath: EngineHandle<NetworkItem>,
     /// `None`: nobody here translates services.
     pub(super) proxy: Option<EngineHandle<ServiceItem>>,
+    /// `None`: nobody here answers balancers outside.
+    pub(super) health: Option<HealthServer>,
 }
 
 /// What follows from events.
@@ -43,12 +46,14 @@ pub(super) struct Takers {
 struct Changes {
     network: Vec<NetworkChange>,
     services: Vec<ServiceChange>,
+    checks: Vec<HealthChange>,
 }
 
 impl Changes {
     fn extend(&mut self, later: Self) {
         self.network.extend(later.network);
         self.services.extend(later.services);
+        self.checks.extend(later.checks);
     }
 
     async fn pass_on(self, to: &Takers) -> Result<(), NodeError> {
@@ -58,6 +63,9 @@ impl Changes {
         }
         if !self.network.is_empty() {
             to.datapath.change_all(self.network).await?;
+        }
+        if let Some(health) = to.health.as_ref().filter(|_| !self.checks.is_empty()) {
+            health.change(self.checks).await?;
         }
         Ok(())
     }
@@ -266,12 +274,12 @@ impl Cluster {
             let mut view = lock(&self.view);
             (view.take(kind, &event), view.changes())
         };
-        let mut of_services = Vec::new();
+        let mut of_services = (Vec::new(), Vec::new());
         if let Some(services) = &self.services {
             let pods = lock(&self.view).pod_prefixes();
-            let (addresses, items) = lock(services).take(kind, &event, &pods);
-            changes.extend(addresses);
-            of_services = items;
+            let follows = lock(services).take(kind, &event, &pods);
+            changes.extend(follows.addresses);
+            of_services = (follows.items, follows.checks);
         }
         for error in refused {
             tracing::warn!(%error, "an object of the store is not acceptable; what was known of it stays");
@@ -279,7 +287,7 @@ impl Cluster {
         let node = if *kind == Kind::NODE { lock(&self.view).own_node().cloned() } else { None };
         self.ipam.observe(&event, node.as_ref()).await;
         changes.extend(self.context_change());
-        Changes { network: changes, services: of_services }
+        Changes { network: changes, services: of_services.0, checks: of_services.1 }
     }
 
     /// Tells the datapath of the node when something of it changed.

@@ -4,12 +4,22 @@
 use crate::config::ServicesConfig;
 use crate::node::status::Problem;
 use cni_core::backend::{NetworkChange, ServiceChange};
-use cni_core::model::{NodeName, ServiceItem};
+use cni_core::model::{HealthChange, NodeName, ServiceItem};
 use cni_core::policy::model::Effect;
 use cni_core::service::{ServiceSettings, ServiceTable};
 use cni_core::store::{Event, Kind};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
+
+/// What follows from an event.
+pub(super) struct ServiceChanges {
+    /// For the datapath.
+    pub(super) addresses: Vec<NetworkChange>,
+    /// For the proxy.
+    pub(super) items: Vec<ServiceChange>,
+    /// For who answers balancers outside.
+    pub(super) checks: Vec<HealthChange>,
+}
 
 /// The table of services, kept up to date.
 pub(super) struct Services {
@@ -34,13 +44,8 @@ impl Services {
         [Kind::SERVICE, Kind::ENDPOINT_SLICE]
     }
 
-    /// Takes an event of a watch over a kind in. Answers what follows for the datapath, and for the proxy.
-    pub(super) fn take(
-        &mut self,
-        kind: &Kind,
-        event: &Event,
-        pods: &[IpNet],
-    ) -> (Vec<NetworkChange>, Vec<ServiceChange>) {
+    /// Takes an event of a watch over a kind in. Answers what follows.
+    pub(super) fn take(&mut self, kind: &Kind, event: &Event, pods: &[IpNet]) -> ServiceChanges {
         self.table.set_pod_prefixes(pods);
         if ServiceTable::kinds().contains(kind) {
             match event {
@@ -56,9 +61,10 @@ impl Services {
                 }
             }
         }
-        let changes = self.table.drain();
+        let items = self.table.drain();
         self.tell();
-        (self.table.drain_addresses(), changes)
+        let (addresses, checks) = (self.table.drain_addresses(), self.table.drain_health_checks());
+        ServiceChanges { addresses, items, checks }
     }
 
     /// All frontends with their backends.

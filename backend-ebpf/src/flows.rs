@@ -135,7 +135,9 @@ fn events_of(
     let reason = Told::of(told.reason);
     let passes = reason.is_some_and(Told::passes);
     let all = told.marks & FlowEvent::ALL != 0;
-    let (input, output) = if from_pod { (interface.cloned(), None) } else { (None, interface.cloned()) };
+    // A pod sends into the host's end of its veth; the node sends out at an interface.
+    let comes_in = from_pod != (told.marks & FlowEvent::OF_NODE != 0);
+    let (input, output) = if comes_in { (interface.cloned(), None) } else { (None, interface.cloned()) };
     let packet = packet(told);
     let time = u64::try_from((i128::from(told.time_ns) + offset_ns) / 1000).ok();
     let event = move |verdict, reason, by| Event {

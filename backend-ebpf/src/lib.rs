@@ -8,7 +8,7 @@
 //! let mut enforcer = Enforcer::new(Object::load(&Sizes::default())?);
 //! // Take items of the core's compiler into `enforcer.tables`, then:
 //! enforcer.commit()?;
-//! for way in Way::ALL {
+//! for way in Way::PODS {
 //!     enforcer.object.attach(Hook::probe(), way, "cni0123456789ab")?;
 //! }
 //! # Ok::<(), backend_ebpf::kernel::KernelError>(())

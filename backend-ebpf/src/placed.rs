@@ -3,7 +3,7 @@
 
 use crate::kernel::{Side, holds};
 use net_linux::netns::{NetNs, NetNsError};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -12,8 +12,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 /// kernel less than a microsecond.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// The numbers of programs by interface and side.
-pub(crate) type ByHook = BTreeMap<(u32, Side), u32>;
+/// The numbers of programs, with the interface and its side.
+pub(crate) type ByHook = BTreeSet<(u32, Side, u32)>;
 
 /// What was put at hooks. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -29,17 +29,19 @@ impl Placed {
     }
 
     pub(crate) fn insert(&self, interface: u32, side: Side, program: u32) {
-        self.all().insert((interface, side), program);
+        let mut all = self.all();
+        all.retain(|(index, at, _)| (*index, *at) != (interface, side));
+        all.insert((interface, side, program));
     }
 
     pub(crate) fn remove(&self, interface: u32, side: Side) {
-        self.all().remove(&(interface, side));
+        self.all().retain(|(index, at, _)| (*index, *at) != (interface, side));
     }
 
     /// Whether one of them is not where it was put. An interface that is gone took its programs along, and is not missed.
     fn is_amiss(&self) -> bool {
         let all = self.all().clone();
-        all.into_iter().any(|((interface, side), program)| holds(interface, side, program) == Some(false))
+        all.into_iter().any(|(interface, side, program)| holds(interface, side, program) == Some(false))
     }
 }
 

@@ -3,19 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
-use backend_ebpf::policy::{Meant, PolicyError, Tables, Write};
+use backend_ebpf::policy::{Device, Meant, PolicyError, Tables, Write};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::compile::Compiler;
+use cni_core::policy::failsafe::Failsafe;
 use cni_core::policy::model::{Action, Direction, Family, PolicyId, Stage, TierEnd};
 use cni_core::policy::program::{
-    Chain, ChainId, Clause, DirectionProgram, EndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, ProgramRule,
-    Set, SetId, SetKind, SetMatch, Side, TierProgram,
+    BothWays, Chain, ChainId, Clause, DirectionProgram, EndpointProgram, HostEndpointProgram, HostInterface,
+    HostProgram, Member, PolicyItem, PolicyKey, ProgramRule, Set, SetId, SetKind, SetMatch, Side, TierProgram,
 };
 use cni_core::store::{Kind, ObjectKey};
 use cni_core::testkit::dice::Dice;
 use cni_core::testkit::policy::Scene;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is in the maps after some writes.
@@ -28,6 +29,7 @@ impl Maps {
         for write in writes {
             let (key, is_there) = match &write {
                 Write::Endpoint(key, value) => (format!("{key:?}"), value.is_some()),
+                Write::Host(key, value) => (format!("host {key:?}"), value.is_some()),
                 Write::Identity(key, value) => (format!("{key:?}"), value.is_some()),
                 Write::Peer(key, value) => (format!("{key:?}"), value.is_some()),
                 Write::Class(key, value) => (format!("{key:?}"), value.is_some()),
@@ -85,7 +87,7 @@ fn tables(items: impl IntoIterator<Item = PolicyItem>) -> Tables {
     for number in 1..=9 {
         tables.set_interface(&interface(number), Some(number.into()));
     }
-    items.into_iter().for_each(|item| tables.apply(Change::Put(item)).unwrap());
+    items.into_iter().for_each(|item| tables.apply(Change::Put(item)));
     tables
 }
 
@@ -94,8 +96,8 @@ fn one_more_address_behind_a_rule_is_one_write() {
     let mut tables =
         tables([PolicyItem::Set(set("friends")), friend([192, 0, 2, 1]), chain(), endpoint(1), endpoint(2)]);
     let _ = tables.drain();
-    tables.apply(Change::Put(friend([192, 0, 2, 2]))).unwrap();
-    tables.apply(Change::Put(friend([192, 0, 2, 2]))).unwrap();
+    tables.apply(Change::Put(friend([192, 0, 2, 2])));
+    tables.apply(Change::Put(friend([192, 0, 2, 2])));
     let writes = tables.drain();
     assert!(matches!(writes[..], [Write::Identity(_, Some(1)), Write::Advance]), "{writes:?}");
     assert_eq!(tables.drain(), []);
@@ -105,7 +107,7 @@ fn one_more_address_behind_a_rule_is_one_write() {
 fn endpoints_with_one_policy_share_a_program() {
     let mut tables = tables([PolicyItem::Set(set("friends")), friend([192, 0, 2, 1]), chain(), endpoint(1)]);
     let _ = tables.drain();
-    tables.apply(Change::Put(endpoint(2))).unwrap();
+    tables.apply(Change::Put(endpoint(2)));
     let writes = tables.drain();
     assert!(matches!(writes[..], [Write::Endpoint(_, Some(_)), Write::Advance]), "{writes:?}");
 }
@@ -116,7 +118,7 @@ fn an_endpoint_without_its_chain_or_its_interface_has_no_entry() {
     let writes = tables.drain();
     assert!(!writes.iter().any(|write| matches!(write, Write::Endpoint(..))), "{writes:?}");
     assert!(matches!(tables.closed().next(), Some((_, PolicyError::NoChain { .. }))));
-    tables.apply(Change::Put(chain())).unwrap();
+    tables.apply(Change::Put(chain()));
     let writes = tables.drain();
     assert!(matches!(writes[..], [.., Write::Endpoint(_, Some(_)), Write::Advance]), "{writes:?}");
     assert_eq!(tables.closed().count(), 0);
@@ -135,10 +137,82 @@ fn a_new_program_is_whole_before_its_endpoint_leads_to_it() {
     assert!(peer < identity && identity < place(|write| matches!(write, Write::Endpoint(..))), "{writes:?}");
 }
 
+fn host(interface: HostInterface, tiers: Vec<TierProgram>) -> PolicyItem {
+    hosted(interface, DirectionProgram { enforced: tiers, staged: None })
+}
+
+fn hosted(interface: HostInterface, ingress: DirectionProgram) -> PolicyItem {
+    let local = BothWays { ingress, egress: DirectionProgram::default() };
+    let (name, forwarded, untracked) = ("hep".into(), BothWays::default(), BothWays::default());
+    let before_nat = DirectionProgram::default();
+    let endpoint = HostEndpointProgram { name, interface, local, forwarded, untracked, before_nat };
+    PolicyItem::Host(HostProgram { endpoints: vec![endpoint] })
+}
+
+fn tier(name: &str, chain: ChainId) -> TierProgram {
+    TierProgram { tier: name.into(), chains: vec![chain], end: TierEnd::Deny }
+}
+
+fn devices(tables: &mut Tables) {
+    let device = |index, is_pods, is_ethernet| Device { index, is_pods, is_ethernet };
+    let all = [("eth0", device(20, false, true)), ("cni1", device(1, true, true)), ("wg0", device(30, false, false))];
+    tables.set_devices(all.map(|(name, device)| (InterfaceName::new(name).unwrap(), device)).into());
+}
+
+fn hosts(writes: &[Write]) -> BTreeMap<u32, usize> {
+    let mut counts = BTreeMap::new();
+    for write in writes {
+        if let Write::Host(key, Some(_)) = write {
+            *counts.entry(key.interface).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// Whether what no rule is about may come to the node, and go from it.
+fn usual(writes: &[Write]) -> BTreeSet<[bool; 2]> {
+    let of = |write: &Write| match write {
+        Write::Host(_, Some(at)) => Some([at.ingress, at.egress].map(|program| program.default.allows())),
+        _ => None,
+    };
+    writes.iter().filter_map(of).collect()
+}
+
 #[test]
-fn policy_of_the_node_itself_is_refused() {
-    let host = PolicyItem::Host(HostProgram::default());
-    assert_eq!(Tables::default().apply(Change::Put(host)), Err(PolicyError::HostProgram));
+fn the_node_has_entries_at_interfaces_that_its_program_is_about_for_each_address_and_for_none() {
+    let mut tables = tables([chain(), host(HostInterface::Others, vec![tier("default", chain_id())])]);
+    devices(&mut tables);
+    tables.set_node_addresses([IpAddr::from([192, 0, 2, 1])].into());
+    // Its address, and of each family that of nobody.
+    assert_eq!(hosts(&tables.drain()), [(20, 3)].into());
+    assert_eq!(tables.unguarded().map(ToString::to_string).collect::<Vec<_>>(), ["wg0"]);
+    tables.set_node_addresses([IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2])].into());
+    assert_eq!(hosts(&tables.drain()), [(20, 1)].into());
+    tables.apply(Change::Put(host(HostInterface::Pods, vec![tier("default", chain_id())])));
+    assert_eq!(hosts(&tables.drain()), [(1, 4)].into());
+    tables.apply(Change::Remove(PolicyKey::Host));
+    assert!(tables.drain().iter().any(|write| matches!(write, Write::Host(_, None))));
+    assert_eq!((tables.guarded().count(), tables.enforced_hosts().len()), (0, 0));
+}
+
+#[test]
+fn a_program_of_the_node_that_is_not_whole_is_shut_but_for_failsafe_ports_and_one_that_is_tried_shuts_nothing() {
+    let missing = ChainId { direction: Direction::Egress, ..chain_id() };
+    let mut tables = tables([chain(), host(HostInterface::Others, vec![tier("default", missing.clone())])]);
+    devices(&mut tables);
+    assert_eq!(usual(&tables.drain()), [[false, true]].into());
+    assert!(matches!(tables.host_error(), Some(PolicyError::NoChain { .. })));
+    let staged = Some(vec![tier("default", missing.clone())]);
+    tables.apply(Change::Put(hosted(HostInterface::Others, DirectionProgram { enforced: Vec::new(), staged })));
+    assert_eq!(usual(&tables.drain()), [[true, true]].into());
+    assert!(matches!(tables.host_error(), Some(PolicyError::NoChain { .. })));
+    let failsafe = TierProgram { end: TierEnd::Pass, ..tier(Failsafe::TIER, chain_id()) };
+    tables.apply(Change::Put(host(HostInterface::Others, vec![failsafe, tier("default", missing)])));
+    assert_eq!(hosts(&tables.drain()), [(20, 2)].into());
+    assert!(tables.host_error().is_some());
+    tables.apply(Change::Put(host(HostInterface::Others, vec![tier("default", chain_id())])));
+    assert_eq!(hosts(&tables.drain()), [(20, 2)].into());
+    assert_eq!(tables.host_error(), None);
 }
 
 #[test]
@@ -150,6 +224,7 @@ fn whatever_happened_nothing_needless_is_written_and_nothing_is_left() {
         scene.load(&mut compiler);
         let (mut tables, mut maps) = (Tables::default(), Maps::default());
         tables.set_node_addresses(Scene::interfaces().into_values().flatten().collect());
+        devices(&mut tables);
         for step in 0..20 {
             if step == 19 {
                 scene.endpoints.keys().for_each(|id| compiler.remove_endpoint(id));
@@ -171,9 +246,10 @@ fn whatever_happened_nothing_needless_is_written_and_nothing_is_left() {
                 if let Change::Put(PolicyItem::Endpoint(program)) = &change {
                     tables.set_interface(&program.host_interface, Some(1));
                 }
-                if !matches!(change, Change::Put(PolicyItem::Host(_)) | Change::Remove(PolicyKey::Host)) {
-                    tables.apply(change).unwrap();
-                }
+                tables.apply(change);
+            }
+            if step == 19 {
+                tables.apply(Change::Remove(PolicyKey::Host));
             }
             maps.write(tables.drain());
             for entry in tables.entries() {

@@ -37,10 +37,12 @@ pub struct FlowEvent {
 }
 
 impl FlowEvent {
-    /// It comes from the pod; else it goes to it.
+    /// It comes from the pod, or from the node itself; else it goes to it.
     pub const FROM_POD: u8 = 1;
     /// Every decision was wanted.
     pub const ALL: u8 = 2;
+    /// It is the node's own, not a pod's.
+    pub const OF_NODE: u8 = 4;
     /// Its size in bytes.
     pub const BYTES: usize = size_of::<Self>();
 

@@ -29,8 +29,8 @@ pub use flow::{FlowEvent, FlowsWanted};
 pub use forward::{Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
 pub use policy::{
-    Endpoint, EndpointKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
-    VerdictKey, mapped, source_key, traffic_key,
+    Endpoint, EndpointKey, IDENTITY_NONE, OF_NODE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
+    VerdictKey, mapped, nobodys, source_key, traffic_key,
 };
 pub use reason::Reason;
 pub use service::{

@@ -37,6 +37,19 @@ pub struct Endpoint {
     pub egress: ProgramRef,
 }
 
+/// The numbers ([`Endpoint::id`], and [`crate::ConnectionKey::interface`]) of the node itself: this bit alone at interfaces to
+/// others, so that an answer may come by another one, and with the interface's index at those of pods, which may send from any
+/// address. No interface has an index with it.
+pub const OF_NODE: u32 = 1 << 31;
+
+/// The address under which stands what is enforced where the node is an end with none of its own addresses: of a broadcast, of a
+/// group, before it has one.
+#[must_use]
+#[inline(always)]
+pub const fn nobodys(v4: bool) -> [u8; 16] {
+    if v4 { mapped([0; 4]) } else { [0; 16] }
+}
+
 /// A compiled program, and which of its tables have to be asked.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -84,10 +84,16 @@ struct Upper {
 /// Reads the headers; `Some`: nothing is left to ask.
 #[inline(always)]
 pub fn parse<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
-    packet.interface = crate::interface(ctx);
     if tagged(ctx) {
         return Some(Reason::Vlan);
     }
+    parse_untagged::<F>(ctx, way, packet)
+}
+
+/// The same, whatever tag the device took off.
+#[inline(always)]
+pub fn parse_untagged<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Packet) -> Option<Reason> {
+    packet.interface = crate::interface(ctx);
     let mut upper = Upper::default();
     let stop = match u16::from_be(ctx.skb.protocol() as u16) {
         ETH_P_IP => ipv4(ctx, packet, &mut upper),

@@ -77,7 +77,7 @@ impl EbpfDriver {
 
     pub(super) fn read_programs(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let present = self.present(&self.lasting(devices))?;
-        let at = |found: &Attached| ((found.interface, found.program.side()), found.info.id());
+        let at = |found: &Attached| (found.interface, found.program.side(), found.info.id());
         self.watched.placed.set(present.attached.iter().map(at).collect());
         if present.attached.is_empty() {
             self.metered.set(None);

@@ -1,16 +1,17 @@
 //! Which items can be enforced here. Never whether there is room for them.
 
-use super::probe::NO_HOSTS;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::policy::model::{Action, Family};
-use cni_core::policy::program::{Chain, Member, PolicyItem, Set, SetKind};
+use cni_core::policy::program::{
+    Chain, DirectionProgram, HostEndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, Set, SetKind,
+};
 use net_linux::marks;
 use std::net::IpAddr;
 
 /// Refuses what cannot.
 pub(super) fn check(item: &PolicyItem) -> Result<()> {
     match item {
-        PolicyItem::Set(_) | PolicyItem::Chain(_) => Ok(()),
+        PolicyItem::Set(_) | PolicyItem::Chain(_) | PolicyItem::Host(_) => Ok(()),
         PolicyItem::Member(set, member) if fits(set, member) => Ok(()),
         PolicyItem::Member(set, member) => {
             let detail = format!("{member} does not fit a set of {:?}", set.kind);
@@ -22,7 +23,6 @@ pub(super) fn check(item: &PolicyItem) -> Result<()> {
             let detail = format!("{} is not the host's end of a pod's veth", program.host_interface);
             Err(Error::invalid(object, "hostInterface", detail))
         }
-        PolicyItem::Host(_) => Err(Error::new(ErrorKind::Unsupported, "compile", "policy of the node", NO_HOSTS)),
     }
 }
 
@@ -31,6 +31,29 @@ pub(super) fn unlogged(chain: &Chain) -> Option<Error> {
     let rule = chain.rules.iter().find(|rule| rule.action == Action::Log)?;
     let detail = format!("{}: these programs log nothing; all other rules are enforced", rule.path);
     Some(Error::new(ErrorKind::Unsupported, "log", format_args!("chain {}", chain.id), detail))
+}
+
+/// What is left undone of the node's program, which is enforced.
+pub(super) fn unenforced(program: &HostProgram) -> Option<Error> {
+    let left = program.endpoints.iter().filter_map(|endpoint| {
+        let HostEndpointProgram { forwarded, untracked, before_nat, .. } = endpoint;
+        let parts = [
+            ("applyOnForward", !forwarded.is_open()),
+            ("doNotTrack", !untracked.is_open()),
+            ("preDNAT", *before_nat != DirectionProgram::default()),
+        ];
+        let words: Vec<&str> = parts.into_iter().filter(|(_, is_there)| *is_there).map(|(word, _)| word).collect();
+        (!words.is_empty()).then(|| format!("{} at {}", words.join(", "), endpoint.interface))
+    });
+    let left: Vec<String> = left.collect();
+    let detail = || {
+        format!(
+            "{}: these programs decide about what comes to the node itself and goes from it, where that is all; use \
+             policy: nftables. All other policies about the node are enforced",
+            left.join("; ")
+        )
+    };
+    (!left.is_empty()).then(|| Error::new(ErrorKind::Unsupported, "compile", PolicyKey::Host, detail()))
 }
 
 fn fits(set: &Set, member: &Member) -> bool {

@@ -29,7 +29,11 @@ impl Meter for Metered {
     fn dropped(&self) -> Result<Vec<Dropped>> {
         let Some(maps) = self.get() else { return Ok(Vec::new()) };
         let mut all = BTreeMap::new();
-        for (way, direction) in Way::ALL.into_iter().zip([Direction::Egress, Direction::Ingress]) {
+        for way in Way::EVERY {
+            let direction = match way {
+                Way::FromPod | Way::FromHost => Direction::Egress,
+                Way::ToPod | Way::ToHost => Direction::Ingress,
+            };
             for (told, packets) in maps.packets(way).map_err(refused)? {
                 if !told.passes() {
                     *all.entry((direction, flows::reason(told))).or_default() += packets;

@@ -2,6 +2,7 @@
 //! one process to the next, and this is what they mean.
 
 use crate::policy::{AtAddress, Digest, Meant, Write};
+use backend_ebpf_abi::{Endpoint, EndpointKey};
 use cni_core::model::InterfaceName;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,8 +14,10 @@ use std::net::{IpAddr, Ipv6Addr};
 pub enum Key {
     /// What holds of a prefix.
     Identity(IpNet),
-    /// What is enforced at an interface.
+    /// What is enforced at an interface of a pod.
     Interface(InterfaceName),
+    /// What is enforced of the node itself at an interface.
+    Host(InterfaceName),
 }
 
 /// Its content.
@@ -39,6 +42,7 @@ impl fmt::Display for Key {
         match self {
             Self::Identity(prefix) => write!(f, "identity of {prefix}"),
             Self::Interface(name) => write!(f, "policy at {name}"),
+            Self::Host(name) => write!(f, "policy of the node at {name}"),
         }
     }
 }
@@ -62,7 +66,8 @@ impl fmt::Display for Object {
 #[derive(Debug, Default)]
 pub(super) struct View {
     meanings: HashMap<Meant, Digest>,
-    attached: BTreeSet<InterfaceName>,
+    /// Where programs are.
+    attached: BTreeSet<Key>,
     objects: Objects,
     /// What objects were before they were first changed since the last call of `settle`.
     before: BTreeMap<Key, Option<Object>>,
@@ -83,46 +88,56 @@ impl View {
                 let digest = |number| self.meanings.get(&Meant::Identity(number)).copied().unwrap_or_default();
                 self.set(Key::Identity(*prefix), identity.map(|number| Object::Identity(digest(number))));
             }
-            Write::Endpoint(key, endpoint) => {
-                let Some(name) = names.get(&key.interface) else { return };
-                let address = Ipv6Addr::from(key.address).to_canonical();
-                let mut addresses = self.addresses(name);
-                match endpoint {
-                    Some(endpoint) => {
-                        let digest = |program| self.meanings.get(&Meant::Program(program)).copied().unwrap_or_default();
-                        let meant = [digest(endpoint.ingress.program), digest(endpoint.egress.program)];
-                        addresses.insert(address, meant);
-                    }
-                    None => drop(addresses.remove(&address)),
-                }
-                self.set_addresses(name, addresses);
-            }
+            Write::Endpoint(key, endpoint) => self.take_at(Key::Interface, key, endpoint.as_ref(), names),
+            Write::Host(key, endpoint) => self.take_at(Key::Host, key, endpoint.as_ref(), names),
             Write::Peer(..) | Write::Class(..) | Write::Verdict(..) | Write::Advance => {}
         }
     }
 
-    /// The programs are at an interface, or not.
-    pub(super) fn set_attached(&mut self, name: &InterfaceName, attached: bool) {
-        if attached {
-            self.attached.insert(name.clone());
-        } else {
-            self.attached.remove(name);
+    fn take_at(
+        &mut self,
+        of: impl Fn(InterfaceName) -> Key,
+        key: &EndpointKey,
+        endpoint: Option<&Endpoint>,
+        names: &BTreeMap<u32, InterfaceName>,
+    ) {
+        let Some(name) = names.get(&key.interface) else { return };
+        let (at, address) = (of(name.clone()), Ipv6Addr::from(key.address).to_canonical());
+        let mut addresses = self.addresses(&at);
+        match endpoint {
+            Some(endpoint) => {
+                let digest = |program| self.meanings.get(&Meant::Program(program)).copied().unwrap_or_default();
+                let meant = [digest(endpoint.ingress.program), digest(endpoint.egress.program)];
+                addresses.insert(address, meant);
+            }
+            None => drop(addresses.remove(&address)),
         }
-        self.set_addresses(name, self.addresses(name));
+        self.set_addresses(at, addresses);
     }
 
-    fn addresses(&self, name: &InterfaceName) -> BTreeMap<IpAddr, AtAddress> {
-        match self.objects.get(&Key::Interface(name.clone())) {
+    /// The programs are at an interface, or not.
+    pub(super) fn set_attached(&mut self, at: Key, attached: bool) {
+        if attached {
+            self.attached.insert(at.clone());
+        } else {
+            self.attached.remove(&at);
+        }
+        let addresses = self.addresses(&at);
+        self.set_addresses(at, addresses);
+    }
+
+    fn addresses(&self, at: &Key) -> BTreeMap<IpAddr, AtAddress> {
+        match self.objects.get(at) {
             Some(Object::Interface { addresses, .. }) => addresses.clone(),
             _ => BTreeMap::new(),
         }
     }
 
-    fn set_addresses(&mut self, name: &InterfaceName, addresses: BTreeMap<IpAddr, AtAddress>) {
-        let attached = self.attached.contains(name);
-        // Where nothing is enforced everything is dropped: that is no object.
+    fn set_addresses(&mut self, at: Key, addresses: BTreeMap<IpAddr, AtAddress>) {
+        let attached = self.attached.contains(&at);
+        // Where nothing is enforced of a pod everything is dropped, and of the node everything passes: that is no object.
         let object = (!addresses.is_empty()).then_some(Object::Interface { addresses, attached });
-        self.set(Key::Interface(name.clone()), object);
+        self.set(at, object);
     }
 
     fn set(&mut self, key: Key, object: Option<Object>) {

@@ -6,9 +6,6 @@ use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::netns::NetNs;
 use std::path::Path;
 
-/// Why policies about nodes are not enforced.
-pub(super) const NO_HOSTS: &str = "programs are at pods' interfaces only, so nothing is enforced between the node itself and others; use policy: nftables";
-
 /// Room enough to try.
 const FEW: Sizes =
     Sizes { endpoints: 1, identities: 1, peers: 1, classes: 1, verdicts: 1, fragments: 1, connections: 1 };
@@ -16,13 +13,12 @@ const FEW: Sizes =
 /// The capabilities of policy in eBPF here.
 #[must_use]
 pub fn probe() -> Capabilities {
-    let capabilities = Capabilities::default().without(Capability::HostPolicy, NO_HOSTS);
-    match support() {
-        Support::Yes => capabilities.with(Capability::Policy).with(Capability::SurvivesAgent),
-        Support::No { reason } => {
-            capabilities.without(Capability::Policy, &reason).without(Capability::SurvivesAgent, &reason)
-        }
-    }
+    let support = support();
+    let all = [Capability::Policy, Capability::HostPolicy, Capability::SurvivesAgent];
+    all.into_iter().fold(Capabilities::default(), |known, capability| match &support {
+        Support::Yes => known.with(capability),
+        Support::No { reason } => known.without(capability, reason),
+    })
 }
 
 fn support() -> Support {
@@ -48,7 +44,7 @@ fn refusal() -> Option<String> {
         return Some(error.to_string());
     }
     // The loopback interface of a namespace that nobody else has, and that goes now.
-    let tried = netns.run(|| Way::ALL.into_iter().try_for_each(|way| object.attach(Hook::probe(), way, "lo")));
+    let tried = netns.run(|| Way::EVERY.into_iter().try_for_each(|way| object.attach(Hook::probe(), way, "lo")));
     match tried {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(because(&error)),

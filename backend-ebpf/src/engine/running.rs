@@ -18,6 +18,8 @@ pub(super) struct Running {
     pub(super) object: Object,
     /// Interfaces with its programs, and their indices.
     pub(super) attached: BTreeMap<InterfaceName, u32>,
+    /// The same of the node itself.
+    pub(super) guards: BTreeMap<InterfaceName, u32>,
     folder: PathBuf,
     kept: PathBuf,
     flows: PathBuf,
@@ -31,7 +33,7 @@ impl Running {
         let mut object = Object::load_pinned(sizes, &Pins { kept: &kept, flows: &flows }).map_err(refused)?;
         let folder = place.make_generation(number).map_err(|error| pins("make", &error))?;
         object.pin(&folder).map_err(refused)?;
-        Ok(Self { object, attached: BTreeMap::new(), folder, kept, flows })
+        Ok(Self { object, attached: BTreeMap::new(), guards: BTreeMap::new(), folder, kept, flows })
     }
 
     /// Its maps, for who looks how full they are.
@@ -44,17 +46,29 @@ impl Running {
         if self.attached.get(name) == Some(&index) {
             return Ok(());
         }
-        for way in Way::ALL {
+        for way in Way::PODS {
             self.object.attach(hook, way, name.as_str()).map_err(refused)?;
         }
         self.attached.insert(name.clone(), index);
         Ok(())
     }
 
+    /// The same with its programs of the node itself.
+    pub(super) fn guard(&mut self, hook: Hook, name: &InterfaceName, index: u32) -> Result<()> {
+        if self.guards.get(name) == Some(&index) {
+            return Ok(());
+        }
+        for way in Way::HOST {
+            self.object.attach(hook, way, name.as_str()).map_err(refused)?;
+        }
+        self.guards.insert(name.clone(), index);
+        Ok(())
+    }
+
     /// Whether its programs are where we put them; a hook that cannot be asked says yes.
-    pub(super) fn is_at(&self, hook: Hook, name: &InterfaceName) -> Result<bool> {
-        let ids = self.object.program_ids().map_err(refused)?;
-        is_at(hook, name, ids)
+    pub(super) fn is_at(&self, hook: Hook, ways: [Way; 2], name: &InterfaceName) -> Result<bool> {
+        let ids = self.object.program_ids(ways).map_err(refused)?;
+        is_at(hook, ways, name, ids)
     }
 
     /// Pins again what somebody took away, in folders that are there. Whether there was any.
@@ -71,8 +85,8 @@ impl Running {
     }
 }
 
-fn is_at(hook: Hook, name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
-    for (way, id) in Way::ALL.into_iter().zip(ids) {
+fn is_at(hook: Hook, ways: [Way; 2], name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
+    for (way, id) in ways.into_iter().zip(ids) {
         match hook.programs(way, name.as_str()) {
             Ok(Some(found)) if !found.contains(&id) => return Ok(false),
             Ok(_) => {}
@@ -90,6 +104,8 @@ pub(super) struct Earlier {
     pub(super) meant: Vec<Write>,
     /// The interfaces that its programs are at.
     pub(super) attached: BTreeSet<InterfaceName>,
+    /// Those that its programs of the node itself are at.
+    pub(super) guards: BTreeSet<InterfaceName>,
 }
 
 impl Earlier {
@@ -101,28 +117,36 @@ impl Earlier {
         names: &BTreeMap<u32, InterfaceName>,
     ) -> Result<Option<Self>> {
         let folder = place.generation(number);
-        let (Ok(maps), Ok(ids)) = (PolicyMaps::pinned(&folder), Object::pinned_program_ids(&folder)) else {
+        let ids = |ways| Object::pinned_program_ids(&folder, ways);
+        let (Ok(maps), Ok(pods), Ok(host)) = (PolicyMaps::pinned(&folder), ids(Way::PODS), ids(Way::HOST)) else {
             return Ok(None);
         };
-        let meant = maps.meant().map_err(refused)?;
-        let mut attached = BTreeSet::new();
+        let mut earlier =
+            Self { meant: maps.meant().map_err(refused)?, attached: BTreeSet::new(), guards: BTreeSet::new() };
         for name in names.values() {
-            if is_at(hook, name, ids)? {
-                attached.insert(name.clone());
+            if is_pods(name) && is_at(hook, Way::PODS, name, pods)? {
+                earlier.attached.insert(name.clone());
+            }
+            if is_at(hook, Way::HOST, name, host)? {
+                earlier.guards.insert(name.clone());
             }
         }
-        Ok(Some(Self { meant, attached }))
+        Ok(Some(earlier))
     }
 }
 
-/// Interfaces of the calling thread's namespace that look like the host's ends of pods' veths, by index.
+/// Interfaces of the calling thread's namespace, by index.
 pub(super) fn interfaces() -> Result<BTreeMap<u32, InterfaceName>> {
     let all = if_nameindex().map_err(|errno| Error::new(ErrorKind::Kernel, "list", "interfaces", errno))?;
-    let ours = all.iter().filter_map(|interface| {
-        let name = interface.name().to_str().ok().filter(|name| marks::is_host_interface(name))?;
-        Some((interface.index(), InterfaceName::new(name).ok()?))
-    });
-    Ok(ours.collect())
+    let named = all
+        .iter()
+        .filter_map(|interface| Some((interface.index(), InterfaceName::new(interface.name().to_str().ok()?).ok()?)));
+    Ok(named.collect())
+}
+
+/// Whether it looks like the host's end of a pod's veth.
+pub(super) fn is_pods(name: &InterfaceName) -> bool {
+    marks::is_host_interface(name.as_str())
 }
 
 /// The index of an interface, if it is there.
@@ -130,17 +154,22 @@ pub(super) fn index(name: &InterfaceName) -> Option<u32> {
     if_nametoindex(name.as_str()).ok()
 }
 
-/// Those of them at which programs of ours are, of whatever build, where this hook can be asked.
-pub(super) fn occupied(hook: Hook, names: impl IntoIterator<Item = InterfaceName>) -> Result<BTreeSet<InterfaceName>> {
+/// Those of them at which programs of ours are, of two ways and of whatever build, where this hook can be asked.
+pub(super) fn occupied<'a>(
+    hook: Hook,
+    ways: [Way; 2],
+    names: impl IntoIterator<Item = &'a InterfaceName>,
+) -> Result<BTreeSet<InterfaceName>> {
     let mut found = BTreeSet::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| ways == Way::HOST || is_pods(name)) {
         let has = |way| match hook.has_ours(way, name.as_str()) {
             // It went while we looked.
-            Err(_) if index(&name).is_none() => Ok(false),
+            Err(_) if index(name).is_none() => Ok(false),
             has => has.map_err(refused),
         };
-        if has(Way::FromPod)? || has(Way::ToPod)? {
-            found.insert(name);
+        let [from, to] = ways;
+        if has(from)? || has(to)? {
+            found.insert(name.clone());
         }
     }
     Ok(found)
@@ -156,6 +185,6 @@ pub(super) fn pins(operation: &'static str, error: &std::io::Error) -> Error {
 }
 
 /// Takes both programs off an interface.
-pub(super) fn detach(hook: Hook, name: &InterfaceName) -> Result<(), KernelError> {
-    Way::ALL.into_iter().try_for_each(|way| hook.detach(way, name.as_str()))
+pub(super) fn detach(hook: Hook, ways: [Way; 2], name: &InterfaceName) -> Result<(), KernelError> {
+    ways.into_iter().try_for_each(|way| hook.detach(way, name.as_str()))
 }

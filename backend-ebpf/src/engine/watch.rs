@@ -1,23 +1,46 @@
-//! When the node's own addresses change: rules that speak of the node mean others then. And when a program was taken off. Never
-//! which.
+//! When the node's own addresses change, rules that speak of the node mean others; a new interface may be one that policy is about;
+//! and somebody may take a program off. Never which.
 
+use super::running::is_pods;
 use crate::placed::{Placed, PlacedWatch};
 use async_trait::async_trait;
 use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
-use net_linux::monitor::{Group, Monitor};
-use std::fmt::Display;
+use cni_core::model::InterfaceName;
+use net_linux::monitor::{Change, DriftMonitor, Event, Group};
+use net_linux::netns::NetNsError;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
-/// A watch on addresses and programs.
+/// A watch on addresses, interfaces and programs.
 pub(super) struct PolicyWatch {
-    addresses: Monitor,
+    node: DriftMonitor,
     programs: PlacedWatch,
 }
 
 impl PolicyWatch {
     /// Listens in the network namespace of the calling thread.
     pub(super) fn open(placed: Placed) -> Result<Self> {
-        let addresses = Monitor::open(&[Group::Addresses]).map_err(failed)?;
-        Ok(Self { addresses, programs: PlacedWatch::open(placed).map_err(failed)? })
+        let known = Mutex::new(HashSet::new());
+        let is_new = move |event: &Event| match event {
+            Event::Address(..) => true,
+            Event::Link(change, link) => {
+                let Ok(name) = InterfaceName::new(&link.name) else { return false };
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let device = (link.index, link.master, name.clone());
+                match change {
+                    // Pods' come with endpoints.
+                    Change::Put => !is_pods(&name) && known.insert(device),
+                    Change::Deleted => {
+                        known.remove(&device);
+                        false
+                    }
+                }
+            }
+            _ => false,
+        };
+        let node = DriftMonitor::open(&[Group::Addresses, Group::Links], Vec::new(), is_new)?;
+        let failed = |error: NetNsError| Error::new(ErrorKind::Kernel, "watch", "policy in eBPF", error);
+        Ok(Self { node, programs: PlacedWatch::open(placed).map_err(failed)? })
     }
 }
 
@@ -25,12 +48,8 @@ impl PolicyWatch {
 impl DriftWatch for PolicyWatch {
     async fn changed(&mut self) -> Result<()> {
         tokio::select! {
-            event = self.addresses.next() => event.map(drop).map_err(failed),
+            changed = self.node.changed() => changed,
             () = self.programs.amiss() => Ok(()),
         }
     }
-}
-
-fn failed(error: impl Display) -> Error {
-    Error::new(ErrorKind::Kernel, "watch", "policy in eBPF", error)
 }

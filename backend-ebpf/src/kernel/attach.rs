@@ -1,5 +1,5 @@
-//! Programs at the host's end of a veth. Never takes a foreign program off the hook: ours pass on what they let pass, to whoever
-//! else is attached.
+//! Programs at the host's end of a veth, and at the node's own interfaces. Never takes a foreign program off the hook: ours pass
+//! on what they let pass, to whoever else is attached.
 //!
 //! What is attached stays when we end: the interface holds it, at either hook, and programs hold their maps. So what was committed
 //! stays in force, whatever becomes of pins. At TCX a program is known as ours by its name, and by no link holding it there.
@@ -14,8 +14,9 @@ use nix::net::if_::if_nametoindex;
 use std::io::Error as IoError;
 use std::os::fd::AsFd as _;
 
-/// Our filter's priority and handle at clsact: the letters `cn`.
+/// Our filters' priorities and handle at clsact: the letters `cn`, and of the node's own `ch`.
 const PRIORITY: u16 = 0x636e;
+const HOST_PRIORITY: u16 = 0x6368;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// Numbers of `include/uapi/asm-generic/errno.h`.
@@ -95,7 +96,7 @@ impl Hook {
 }
 
 impl Object {
-    /// Attaches the program of one way at the host's end of a veth, in the calling thread's network namespace, in the place of
+    /// Attaches the program of one way at an interface, in the calling thread's network namespace, in the place of
     /// an older one of ours: no packet passes in between without one of the two.
     ///
     /// # Errors
@@ -115,6 +116,10 @@ impl Object {
 
 fn failed(way: Way, interface: &str, source: AttachError) -> KernelError {
     KernelError::Attach { program: way.program(), interface: interface.to_owned(), source }
+}
+
+const fn priority(way: Way) -> u16 {
+    if way.is_of_host() { HOST_PRIORITY } else { PRIORITY }
 }
 
 fn index(interface: &str) -> Result<u32, IoError> {
@@ -179,25 +184,25 @@ fn off(index: u32, way: Way, old: &ProgramInfo) -> Result<(), AttachError> {
 }
 
 impl Way {
-    /// The side of the veth's end.
+    /// The side of the interface.
     pub(crate) const fn side(self) -> Side {
         match self {
-            Self::FromPod => Side::Ingress,
-            Self::ToPod => Side::Egress,
+            Self::FromPod | Self::ToHost => Side::Ingress,
+            Self::ToPod | Self::FromHost => Side::Egress,
         }
     }
 }
 
 const fn side(way: Way) -> TcAttachType {
     match way {
-        Way::FromPod => TcAttachType::Ingress,
-        Way::ToPod => TcAttachType::Egress,
+        Way::FromPod | Way::ToHost => TcAttachType::Ingress,
+        Way::ToPod | Way::FromHost => TcAttachType::Egress,
     }
 }
 
 /// Our filter at clsact, if it is there.
 fn filter(way: Way, interface: &str) -> Result<SchedClassifierLink, ProgramError> {
-    Ok(SchedClassifierLink::attached(interface, side(way), PRIORITY, HANDLE, None)?)
+    Ok(SchedClassifierLink::attached(interface, side(way), priority(way), HANDLE, None)?)
 }
 
 fn attach_clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Result<(), AttachError> {
@@ -206,7 +211,7 @@ fn attach_clsact(program: &mut SchedClassifier, way: Way, interface: &str) -> Re
         Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(EEXIST) => {}
         Err(error) => return Err(ProgramError::from(error).into()),
     }
-    let options = NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() };
+    let options = NlOptions { priority: priority(way), handle: HANDLE, ..NlOptions::default() };
     let made = program.attach_with_options(interface, side(way), TcAttachOptions::Netlink(options));
     let attached = match made {
         Err(ProgramError::TcError(TcError::NetlinkError(error))) if error.raw_os_error() == Some(EEXIST) => {

@@ -24,6 +24,7 @@ impl Object {
     pub fn write(&mut self, write: &Write) -> Result<(), KernelError> {
         match write {
             Write::Endpoint(key, value) => self.entry("ENDPOINTS", Raw(*key), value.map(Raw)),
+            Write::Host(key, value) => self.entry("HOSTS", Raw(*key), value.map(Raw)),
             Write::Peer(key, value) => self.entry("PEERS", Raw(*key), value.map(Raw)),
             Write::Verdict(key, value) => self.entry("VERDICTS", Raw(*key), value.map(Raw)),
             Write::Identity(IpNet::V4(net), identity) => {

@@ -13,18 +13,26 @@ use std::path::Path;
 /// Programs and maps, built from `programs/` by `cargo xtask bpf build`.
 pub static OBJECT: &[u8] = include_bytes_aligned!("../../objects/policy.o");
 
-/// Which way a packet goes, seen from the pod.
+/// Which way a packet goes: seen from the pod at the host's end of its veth, or from the node at any interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Way {
-    /// From it: what comes in at the host's end of its veth.
+    /// From a pod: what comes in at the host's end of its veth.
     FromPod,
     /// To it.
     ToPod,
+    /// From the node itself: what goes out at an interface.
+    FromHost,
+    /// To it.
+    ToHost,
 }
 
 impl Way {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::FromPod, Self::ToPod];
+    /// Both of a pod.
+    pub const PODS: [Self; 2] = [Self::FromPod, Self::ToPod];
+    /// Both of the node itself.
+    pub const HOST: [Self; 2] = [Self::FromHost, Self::ToHost];
+    /// All of them.
+    pub const EVERY: [Self; 4] = [Self::FromPod, Self::ToPod, Self::FromHost, Self::ToHost];
 
     /// The name of its program.
     #[must_use]
@@ -32,7 +40,15 @@ impl Way {
         match self {
             Self::FromPod => "from_pod",
             Self::ToPod => "to_pod",
+            Self::FromHost => "from_host",
+            Self::ToHost => "to_host",
         }
+    }
+
+    /// Whether it is the node's own.
+    #[must_use]
+    pub const fn is_of_host(self) -> bool {
+        matches!(self, Self::FromHost | Self::ToHost)
     }
 }
 
@@ -40,7 +56,7 @@ impl Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sizes {
-    /// Addresses of local endpoints.
+    /// Addresses of local endpoints; and as many of the node itself, at each interface with a policy about it.
     pub endpoints: u32,
     /// Prefixes with an identity, of each family.
     pub identities: u32,
@@ -100,7 +116,7 @@ pub struct Judgement {
 }
 
 /// Maps that a newer object goes on with: connections with the epoch of their verdicts, fragments, counters.
-pub const KEPT_MAPS: [&str; 4] = ["CONNECTIONS", "EPOCH", "FRAGMENTS", "PACKETS"];
+pub const KEPT_MAPS: [&str; 5] = ["CONNECTIONS", "EPOCH", "FRAGMENTS", "HOST_PACKETS", "PACKETS"];
 
 /// Folders of a bpffs with what several objects have in common.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +169,7 @@ impl Object {
     fn load_with(mut loader: EbpfLoader<'_>, sizes: &Sizes) -> Result<Self, KernelError> {
         for (map, entries) in [
             ("ENDPOINTS", sizes.endpoints),
+            ("HOSTS", sizes.endpoints),
             ("IDENTITIES_V4", sizes.identities),
             ("IDENTITIES_V6", sizes.identities),
             ("PEERS", sizes.peers),
@@ -167,7 +184,7 @@ impl Object {
             loader.map_max_entries(map, entries);
         }
         let mut bpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
-        for way in Way::ALL {
+        for way in Way::EVERY {
             let name = way.program();
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
             let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
@@ -176,12 +193,11 @@ impl Object {
         Ok(Self { bpf, lent: Vec::new() })
     }
 
-    /// The numbers of its programs, as [`Way::ALL`] has them.
+    /// The numbers of its programs of two ways.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn program_ids(&self) -> Result<[u32; 2], KernelError> {
-        let [from, to] = Way::ALL;
+    pub fn program_ids(&self, [from, to]: [Way; 2]) -> Result<[u32; 2], KernelError> {
         Ok([self.info(from)?.id(), self.info(to)?.id()])
     }
 
@@ -190,7 +206,7 @@ impl Object {
     /// # Errors
     /// The kernel refuses.
     pub fn pin(&mut self, folder: &Path) -> Result<(), KernelError> {
-        for way in Way::ALL {
+        for way in Way::EVERY {
             let name = way.program();
             let failed = |source: PinError| KernelError::Pin { name, source };
             let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
@@ -210,7 +226,7 @@ impl Object {
     /// The kernel refuses.
     pub fn pin_missing(&mut self, folder: &Path, pins: &Pins<'_>) -> Result<bool, KernelError> {
         let mut any = false;
-        for way in Way::ALL {
+        for way in Way::EVERY {
             let (name, path) = (way.program(), folder.join(way.program()));
             if !path.exists() {
                 let program = self.bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
@@ -233,16 +249,15 @@ impl Object {
         Ok(any)
     }
 
-    /// The numbers of the programs that are pinned in a folder, as [`Way::ALL`] has them.
+    /// The numbers of the programs of two ways that are pinned in a folder.
     ///
     /// # Errors
     /// They are not there.
-    pub fn pinned_program_ids(folder: &Path) -> Result<[u32; 2], KernelError> {
+    pub fn pinned_program_ids(folder: &Path, [from, to]: [Way; 2]) -> Result<[u32; 2], KernelError> {
         let id = |way: Way| {
             let info = ProgramInfo::from_pin(folder.join(way.program()));
             info.map(|info| info.id()).map_err(|source| KernelError::Program { program: way.program(), source })
         };
-        let [from, to] = Way::ALL;
         Ok([id(from)?, id(to)?])
     }
 

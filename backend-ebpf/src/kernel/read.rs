@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Maps that policy is written into, each pinned under its name.
-pub const POLICY_MAPS: [&str; 8] =
-    ["ENDPOINTS", "IDENTITIES_V4", "IDENTITIES_V6", "PEERS", TRAFFIC, SOURCES, "VERDICTS", MEANINGS];
+pub const POLICY_MAPS: [&str; 9] =
+    ["ENDPOINTS", "HOSTS", "IDENTITIES_V4", "IDENTITIES_V6", "PEERS", TRAFFIC, SOURCES, "VERDICTS", MEANINGS];
 
 /// The maps of policy, open.
 pub struct PolicyMaps(BTreeMap<&'static str, Map>);
@@ -86,6 +86,9 @@ fn meant<'a>(
     })?;
     hashed(get, "ENDPOINTS", |key: Raw<EndpointKey>, value: Raw<Endpoint>| {
         all.push(Write::Endpoint(key.0, Some(value.0)));
+    })?;
+    hashed(get, "HOSTS", |key: Raw<EndpointKey>, value: Raw<Endpoint>| {
+        all.push(Write::Host(key.0, Some(value.0)));
     })
 }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const PACKETS: &str = "PACKETS";
+const HOST_PACKETS: &str = "HOST_PACKETS";
 const CONNECTIONS: &str = "CONNECTIONS";
 const FRAGMENTS: &str = "FRAGMENTS";
 
@@ -58,7 +59,7 @@ impl UsedMaps {
         for (name, (map, room)) in &self.0 {
             let failed = |source| KernelError::Map { map: name, verb: "read", source };
             let entries = match *name {
-                "ENDPOINTS" => hashed::<Raw<EndpointKey>, Raw<Endpoint>>(map, *room),
+                "ENDPOINTS" | "HOSTS" => hashed::<Raw<EndpointKey>, Raw<Endpoint>>(map, *room),
                 "PEERS" => hashed::<Raw<PeerKey>, Raw<PeerClass>>(map, *room),
                 "VERDICTS" => hashed::<Raw<VerdictKey>, Raw<Verdict>>(map, *room),
                 MEANINGS => hashed::<u64, [u8; 16]>(map, *room),
@@ -83,7 +84,7 @@ impl UsedMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
-        packets(self.0.get(PACKETS).map(|(map, _)| map), way)
+        packets(self.0.get(counters(way)).map(|(map, _)| map), way)
     }
 }
 
@@ -93,15 +94,20 @@ impl Object {
     /// # Errors
     /// The kernel refuses.
     pub fn packets(&self, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
-        packets(self.bpf.map(PACKETS), way)
+        packets(self.bpf.map(counters(way)), way)
     }
 }
 
+const fn counters(way: Way) -> &'static str {
+    if way.is_of_host() { HOST_PACKETS } else { PACKETS }
+}
+
 fn packets(map: Option<&Map>, way: Way) -> Result<Vec<(Reason, u64)>, KernelError> {
-    let map = map.ok_or(KernelError::Missing { name: PACKETS })?;
-    let failed = |source| KernelError::Map { map: PACKETS, verb: "read", source };
+    let name = counters(way);
+    let map = map.ok_or(KernelError::Missing { name })?;
+    let failed = |source| KernelError::Map { map: name, verb: "read", source };
     let map = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?;
-    let first = if way == Way::FromPod { 0 } else { Reason::COUNT };
+    let first = if matches!(way, Way::FromPod | Way::FromHost) { 0 } else { Reason::COUNT };
     let reasons = (0..Reason::COUNT).filter_map(|number| Some((number, Reason::of(number)?)));
     let counts = reasons.map(|(number, reason)| {
         let counts = map.get(&(first + number), 0).map_err(failed)?;

@@ -15,6 +15,7 @@ mod bits;
 mod classes;
 mod compiled;
 mod error;
+mod hosts;
 mod identities;
 mod live;
 mod meaning;
@@ -27,6 +28,7 @@ mod view;
 mod write;
 
 pub use error::PolicyError;
+pub use hosts::Device;
 pub use meaning::{Digest, Meant};
 pub use rules::{RuleName, RuleNames};
 pub use tables::Tables;

@@ -4,10 +4,9 @@
 use super::atom::Atom;
 use super::rules::{RuleName, Rules};
 use crate::policy::PolicyError;
-use cni_core::model::EndpointId;
 use cni_core::policy::model::{Action, Direction, Family, Protocol, TierEnd};
 use cni_core::policy::program::{
-    Chain, ChainId, Clause, DirectionProgram, SetId, SetKind, SetMatch, Side, TierProgram,
+    Chain, ChainId, Clause, DirectionProgram, PolicyKey, SetId, SetKind, SetMatch, Side, TierProgram,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +55,7 @@ impl Source {
     /// # Errors
     /// A chain is not there.
     pub(super) fn of(
-        endpoint: &EndpointId,
+        item: &PolicyKey,
         direction: Direction,
         family: Family,
         program: &DirectionProgram,
@@ -65,7 +64,7 @@ impl Source {
         rules: &mut Rules,
     ) -> Result<Self, PolicyError> {
         let mut walk = |tiers: &[TierProgram]| -> Result<Walk, PolicyError> {
-            tiers.iter().map(|tier| source_tier(endpoint, direction, tier, parts, rules)).collect()
+            tiers.iter().map(|tier| source_tier(item, direction, tier, parts, rules)).collect()
         };
         let enforced = walk(&program.enforced)?;
         let staged = program.staged.as_deref().map(walk).transpose()?;
@@ -102,7 +101,7 @@ impl Source {
 }
 
 fn source_tier(
-    endpoint: &EndpointId,
+    item: &PolicyKey,
     direction: Direction,
     tier: &TierProgram,
     parts: &Parts<'_>,
@@ -111,7 +110,7 @@ fn source_tier(
     let mut source = Vec::new();
     for id in &tier.chains {
         let Some(chain) = parts.chains.get(id) else {
-            return Err(PolicyError::NoChain { endpoint: endpoint.clone(), chain: id.clone() });
+            return Err(PolicyError::NoChain { item: item.clone(), chain: id.clone() });
         };
         // A log says what passes by and decides nothing.
         for rule in chain.rules.iter().filter(|rule| rule.action != Action::Log) {

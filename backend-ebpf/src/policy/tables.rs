@@ -3,13 +3,14 @@
 
 use super::atom::Atom;
 use super::error::PolicyError;
+use super::hosts::{self, Hosts};
 use super::identities::Identities;
 use super::live::Live;
 use super::meaning::{self, Meant};
 use super::rules::{RuleName, RuleNames, Rules};
 use super::source::{Parts, Source};
 use super::write::Write;
-use backend_ebpf_abi::{Endpoint, EndpointKey, ProgramRef, mapped};
+use backend_ebpf_abi::{Endpoint, EndpointKey, ProgramRef};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::model::{Direction, Family, Protocol};
@@ -36,6 +37,7 @@ pub struct Tables {
     pub(super) node: BTreeSet<IpAddr>,
     pub(super) interfaces: BTreeMap<InterfaceName, u32>,
     pub(super) endpoints: BTreeMap<EndpointId, Known>,
+    pub(super) hosts: Hosts,
     pub(super) programs: BTreeMap<u32, Live>,
     by_source: HashMap<Arc<Source>, u32>,
     pub(super) rules: Rules,
@@ -58,10 +60,7 @@ pub(super) struct Known {
 
 impl Tables {
     /// Takes a change in. Memory only.
-    ///
-    /// # Errors
-    /// The item is none that these programs enforce.
-    pub fn apply(&mut self, change: PolicyChange) -> Result<(), PolicyError> {
+    pub fn apply(&mut self, change: PolicyChange) {
         match change {
             Change::Put(PolicyItem::Set(set)) => drop(self.ports.entry(set.id).or_default()),
             Change::Put(PolicyItem::Member(set, member)) => self.member(set.id, member, true),
@@ -72,7 +71,7 @@ impl Tables {
             Change::Put(PolicyItem::Endpoint(program)) => {
                 self.put_endpoint(program.endpoint.clone(), program);
             }
-            Change::Put(PolicyItem::Host(_)) => return Err(PolicyError::HostProgram),
+            Change::Put(PolicyItem::Host(program)) => self.hosts.put(Some(program)),
             Change::Remove(PolicyKey::Set(set)) => drop(self.ports.remove(&set)),
             Change::Remove(PolicyKey::Member(set, member)) => self.member(set, member, false),
             Change::Remove(PolicyKey::Chain(id)) => {
@@ -83,9 +82,9 @@ impl Tables {
                 self.endpoints.remove(&id);
                 self.dirty.insert(id);
             }
-            Change::Remove(PolicyKey::Host) | Change::Node(_) | Change::Config(_) | Change::InSync => {}
+            Change::Remove(PolicyKey::Host) => self.hosts.put(None),
+            Change::Node(_) | Change::Config(_) | Change::InSync => {}
         }
-        Ok(())
     }
 
     pub(super) fn put_endpoint(&mut self, id: EndpointId, program: EndpointProgram) {
@@ -102,6 +101,7 @@ impl Tables {
 
     /// The node has these addresses.
     pub fn set_node_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.hosts.stirred |= self.node != addresses;
         let old = std::mem::replace(&mut self.node, addresses);
         for address in old.difference(&self.node) {
             self.identities.forget(IpNet::from(*address), &Atom::OwnNode);
@@ -161,6 +161,7 @@ impl Tables {
         let moved = |address: &IpAddr| settled.moved.iter().any(|(prefix, _)| prefix.contains(address));
         let own_moved = self.endpoints.iter().filter(|(_, known)| known.program.addresses.iter().any(moved));
         self.dirty.extend(own_moved.map(|(id, _)| id.clone()));
+        self.hosts.stirred |= self.node.iter().any(moved);
         self.stir_users_of_ports();
         let mut wanted = Vec::new();
         for id in std::mem::take(&mut self.dirty) {
@@ -175,9 +176,11 @@ impl Tables {
                 }
             }
         }
+        let hosts = std::mem::take(&mut self.hosts.stirred).then(|| self.compile_hosts(writes));
         writes.extend(settled.moved.into_iter().map(|(prefix, identity)| Write::Identity(prefix, identity)));
         self.gone_identities.extend(settled.gone);
         self.tell(wanted, writes);
+        hosts.into_iter().for_each(|entries| self.tell_hosts(entries, writes));
         self.retire();
         if !all.is_empty() {
             all.push(Write::Advance);
@@ -212,8 +215,9 @@ impl Tables {
 
     /// Puts programs that no endpoint uses aside, to be taken away next time.
     fn retire(&mut self) {
-        let used = |(_, endpoint): &(EndpointId, Endpoint)| [endpoint.ingress.program, endpoint.egress.program];
-        let used: BTreeSet<u32> = self.told.values().flat_map(used).collect();
+        let told = self.told.values().map(|(_, endpoint)| endpoint).chain(self.hosts.told.values());
+        let used: BTreeSet<u32> =
+            told.flat_map(|endpoint| [endpoint.ingress.program, endpoint.egress.program]).collect();
         let unused: Vec<u32> = self.programs.keys().filter(|number| !used.contains(number)).copied().collect();
         if unused.is_empty() {
             return;
@@ -237,22 +241,20 @@ impl Tables {
         let mut entries = BTreeMap::new();
         let Some(Known { program, number }) = self.endpoints.get(id) else { return Ok(entries) };
         let Some(interface) = self.interfaces.get(&program.host_interface).copied() else { return Ok(entries) };
-        let (program, number) = (program.clone(), *number);
+        let (program, number, item) = (program.clone(), *number, PolicyKey::Endpoint(id.clone()));
         for address in &program.addresses {
-            let ingress = self.program(id, Direction::Ingress, *address, &program.ingress, writes)?;
-            let egress = self.program(id, Direction::Egress, *address, &program.egress, writes)?;
-            let bytes = match address {
-                IpAddr::V4(v4) => mapped(v4.octets()),
-                IpAddr::V6(v6) => v6.octets(),
-            };
-            entries.insert(EndpointKey { interface, address: bytes }, Endpoint { id: number, ingress, egress });
+            let ingress = self.program(&item, Direction::Ingress, *address, &program.ingress, writes)?;
+            let egress = self.program(&item, Direction::Egress, *address, &program.egress, writes)?;
+            let key = EndpointKey { interface, address: hosts::bytes(*address) };
+            entries.insert(key, Endpoint { id: number, ingress, egress });
         }
         Ok(entries)
     }
 
-    fn program(
+    /// The compiled program of one direction at one address, made if it is not there.
+    pub(super) fn program(
         &mut self,
-        id: &EndpointId,
+        item: &PolicyKey,
         direction: Direction,
         address: IpAddr,
         program: &DirectionProgram,
@@ -261,7 +263,7 @@ impl Tables {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let own = self.identities.of(address);
         let parts = Parts { chains: &self.chains, ports: &self.ports };
-        let source = Arc::new(Source::of(id, direction, family, program, &own, &parts, &mut self.rules)?);
+        let source = Arc::new(Source::of(item, direction, family, program, &own, &parts, &mut self.rules)?);
         if let Some(live) = self.by_source.get(&source).and_then(|number| self.programs.get(number)) {
             return Ok(live.reference);
         }
@@ -269,7 +271,7 @@ impl Tables {
         let number = self.last_program;
         let meaning = meaning::of_source(&source, &self.rules);
         let mut live = Live::new(number, source.clone(), meaning, writes)
-            .map_err(|_| PolicyError::TooLarge { endpoint: id.clone(), direction })?;
+            .map_err(|_| PolicyError::TooLarge { item: item.clone(), direction })?;
         for (identity, atoms) in self.identities.iter() {
             live.admit(identity, atoms, writes);
         }
@@ -314,6 +316,7 @@ impl Tables {
         if changed.is_empty() {
             return;
         }
+        self.hosts.stirred = true;
         let uses = |number: u32| {
             let live = self.programs.get(&number);
             live.is_some_and(|live| live.source.ports.keys().any(|set| changed.contains(set)))
@@ -325,6 +328,7 @@ impl Tables {
     }
 
     fn stir_users(&mut self, chain: &ChainId) {
+        self.hosts.stirred |= self.hosts.calls(chain);
         let tiers = |direction: &'_ DirectionProgram| {
             let all = direction.enforced.iter().chain(direction.staged.iter().flatten());
             all.flat_map(|tier| &tier.chains).any(|used| used == chain)

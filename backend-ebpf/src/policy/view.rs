@@ -8,7 +8,7 @@ use super::tables::Tables;
 use super::write::Write;
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::model::{Direction, Family};
-use cni_core::policy::program::DirectionProgram;
+use cni_core::policy::program::{DirectionProgram, PolicyKey};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,6 +31,8 @@ impl Tables {
         for (id, known) in &self.endpoints {
             fresh.put_endpoint(id.clone(), known.program.clone());
         }
+        fresh.hosts.devices.clone_from(&self.hosts.devices);
+        fresh.hosts.put(self.hosts.program.clone());
         fresh
     }
 
@@ -69,7 +71,8 @@ impl Tables {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let (own, mut rules) = (self.identities.of(address), Rules::default());
         let parts = Parts { chains: &self.chains, ports: &self.ports };
-        let source = Source::of(id, way, family, program, &own, &parts, &mut rules).ok()?;
+        let source =
+            Source::of(&PolicyKey::Endpoint(id.clone()), way, family, program, &own, &parts, &mut rules).ok()?;
         Some(meaning::of_source(&source, &rules))
     }
 
@@ -91,6 +94,7 @@ impl Tables {
             all.push(Write::Meaning(Meant::Identity(number), Some(meaning::of_atoms(atoms))));
         }
         all.extend(self.identities.told().map(|(prefix, number)| Write::Identity(prefix, Some(number))));
+        all.extend(self.hosts.told.iter().map(|(key, endpoint)| Write::Host(*key, Some(*endpoint))));
         all.extend(self.told.iter().map(|(key, (_, endpoint))| Write::Endpoint(*key, Some(*endpoint))));
         all
     }

@@ -18,6 +18,8 @@ pub enum Trie {
 pub enum Write {
     /// What is enforced at an address.
     Endpoint(EndpointKey, Option<Endpoint>),
+    /// What is enforced of the node at one of its addresses, at an interface.
+    Host(EndpointKey, Option<Endpoint>),
     /// The identity of a prefix.
     Identity(IpNet, Option<u32>),
     /// The class of an identity for a program.
@@ -38,6 +40,7 @@ impl Write {
     pub const fn removal(self) -> Self {
         match self {
             Self::Endpoint(key, _) => Self::Endpoint(key, None),
+            Self::Host(key, _) => Self::Host(key, None),
             Self::Identity(key, _) => Self::Identity(key, None),
             Self::Peer(key, _) => Self::Peer(key, None),
             Self::Class(key, _) => Self::Class(key, None),
@@ -56,7 +59,7 @@ impl Write {
             Self::Verdict(..) => 2,
             Self::Peer(..) => 3,
             Self::Identity(..) => 4,
-            Self::Endpoint(..) => 5,
+            Self::Endpoint(..) | Self::Host(..) => 5,
             Self::Advance => 6,
         }
     }

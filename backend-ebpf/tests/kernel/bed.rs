@@ -5,7 +5,7 @@ use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::{Judgement, KernelError, Object, Sizes, Way};
 use cni_core::backend::Change;
 use cni_core::policy::compile::Compiler;
-use cni_core::policy::program::{PolicyItem, PolicyKey};
+use cni_core::policy::program::PolicyItem;
 use cni_core::testkit::policy::Scene;
 
 /// The loopback interface of whatever namespace: a program that is only tried has to be told one that exists.
@@ -20,15 +20,13 @@ pub(crate) fn enforcer() -> Enforcer {
     Enforcer::new(Object::load(&sizes).expect("needs root, and a kernel with BPF"))
 }
 
-/// Stages what the compiler has to say; policies about hosts are not enforced here.
+/// Stages what the compiler has to say.
 pub(crate) fn stage(enforcer: &mut Enforcer, compiler: &mut Compiler) {
     for change in compiler.drain() {
         if let Change::Put(PolicyItem::Endpoint(program)) = &change {
             enforcer.tables.set_interface(&program.host_interface, Some(INTERFACE));
         }
-        if !matches!(change, Change::Put(PolicyItem::Host(_)) | Change::Remove(PolicyKey::Host)) {
-            enforcer.tables.apply(change).unwrap();
-        }
+        enforcer.tables.apply(change);
     }
 }
 

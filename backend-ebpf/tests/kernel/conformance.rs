@@ -14,11 +14,11 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
 use backend_ebpf::engine::{self, Config, Key, Object, Objects, probe};
 use backend_ebpf::kernel::{Hook, OBJECT, Sizes, Way};
-use backend_ebpf::policy::Tables;
+use backend_ebpf::policy::{Device, Tables};
 use cni_core::backend::{Capabilities, Capability, Change, Engine, Error, ErrorKind, Item as _, Result};
 use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
 use cni_core::policy::model::Action;
-use cni_core::policy::program::{HostProgram, PolicyItem, PolicyKey};
+use cni_core::policy::program::{PolicyItem, PolicyKey};
 use cni_core::testkit::engine::{
     Compiled, Faults, NODE, Rig, Settings, Snapshot, Strangers, Tamper, Wanted, conformance,
 };
@@ -82,13 +82,17 @@ impl Rig<PolicyItem> for Bed {
     /// What the tables make of the items at once; blocked is what cannot be enforced, by hand.
     fn compile(&mut self, _node: &NodeContext, items: &[PolicyItem]) -> Compiled {
         let mut tables = Tables::default();
+        let device = |(name, index): (&str, u32)| {
+            let is_pods = name.starts_with("cni");
+            (InterfaceName::new(name).unwrap(), Device { index, is_pods, is_ethernet: true })
+        };
+        tables.set_devices([(ONE, 1), (TWO, 2), ("one", 3), ("two", 4)].map(device).into());
         let mut blocked = BTreeSet::new();
         for item in items {
             let key = item.key().to_string();
             let logs =
                 matches!(item, PolicyItem::Chain(chain) if chain.rules.iter().any(|rule| rule.action == Action::Log));
             let bad = match item {
-                PolicyItem::Host(_) => true,
                 PolicyItem::Endpoint(program) => program.host_interface.as_str() == "eth7",
                 PolicyItem::Member(_, member) => member.to_string() == "fd00::3",
                 _ => false,
@@ -100,7 +104,7 @@ impl Rig<PolicyItem> for Bed {
                 tables.set_interface(&program.host_interface, Some(1));
             }
             if !bad {
-                tables.apply(Change::Put(item.clone())).unwrap();
+                tables.apply(Change::Put(item.clone()));
             }
         }
         let _ = tables.drain();
@@ -110,7 +114,11 @@ impl Rig<PolicyItem> for Bed {
             .enforced()
             .into_iter()
             .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true }));
-        let objects = names(identities.chain(interfaces).collect());
+        let hosts = tables
+            .enforced_hosts()
+            .into_iter()
+            .map(|(name, addresses)| (Key::Host(name), Object::Interface { addresses, attached: true }));
+        let objects = names(identities.chain(interfaces).chain(hosts).collect());
         let wanted = |content| Wanted { content, rank: None, items: BTreeSet::from([NODE.to_owned()]) };
         let objects = objects.into_iter().map(|(name, content)| (name, wanted(content))).collect();
         Compiled { objects, blocked }
@@ -134,7 +142,7 @@ impl Rig<PolicyItem> for Bed {
     }
 
     fn unsupported(&self) -> Vec<PolicyItem> {
-        vec![PolicyItem::Host(HostProgram::default())]
+        Vec::new()
     }
 
     fn faults(&self) -> Option<Faults> {
@@ -180,8 +188,10 @@ impl Tamper for Bed {
             set_identity(net.parse().unwrap(), None);
             return Ok(true);
         }
-        let interface = object.strip_prefix("policy at ").unwrap();
-        for way in Way::ALL {
+        let of_host = object.strip_prefix("policy of the node at ");
+        let ways = if of_host.is_some() { Way::HOST } else { Way::PODS };
+        let interface = of_host.or_else(|| object.strip_prefix("policy at ")).unwrap();
+        for way in ways {
             self.hook.detach(way, interface).map_err(failed)?;
         }
         // A filter of clsact cannot be asked for: it is put there again without being missed.
@@ -263,9 +273,7 @@ fn this_kernel_can_do_it_and_probing_leaves_nothing() {
     in_own_place(|| {
         let before = run("tc qdisc show dev lo");
         let capabilities = probe();
-        capabilities.require(&[Capability::Policy, Capability::SurvivesAgent]).unwrap();
-        let error = capabilities.require(&[Capability::HostPolicy]).unwrap_err();
-        assert!(error.to_string().contains("pods' interfaces only"), "{error}");
+        capabilities.require(&[Capability::Policy, Capability::HostPolicy, Capability::SurvivesAgent]).unwrap();
         assert_eq!(run("tc qdisc show dev lo"), before);
         assert!(!place().exists());
     });

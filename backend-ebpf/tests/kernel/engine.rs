@@ -253,7 +253,7 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
             items().into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
             engine.stage(Change::InSync).unwrap();
             assert!(engine.commit().await.is_complete());
-            for way in Way::ALL {
+            for way in Way::PODS {
                 assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
                 Hook::Tcx.detach(way, SERVER.0).unwrap();
                 tokio::time::timeout(PATIENCE, watch.changed()).await.expect("nobody missed it").unwrap();
@@ -354,7 +354,7 @@ fn interfaces_that_go_while_all_is_taken_off_are_no_failure() {
             let mut hooks = vec![Hook::probe(), Hook::Clsact];
             hooks.dedup();
             while !ends.load(Ordering::Relaxed) {
-                for way in Way::ALL {
+                for way in Way::EVERY {
                     for &hook in &hooks {
                         (0..60).for_each(|round| hook.detach(way, &format!("cni{round:012x}")).unwrap());
                     }

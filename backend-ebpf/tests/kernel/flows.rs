@@ -45,7 +45,7 @@ fn telling(wanted: FlowsWanted) -> (Enforcer, Flows, Runtime) {
 }
 
 /// What is told until nothing more is, and how many were lost.
-fn told(runtime: &Runtime, source: &mut dyn FlowSource) -> (Vec<Event>, u64) {
+pub(crate) fn told(runtime: &Runtime, source: &mut dyn FlowSource) -> (Vec<Event>, u64) {
     let (mut events, mut lost) = (Vec::new(), 0);
     runtime.block_on(async {
         // What the programs told is there when they have ended: nobody has to be waited for.

@@ -3,8 +3,8 @@
 use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::model::{Action, Direction, Family, Icmp, PolicyId, PortRange, Protocol, Stage, TierEnd};
 use cni_core::policy::program::{
-    Chain, ChainId, Clause, DirectionProgram, EndpointProgram, HostProgram, Member, PolicyItem, ProgramRule, Set,
-    SetId, SetKind, SetMatch, Side, TierProgram,
+    BothWays, Chain, ChainId, Clause, DirectionProgram, EndpointProgram, HostEndpointProgram, HostInterface,
+    HostProgram, Member, PolicyItem, ProgramRule, Set, SetId, SetKind, SetMatch, Side, TierProgram,
 };
 use cni_core::store::{Kind, ObjectKey};
 use std::net::IpAddr;
@@ -63,6 +63,19 @@ pub(crate) fn endpoint(container: &str, interface: &str, addresses: &[&str]) -> 
     }
 }
 
+/// A program of the node itself: what comes to it by some interfaces.
+pub(crate) fn host(interface: HostInterface, ingress: DirectionProgram) -> PolicyItem {
+    let endpoint = HostEndpointProgram {
+        name: "hep".into(),
+        interface,
+        local: BothWays { ingress, egress: DirectionProgram::default() },
+        forwarded: BothWays::default(),
+        untracked: BothWays::default(),
+        before_nat: DirectionProgram::default(),
+    };
+    PolicyItem::Host(HostProgram { endpoints: vec![endpoint] })
+}
+
 /// States that change, share and drop every kind of item, with items that cannot be enforced among them.
 pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
     let (web, all) = (chain_id("web", Direction::Ingress), chain_id("all", Direction::Egress));
@@ -109,7 +122,7 @@ pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
     second.extend([
         PolicyItem::Endpoint(staged),
         PolicyItem::Endpoint(closed),
-        PolicyItem::Host(HostProgram::default()),
+        host(HostInterface::Others, walk(&[&web])),
     ]);
     let third = vec![
         PolicyItem::Set(v4.clone()),
@@ -119,6 +132,8 @@ pub(crate) fn states() -> Vec<Vec<PolicyItem>> {
         chain(&web, web_short),
         PolicyItem::Endpoint(foreign),
     ];
-    let fourth = vec![PolicyItem::Set(v4), PolicyItem::Endpoint(two)];
+    let mut fourth = vec![PolicyItem::Set(v4), PolicyItem::Endpoint(two)];
+    first.push(host(HostInterface::Pods, walk(&[])));
+    fourth.push(host(HostInterface::Named(InterfaceName::new("two").unwrap()), walk(&[])));
     vec![first, second, third, fourth]
 }

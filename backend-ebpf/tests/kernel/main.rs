@@ -13,6 +13,7 @@ mod engine;
 mod flows;
 mod frames;
 mod full;
+mod host;
 mod items;
 mod malformed;
 mod meter;

@@ -3,15 +3,15 @@
 use crate::attached::{CLIENT, SERVER, pod};
 use crate::conformance::config;
 use crate::flows::{CLOSED, OPEN, enforcing};
-use crate::items::endpoint;
-use crate::place::{block_on, in_own_place};
+use crate::items::{endpoint, host, walk};
+use crate::place::{block_on, in_own_place, run};
 use backend_ebpf::abi::{Connection, ConnectionKey};
 use backend_ebpf::engine::{self, BPFFS, Config};
 use backend_ebpf::kernel::{Object, Pins, Sizes, UsedMaps};
 use cni_core::backend::{Change, Dropped, Meter, PolicyParts, TableUse, WhenFull};
 use cni_core::flow::Reason;
 use cni_core::policy::model::Direction;
-use cni_core::policy::program::{PolicyItem, PolicyKey};
+use cni_core::policy::program::{HostInterface, PolicyItem, PolicyKey};
 use net_linux::netns::NetNs;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -82,6 +82,26 @@ fn what_is_dropped_is_counted_once_and_by_the_next_agent_too() {
         commit(&mut parts);
         say(&voice, CLOSED);
         assert_eq!(packets(&*meter, Direction::Ingress, Reason::Rule), 3);
+    });
+}
+
+#[test]
+fn what_is_dropped_of_the_node_itself_is_counted_too() {
+    inside(|| {
+        run("ip address add 192.0.2.1/32 dev lo");
+        run("ip link set lo up");
+        let (_pods, voice) = pods();
+        let mut parts = enforcing(&config(), &[OPEN]);
+        parts.engine.stage(Change::Put(PolicyItem::Endpoint(endpoint("client", CLIENT.0, &CLIENT.1)))).unwrap();
+        parts.engine.stage(Change::Put(host(HostInterface::Pods, walk(&[])))).unwrap();
+        let meter = parts.meter.take().unwrap();
+        commit(&mut parts);
+        for _ in 0..3 {
+            voice.send_to(b"x", ("192.0.2.1", OPEN)).unwrap();
+        }
+        assert_eq!(packets(&*meter, Direction::Ingress, Reason::Rule), 3);
+        // Of two pods' interfaces, its own addresses and of each family nobody's.
+        assert!(table(&*meter, "HOSTS").entries >= Some(2 * 3));
     });
 }
 

@@ -48,7 +48,7 @@ impl Pod<'_> {
             let id = ChainId { policy: PolicyId { object, part: 0 }, direction };
             let rules = open.iter().map(|open| rule(*open)).collect();
             let chain = Chain { id: id.clone(), stage: Stage::Tracked, rules };
-            enforcer.tables.apply(Change::Put(PolicyItem::Chain(chain))).unwrap();
+            enforcer.tables.apply(Change::Put(PolicyItem::Chain(chain)));
             let tier = TierProgram { tier: "default".into(), chains: vec![id], end: TierEnd::Deny };
             DirectionProgram { enforced: vec![tier], staged: None }
         };
@@ -59,7 +59,7 @@ impl Pod<'_> {
             ingress: direction(Direction::Ingress, self.ingress),
             egress: direction(Direction::Egress, self.egress),
         };
-        enforcer.tables.apply(Change::Put(PolicyItem::Endpoint(endpoint))).unwrap();
+        enforcer.tables.apply(Change::Put(PolicyItem::Endpoint(endpoint)));
     }
 }
 

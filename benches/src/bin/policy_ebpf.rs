@@ -67,7 +67,7 @@ fn policy(rules: u32, addresses: u32) -> Result<Enforcer, AnyError> {
         egress: DirectionProgram::default(),
     };
     for item in members.chain([PolicyItem::Chain(chain), PolicyItem::Endpoint(endpoint)]) {
-        enforcer.tables.apply(Change::Put(item))?;
+        enforcer.tables.apply(Change::Put(item));
     }
     enforcer.commit()?;
     Ok(enforcer)

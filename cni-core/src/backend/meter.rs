@@ -8,7 +8,7 @@ use crate::policy::model::Direction;
 /// Packets that were dropped for one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dropped {
-    /// Seen from the pod; `None`: not known.
+    /// Seen from the pod, or from the node itself; `None`: not known.
     pub direction: Option<Direction>,
     /// `None`: policy denies them, by a rule or by the end of a tier.
     pub reason: Option<Reason>,

@@ -26,7 +26,7 @@ pub enum Wanted {
 pub struct Event {
     /// When, in microseconds since the Unix epoch; `None`: the engine does not know, it was a moment ago.
     pub time_unix_us: Option<u64>,
-    /// Seen from the pod, where that is known.
+    /// Seen from the pod, or from the node itself, where that is known.
     pub direction: Option<Direction>,
     /// What was decided.
     pub verdict: Verdict,

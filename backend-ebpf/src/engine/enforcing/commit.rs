@@ -1,11 +1,11 @@
 //! From what is staged to maps and programs. Never puts a program at an interface before its maps are whole.
 
-use super::super::objects::{Objects, View, differing};
+use super::super::objects::{Key, Objects, View, differing};
 use super::super::refused;
 use super::super::running::{self, Running, pins};
 use super::Enforcing;
 use super::left::Left;
-use crate::bpffs::{self};
+use crate::bpffs;
 use crate::policy::Write;
 use cni_core::backend::{CommitReport, Error, ErrorKind, Failure, Result, Retry};
 use cni_core::model::InterfaceName;
@@ -40,8 +40,16 @@ impl Enforcing {
             );
             Failure { items: vec![key.to_string()], object: format!("interface {name}"), error }
         }));
+        if let Err(error) = self.find_devices() {
+            report.failed.push(Failure {
+                items: vec![PolicyKey::Host.to_string()],
+                object: "interfaces of the node".to_owned(),
+                error: Error { retry: Retry::Soon, ..error },
+            });
+        }
         match self.write() {
             Ok(()) => {
+                self.guard(&mut report);
                 self.attach(&mut report);
                 if self.in_sync && report.failed.is_empty() {
                     self.succeed(&mut report);
@@ -49,6 +57,7 @@ impl Enforcing {
                 self.touched = absent.into_iter().map(|(key, _)| key).collect();
             }
             Err(error) => {
+                self.guard(&mut report);
                 self.attach(&mut report);
                 // Before anything is in force it is the engine itself that failed.
                 let touched = self.running.as_ref().map(|_| self.touched.iter().map(ToString::to_string).collect());
@@ -142,6 +151,7 @@ impl Enforcing {
             let mut report = CommitReport::default();
             let left: Vec<InterfaceName> = old.attached.keys().cloned().collect();
             left.iter().for_each(|name| self.attach_one(name, Vec::new(), &mut report));
+            old.guards.keys().for_each(|name| self.guard_one(name, &mut report));
             let result = report.failed.pop().map_or(Ok(()), |failure| Err(failure.error));
             return result.and(self.end_change()).and(old.discard());
         }
@@ -168,21 +178,21 @@ impl Enforcing {
     pub(super) fn attach_one(&mut self, name: &InterfaceName, items: Vec<String>, report: &mut CommitReport) {
         let (Some(running), Some(index)) = (&mut self.running, running::index(name)) else { return };
         match running.attach(self.hook, name, index) {
-            Ok(()) => self.view.set_attached(name, true),
+            Ok(()) => self.view.set_attached(Key::Interface(name.clone()), true),
             Err(error) => report.failed.push(Failure { items, object: format!("policy at {name}"), error }),
         }
     }
 
     /// All of ours is in force: what a predecessor left goes. Interfaces that it closed stay closed.
     pub(super) fn succeed(&mut self, report: &mut CommitReport) {
-        if self.left.generations.is_empty() && self.left.interfaces.is_empty() {
+        if self.left.generations.is_empty() && self.left.interfaces.is_empty() && self.left.guards.is_empty() {
             return;
         }
         let left = std::mem::take(&mut self.left);
         for name in &left.interfaces {
             self.attach_one(name, Vec::new(), report);
         }
-        let mut result = self.end_change();
+        let mut result = self.unguard(&left.guards).and(self.end_change());
         for number in &left.generations {
             let removed = bpffs::remove(&self.place.generation(*number));
             result = result.and(removed.map_err(|error| pins("remove", &error)));
@@ -200,7 +210,7 @@ impl Enforcing {
             self.leaving.iter().filter(|name| running::index(name).is_none()).cloned().collect();
         for name in gone {
             self.leaving.remove(&name);
-            self.view.set_attached(&name, false);
+            self.view.set_attached(Key::Interface(name.clone()), false);
             if let Some(index) = self.running.as_mut().and_then(|running| running.attached.remove(&name)) {
                 self.names.remove(&index);
             }

@@ -1,10 +1,10 @@
 //! What a predecessor left in force. Never changes it.
 
-use super::super::objects::{Object, Objects, View};
+use super::super::objects::{Key, Object, Objects, View};
 use super::super::place::Place;
 use super::super::running::{self, Earlier, pins};
 use super::here;
-use crate::kernel::Hook;
+use crate::kernel::{Hook, Way};
 use cni_core::backend::Result;
 use cni_core::model::InterfaceName;
 use std::collections::BTreeSet;
@@ -15,19 +15,27 @@ pub(super) struct Left {
     pub(super) generations: Vec<u32>,
     pub(super) objects: Objects,
     pub(super) interfaces: BTreeSet<InterfaceName>,
+    /// Where the node itself is guarded.
+    pub(super) guards: BTreeSet<InterfaceName>,
 }
 
 impl Left {
     /// All generations that are pinned.
     pub(super) fn read(place: &Place, hook: Hook) -> Result<Self> {
         let names = running::interfaces()?;
-        let mut left = Self { interfaces: running::occupied(hook, names.values().cloned())?, ..Self::default() };
+        let mut left = Self {
+            interfaces: running::occupied(hook, Way::PODS, names.values())?,
+            guards: running::occupied(hook, Way::HOST, names.values())?,
+            ..Self::default()
+        };
         for number in place.generations().map_err(|error| pins("list", &error))? {
             left.generations.push(number);
             let Some(earlier) = Earlier::read(place, number, hook, &names)? else { continue };
             let mut view = View::default();
             earlier.meant.iter().for_each(|write| view.take(write, &names));
-            earlier.attached.iter().for_each(|name| view.set_attached(name, true));
+            earlier.attached.iter().for_each(|name| view.set_attached(Key::Interface(name.clone()), true));
+            earlier.guards.iter().for_each(|name| view.set_attached(Key::Host(name.clone()), true));
+            left.guards.extend(earlier.guards.iter().cloned());
             left.interfaces.extend(earlier.attached.iter().cloned());
             for (key, object) in view.objects() {
                 // Of two generations with one interface, that whose programs are there is in force.

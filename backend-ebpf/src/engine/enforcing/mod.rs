@@ -1,22 +1,25 @@
 //! The engine's verbs. Opening never writes to the kernel: the first commit does.
 
+mod clear;
 mod commit;
+mod hosts;
 mod left;
 mod resync;
 
 use super::meter::Metered;
 use super::objects::{Key, Object, Objects, View};
 use super::place::Place;
-use super::running::{self, Running, pins};
+use super::running::{Running, pins};
 use super::telling::Telling;
 use super::watch::PolicyWatch;
-use super::{Config, acceptable, probe, refused};
+use super::{Config, acceptable, probe};
 use crate::bpffs::BPFFS;
 use crate::flows::Flows;
 use crate::kernel::{Hook, Sizes, Way};
 use crate::placed::{ByHook, Placed};
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
+pub use clear::{clear, is_there};
 use cni_core::backend::{
     Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, Engine, Error, ErrorKind, Failure,
     Item as _, Plan, PolicyParts, Result, Retry, Step,
@@ -29,6 +32,9 @@ use net_linux::netns::NetNs;
 use resync::node_addresses;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Why the node is not guarded at an interface.
+const NO_ETHERNET: &str = "its packets have no Ethernet headers, so these programs cannot read them and all of them pass; use policy: nftables";
 
 /// The place of the calling thread's network namespace.
 fn here() -> Result<Place> {
@@ -48,14 +54,16 @@ struct Enforcing {
     tables: Tables,
     /// Items that are not acceptable.
     refused: BTreeMap<PolicyKey, Error>,
-    /// Chains that are enforced, but for their logs.
-    unlogged: BTreeMap<PolicyKey, Error>,
+    /// Items that are enforced in part, and what of them is not.
+    in_part: BTreeMap<PolicyKey, Error>,
     /// What was removed before the whole first state was there.
     removed_early: BTreeSet<PolicyKey>,
     in_sync: bool,
     begun: bool,
     left: Left,
     running: Option<Running>,
+    /// Whether interfaces of the node were looked for.
+    devices_known: bool,
     last_generation: u32,
     /// What runs cannot go on: a map is full, or sizes are others.
     worn: bool,
@@ -93,8 +101,8 @@ pub fn open_at(config: &Config, capabilities: Capabilities, hook: Hook) -> Resul
     Ok(Box::new(Enforcing::open(config, capabilities, hook)?))
 }
 
-/// The engine with all that it has beside it: a watch that asks for a resync when the node's own addresses change or a program was
-/// taken off, and what the programs tell.
+/// The engine with all that it has beside it: a watch that asks for a resync when the node's own addresses or interfaces change or a
+/// program was taken off, and what the programs tell.
 ///
 /// # Errors
 /// As [`open`].
@@ -110,42 +118,6 @@ pub fn open_parts(config: &Config) -> Result<PolicyParts> {
     Ok(parts)
 }
 
-/// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
-/// policy is switched off, or enforced otherwise. Foreign programs stay, and so does an empty clsact.
-///
-/// # Errors
-/// The kernel refused.
-pub fn clear() -> Result<()> {
-    // A kernel that tells of no namespace has no eBPF either, and is no failure.
-    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
-    for name in running::interfaces()?.values() {
-        running::detach(Hook::Clsact, name).map_err(refused)?;
-    }
-    if Hook::probe() == Hook::Tcx {
-        for name in running::occupied(Hook::Tcx, running::interfaces()?.into_values())? {
-            running::detach(Hook::Tcx, &name).map_err(refused)?;
-        }
-    }
-    if !place.exists() {
-        return Ok(());
-    }
-    place.remove_all().map_err(|error| pins("remove", &error))
-}
-
-/// Whether programs or pins of ours are in the calling thread's network namespace.
-///
-/// # Errors
-/// The kernel could not be read.
-pub fn is_there() -> Result<bool> {
-    // As in `clear`.
-    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(false) };
-    if place.exists() {
-        return Ok(true);
-    }
-    let hook = Hook::probe();
-    Ok(!running::occupied(hook, running::interfaces()?.into_values())?.is_empty())
-}
-
 impl Enforcing {
     /// Writes nothing.
     fn open(config: &Config, capabilities: Capabilities, hook: Hook) -> Result<Self> {
@@ -154,7 +126,7 @@ impl Enforcing {
             |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
         let netns = NetNs::current().map_err(failed)?;
         let place = Place::of(&netns).map_err(failed)?;
-        Ok(Self {
+        let mut engine = Self {
             hook,
             netns,
             place,
@@ -164,12 +136,13 @@ impl Enforcing {
             metered: Metered::default(),
             tables: Tables::default(),
             refused: BTreeMap::new(),
-            unlogged: BTreeMap::new(),
+            in_part: BTreeMap::new(),
             removed_early: BTreeSet::new(),
             in_sync: false,
             begun: false,
             left: Left::default(),
             running: None,
+            devices_known: false,
             last_generation: 0,
             worn: false,
             view: View::default(),
@@ -177,7 +150,10 @@ impl Enforcing {
             touched: BTreeSet::new(),
             leaving: BTreeSet::new(),
             placed: Placed::default(),
-        })
+        };
+        // So that a plan can name them. What fails now is tried again by the first commit.
+        engine.devices_known = engine.find_devices().is_ok();
+        Ok(engine)
     }
 
     /// Runs `work` in our network namespace: interfaces are found, and programs attached, in the calling thread's.
@@ -222,7 +198,7 @@ impl Enforcing {
     fn wanted(&self) -> Objects {
         let mut tables = self.tables.renewed();
         for key in &self.removed_early {
-            tables.apply(Change::Remove(key.clone())).expect("what was put can be removed");
+            tables.apply(Change::Remove(key.clone()));
         }
         // Only then it is known what cannot be enforced.
         let _ = tables.drain();
@@ -234,33 +210,42 @@ impl Enforcing {
                 .into_iter()
                 .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true })),
         );
+        let hosts = tables.enforced_hosts().into_iter();
+        all.extend(hosts.map(|(name, addresses)| (Key::Host(name), Object::Interface { addresses, attached: true })));
         all
     }
 
     /// Says where programs are that have to stay there.
     fn note_placed(&self) {
         let Some(running) = self.running.as_ref().filter(|_| self.hook == Hook::Tcx) else { return };
-        // Without numbers nothing is looked for, until the next time.
-        let Ok(ids) = running.object.program_ids() else { return self.placed.set(ByHook::default()) };
-        let hooks = running
-            .attached
-            .values()
-            .flat_map(|index| Way::ALL.into_iter().zip(ids).map(|(way, id)| ((*index, way.side()), id)));
-        self.placed.set(hooks.collect());
+        let mut hooks = ByHook::new();
+        for (ways, interfaces) in [(Way::PODS, &running.attached), (Way::HOST, &running.guards)] {
+            // Without numbers nothing is looked for, until the next time.
+            let Ok(ids) = running.object.program_ids(ways) else { continue };
+            let of = move |index| ways.into_iter().zip(ids).map(move |(way, id)| (index, way.side(), id));
+            hooks.extend(interfaces.values().copied().flat_map(of));
+        }
+        self.placed.set(hooks);
     }
 
     fn blocked(&self) -> Vec<Blocked> {
-        let refused = self.refused.iter().chain(&self.unlogged);
+        let refused = self.refused.iter().chain(&self.in_part);
         let refused = refused.map(|(key, error)| Blocked { item: key.to_string(), error: error.clone() });
-        let closed = self.tables.closed().map(|(id, error)| {
-            let item = PolicyKey::Endpoint(id.clone()).to_string();
-            let kind = match error {
-                PolicyError::NoChain { .. } => ErrorKind::Missing,
-                PolicyError::TooLarge { .. } | PolicyError::HostProgram => ErrorKind::Unsupported,
-            };
-            Blocked { error: Error::new(kind, "compile", &item, error), item }
+        let kind = |error: &PolicyError| match error {
+            PolicyError::NoChain { .. } => ErrorKind::Missing,
+            PolicyError::TooLarge { .. } => ErrorKind::Unsupported,
+        };
+        let closed = self.tables.closed().map(|(id, error)| (PolicyKey::Endpoint(id.clone()), error));
+        let closed = closed.chain(self.tables.host_error().map(|error| (PolicyKey::Host, error)));
+        let closed = closed.map(|(key, error)| {
+            let item = key.to_string();
+            Blocked { error: Error::new(kind(error), "compile", &item, error), item }
         });
-        refused.chain(closed).collect()
+        let unguarded = self.tables.unguarded().map(|name| {
+            let item = Key::Host(name.clone()).to_string();
+            Blocked { error: Error::new(ErrorKind::Unsupported, "attach", &item, NO_ETHERNET), item }
+        });
+        refused.chain(closed).chain(unguarded).collect()
     }
 
     /// Takes an item away.
@@ -269,14 +254,14 @@ impl Enforcing {
             let of_id = self.tables.host_interfaces().find(|(other, _)| *other == id);
             self.leaving.extend(of_id.map(|(_, name)| name.clone()));
         }
-        self.tables.apply(Change::Remove(key.clone())).expect("whatever there is can be removed");
+        self.tables.apply(Change::Remove(key.clone()));
         self.touched.insert(key.clone());
     }
 
     fn stage_item(&mut self, item: PolicyItem) -> Result<()> {
         let key = item.key();
         self.removed_early.remove(&key);
-        self.unlogged.remove(&key);
+        self.in_part.remove(&key);
         if let Err(error) = acceptable::check(&item) {
             self.refused.insert(key.clone(), error.clone());
             self.forget(&key);
@@ -285,15 +270,17 @@ impl Enforcing {
         self.refused.remove(&key);
         match &item {
             PolicyItem::Chain(chain) => {
-                self.unlogged.extend(acceptable::unlogged(chain).map(|error| (key.clone(), error)));
+                self.in_part.extend(acceptable::unlogged(chain).map(|error| (key.clone(), error)));
+            }
+            PolicyItem::Host(program) => {
+                self.in_part.extend(acceptable::unenforced(program).map(|error| (key.clone(), error)));
             }
             PolicyItem::Endpoint(program) => drop(self.leaving.remove(&program.host_interface)),
             _ => {}
         }
         self.touched.insert(key);
-        self.tables
-            .apply(Change::Put(item))
-            .map_err(|error| Error::new(ErrorKind::Unsupported, "compile", "item", error))
+        self.tables.apply(Change::Put(item));
+        Ok(())
     }
 }
 
@@ -308,7 +295,7 @@ impl Engine<PolicyItem> for Enforcing {
             Change::Put(item) => self.stage_item(item),
             Change::Remove(key) => {
                 self.refused.remove(&key);
-                self.unlogged.remove(&key);
+                self.in_part.remove(&key);
                 if self.in_sync {
                     self.forget(&key);
                 } else {

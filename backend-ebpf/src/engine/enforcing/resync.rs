@@ -1,9 +1,9 @@
 //! What the kernel has beside what was written. Never trusts what was written.
 
-use super::super::objects::{View, differing};
+use super::super::objects::{Key, View, differing};
 use super::super::refused;
 use super::Enforcing;
-use crate::kernel::Hook;
+use crate::kernel::{Hook, Way};
 use crate::policy::Write;
 use cni_core::backend::{Drift, Error, ErrorKind, Result};
 use cni_core::policy::program::PolicyKey;
@@ -41,8 +41,8 @@ impl Enforcing {
         entries.sort_by_key(|write| write.level());
         entries.iter().for_each(|write| seen.take(write, &self.names));
         for name in running.attached.keys().cloned().collect::<Vec<_>>() {
-            let is_there = running.is_at(self.hook, &name)?;
-            seen.set_attached(&name, is_there);
+            let is_there = running.is_at(self.hook, Way::PODS, &name)?;
+            seen.set_attached(Key::Interface(name.clone()), is_there);
             if !is_there || self.hook == Hook::Clsact {
                 running.attached.remove(&name);
                 self.touched.extend(
@@ -51,6 +51,13 @@ impl Enforcing {
                         .filter(|(_, other)| **other == name)
                         .map(|(id, _)| PolicyKey::Endpoint(id.clone())),
                 );
+            }
+        }
+        for name in running.guards.keys().cloned().collect::<Vec<_>>() {
+            let is_there = running.is_at(self.hook, Way::HOST, &name)?;
+            seen.set_attached(Key::Host(name.clone()), is_there);
+            if !is_there || self.hook == Hook::Clsact {
+                running.guards.remove(&name);
             }
         }
         let known = self.view.objects();

@@ -86,16 +86,16 @@ pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict,
 }
 
 /// What a program is asked.
-struct Asked<'a> {
-    v4: bool,
-    protocol: u8,
-    detail: u16,
-    source_port: u16,
-    other: &'a [u8; 16],
+pub struct Asked<'a> {
+    pub v4: bool,
+    pub protocol: u8,
+    pub detail: u16,
+    pub source_port: u16,
+    pub other: &'a [u8; 16],
 }
 
 #[inline(always)]
-fn walk(program: &ProgramRef, asked: &Asked<'_>) -> Option<Verdict> {
+pub fn walk(program: &ProgramRef, asked: &Asked<'_>) -> Option<Verdict> {
     let flags = program.flags;
     let peer = if flags & ProgramRef::PEER == 0 {
         PeerClass { class: 0, default: program.default }

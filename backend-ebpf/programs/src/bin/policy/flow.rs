@@ -20,11 +20,17 @@ static FLOWS_WANTED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static FLOWS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// The marks of a packet from a pod, or to it.
+#[inline(always)]
+pub const fn pods(way: Way) -> u8 {
+    if let Way::FromPod = way { FlowEvent::FROM_POD } else { 0 }
+}
+
 /// Tells of a packet, where somebody wants it: of one that passes only when it is the first of what it belongs to.
 ///
 /// A function of its own, because most packets never come here.
 #[inline(never)]
-pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict: &Verdict) {
+pub fn tell(ctx: &TcContext, packet: &Packet, marks: u8, reason: Reason, verdict: &Verdict) {
     let wanted = FLOWS_WANTED.get(0).copied().unwrap_or(FlowsWanted::None as u32);
     let all = wanted == FlowsWanted::All as u32;
     let would_deny = verdict.staged & (Verdict::STAGED | Verdict::ALLOW) == Verdict::STAGED;
@@ -38,7 +44,7 @@ pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict:
         }
         return;
     };
-    let other = if way == Way::FromPod { &packet.destination } else { &packet.source };
+    let other = if marks & FlowEvent::FROM_POD != 0 { &packet.destination } else { &packet.source };
     entry.write(FlowEvent {
         // SAFETY: the helper has no arguments and cannot fail.
         time_ns: unsafe { bpf_ktime_get_ns() },
@@ -55,7 +61,7 @@ pub fn tell(ctx: &TcContext, packet: &Packet, way: Way, reason: Reason, verdict:
         protocol: packet.protocol,
         flags: packet.flags,
         v4: packet.v4 as u8,
-        marks: if way == Way::FromPod { FlowEvent::FROM_POD } else { 0 } | if all { FlowEvent::ALL } else { 0 },
+        marks: marks | if all { FlowEvent::ALL } else { 0 },
     });
     entry.submit(0);
 }

@@ -1,13 +1,15 @@
-//! Policy at the host's end of a pod's veth. Never remembers a rule: it looks up what the compiler wrote into the maps, and
-//! drops what they do not know.
+//! Policy at the host's end of a pod's veth, and of the node itself at its own interfaces. Never remembers a rule: it looks up
+//! what the compiler wrote into the maps. At a pod's veth it drops what they do not know.
 
 #![no_std]
 #![no_main]
 
 mod decide;
 mod flow;
+mod host;
 mod maps;
 mod related;
+mod socket;
 mod tracking;
 
 use aya_ebpf::macros::classifier;
@@ -29,6 +31,18 @@ pub fn to_pod(mut ctx: TcContext) -> i32 {
     judge(&mut ctx, Way::ToPod)
 }
 
+/// What comes to the node itself.
+#[classifier]
+pub fn to_host(mut ctx: TcContext) -> i32 {
+    host::judge(&mut ctx, Way::ToPod)
+}
+
+/// What goes from it.
+#[classifier]
+pub fn from_host(mut ctx: TcContext) -> i32 {
+    host::judge(&mut ctx, Way::FromPod)
+}
+
 #[inline(always)]
 fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
@@ -41,7 +55,7 @@ fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     maps::count(reason, way);
     // The later packets of a connection pay no more than this for flows.
     if begins || !reason.passes() {
-        flow::tell(ctx, &packet, way, reason, &verdict);
+        flow::tell(ctx, &packet, flow::pods(way), reason, &verdict);
     }
     let control = ctx.cb_mut();
     control[0] = reason as u32;

@@ -16,6 +16,9 @@ const SOME: u32 = 1024;
 
 #[map]
 static ENDPOINTS: HashMap<EndpointKey, Endpoint> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+/// The same of the node itself: its own addresses, at each interface where something is enforced of it.
+#[map]
+static HOSTS: HashMap<EndpointKey, Endpoint> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 #[map]
 static IDENTITIES_V4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(SOME, 0);
 #[map]
@@ -41,11 +44,24 @@ static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 /// By reason, first of what comes from pods.
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
+/// The same of the node itself, first of what goes from it.
+#[map]
+static HOST_PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * Reason::COUNT, 0);
 
 #[inline(always)]
 pub fn count(reason: Reason, way: Way) {
+    add(&PACKETS, reason, way);
+}
+
+#[inline(always)]
+pub fn count_host(reason: Reason, way: Way) {
+    add(&HOST_PACKETS, reason, way);
+}
+
+#[inline(always)]
+fn add(counters: &PerCpuArray<u64>, reason: Reason, way: Way) {
     let first = if let Way::FromPod = way { 0 } else { Reason::COUNT };
-    if let Some(counter) = PACKETS.get_ptr_mut(first + reason as u32) {
+    if let Some(counter) = counters.get_ptr_mut(first + reason as u32) {
         // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
         unsafe { *counter += 1 };
     }
@@ -64,6 +80,12 @@ pub fn epoch() -> u32 {
 pub fn endpoint(interface: u32, address: [u8; 16]) -> Option<&'static Endpoint> {
     // SAFETY: entries are replaced whole, and freed after the program ended.
     unsafe { ENDPOINTS.get(&EndpointKey { interface, address }) }
+}
+
+#[inline(always)]
+pub fn host(interface: u32, address: [u8; 16]) -> Option<&'static Endpoint> {
+    // SAFETY: as above.
+    unsafe { HOSTS.get(&EndpointKey { interface, address }) }
 }
 
 #[inline(always)]

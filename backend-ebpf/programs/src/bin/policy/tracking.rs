@@ -127,6 +127,24 @@ pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32, jud
     maps::remember_connection(key, &Connection { judged, staged, ..Connection::seen(now, state) });
 }
 
+/// Whether the packet belongs to a connection that is open, and notes it. What was let in stays so, whatever policy says since.
+#[inline(always)]
+pub fn is_open(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32) -> bool {
+    let Some(entry) = maps::connection(key) else { return false };
+    let found = read(entry);
+    if !found.is_alive(packet.protocol, now) || (begins_anew(packet) && !is_answer) {
+        return false;
+    }
+    note(entry, &found, state(packet, is_answer), now);
+    true
+}
+
+/// A connection that is open from now on, or goes on.
+#[inline(always)]
+pub fn open(key: &ConnectionKey, packet: &Packet, now: u32) {
+    maps::remember_connection(key, &Connection::seen(now, state(packet, false)));
+}
+
 #[inline(always)]
 pub fn read(entry: *mut Connection) -> Connection {
     // SAFETY: the map's own entry. One that is reused while it is read is another connection's: its key was not ours when it

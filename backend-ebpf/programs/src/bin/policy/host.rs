@@ -1,0 +1,149 @@
+//! What comes to the node itself and goes from it, at interfaces to others and to its pods. Never what passes through: that has
+//! no end here, and goes on to whoever is next.
+//!
+//! A connection that was let in stays so while it lasts, as in the host's own tracking: who is logged in is not cut off by a
+//! policy. Where nothing is enforced everything passes, so that a mistake closes nothing that no policy is about.
+
+use crate::decide::{self, Asked};
+use crate::flow;
+use crate::maps::{self, Kept};
+use crate::related;
+use crate::socket;
+use crate::tracking::{self, Role};
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::programs::TcContext;
+use backend_ebpf_abi::{ConnectionKey, Endpoint, FlowEvent, Reason, Verdict, nobodys};
+use backend_ebpf_programs::packet::{self, ICMPV6, Packet, TCP};
+use backend_ebpf_programs::{DROP, NEXT, Way};
+
+/// `PACKET_OTHERHOST` of `include/uapi/linux/if_packet.h`: the stack throws it away.
+const OTHER_HOST: u32 = 3;
+/// The bits of a tag that name a VLAN: one of number 0 is none. IEEE 802.1Q, section 9.6.
+const VLAN_ID: u32 = 0xfff;
+
+/// Listener queries, reports and ends, router and neighbour solicitations and advertisements, listener reports of version 2: without
+/// them a host is cut off from its link. RFC 4890, sections 4.3.1 and 4.4.1.
+const OF_THE_LINK: core::ops::RangeInclusive<u8> = 130..=136;
+const LISTENER_REPORT_V2: u8 = 143;
+
+/// `Way::ToPod` is to the node, seen as an endpoint.
+#[inline(always)]
+pub fn judge(ctx: &mut TcContext, way: Way) -> i32 {
+    let mut verdict = Verdict::CLOSED;
+    let mut packet = Packet::default();
+    let mut begins = false;
+    let Some(reason) = decide(ctx, way, &mut packet, &mut verdict, &mut begins) else { return NEXT };
+    maps::count_host(reason, way);
+    if begins || !reason.passes() {
+        flow::tell(ctx, &packet, flow::pods(way) | FlowEvent::OF_NODE, reason, &verdict);
+    }
+    let control = ctx.cb_mut();
+    control[0] = reason as u32;
+    control[1] = verdict.enforced;
+    control[2] = verdict.staged;
+    if reason.passes() { NEXT } else { DROP }
+}
+
+/// `None`: it is no packet of the node's, or nothing is enforced here.
+#[inline(always)]
+fn decide(
+    ctx: &TcContext,
+    way: Way,
+    packet: &mut Packet,
+    verdict: &mut Verdict,
+    begins: &mut bool,
+) -> Option<Reason> {
+    let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
+    // SAFETY: the kernel gives a whole context, and the verifier checks each access.
+    let (is_tagged, tag, kind) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci, (*skb).pkt_type) };
+    // What a VLAN's own interface shows is judged there.
+    if (is_tagged && tag & VLAN_ID != 0) || (way == Way::ToPod && kind == OTHER_HOST) {
+        return None;
+    }
+    let stop = packet::parse_untagged::<Kept>(ctx, way, packet);
+    match stop {
+        Some(Reason::Arp | Reason::NotIp | Reason::NeighbourDiscovery) => return None,
+        // A tag behind a tag of no VLAN: the stack would take both off.
+        Some(Reason::Vlan) => return if is_tagged { Some(Reason::Vlan) } else { None },
+        _ => {}
+    }
+    let host = end(ctx, packet, way)?;
+    if let Some(reason) = stop {
+        return Some(reason);
+    }
+    let message = (packet.detail >> 8) as u8;
+    if packet.protocol == ICMPV6 && (OF_THE_LINK.contains(&message) || message == LISTENER_REPORT_V2) {
+        return Some(Reason::NeighbourDiscovery);
+    }
+    let reason = connection(ctx, packet, way, host, verdict);
+    // A packet that policy was asked about, and no later one of what it let in.
+    *begins = matches!(reason, Reason::Allowed) && verdict.allows();
+    Some(reason)
+}
+
+/// What is enforced of the node at its end of the packet.
+#[inline(always)]
+fn end(ctx: &TcContext, packet: &Packet, way: Way) -> Option<&'static Endpoint> {
+    let own = if way == Way::ToPod { packet.destination } else { packet.source };
+    if let Some(host) = maps::host(packet.interface, own) {
+        return Some(host);
+    }
+    let is_ours = match way {
+        // A broadcast, a group, an address that came after the last commit: the stack knows.
+        Way::ToPod => maps::host(packet.interface, nobodys(packet.v4)).is_some() && socket::is_to_node(ctx, packet),
+        // What it sends from other addresses it passes on.
+        Way::FromPod => socket::is_none(&own, packet.v4),
+    };
+    if is_ours { maps::host(packet.interface, nobodys(packet.v4)) } else { None }
+}
+
+#[inline(always)]
+fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdict: &mut Verdict) -> Reason {
+    let is_from = way == Way::FromPod;
+    let role = tracking::role(packet);
+    let now = tracking::now_seconds();
+    let mut key = tracking::key(packet, way, is_from);
+    key.interface = host.id;
+    if role != Role::Answers && role != Role::Single && tracking::is_open(&key, packet, false, now) {
+        return Reason::Allowed;
+    }
+    if role == Role::Answers || role == Role::Either {
+        key.protocol ^= ConnectionKey::BY_POD;
+        if tracking::is_open(&key, packet, true, now) {
+            return Reason::Established;
+        }
+        key.protocol ^= ConnectionKey::BY_POD;
+    }
+    if role == Role::Single && related::is_error(packet) {
+        let mut quoted = key;
+        if related::connection(ctx, packet, way, now, &mut quoted).is_some() {
+            return Reason::Related;
+        }
+    }
+    // Masqueraded, or the tunnel's around what a pod sent: whose it is was decided where it came from. What answers it has to
+    // find a connection here.
+    let passes_through = is_from && !socket::has_one(ctx);
+    // Opened before anything was enforced here.
+    if passes_through || (packet.protocol == TCP && role != Role::Begins && socket::is_connected(ctx, packet, way)) {
+        tracking::open(&key, packet, now);
+        return Reason::Established;
+    }
+    let other = if is_from { &packet.destination } else { &packet.source };
+    let asked = Asked {
+        v4: packet.v4,
+        protocol: packet.protocol,
+        detail: packet.detail,
+        source_port: packet.source_port,
+        other,
+    };
+    let program = if is_from { &host.egress } else { &host.ingress };
+    let Some(found) = decide::walk(program, &asked) else { return Reason::Incomplete };
+    *verdict = found;
+    if !found.allows() {
+        return Reason::Denied;
+    }
+    if role == Role::Begins || role == Role::Either {
+        tracking::open(&key, packet, now);
+    }
+    Reason::Allowed
+}

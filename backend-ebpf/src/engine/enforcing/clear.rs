@@ -1,0 +1,49 @@
+//! Taking all of ours away. Never a foreign program.
+
+use super::super::place::Place;
+use super::super::refused;
+use super::super::running::{self, pins};
+use crate::kernel::{Hook, Way};
+use cni_core::backend::Result;
+use cni_core::model::InterfaceName;
+use net_linux::netns::NetNs;
+use std::collections::BTreeSet;
+
+/// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
+/// policy is switched off, or enforced otherwise. Foreign programs stay, and so does an empty clsact.
+///
+/// # Errors
+/// The kernel refused.
+pub fn clear() -> Result<()> {
+    // A kernel that tells of no namespace has no eBPF either, and is no failure.
+    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
+    let here: BTreeSet<InterfaceName> = running::interfaces()?.into_values().collect();
+    let hook = Hook::probe();
+    for ways in [Way::PODS, Way::HOST] {
+        for name in here.iter().filter(|name| ways == Way::HOST || running::is_pods(name)) {
+            running::detach(Hook::Clsact, ways, name).map_err(refused)?;
+        }
+        for name in running::occupied(hook, ways, &here)? {
+            running::detach(hook, ways, &name).map_err(refused)?;
+        }
+    }
+    if !place.exists() {
+        return Ok(());
+    }
+    place.remove_all().map_err(|error| pins("remove", &error))
+}
+
+/// Whether programs or pins of ours are in the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel could not be read.
+pub fn is_there() -> Result<bool> {
+    // As in `clear`.
+    let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(false) };
+    if place.exists() {
+        return Ok(true);
+    }
+    let (hook, here) = (Hook::probe(), running::interfaces()?.into_values().collect::<BTreeSet<_>>());
+    let is_at_none = |ways| running::occupied(hook, ways, &here).map(|found| found.is_empty());
+    Ok(!(is_at_none(Way::PODS)? && is_at_none(Way::HOST)?))
+}

@@ -1,0 +1,176 @@
+//! Frames at the node's own interfaces that are given to the programs. Never sent.
+
+use crate::bed::enforcer;
+use crate::flows::told;
+use crate::frames::Frame;
+use crate::items::{chain, chain_id, host, port, walk};
+use crate::place::run;
+use backend_ebpf::abi::{FlowsWanted, Reason};
+use backend_ebpf::enforce::Enforcer;
+use backend_ebpf::flows::Flows;
+use backend_ebpf::kernel::Way;
+use backend_ebpf::policy::Device;
+use cni_core::backend::Change;
+use cni_core::flow::{Event, Verdict};
+use cni_core::model::InterfaceName;
+use cni_core::policy::model::{Action, Direction, Protocol};
+use cni_core::policy::program::{ChainId, HostInterface, PolicyItem};
+use net_linux::netns::NetNs;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Indices of two interfaces with the frames' Ethernet address.
+pub(super) const ETH0: u32 = 7001;
+pub(super) const POD: u32 = 7002;
+
+pub(super) fn devices() -> BTreeMap<InterfaceName, Device> {
+    let device =
+        |name, index, is_pods| (InterfaceName::new(name).unwrap(), Device { index, is_pods, is_ethernet: true });
+    [device("eth0", ETH0, false), device("cni0", POD, true)].into()
+}
+
+/// In a namespace with both interfaces, which passes packets on.
+pub(super) fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let netns = NetNs::new().unwrap();
+    let inside = || {
+        for (name, index) in [("eth0", ETH0), ("cni0", POD)] {
+            run(&format!("ip link add {name} index {index} address 02:00:00:00:00:01 type veth peer name far{index}"));
+            run(&format!("ip link set far{index} up"));
+            run(&format!("ip link set {name} up"));
+        }
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        run("ip address add 192.0.2.1/24 dev eth0");
+        work()
+    };
+    netns.run(inside).unwrap()
+}
+
+/// The frame with the Ethernet address of the interfaces as its destination: others are not for the node.
+pub(super) fn to_node(frame: &[u8]) -> Vec<u8> {
+    [&[2, 0, 0, 0, 0, 1][..], &frame[6..]].concat()
+}
+
+/// What these chains let in comes to the node at `eth0`, whatever its address, and nothing else.
+fn open_for(chains: &[(&ChainId, PolicyItem)]) -> Enforcer {
+    let mut enforcer = enforcer();
+    enforcer.tables.set_devices(devices());
+    enforcer.tables.set_node_addresses([IpAddr::from([192, 0, 2, 1])].into());
+    chains.iter().for_each(|(_, chain)| enforcer.tables.apply(Change::Put(chain.clone())));
+    let program = walk(&chains.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+    enforcer.tables.apply(Change::Put(host(HostInterface::Others, program)));
+    enforcer.commit().unwrap();
+    enforcer
+}
+
+fn closed() -> Enforcer {
+    open_for(&[])
+}
+
+fn udp(source: &str, destination: &str) -> Vec<u8> {
+    udp_to(source, destination, 53)
+}
+
+fn udp_to(source: &str, destination: &str, port: u8) -> Vec<u8> {
+    let payload = vec![0, 53, 0, port, 0, 8, 0, 0];
+    to_node(&Frame::new(source.parse().unwrap(), destination.parse().unwrap(), 17, payload).bytes())
+}
+
+/// -1 passes on, 2 drops.
+fn action(enforcer: &Enforcer, interface: u32, frame: &[u8]) -> i32 {
+    enforcer.object.judge(Way::ToHost, interface, frame, 1).unwrap().action
+}
+
+#[test]
+fn what_the_stack_would_take_in_is_the_nodes_whatever_address_it_has() {
+    in_namespace(|| {
+        let enforcer = closed();
+        for ours in ["192.0.2.1", "192.0.2.255", "255.255.255.255", "224.0.0.251", "127.0.0.1"] {
+            assert_eq!(action(&enforcer, ETH0, &udp("192.0.2.9", ours)), 2, "{ours}");
+        }
+        // An address that came after the last commit.
+        run("ip address add 198.51.100.1/24 dev eth0");
+        assert_eq!(action(&enforcer, ETH0, &udp("192.0.2.9", "198.51.100.1")), 2);
+        // What passes through, another's frame, another interface.
+        assert_eq!(action(&enforcer, ETH0, &udp("192.0.2.9", "192.0.2.77")), -1);
+        let mut others = udp("192.0.2.9", "192.0.2.1");
+        others[5] = 9;
+        assert_eq!(action(&enforcer, ETH0, &others), -1);
+        assert_eq!(action(&enforcer, POD, &udp("192.0.2.9", "192.0.2.1")), -1);
+    });
+}
+
+#[test]
+fn what_is_not_whole_is_dropped_where_it_is_for_the_node_and_else_left_to_the_stack() {
+    in_namespace(|| {
+        let enforcer = closed();
+        let fragment = |destination: &str| {
+            let (source, destination) = ("192.0.2.9".parse().unwrap(), destination.parse().unwrap());
+            let frame = Frame::new(source, destination, 17, vec![0; 16]);
+            to_node(&Frame { fragment: (3, 7), ..frame }.bytes())
+        };
+        let judged = enforcer.object.judge(Way::ToHost, ETH0, &fragment("192.0.2.1"), 1).unwrap();
+        assert_eq!((judged.action, judged.reason), (2, Some(Reason::UnknownFragment)));
+        assert_eq!(action(&enforcer, ETH0, &fragment("192.0.2.77")), -1);
+        let whole = udp("192.0.2.9", "192.0.2.1");
+        // Frames without a whole IP header the kernel does not give to programs this way.
+        for length in 34..whole.len() - 4 {
+            assert_eq!(action(&enforcer, ETH0, &whole[..length]), 2, "{length} bytes");
+        }
+    });
+}
+
+#[test]
+fn who_hears_of_the_link_is_not_cut_off_from_it() {
+    in_namespace(|| {
+        let enforcer = closed();
+        let mut arp = udp("192.0.2.9", "192.0.2.1");
+        (arp[12], arp[13]) = (8, 6);
+        assert_eq!(action(&enforcer, ETH0, &arp), -1);
+        for (kind, passes) in
+            [(130, true), (131, true), (132, true), (133, true), (136, true), (143, true), (128, false)]
+        {
+            let mut message = vec![0; 24];
+            message[0] = kind;
+            let (source, group) = ("fe80::9".parse().unwrap(), "ff02::1".parse().unwrap());
+            let frame = to_node(&Frame::new(source, group, 58, message).bytes());
+            assert_eq!(action(&enforcer, ETH0, &frame), if passes { -1 } else { 2 }, "ICMPv6 {kind}");
+        }
+    });
+}
+
+#[test]
+fn a_decision_about_the_node_is_told_once_as_seen_from_it_and_a_drop_is_counted_as_the_nodes() {
+    in_namespace(|| {
+        let dns = chain_id("dns", Direction::Ingress);
+        let rules = vec![(Action::Allow, vec![port(Protocol::UDP, 53)])];
+        let mut enforcer = open_for(&[(&dns, chain(&dns, rules))]);
+        enforcer.object.want_flows(FlowsWanted::All).unwrap();
+        let reader = enforcer.object.flows().unwrap();
+        let mut source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (inward, outward) = ((Way::ToHost, "192.0.2.9", "192.0.2.1"), (Way::FromHost, "192.0.2.1", "192.0.2.9"));
+        for ((way, from, to), port) in [(inward, 53), (inward, 53), (inward, 54), (outward, 55), (outward, 55)] {
+            enforcer.object.judge(way, ETH0, &udp_to(from, to, port), 1).unwrap();
+        }
+        // What passes through is no matter of the node's.
+        assert_eq!(action(&enforcer, ETH0, &udp("192.0.2.9", "192.0.2.77")), -1);
+        let (events, lost) = told(&runtime, &mut source);
+        let short = |event: &Event| {
+            let (port, ends) = (event.packet.unwrap().ports.unwrap().1, [event.input.clone(), event.output.clone()]);
+            (port, event.direction, event.verdict, ends, event.by.rule.to_string())
+        };
+        let eth0 = Some("eth0".into());
+        let (into, out_of) = ([eth0.clone(), None], [None, eth0]);
+        let expected = [
+            (53, Some(Direction::Ingress), Verdict::Allowed, into.clone(), "spec.rules[0]".to_owned()),
+            (54, Some(Direction::Ingress), Verdict::Denied, into, "end of tier".to_owned()),
+            (55, Some(Direction::Egress), Verdict::Allowed, out_of, "no tier decides".to_owned()),
+        ];
+        assert_eq!((events.iter().map(short).collect::<Vec<_>>(), lost), (expected.to_vec(), 0));
+        let denied = |way| {
+            let counts = enforcer.object.packets(way).unwrap();
+            counts.into_iter().find(|(reason, _)| *reason == Reason::Denied).unwrap().1
+        };
+        assert_eq!(Way::EVERY.map(denied), [0, 0, 0, 1]);
+    });
+}

@@ -97,7 +97,7 @@ impl Guest {
             std::iter::once(agent).chain(words.iter().map(|word| (*word).to_owned())).collect()
         };
         let (folder, words) = match suite.what {
-            What::Tests { package, target } => {
+            What::Tests { package, target, .. } => {
                 let binary = built.tests.iter().find(|binary| binary.package == package && binary.target == target);
                 let binary =
                     binary.ok_or_else(|| Error::NoTest { package: package.to_owned(), target: target.to_owned() })?;

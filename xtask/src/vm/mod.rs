@@ -107,9 +107,7 @@ pub(crate) fn run(options: &Options, files: &[PathBuf], words: &[String]) -> Res
 
 /// `cargo xtask vm test`: everything that is for stock kernels, or what the filter names.
 pub(crate) fn test(options: &Options, filter: Option<&str>) -> Result<()> {
-    let (suites, filter) = chosen(filter);
-    let filters: Vec<String> = filter.into_iter().map(str::to_owned).collect();
-    let plan = suites.into_iter().map(|suite| (suite, filters.clone())).collect::<Vec<_>>();
+    let plan = chosen(filter);
     install()?;
     suites_on(&options.kernels(KERNELS), options, &plan)
 }
@@ -126,15 +124,18 @@ pub(crate) fn sample(options: &Options) -> Result<()> {
     suites_on(&options.kernels(&usual), options, &plan)
 }
 
-/// Suites that a filter names; or all that have tests, with a filter for their tests' names.
-fn chosen(filter: Option<&str>) -> (Vec<&'static Suite>, Option<&str>) {
-    let Some(filter) = filter else { return (SUITES.iter().collect(), None) };
-    let named: Vec<&Suite> = SUITES.iter().filter(|suite| suite.name().contains(filter)).collect();
-    if !named.is_empty() {
-        return (named, None);
-    }
-    let tests: Vec<&Suite> = SUITES.iter().filter(|suite| matches!(suite.what, What::Tests { .. })).collect();
-    (tests, Some(filter))
+/// Suites that a filter names; or each target that has tests, with a filter for their names.
+fn chosen(filter: Option<&str>) -> Vec<(&'static Suite, Vec<String>)> {
+    let wanted = |suite: &&Suite| filter.is_none_or(|filter| suite.name().contains(filter));
+    let whole = |suite| (suite, Suite::filters(suite));
+    let named: Vec<_> = SUITES.iter().filter(wanted).map(whole).collect();
+    let Some(filter) = filter.filter(|_| named.is_empty()) else { return named };
+    let mut targets = BTreeSet::new();
+    let first = |suite: &&Suite| match suite.what {
+        What::Tests { package, target, .. } => targets.insert((package, target)),
+        What::Lab(_) | What::Verify { .. } => false,
+    };
+    SUITES.iter().filter(first).map(|suite| (suite, vec![filter.to_owned()])).collect()
 }
 
 /// On as many kernels at once as there are processors, for a VM has one. All kernels are tried, whatever becomes of one.

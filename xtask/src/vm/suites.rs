@@ -4,12 +4,20 @@ use std::time::Duration;
 
 /// A test binary, or a lab.
 pub(super) enum What {
-    /// A test target of a package of ours.
-    Tests { package: &'static str, target: &'static str },
+    /// A test target of a package of ours, or a part of it that has a name.
+    Tests { package: &'static str, target: &'static str, part: Option<(&'static str, Part)> },
     /// A file of `testlab/scenarios`, by its name: every pair of pods is asked.
     Lab(&'static str),
     /// Cases of policy on packets, with a backend and a policy engine.
     Verify { backend: &'static str, policy: &'static str },
+}
+
+/// Which tests of a target: by words that their names contain one of.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Only(&'static [&'static str]),
+    /// What is in none of these, so that a new test is in it.
+    Without(&'static [&'static [&'static str]]),
 }
 
 /// One thing that runs in a VM.
@@ -31,7 +39,8 @@ const fn tests(
     sample: Option<&'static [&'static str]>,
     minutes: u64,
 ) -> Suite {
-    Suite { what: What::Tests { package, target }, sample, limit: Duration::from_secs(minutes * 60), refused: None }
+    let what = What::Tests { package, target, part: None };
+    Suite { what, sample, limit: Duration::from_secs(minutes * 60), refused: None }
 }
 
 const fn lab(scenario: &'static str, sample: Option<&'static [&'static str]>) -> Suite {
@@ -45,6 +54,11 @@ const fn verify(backend: &'static str, policy: &'static str) -> Suite {
 /// Why programs of the backend `ebpf` are refused by a kernel before Linux 6.6.
 const NO_TCX: &str = "no TCX hooks (Linux 6.6)";
 
+/// Tests of `backend-ebpf` that try programs packet by packet, which say the same on every kernel that takes them.
+const PACKETS: &[&str] = &["connections::", "malformed::", "oracle::", "related::"];
+/// Those that open an engine dozens of times: under emulation each load of programs takes seconds.
+const LAWS: &[&str] = &["engine::", "every_law", "laws_of_every_engine"];
+
 /// Everything, from what the rest is built on to the rest.
 pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "objects", ALL, 10),
@@ -53,12 +67,10 @@ pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "monitor", ALL, 5),
     tests("net-linux", "oracle", ALL, 5),
     tests("net-linux", "ipvs", ALL, 5),
-    tests(
-        "backend-ebpf",
-        "kernel",
-        Some(&["attached::", "connections::", "cost::", "an_agent_serves", "clients_outside"]),
-        40,
-    ),
+    tests("backend-ebpf", "kernel", Some(&["attached::", "cost::", "an_agent_serves", "clients_outside"]), 30)
+        .part("kernel", Part::Without(&[PACKETS, LAWS])),
+    tests("backend-ebpf", "kernel", None, 60).part("packets", Part::Only(PACKETS)),
+    tests("backend-ebpf", "kernel", None, 120).part("laws", Part::Only(LAWS)),
     tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
@@ -84,6 +96,30 @@ impl Suite {
         Self { refused: Some((kernel, words)), ..self }
     }
 
+    /// A part of a target, by a name of its own.
+    const fn part(self, name: &'static str, part: Part) -> Self {
+        match self.what {
+            What::Tests { package, target, .. } => {
+                Self { what: What::Tests { package, target, part: Some((name, part)) }, ..self }
+            }
+            What::Lab(_) | What::Verify { .. } => self,
+        }
+    }
+
+    /// What a test binary is told for all of it.
+    pub(super) fn filters(&self) -> Vec<String> {
+        let part = match self.what {
+            What::Tests { part: Some((_, part)), .. } => part,
+            _ => Part::Only(&[]),
+        };
+        match part {
+            Part::Only(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+            Part::Without(parts) => {
+                parts.iter().copied().flatten().flat_map(|word| ["--skip".to_owned(), (*word).to_owned()]).collect()
+            }
+        }
+    }
+
     /// Whether it runs the agent and the plugin as programs.
     pub(super) fn needs_programs(&self) -> bool {
         !matches!(self.what, What::Tests { package, .. } if package != "cnidarian-agent")
@@ -91,9 +127,25 @@ impl Suite {
 
     pub(super) fn name(&self) -> String {
         match &self.what {
-            What::Tests { package, target } => format!("{package} {target}"),
+            What::Tests { package, target, part } => {
+                format!("{package} {}", part.map_or(*target, |(name, _)| name))
+            }
             What::Lab(scenario) => format!("lab {scenario}"),
             What::Verify { backend, policy } => format!("lab verify {backend} {policy}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_suites_tell_them_apart() {
+        let mut names: Vec<String> = SUITES.iter().map(Suite::name).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 }

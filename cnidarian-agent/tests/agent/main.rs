@@ -8,6 +8,7 @@ mod crash;
 mod ebpf;
 mod flows;
 mod full_disk;
+mod hosts;
 mod killed;
 mod meters;
 mod pods;

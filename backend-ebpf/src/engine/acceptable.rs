@@ -1,11 +1,13 @@
 //! Which items can be enforced here. Never whether there is room for them.
 
 use cni_core::backend::{Error, ErrorKind, Result};
-use cni_core::policy::model::{Action, Family};
+use cni_core::policy::failsafe::Failsafe;
+use cni_core::policy::model::{Action, Family, PolicyId};
 use cni_core::policy::program::{
-    Chain, DirectionProgram, HostEndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, Set, SetKind,
+    BothWays, Chain, DirectionProgram, HostEndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, Set, SetKind,
 };
 use net_linux::marks;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Refuses what cannot.
@@ -33,26 +35,50 @@ pub(super) fn unlogged(chain: &Chain) -> Option<Error> {
     Some(Error::new(ErrorKind::Unsupported, "log", format_args!("chain {}", chain.id), detail))
 }
 
+/// A part of a host endpoint's program.
+type Part = fn(&HostEndpointProgram) -> [Option<&DirectionProgram>; 2];
+
+/// What policies about hosts can say that is not enforced here: how it is written, why, and where it is in a program.
+const NOT_HERE: [(&str, &str, Part); 3] = [
+    (
+        "applyOnForward",
+        "what passes through the node has no end here, and a rule about it asks about both ends, of which these programs know one \
+         when they are made",
+        |endpoint| both(&endpoint.forwarded),
+    ),
+    (
+        "doNotTrack",
+        "these programs cannot let the host's connection tracking leave a packet alone, and it is about what passes through, too",
+        |endpoint| both(&endpoint.untracked),
+    ),
+    ("preDNAT", "it is about what passes through, too, which these programs do not decide about", |endpoint| {
+        [Some(&endpoint.before_nat), None]
+    }),
+];
+
+const fn both(ways: &BothWays) -> [Option<&DirectionProgram>; 2] {
+    [Some(&ways.ingress), Some(&ways.egress)]
+}
+
+/// The policies of a part, but for failsafe ports.
+fn policies(program: &DirectionProgram) -> impl Iterator<Item = &PolicyId> {
+    let tiers = program.enforced.iter().chain(program.staged.iter().flatten());
+    let chains = tiers.filter(|tier| *tier.tier != *Failsafe::TIER).flat_map(|tier| &tier.chains);
+    chains.map(|chain| &chain.policy)
+}
+
 /// What is left undone of the node's program, which is enforced.
 pub(super) fn unenforced(program: &HostProgram) -> Option<Error> {
-    let left = program.endpoints.iter().filter_map(|endpoint| {
-        let HostEndpointProgram { forwarded, untracked, before_nat, .. } = endpoint;
-        let parts = [
-            ("applyOnForward", !forwarded.is_open()),
-            ("doNotTrack", !untracked.is_open()),
-            ("preDNAT", *before_nat != DirectionProgram::default()),
-        ];
-        let words: Vec<&str> = parts.into_iter().filter(|(_, is_there)| *is_there).map(|(word, _)| word).collect();
-        (!words.is_empty()).then(|| format!("{} at {}", words.join(", "), endpoint.interface))
+    let left = NOT_HERE.into_iter().filter_map(|(word, why, part)| {
+        let at = |endpoint| part(endpoint).into_iter().flatten().flat_map(policies).map(|id| (id, &endpoint.interface));
+        let named: BTreeSet<String> =
+            program.endpoints.iter().flat_map(at).map(|(id, interface)| format!("{id} at {interface}")).collect();
+        let named = named.into_iter().collect::<Vec<_>>().join(", ");
+        (!named.is_empty()).then(|| format!("{word} of {named}: {why}"))
     });
     let left: Vec<String> = left.collect();
-    let detail = || {
-        format!(
-            "{}: these programs decide about what comes to the node itself and goes from it, where that is all; use \
-             policy: nftables. All other policies about the node are enforced",
-            left.join("; ")
-        )
-    };
+    let detail =
+        || format!("{}. Use policy: nftables; all other policies about the node are enforced", left.join("; "));
     (!left.is_empty()).then(|| Error::new(ErrorKind::Unsupported, "compile", PolicyKey::Host, detail()))
 }
 

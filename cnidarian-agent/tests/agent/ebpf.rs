@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A configuration with the backend `ebpf`.
-fn config(world: &World, policy: &str, mode: &str, fast_path: bool) -> Value {
+pub(crate) fn config(world: &World, policy: &str, mode: &str, fast_path: bool) -> Value {
     let mut config = world.config();
     config["backend"] = json!("ebpf");
     config["ebpf"] = json!({"mode": mode, "fastPath": fast_path});
@@ -17,12 +17,12 @@ fn config(world: &World, policy: &str, mode: &str, fast_path: bool) -> Value {
 }
 
 /// The folder of this node's pins.
-fn pins(world: &World) -> PathBuf {
+pub(crate) fn pins(world: &World) -> PathBuf {
     PathBuf::from(format!("/sys/fs/bpf/cnidarian/{}", world.netns.cookie().unwrap()))
 }
 
 /// Asserts that nothing is heard of a flood, before now and of packets that are sent from now on.
-fn is_calm(member: &Member, sent: &AtomicUsize, when: &str) {
+pub(crate) fn is_calm(member: &Member, sent: &AtomicUsize, when: &str) {
     const PACKETS: usize = 3000;
     let wanted = sent.load(Ordering::Relaxed) + PACKETS;
     until("more is sent", || if sent.load(Ordering::Relaxed) >= wanted { Ok(()) } else { Err("less".to_owned()) });

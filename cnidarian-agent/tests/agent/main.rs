@@ -9,6 +9,8 @@ mod ebpf;
 mod flows;
 mod full_disk;
 mod health;
+mod hosts;
+mod killed;
 mod meters;
 mod pods;
 mod policy;

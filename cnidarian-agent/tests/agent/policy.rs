@@ -34,7 +34,7 @@ pub(crate) fn put(world: &World, name: &str, object: &Value) {
     std::fs::rename(fresh, directory.join(format!("{name}.json"))).unwrap();
 }
 
-fn remove(world: &World, name: &str) {
+pub(crate) fn remove(world: &World, name: &str) {
     std::fs::remove_file(world.dir.path().join("cluster").join(format!("{name}.json"))).unwrap();
 }
 
@@ -49,7 +49,7 @@ pub(crate) fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec})
 }
 
-fn closed(namespace: &str) -> Value {
+pub(crate) fn closed(namespace: &str) -> Value {
     policy(namespace, "closed", &json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
 }
 
@@ -77,7 +77,7 @@ fn add_at(world: &World, namespace: &str, pod: &Pod, address: IpAddr) {
     world.cni_with("ADD", pod, &world.conf(), &[("CNI_ARGS", &args)]).ok();
 }
 
-fn ear(netns: &NetNs) -> UdpSocket {
+pub(crate) fn ear(netns: &NetNs) -> UdpSocket {
     let ear = netns.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap()).unwrap();
     ear.set_nonblocking(true).unwrap();
     ear
@@ -102,7 +102,7 @@ pub(crate) fn voice(from: &NetNs) -> UdpSocket {
 }
 
 /// Whether a new flow gets through.
-fn reaches(from: &NetNs, to: IpAddr, ear: &UdpSocket) -> bool {
+pub(crate) fn reaches(from: &NetNs, to: IpAddr, ear: &UdpSocket) -> bool {
     let voice = voice(from);
     let word = format!("from {}", voice.local_addr().unwrap());
     let end = Instant::now() + SILENCE;
@@ -127,7 +127,7 @@ pub(crate) fn stays_closed(from: &NetNs, to: &Member) {
 }
 
 /// A veth between the node and a namespace of its own, up, with addresses and a way back.
-fn neighbour(world: &World, interface: &str, node: &str, other: &str) -> NetNs {
+pub(crate) fn neighbour(world: &World, interface: &str, node: &str, other: &str) -> NetNs {
     let netns = NetNs::new().unwrap();
     let up = |name: &str, address: &str, gateway: Option<&str>| {
         let mut socket = Socket::route().unwrap();

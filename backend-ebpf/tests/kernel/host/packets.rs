@@ -181,9 +181,16 @@ fn what_is_not_enforced_of_a_policy_is_told_and_the_rest_is_in_force() {
         all.policy(Policy { on_forward: true, ..through });
         let early = policy("early", HOSTS, allow(Peer::Nothing, None), None);
         all.policy(Policy { stage: Stage::BeforeNat, ..early });
+        let raw = policy("raw", HOSTS, allow(Peer::Nothing, None), None);
+        all.policy(Policy { stage: Stage::Untracked, ..raw });
+        all.policy(policy("plain", HOSTS, allow(Peer::Nothing, None), None));
         let report = all.report();
         let told = format!("{:?}", report.blocked);
-        assert!(told.contains("applyOnForward, preDNAT at interface eth0"), "{told}");
+        for (word, name) in [("applyOnForward", "through"), ("doNotTrack", "raw"), ("preDNAT", "early")] {
+            let named = format!("{word} of GlobalNetworkPolicy {name} at interface eth0: ");
+            assert!(told.contains(&named), "{named:?} is not in {told}");
+        }
+        assert!(!told.contains("failsafe") && !told.contains("plain"), "{told}");
         assert!(!udp(&all.outside, &all.node) && udp(&all.outside, &all.pod));
     });
 }

@@ -46,13 +46,7 @@ pub fn judge(ctx: &mut TcContext, way: Way) -> i32 {
 
 /// `None`: it is no packet of the node's, or nothing is enforced here.
 #[inline(always)]
-fn decide(
-    ctx: &TcContext,
-    way: Way,
-    packet: &mut Packet,
-    verdict: &mut Verdict,
-    begins: &mut bool,
-) -> Option<Reason> {
+fn decide(ctx: &TcContext, way: Way, packet: &mut Packet, verdict: &mut Verdict, begins: &mut bool) -> Option<Reason> {
     let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
     // SAFETY: the kernel gives a whole context, and the verifier checks each access.
     let (is_tagged, tag, kind) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci, (*skb).pkt_type) };

@@ -30,6 +30,7 @@ fn item(backends: &[(u8, bool)], scheduler: Scheduler, affinity: u32) -> Service
         affinity_seconds: NonZeroU32::new(affinity),
         sources: None,
         health_check_port: None,
+        direct_return: false,
         backends: backends.collect(),
     }
 }
@@ -77,6 +78,7 @@ fn what_sockets_cannot_know_is_refused() {
     let plain = item(&[(1, true)], Scheduler::RoundRobin, 0);
     let sctp = ServiceItem { key: ServiceKey { protocol: Protocol(132), ..plain.key.clone() }, ..plain.clone() };
     let prefixes = ServiceItem { sources: Some([].into()), ..plain.clone() };
+    let direct = ServiceItem { direct_return: true, ..plain.clone() };
     let counting = [
         Scheduler::LeastConnections,
         Scheduler::WeightedLeastConnections,
@@ -84,7 +86,8 @@ fn what_sockets_cannot_know_is_refused() {
         Scheduler::NeverQueue,
     ];
     let counting = counting.map(|scheduler| (ServiceItem { scheduler, ..plain.clone() }, "scheduler"));
-    for (item, field) in [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges")].into_iter().chain(counting) {
+    let others = [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges"), (direct, "direct-server-return")];
+    for (item, field) in others.into_iter().chain(counting) {
         let error = compile(&item).unwrap_err();
         assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some(field)));
     }

@@ -6,7 +6,7 @@ use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::{BackendUse, FrontendKind, Scheduler, ServiceBackend, ServiceItem, TrafficScope};
 use cni_core::policy::model::Protocol;
 use ipnet::IpNet;
-use net_linux::ipvs::{Destination, Flags, Service, ServiceId};
+use net_linux::ipvs::{Destination, Flags, Forward, Service, ServiceId};
 use net_linux::nft;
 use std::net::SocketAddr;
 
@@ -37,7 +37,7 @@ pub fn base(ipv6: bool) -> Objects {
 /// The objects of one frontend.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`]: a protocol that IPVS does not balance. [`ErrorKind::Invalid`]: a port 0, or a backend of another
+/// [`ErrorKind::Unsupported`]: a protocol that IPVS does not balance, or direct return over IPv6 or from an endpoint of no node. [`ErrorKind::Invalid`]: a port 0, or a backend of another
 /// family.
 pub fn compile(item: &ServiceItem) -> Result<Objects> {
     let key = &item.key;
@@ -48,6 +48,7 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
     if key.port == 0 {
         return Err(Error::invalid(key, "port", "0 is no port; write 1 to 65535"));
     }
+    let direct = Direct::of(item)?;
     let (protocol, address) = (key.protocol.0, SocketAddr::new(key.address, key.port));
     let id = ServiceId::address(protocol, address);
     let set = |kind| Set::of(kind, key.address);
@@ -57,8 +58,14 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
         objects.push((Key::Address(key.address.into()), Object::Address { never_source: true }));
         objects.push(element(set(Kind::Addresses), nft::Key::address(key.address)));
     }
-    if item.scope == TrafficScope::Cluster {
-        objects.push(element(set(Kind::Masqueraded), frontend()));
+    match direct {
+        // The client's address stays: answers need not come back through here.
+        Direct::Away => objects.push(element(set(Kind::Away), frontend())),
+        Direct::Here => objects.push((Key::Tunnel, Object::Tunnel { intact: true })),
+        Direct::No if item.scope == TrafficScope::Cluster => {
+            objects.push(element(set(Kind::Masqueraded), frontend()));
+        }
+        Direct::No => {}
     }
     if let Some(sources) = &item.sources {
         objects.push(element(set(Kind::Limited), frontend()));
@@ -69,7 +76,7 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
         objects.extend(clients.map(|clients| element(set(Kind::Allowed), clients)));
     }
     objects.push((Key::Service(id), Object::Service(Box::new(service(item, id)))));
-    for backend in item.backends.iter() {
+    for backend in item.backends.iter().filter(|backend| direct != Direct::Here || backend.local) {
         let place = SocketAddr::new(backend.address, backend.port);
         if backend.address.is_ipv6() != key.address.is_ipv6() {
             return Err(Error::invalid(
@@ -78,13 +85,50 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
                 format_args!("{place} is of another family than the frontend"),
             ));
         }
-        objects.push((Key::Destination(id, place), Object::Destination(destination(backend, place))));
+        objects.push((Key::Destination(id, place), Object::Destination(destination(backend, place, direct))));
+        if direct == Direct::Here {
+            objects.push(element(set(Kind::Tunnelled), nft::Key::address(backend.address)));
+        }
         // Nobody says where it is: it may be here.
         if backend.local || backend.node.is_none() {
             objects.push(element(set(Kind::Hairpin), rules::hairpin(backend.address)));
         }
     }
     Ok(objects)
+}
+
+/// Whether answers of a frontend go to clients directly, and where its endpoints are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direct {
+    /// They come back through the node that a packet came to.
+    No,
+    /// This node has endpoints in use: it uses those, for its own clients and for what others tunnel here. So a packet is
+    /// tunnelled once.
+    Here,
+    /// It has none, and tunnels to endpoints elsewhere.
+    Away,
+}
+
+impl Direct {
+    fn of(item: &ServiceItem) -> Result<Self> {
+        const FIELD: &str = "direct-server-return";
+        if !item.direct_return {
+            return Ok(Self::No);
+        }
+        if item.key.address.is_ipv6() {
+            let error = Error::new(ErrorKind::Unsupported, "compile", &item.key, "packets are tunnelled in IPv4 only");
+            return Err(Error { field: Some(FIELD), ..error });
+        }
+        if let Some(backend) = item.backends.iter().find(|backend| !backend.local && backend.node.is_none()) {
+            let detail =
+                format!("endpoint {} is on no node that is known: nobody would take in its tunnel", backend.address);
+            return Err(Error {
+                field: Some(FIELD),
+                ..Error::new(ErrorKind::Unsupported, "compile", &item.key, detail)
+            });
+        }
+        Ok(if item.active().any(|backend| backend.local) { Self::Here } else { Self::Away })
+    }
 }
 
 fn element(set: Set, key: nft::Key) -> (Key, Object) {
@@ -103,12 +147,13 @@ fn service(item: &ServiceItem, id: ServiceId) -> Service {
     Service { flags, persistence_seconds, ours: true, ..Service::new(id, item.scheduler.to_string()) }
 }
 
-fn destination(backend: &ServiceBackend, place: SocketAddr) -> Destination {
+fn destination(backend: &ServiceBackend, place: SocketAddr, direct: Direct) -> Destination {
     let weight = match backend.usage {
         BackendUse::Active => 1,
         BackendUse::Draining => 0,
     };
-    Destination { weight, ..Destination::new(place) }
+    let forward = if direct == Direct::Away && !backend.local { Forward::Ipip } else { Forward::Masquerade };
+    Destination { weight, forward, ..Destination::new(place) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | virtual services, destinations | `driver/balance.rs` | a mark in a service's flags |
 //! | device, its addresses | `driver/device.rs` | alias |
+//! | the device for tunnels | `driver/tunnel.rs` | alias |
 //! | chains, rules, sets | `driver/firewall.rs` | our table, names with our prefix |
 //! | settings | `driver/settings.rs` | only those wanted are looked at; what they were is kept ([`crate::former`]) |
 
@@ -11,6 +12,7 @@ mod balance;
 mod device;
 mod firewall;
 mod settings;
+mod tunnel;
 
 use crate::compile::{self, compile};
 use crate::config::Config;
@@ -108,6 +110,7 @@ impl IpvsDriver {
     /// Reads what there is. Not async: the kernel answers at once.
     fn read(&mut self) -> Result<Vec<(Key, Object)>> {
         let mut found = self.read_device()?;
+        found.extend(self.read_tunnel()?);
         found.extend(firewall::read(&mut self.nft, &mut self.former)?);
         self.read_balance(&mut found)?;
         found.extend(self.read_settings()?);
@@ -119,9 +122,10 @@ impl IpvsDriver {
         let of = |wanted: fn(&Key) -> bool| -> Vec<(usize, &Write)> {
             batch.iter().enumerate().filter(|(_, op)| wanted(op.key())).collect()
         };
-        for (at, op) in of(|key| matches!(key, Key::Device | Key::Rules | Key::Sysctl(_))) {
+        for (at, op) in of(|key| matches!(key, Key::Device | Key::Tunnel | Key::Rules | Key::Sysctl(_))) {
             results[at] = Some(match op.key() {
                 Key::Device => self.write_device(op),
+                Key::Tunnel => self.write_tunnel(op),
                 Key::Rules => firewall::write_rules(&mut self.nft, op, &self.former),
                 _ => self.write_setting(op),
             });
@@ -159,7 +163,9 @@ impl IpvsDriver {
 /// # Errors
 /// The kernel refused; what is left goes with the next call.
 pub(crate) fn clear() -> Result<()> {
-    device::clear(&mut Socket::route()?)?;
+    let mut route = Socket::route()?;
+    device::clear(&mut route)?;
+    tunnel::clear(&mut route)?;
     // Without the module there are no services either.
     if let Ok(mut ipvs) = Ipvs::open() {
         balance::clear(&mut ipvs)?;

@@ -6,17 +6,25 @@ use ipnet::IpNet;
 use net_linux::ipvs::{Destination, Service, ServiceId};
 use net_linux::nft;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The name of the device that has the addresses of services.
 pub const DEVICE: &str = "svc-cnidarian";
+
+/// The name of the device that takes in what other nodes tunnel to pods of this one.
+pub const TUNNEL: &str = "svc-tunnel";
+
+/// Where that device listens: the dummy address of RFC 7600, section 4.8, which no packet between nodes has.
+pub const TUNNEL_END: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// Which object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// The device that has the addresses of services.
     Device,
+    /// The device [`TUNNEL`].
+    Tunnel,
     /// Our chains, with their rules, and our sets without what is in them.
     Rules,
     /// A kernel setting of the node by its path below `/proc/sys`.
@@ -35,6 +43,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device => write!(f, "link {DEVICE}"),
+            Self::Tunnel => write!(f, "link {TUNNEL}"),
             Self::Rules => f.write_str("rules of services"),
             Self::Sysctl(path) => write!(f, "sysctl {path}"),
             Self::Element(set, key) => write!(f, "element {} of {}", key.show(&set.fields()), set.name()),
@@ -51,6 +60,11 @@ pub enum Object {
     /// See [`Key::Device`].
     Device {
         /// It is of a kind that we make, and up. Always so in what is wanted.
+        intact: bool,
+    },
+    /// See [`Key::Tunnel`].
+    Tunnel {
+        /// It is of our making, up, hears at its address and takes what comes from everywhere. Always so in what is wanted.
         intact: bool,
     },
     /// See [`Key::Rules`].
@@ -82,8 +96,9 @@ impl Key {
             // They are there before anything of ours is.
             Self::Sysctl(_) => Rank::level(0),
             Self::Device | Self::Rules => Rank::level(1).gate(Gate::All),
+            Self::Tunnel => Rank::level(1).gate(Gate::Item),
             // Those that several frontends share cannot be a gate of each.
-            Self::Element(Set { kind: Kind::Addresses | Kind::Hairpin, .. }, _) => Rank::level(2),
+            Self::Element(Set { kind: Kind::Addresses | Kind::Hairpin | Kind::Tunnelled, .. }, _) => Rank::level(2),
             Self::Element(..) => Rank::level(2).gate(Gate::Item),
             Self::Service(_) => Rank::level(3).gate(Gate::Item),
             Self::Destination(..) => Rank::level(4),

@@ -1,6 +1,7 @@
 //! Our chains, rules and sets in nftables, from what is wanted. Pure.
 //!
 //! ```text
+//! prerouting -300  svc-tunnelled    tunnelled to a pod of this node by another node: to our tunnel device instead
 //! prerouting -150  svc-prerouting   a new connection from elsewhere to a frontend of the whole cluster: mark it
 //! output     -150  svc-output       a new connection of this node whose source is a service's address: mark it
 //! input        -5  svc-input        to a frontend with a list of clients, from none of them: drop
@@ -11,6 +12,7 @@
 //!
 //! IPVS takes packets where they reach this host (input) or leave it (output), so that its own packets pass no forward chain.
 
+use crate::object::TUNNEL_END;
 use net_linux::marks;
 use net_linux::nft::{
     BaseChain, Chain, ChainId, ChainType, Cmp, Comment, CtState, Expr, Family, Field, Hook, Key, MetaKey, Name,
@@ -22,6 +24,10 @@ use std::net::{IpAddr, SocketAddr};
 /// What the name of every chain and set of ours begins with; the table is shared with others of us.
 pub const PREFIX: &str = "svc-";
 
+/// `IPPROTO_IPIP`.
+const IPIP: u8 = 4;
+/// Where in an IPv4 header its checksum is. RFC 791, section 3.1.
+const IP_CHECKSUM: u32 = 10;
 /// `IPPROTO_ICMP` and `IPPROTO_ICMPV6`.
 const ICMP: [u8; 2] = [1, 58];
 
@@ -40,6 +46,10 @@ pub enum Kind {
     Limited,
     /// A frontend, and who may use it.
     Allowed,
+    /// Frontends whose packets this node tunnels to others, and whose answers go to the client directly.
+    Away,
+    /// Addresses of this node's pods that others tunnel to.
+    Tunnelled,
 }
 
 /// One of our sets.
@@ -52,8 +62,16 @@ pub struct Set {
 }
 
 impl Set {
-    const KINDS: [Kind; 6] =
-        [Kind::Addresses, Kind::Frontends, Kind::Masqueraded, Kind::Hairpin, Kind::Limited, Kind::Allowed];
+    const KINDS: [Kind; 8] = [
+        Kind::Addresses,
+        Kind::Frontends,
+        Kind::Masqueraded,
+        Kind::Hairpin,
+        Kind::Limited,
+        Kind::Allowed,
+        Kind::Away,
+        Kind::Tunnelled,
+    ];
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -82,6 +100,10 @@ impl Set {
             (Kind::Limited, true) => "svc-limited6",
             (Kind::Allowed, false) => "svc-allowed4",
             (Kind::Allowed, true) => "svc-allowed6",
+            (Kind::Away, false) => "svc-away4",
+            (Kind::Away, true) => "svc-away6",
+            (Kind::Tunnelled, false) => "svc-tunnelled4",
+            (Kind::Tunnelled, true) => "svc-tunnelled6",
         }
     }
 
@@ -90,8 +112,10 @@ impl Set {
     pub fn fields(self) -> Vec<Field> {
         let address = if self.ipv6 { Field::Ipv6Addr } else { Field::Ipv4Addr };
         match self.kind {
-            Kind::Addresses => vec![address],
-            Kind::Frontends | Kind::Masqueraded | Kind::Limited => vec![address, Field::InetProto, Field::InetService],
+            Kind::Addresses | Kind::Tunnelled => vec![address],
+            Kind::Frontends | Kind::Masqueraded | Kind::Limited | Kind::Away => {
+                vec![address, Field::InetProto, Field::InetService]
+            }
             Kind::Hairpin => vec![address, address],
             Kind::Allowed => vec![address, Field::InetProto, Field::InetService, address],
         }
@@ -167,6 +191,15 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
         );
         lookup(program, ipv6, Kind::Frontends, true).reject(Reject::PORT)
     };
+    // An answer from another node would carry an address of this one, which this one does not take from outside.
+    let no_way_back = |program: Program| lookup(program.ipv4(), false, Kind::Away, false).reject(Reject::PORT);
+    let tunnelled =
+        || Program::new().ipv4().l4proto(IPIP).matches_in(Payload::IP_DADDR, set_name(Kind::Tunnelled, false));
+    // Without a connection: which one it is about, its inside says.
+    let taken_in = tunnelled()
+        .then(Expr::Immediate { dreg: Reg::A, value: TUNNEL_END.octets().to_vec() })
+        .then(Expr::PayloadSet { field: Payload::IP_DADDR, sreg: Reg::A, checksum: Some(IP_CHECKSUM) })
+        .then(Expr::NoTrack);
     let to_itself = |ipv6| {
         let (first, second) = (Reg::A, after_address(ipv6));
         family(Program::new(), ipv6)
@@ -178,6 +211,13 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
     let all_marked = Program::new().mark_any(marks::SERVICE_MASQUERADED).masquerade(NatFlags::FULLY_RANDOM);
     let parts = [
         (
+            chain("svc-tunnelled", &filter, Hook::Prerouting, priority::RAW),
+            vec![
+                ("no node", pod_ends::only(tunnelled(), pod_ends::Side::From).verdict(Verdict::Drop)),
+                ("for a pod", taken_in),
+            ],
+        ),
+        (
             chain("svc-prerouting", &filter, Hook::Prerouting, priority::MANGLE),
             [from_elsewhere(false), from_elsewhere(true)]
                 .concat()
@@ -187,13 +227,16 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
         ),
         (
             chain("svc-output", &filter, Hook::Output, priority::MANGLE),
-            of_family(&from_itself).map(|program| ("from itself", program)).to_vec(),
+            std::iter::once(("no way back", no_way_back(Program::new())))
+                .chain(of_family(&from_itself).map(|program| ("from itself", program)))
+                .collect(),
         ),
         (
             chain("svc-input", &filter, Hook::Input, priority::FILTER - 5),
             [
-                of_family(&stranger).map(|program| ("no client of it", program)),
-                of_family(&undeclared).map(|program| ("no service", program)),
+                of_family(&stranger).map(|program| ("no client of it", program)).to_vec(),
+                of_family(&undeclared).map(|program| ("no service", program)).to_vec(),
+                vec![("no way back", no_way_back(pod_ends::only(Program::new(), pod_ends::Side::From)))],
             ]
             .concat(),
         ),

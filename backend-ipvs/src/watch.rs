@@ -2,7 +2,7 @@
 //! at. Never repairs: it asks for a resync. Of virtual services the kernel does not tell.
 
 use crate::driver::{Draining, is_of_services};
-use crate::object::DEVICE;
+use crate::object::{DEVICE, TUNNEL};
 use crate::rules::table;
 use async_trait::async_trait;
 use cni_core::backend::{DriftWatch, Result};
@@ -58,7 +58,9 @@ impl Watched {
     fn concerns(&self, event: &Event) -> bool {
         let written = self.written();
         match event {
-            Event::Link(Change::Deleted, link) => written.device == Some(link.index) || link.name == DEVICE,
+            Event::Link(Change::Deleted, link) => {
+                written.device == Some(link.index) || [DEVICE, TUNNEL].contains(&link.name.as_str())
+            }
             Event::Link(Change::Put, link) => written.device == Some(link.index) && !is_usable(link),
             Event::Address(change, address) if written.device == Some(address.index) => {
                 let ours = written.addresses.contains(&address.address);

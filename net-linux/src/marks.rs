@@ -80,6 +80,10 @@ pub const IPVS_DRAINING: u32 = 0x0CB0_0CB0;
 /// What the alias of the device with the addresses of services says.
 pub const SERVICE_DEVICE: &str = "services";
 
+/// What the alias of the device says that takes in packets which other nodes tunnel to pods of this one, for services whose
+/// answers go to clients directly.
+pub const SERVICE_TUNNEL: &str = "service-tunnel";
+
 /// The NFLOG group of denied packets, where the configuration names none.
 pub const POLICY_LOG_GROUP: u16 = 203;
 

@@ -39,7 +39,7 @@ pub fn vxlan(device: Vxlan) -> netlink::Result<()> {
 /// # Errors
 /// This kernel does not make it.
 pub fn ipip() -> netlink::Result<()> {
-    let device = NewLink::new("probe-ipip", NewLinkKind::Ipip(Ipip { collect_metadata: true }));
+    let device = NewLink::new("probe-ipip", NewLinkKind::Ipip(Ipip { collect_metadata: true, local: None }));
     Socket::route().and_then(|mut socket| device.create(&mut socket)).map(|_| ())
 }
 

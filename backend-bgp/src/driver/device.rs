@@ -45,7 +45,7 @@ fn as_vxlan(port: u16) -> Vxlan {
     Vxlan { collect_metadata: true, zero_checksum6: true, ..Vxlan::new(0, port) }
 }
 
-const AS_IPIP: Ipip = Ipip { collect_metadata: true };
+const AS_IPIP: Ipip = Ipip { collect_metadata: true, local: None };
 
 /// Whether a device is as we would make it, apart from what can be changed in place.
 fn is_as_made(found: &LinkKind, port: Option<u16>) -> bool {

@@ -146,6 +146,10 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         let detail = "a socket that connects has no address yet, so no client can be told from another by its prefix";
         return unsupported("loadBalancerSourceRanges", detail);
     }
+    if item.direct_return {
+        let detail = "what a socket or nftables has translated is translated back where it was, so answers go that way; IPVS can do it";
+        return unsupported("direct-server-return", detail);
+    }
     let (choice, has_table) = match item.scheduler {
         Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Frontend::IN_TURN, false),
         Scheduler::SourceHash | Scheduler::Maglev => (Frontend::BY_CLIENT, true),

@@ -41,6 +41,7 @@ pub(crate) fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
         affinity_seconds: None,
         sources: None,
         health_check_port: None,
+        direct_return: false,
         backends: backends.collect(),
     }
 }

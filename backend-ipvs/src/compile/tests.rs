@@ -31,6 +31,7 @@ fn item(address: &str, backends: Vec<ServiceBackend>) -> ServiceItem {
         affinity_seconds: None,
         sources: None,
         health_check_port: None,
+        direct_return: false,
         backends: backends.into(),
     }
 }
@@ -87,6 +88,35 @@ fn schedulers_have_the_kernel_s_names_and_hashes_fall_back() {
     ] {
         let service = of(scheduler);
         assert_eq!((service.scheduler.as_str(), service.flags, service.ours), (name, flags, true));
+    }
+}
+
+#[test]
+fn direct_return_tunnels_where_no_endpoint_is_here_and_serves_where_one_is() {
+    let at = |place: &str, local| ServiceBackend { local, ..backend(place, BackendUse::Active) };
+    let of = |places: &[(&str, bool)]| ServiceItem {
+        direct_return: true,
+        kind: FrontendKind::ExternalIp,
+        ..item("203.0.113.9:80", places.iter().map(|(place, local)| at(place, *local)).collect())
+    };
+    let (far, near) = (("10.244.2.2:8080", false), ("10.244.1.2:8080", true));
+    let away = names(&compile(&of(&[far])).unwrap());
+    assert!(away.iter().any(|name| name.ends_with("of svc-away4")), "{away:?}");
+    let here = names(&compile(&of(&[far, near])).unwrap());
+    assert!(here.contains(&"link svc-tunnel".to_owned()), "{here:?}");
+    assert!(here.contains(&"element 10.244.1.2 of svc-tunnelled4".to_owned()), "{here:?}");
+    for names in [&away, &here] {
+        assert!(!names.iter().any(|name| name.contains("svc-masqueraded4")), "{names:?}");
+        assert_eq!(names.iter().filter(|name| name.starts_with("destination")).count(), 1, "{names:?}");
+    }
+    let mut nowhere = of(&[far]);
+    nowhere.backends =
+        nowhere.backends.iter().cloned().map(|backend| ServiceBackend { node: None, ..backend }).collect();
+    let mut over_ipv6 = item("[fd00:96::10]:80", vec![]);
+    over_ipv6.direct_return = true;
+    for refused in [nowhere, over_ipv6] {
+        let error = compile(&refused).unwrap_err();
+        assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some("direct-server-return")));
     }
 }
 

@@ -9,7 +9,8 @@ use backend_ipvs::object::{Key, Object};
 use backend_ipvs::probe::probe;
 use cni_core::backend::{Driver, Error, ErrorKind, Result};
 use cni_core::model::{
-    BackendUse, FrontendKind, InterfaceName, NodeContext, NodeName, Scheduler, ServiceItem, TrafficScope, Underlay,
+    BackendUse, FrontendKind, InterfaceName, NodeContext, NodeName, Scheduler, ServiceBackend, ServiceItem,
+    TrafficScope, Underlay,
 };
 use cni_core::policy::model::Protocol;
 use cni_core::testkit::engine::{DriverRig, Settings, Snapshot, Strangers, Tamper, Testbed, conformance};
@@ -246,7 +247,20 @@ fn states() -> Vec<Vec<ServiceItem>> {
     moved.sources = Some([].into());
     let empty = item(FrontendKind::ClusterIp, "[fd00:96::10]:80", &[]);
     let bad = item(FrontendKind::ClusterIp, "10.96.0.11:80", &PODS6[..1]);
-    vec![vec![], vec![web.clone(), web6, dns.clone(), port, balanced], vec![other, empty, moved, bad], vec![web, dns]]
+    let answers = |place, local| {
+        let mut answers = ServiceItem { direct_return: true, ..item(FrontendKind::ExternalIp, place, &PODS[..2]) };
+        let backends = answers.backends.iter().cloned().map(|backend| ServiceBackend { local, ..backend });
+        answers.backends = backends.collect();
+        answers
+    };
+    let (here, away) = (answers("203.0.113.8:80", true), answers("203.0.113.9:80", false));
+    let moved_away = answers("203.0.113.8:80", false);
+    vec![
+        vec![],
+        vec![web.clone(), web6, dns.clone(), port, balanced, here, away],
+        vec![other, empty, moved, bad, moved_away],
+        vec![web, dns],
+    ]
 }
 
 /// On a thread of its own, because a reset moves the thread into another namespace.

@@ -33,6 +33,7 @@ pub(crate) fn item(kind: FrontendKind, place: &str, backends: &[&str]) -> Servic
         affinity_seconds: None,
         sources: None,
         health_check_port: None,
+        direct_return: false,
         backends: backends.iter().map(|place| backend(place)).collect(),
     }
 }

@@ -56,6 +56,12 @@ pub enum FrontendKind {
 }
 
 impl FrontendKind {
+    /// Whether it is an address that clients outside are given beside the nodes' own.
+    #[must_use]
+    pub const fn is_external(self) -> bool {
+        matches!(self, Self::LoadBalancer | Self::ExternalIp)
+    }
+
     /// All of them, with their names.
     pub const NAMES: [(&'static str, Self); 4] = [
         ("ClusterIP", Self::ClusterIp),
@@ -214,6 +220,9 @@ pub struct ServiceItem {
     pub sources: Option<Arc<[IpNet]>>,
     /// The port at which nodes answer whether they have a backend, for outside balancers.
     pub health_check_port: Option<u16>,
+    /// A packet goes on to another node as it is, in a tunnel, and the answer from there to the client, not through the node
+    /// that the packet came to. A node that has backends in use does not send to others then.
+    pub direct_return: bool,
     /// Where connections may end, in order of address and port. No active one: connections are refused.
     pub backends: Arc<[ServiceBackend]>,
 }

@@ -1,7 +1,6 @@
 //! Expressions: the instructions of a rule, as types. Numbers in values are in the byte order that the kernel compares.
 
-use super::{CtDirection, CtKey};
-use super::{MetaKey, Name, Reg};
+use super::{CtDirection, CtKey, MetaKey, Name, Reg};
 
 /// Where a rule or a verdict map sends a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -245,6 +244,15 @@ pub enum Expr {
         /// To.
         dreg: Reg,
     },
+    /// Writes bytes of the packet.
+    PayloadSet {
+        /// Which.
+        field: Payload,
+        /// From.
+        sreg: Reg,
+        /// Where in the same header a checksum of 16 bits (RFC 1071) is mended, in bytes; `None`: none is.
+        checksum: Option<u32>,
+    },
     /// Goes on when the comparison holds.
     Cmp {
         /// What is compared.
@@ -384,10 +392,7 @@ pub enum Expr {
 impl Expr {
     /// The same without what changes by itself: a counter's numbers. For comparing wanted with present.
     #[must_use]
-    pub fn at_rest(mut self) -> Self {
-        if let Self::Counter { packets, bytes } = &mut self {
-            (*packets, *bytes) = (0, 0);
-        }
-        self
+    pub fn at_rest(self) -> Self {
+        if matches!(self, Self::Counter { .. }) { Self::Counter { packets: 0, bytes: 0 } } else { self }
     }
 }

@@ -15,6 +15,12 @@ pub(super) const PAYLOAD_DREG: u16 = 1;
 pub(super) const PAYLOAD_BASE: u16 = 2;
 pub(super) const PAYLOAD_OFFSET: u16 = 3;
 pub(super) const PAYLOAD_LEN: u16 = 4;
+pub(super) const PAYLOAD_SREG: u16 = 5;
+pub(super) const PAYLOAD_CSUM_TYPE: u16 = 6;
+pub(super) const PAYLOAD_CSUM_OFFSET: u16 = 7;
+pub(super) const PAYLOAD_CSUM_FLAGS: u16 = 8;
+/// `NFT_PAYLOAD_CSUM_INET`.
+pub(super) const PAYLOAD_CSUM_INET: u32 = 1;
 
 pub(super) const CMP_SREG: u16 = 1;
 pub(super) const CMP_OP: u16 = 2;

@@ -116,7 +116,9 @@ fn meta(f: &Fields<'_>) -> Option<Expr> {
 }
 
 fn payload(f: &Fields<'_>) -> Option<Expr> {
-    f.only(&[PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN])?;
+    let of_load = [PAYLOAD_DREG, PAYLOAD_BASE, PAYLOAD_OFFSET, PAYLOAD_LEN];
+    let of_store = [PAYLOAD_SREG, PAYLOAD_CSUM_TYPE, PAYLOAD_CSUM_OFFSET, PAYLOAD_CSUM_FLAGS];
+    f.only(&[&of_load[..], &of_store].concat())?;
     let base = match f.u32(PAYLOAD_BASE)? {
         0 => Base::Link,
         1 => Base::Network,
@@ -124,7 +126,19 @@ fn payload(f: &Fields<'_>) -> Option<Expr> {
         other => Base::Other(other),
     };
     let field = Payload { base, offset: f.u32(PAYLOAD_OFFSET)?, length: f.u32(PAYLOAD_LEN)? };
-    Some(Expr::Payload { field, dreg: f.reg(PAYLOAD_DREG)? })
+    if f.get(PAYLOAD_SREG).is_none() {
+        return Some(Expr::Payload { field, dreg: f.reg(PAYLOAD_DREG)? });
+    }
+    let checksum = match f.u32(PAYLOAD_CSUM_TYPE).unwrap_or(0) {
+        0 => None,
+        PAYLOAD_CSUM_INET => Some(f.u32(PAYLOAD_CSUM_OFFSET)?),
+        _ => return None,
+    };
+    // A checksum of the next header that is mended too.
+    if f.u32(PAYLOAD_CSUM_FLAGS).unwrap_or(0) != 0 {
+        return None;
+    }
+    Some(Expr::PayloadSet { field, sreg: f.reg(PAYLOAD_SREG)?, checksum })
 }
 
 fn cmp(f: &Fields<'_>) -> Option<Expr> {

@@ -24,7 +24,7 @@ impl Expr {
         match self {
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Meta { .. } | Self::MetaSet { .. } => "meta",
-            Self::Payload { .. } => "payload",
+            Self::Payload { .. } | Self::PayloadSet { .. } => "payload",
             Self::Cmp { .. } => "cmp",
             Self::Range { .. } => "range",
             Self::Bitwise { .. } => "bitwise",
@@ -68,6 +68,16 @@ fn write_one(w: &mut Writer, expr: &Expr) {
             w.u32(PAYLOAD_BASE, base_number(field.base));
             w.u32(PAYLOAD_OFFSET, field.offset);
             w.u32(PAYLOAD_LEN, field.length);
+        }
+        Expr::PayloadSet { field, sreg, checksum } => {
+            w.u32(PAYLOAD_SREG, sreg.number());
+            w.u32(PAYLOAD_BASE, base_number(field.base));
+            w.u32(PAYLOAD_OFFSET, field.offset);
+            w.u32(PAYLOAD_LEN, field.length);
+            if let Some(offset) = checksum {
+                w.u32(PAYLOAD_CSUM_TYPE, PAYLOAD_CSUM_INET);
+                w.u32(PAYLOAD_CSUM_OFFSET, *offset);
+            }
         }
         Expr::Cmp { sreg, op, value } => {
             w.u32(CMP_SREG, sreg.number());

@@ -123,6 +123,11 @@ fn what_we_write_lists_as_a_person_would_write_it() {
         ));
         let fib = Expr::Fib { dreg: Reg::A, result: FibResult::Oif, flags: 0b1001 };
         let spoofed = Expr::Cmp { sreg: Reg::A, op: Cmp::Eq, value: vec![0; 4] };
+        let elsewhere = Program::new()
+            .daddr([10, 0, 0, 3].into())
+            .then(Expr::Immediate { dreg: Reg::A, value: vec![192, 0, 0, 8] })
+            .then(Expr::PayloadSet { field: Payload::IP_DADDR, sreg: Reg::A, checksum: Some(10) });
+        batch.add_rule(&Rule::new(raw.clone(), elsewhere));
         batch.add_rule(&Rule::new(raw, Program::new().then(fib).then(spoofed).verdict(Verdict::Drop)));
         let choose = Program::new()
             .then(Expr::Random { dreg: Reg::A, modulus: 7 })
@@ -169,6 +174,7 @@ fn what_we_write_lists_as_a_person_would_write_it() {
             "meta mark set meta mark & 0xfffff1ff | 0x00000100 limit rate 10/second burst 20 packets goto end",
             "ip6 daddr != @networks oifname != \"cni*\" masquerade fully-random",
             "iifname \"lo\" notrack",
+            "ip daddr 10.0.0.3 ip daddr set 192.0.0.8",
             "fib saddr . iif oif 0 drop",
         ] {
             assert!(lines.iter().any(|listed| listed == line), "{line:?} is not in\n{}", lines.join("\n"));

@@ -24,6 +24,8 @@ const POOL: &str = "cnidarian.io/load-balancer-pool";
 const SHARING: &str = "cnidarian.io/load-balancer-sharing";
 /// The annotation with the kinds of addresses that routers outside are told of, with commas between, or `none`.
 const ANNOUNCE: &str = "cnidarian.io/announce";
+/// The annotation that says how answers get to clients outside: `tunnel`, or `none`.
+const DIRECT_RETURN: &str = "cnidarian.io/direct-server-return";
 /// The class of load balancers that get addresses from our pools; without a class they do too.
 const CLASS: &str = "cnidarian.io/load-balancer";
 
@@ -101,6 +103,8 @@ pub(in crate::service) struct ServiceSpec {
     pub(in crate::service) sources: Option<Arc<[IpNet]>>,
     pub(in crate::service) health_check_port: Option<u16>,
     pub(in crate::service) publish_not_ready: bool,
+    /// Answers from its outer addresses go to clients directly.
+    pub(in crate::service) direct_return: bool,
     pub(in crate::service) placement: Placement,
     /// Kinds of addresses that routers outside are told of; `None`: as the operator says.
     pub(in crate::service) announce: Option<BTreeSet<FrontendKind>>,
@@ -163,6 +167,7 @@ pub(in crate::service) fn service(reader: &mut Reader<'_>, texts: &mut Interner)
         _ => None,
     };
     let balanced = kind == Kind::LoadBalancer;
+    let direct_return = direct_return(reader);
     Some(ServiceSpec {
         name: name(object),
         created: object.metadata.other.get("creationTimestamp").and_then(Value::as_str).map(Into::into),
@@ -179,10 +184,18 @@ pub(in crate::service) fn service(reader: &mut Reader<'_>, texts: &mut Interner)
         sources: reader.networks(spec, "spec", "loadBalancerSourceRanges").filter(|_| balanced).map(Into::into),
         health_check_port,
         publish_not_ready: publish_not_ready.unwrap_or_default(),
+        direct_return,
         placement: if balanced { placement(reader, spec, &cluster_ips, texts) } else { Placement::default() },
         announce: announce(reader),
         cluster_ips,
     })
+}
+
+/// Whether answers go to clients directly. With another word they go as ever.
+fn direct_return(reader: &mut Reader<'_>) -> bool {
+    let Some(written) = reader.object.metadata.annotations.get(DIRECT_RETURN) else { return false };
+    let (word, path) = (Value::from(written.trim()), format!("metadata.annotations[{DIRECT_RETURN}]"));
+    reader.word(LEFT_OUT, &word, &path, &[("tunnel", true), ("none", false)]).unwrap_or(false)
 }
 
 /// Which kinds of its addresses are announced. With a word that is not known, none.

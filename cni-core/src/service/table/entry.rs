@@ -136,6 +136,7 @@ impl Entry {
                 affinity_seconds: spec.affinity_seconds,
                 sources: spec.sources.clone().filter(|_| kind == FrontendKind::LoadBalancer),
                 health_check_port: spec.health_check_port,
+                direct_return: spec.direct_return && kind.is_external(),
                 backends: found,
             });
         }

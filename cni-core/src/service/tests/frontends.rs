@@ -61,6 +61,24 @@ fn node_ports_are_on_the_addresses_that_the_operator_chose() {
 }
 
 #[test]
+fn only_outer_addresses_answer_clients_directly_and_another_word_is_reported() {
+    let with = |word: &str| {
+        let spec =
+            json!({"type": "NodePort", "externalIPs": ["198.51.100.9"], "ports": [{"port": 80, "nodePort": 30080}]});
+        let mut written = web(spec);
+        written.metadata.annotations.insert("cnidarian.io/direct-server-return".into(), word.into());
+        Told::of(&[written, node("n1", "10.0.0.1", "a")])
+    };
+    let told = with("tunnel");
+    let direct = ["198.51.100.9", "10.96.0.7", "10.0.0.1"].map(|address| told.item(address).direct_return);
+    assert_eq!((direct, told.problems()), ([true, false, false], Vec::new()));
+    assert!(!with("none").item("198.51.100.9").direct_return);
+    let told = with("l2");
+    assert!(!told.item("198.51.100.9").direct_return);
+    assert_eq!(told.problems().len(), 1);
+}
+
+#[test]
 fn a_scheduler_has_one_name_on_every_backend_and_another_name_leaves_the_service_out() {
     let with = |scheduler: &str| {
         let mut written = web(json!({}));

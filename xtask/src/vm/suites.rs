@@ -67,8 +67,7 @@ pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "monitor", ALL, 5),
     tests("net-linux", "oracle", ALL, 5),
     tests("net-linux", "ipvs", ALL, 5),
-    tests("backend-ebpf", "kernel", Some(&["attached::", "cost::", "an_agent_serves", "clients_outside"]), 30)
-        .part("kernel", Part::Without(&[PACKETS, LAWS])),
+    tests("backend-ebpf", "kernel", ALL, 30).part("kernel", Part::Without(&[PACKETS, LAWS])),
     tests("backend-ebpf", "kernel", None, 60).part("packets", Part::Only(PACKETS)),
     tests("backend-ebpf", "kernel", None, 120).part("laws", Part::Only(LAWS)),
     tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),

@@ -110,7 +110,10 @@ fn an_engine_that_is_killed_anywhere_and_started_again_loses_no_packet_and_lets_
 
 #[test]
 fn an_engine_at_clsact_that_is_killed_anywhere_loses_no_packet_and_lets_none_pass() {
-    killed_anywhere(Hook::Clsact);
+    // Without TCX the other test was there.
+    if Hook::probe() == Hook::Tcx {
+        killed_anywhere(Hook::Clsact);
+    }
 }
 
 fn killed_anywhere(hook: Hook) {

@@ -114,10 +114,11 @@ pub(crate) fn test(options: &Options, filter: Option<&str>) -> Result<()> {
 
 /// `cargo xtask vm test --sample`: a part of each suite, on two kernels.
 pub(crate) fn sample(options: &Options) -> Result<()> {
-    let filters =
-        |words: &[&str]| words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()).collect();
-    let plan: Vec<(&Suite, Vec<String>)> =
-        SUITES.iter().filter_map(|suite| Some((suite, suite.sample.map(filters)?))).collect();
+    let filters = |suite: &Suite| match suite.sample? {
+        [""] => Some(suite.filters()),
+        words => Some(words.iter().map(|word| (*word).to_owned()).collect()),
+    };
+    let plan: Vec<(&Suite, Vec<String>)> = SUITES.iter().filter_map(|suite| Some((suite, filters(suite)?))).collect();
     let usual: Vec<Kernel> =
         KERNELS.iter().copied().filter(|kernel| OF_THE_TEST_COMMAND.contains(&kernel.name)).collect();
     install()?;

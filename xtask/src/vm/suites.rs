@@ -67,11 +67,10 @@ pub(super) const SUITES: &[Suite] = &[
     tests("net-linux", "monitor", ALL, 5),
     tests("net-linux", "oracle", ALL, 5),
     tests("net-linux", "ipvs", ALL, 5),
-    tests("backend-ebpf", "kernel", Some(&["attached::", "cost::", "an_agent_serves", "clients_outside"]), 30)
-        .part("kernel", Part::Without(&[PACKETS, LAWS])),
+    tests("backend-ebpf", "kernel", ALL, 30).part("kernel", Part::Without(&[PACKETS, LAWS])),
     tests("backend-ebpf", "kernel", None, 60).part("packets", Part::Only(PACKETS)),
     tests("backend-ebpf", "kernel", None, 120).part("laws", Part::Only(LAWS)),
-    tests("backend-ipvs", "kernel", Some(&["packets::", "drain::"]), 30),
+    tests("backend-ipvs", "kernel", Some(&["packets::", "drain::", "policy::", "registry::", "missing::"]), 30),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
     tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),

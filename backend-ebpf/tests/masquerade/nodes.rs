@@ -9,7 +9,7 @@
 use backend_ebpf::Ebpf;
 use backend_ebpf::abi::Masqueraded;
 use backend_ebpf::kernel::{MasqueradeMaps, masquerade};
-use cni_core::backend::{Backend, Change};
+use cni_core::backend::{Backend, Change, OpenRequest, WhenFull};
 use cni_core::model::{Masquerade, NodeContext};
 use net_linux::netns::NetNs;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct World {
     cluster: Cluster,
     far: Pod,
+    gate: NetNs,
 }
 
 fn context(node: &Node) -> NodeContext {
@@ -35,7 +36,7 @@ fn context(node: &Node) -> NodeContext {
     NodeContext { masquerade: Some(Masquerade { keep: sources.clone(), sources }), ..node.context() }
 }
 
-fn far_host(underlays: &Underlays) -> Pod {
+fn far_host(underlays: &Underlays) -> (NetNs, Pod) {
     let (gate, far) = (NetNs::new().unwrap(), NetNs::new().unwrap());
     underlays.plug(8, &gate);
     cable((&gate, "far"), (&far, "eth0"));
@@ -69,15 +70,13 @@ fn far_host(underlays: &Underlays) -> Pod {
         });
     })
     .unwrap();
-    // The gate lives as long as its cables, and those as long as the far host's end.
-    std::mem::forget(gate);
-    Pod::serving(far, FAR.map(|text| text.parse().unwrap()).to_vec())
+    (gate, Pod::serving(far, FAR.map(|text| text.parse().unwrap()).to_vec()))
 }
 
 impl World {
     fn new(section: &Value) -> Self {
         let underlays = Underlays::new();
-        let far = far_host(&underlays);
+        let (gate, far) = far_host(&underlays);
         let cluster = Cluster::on(underlays, &Ebpf, &[1], section);
         cluster.nodes[0].stage_all(vec![Change::Node(context(&cluster.nodes[0]))]);
         cluster.nodes[0]
@@ -87,7 +86,7 @@ impl World {
                 run("ip -6 route add 2001:db8:f::/64 via 2001:db8:a::8");
             })
             .unwrap();
-        Self { cluster, far }
+        Self { cluster, far, gate }
     }
 
     fn node(&self) -> &Node {
@@ -244,6 +243,43 @@ fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs() {
         assert_eq!(world.maps().packets(Masqueraded::NoPort).unwrap(), before + 1);
         assert!(sockets.iter().all(|socket| heard(socket).is_some()));
     }
+    // An agent that reads all this, as monitors see it.
+    let request = OpenRequest {
+        node: context(world.node()),
+        config: world.node().section.clone(),
+        state_dir: std::env::temp_dir(),
+        host_stack_for: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let read = || async {
+        let mut parts = Ebpf.open(request).await.unwrap();
+        parts.datapath.resync().await.unwrap();
+        let meter = parts.meter.unwrap();
+        (meter.dropped().unwrap(), meter.tables().unwrap())
+    };
+    let (dropped, tables) = world.node().netns.run(|| runtime.block_on(read())).unwrap();
+    let full: u64 = dropped.iter().filter(|one| one.word() == "full").map(|one| one.packets).sum();
+    assert_eq!(full, world.maps().packets(Masqueraded::NoPort).unwrap());
+    let connections = tables.iter().find(|table| table.table == "COMING").unwrap();
+    assert_eq!(
+        (connections.entries, connections.room, connections.when_full),
+        (Some(8), 65_536, WhenFull::ForgetsOldest)
+    );
+}
+
+#[test]
+fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+    let routes = || {
+        run("ip route add 10.244.1.0/24 via 192.0.2.1");
+        run("ip -6 route add fd00:1::/64 via 2001:db8:a::1");
+    };
+    world.gate.run(routes).unwrap();
+    for (pod, far) in world.pod().addresses.iter().zip(FAR) {
+        world.far.talks_to(*pod);
+        // And the other way round as before.
+        world.pod().talks_to(far.parse().unwrap());
+    }
 }
 
 /// The sizes differ, so the second agent loads programs anew; the third finds all as it wants it.
@@ -329,7 +365,7 @@ fn programs_that_somebody_takes_off_are_back_without_being_asked_for() {
 fn ports_that_the_node_gives_to_its_own_sockets_are_refused() {
     let world = World::new(&json!({ "mode": "native" }));
     let open = |section: Value| {
-        let request = cni_core::backend::OpenRequest {
+        let request = OpenRequest {
             node: context(world.node()),
             config: section,
             state_dir: std::env::temp_dir(),

@@ -180,6 +180,14 @@ impl MasqueradeMaps {
         present(self.coming.remove(&Raw(*tuple))).map(drop).map_err(written("COMING"))
     }
 
+    /// The same as it leaves.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget_leaving(&mut self, tuple: &Tuple) -> Result<(), KernelError> {
+        present(self.leaving.remove(&Raw(*tuple))).map(drop).map_err(written("LEAVING"))
+    }
+
     /// Takes over the connections of others that are not here yet, so that programs can be replaced and keep them.
     ///
     /// # Errors

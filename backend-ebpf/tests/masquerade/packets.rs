@@ -3,7 +3,7 @@
 use crate::frame::{ACK, Above, FIN, Frame, SYN, TCP, source_of};
 use crate::model::{Model, Tuple};
 use crate::rig::{DROP, FIRST_PORT, KEPT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
-use backend_ebpf::abi::{Coming, Life, Masqueraded};
+use backend_ebpf::abi::{Coming, Life, Masqueraded, mapped};
 use backend_ebpf::kernel::masquerade::Masquerade;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
@@ -288,17 +288,26 @@ fn a_port_is_free_again_when_its_connection_has_ended_and_not_before() {
     }
 }
 
+/// Either table may have forgotten it, or both.
 #[test]
 fn a_connection_that_had_to_make_room_keeps_its_port_while_nobody_has_taken_it() {
-    let rig = Rig::new(4);
+    let rig = Rig::new(64);
     let frame = Frame::new(ip(PODS[0][0]), ip(OUTSIDE[0][0]), above(2, 40_000, 443));
     let first = rig.out(&frame).unwrap();
     let mut maps = rig.loaded.maps().unwrap();
-    let [(tuple, coming)] = rig.maps.coming().unwrap().try_into().unwrap();
-    maps.forget(&tuple).unwrap();
-    assert_eq!(rig.out(&frame), Some(first.clone()));
-    let other_pod = Coming { own: backend_ebpf::abi::mapped([10, 42, 0, 6]), ..coming };
-    maps.set_coming(tuple, other_pod).unwrap();
+    let [(inside, _)] = rig.maps.leaving().unwrap().try_into().unwrap();
+    let [(outside, coming)] = rig.maps.coming().unwrap().try_into().unwrap();
+    for (leaving_goes, coming_goes) in [(false, true), (true, false), (true, true)] {
+        if leaving_goes {
+            maps.forget_leaving(&inside).unwrap();
+        }
+        if coming_goes {
+            maps.forget(&outside).unwrap();
+        }
+        assert_eq!(rig.out(&frame), Some(first.clone()), "{leaving_goes} {coming_goes}");
+    }
+    let other_pod = Coming { own: mapped([10, 42, 0, 6]), ..coming };
+    maps.set_coming(outside, other_pod).unwrap();
     let moved = rig.out(&frame).unwrap();
     assert_ne!(source_of(&moved, &frame.above), source_of(&first, &frame.above), "the tuple is another pod's");
 }

@@ -7,7 +7,7 @@ use backend_ebpf_abi::{Coming, Leaving, Life, Masquerading, Tuple};
 use backend_ebpf_programs::packet::Packet;
 
 /// So many ports are tried.
-const TRIES: u32 = 128;
+const TRIES: u32 = 64;
 
 /// Primes above any number of ports, so that each of these steps goes through all of them.
 const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
@@ -30,16 +30,17 @@ pub fn port(settings: &Masquerading, packet: &Packet, inside: &Tuple, now: u32) 
         }
     }
     let hash = hash(settings.salt, inside);
-    if !find(settings, hash, &mut outside, now) || !take(&wanted, &outside, now) {
+    if !find(settings, hash, &wanted, &mut outside, now) || !take(&wanted, &outside, now) {
         return NONE;
     }
     maps::set_leaving(inside, &Leaving { life, port: outside.own_port, flags: 0, unused: 0 });
     outside.own_port as u32
 }
 
-/// Looks for a port that nobody has who lives. Whoever takes it at the same moment gets it, and this packet is dropped.
+/// Looks for the connection's own port, where `LEAVING` alone has forgotten it, or one that nobody has who lives. Whoever takes that
+/// at the same moment gets it, and this packet is dropped.
 #[inline(never)]
-fn find(settings: &Masquerading, hash: u64, outside: &mut Tuple, now: u32) -> bool {
+fn find(settings: &Masquerading, hash: u64, wanted: &Coming, outside: &mut Tuple, now: u32) -> bool {
     let count = settings.ports as u32;
     if count == 0 {
         return false;
@@ -49,7 +50,7 @@ fn find(settings: &Masquerading, hash: u64, outside: &mut Tuple, now: u32) -> bo
     for _ in 0..TRIES {
         outside.own_port = settings.first_port.wrapping_add(place as u16);
         let Some(entry) = maps::coming(outside) else { return true };
-        if !read_life(entry).is_alive(outside.protocol as u8, now) {
+        if !read_life(entry).is_alive(outside.protocol as u8, now) || is_of(entry, wanted) {
             return true;
         }
         place += step;
@@ -67,10 +68,10 @@ fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tu
         // It had to make room for another connection, and its port may be somebody else's since then.
         return settings.has(outside.own_port) && maps::claim(outside, wanted);
     };
-    let found = read_coming(entry);
-    if found.own_port != wanted.own_port || found.own != wanted.own {
+    if !is_of(entry, wanted) {
         return false;
     }
+    let found = read_coming(entry);
     if found.life.is_alive(packet.protocol, now) {
         note(life_of(entry), found.life, wanted.life.state(), begins_anew(packet), now);
         return true;
@@ -78,14 +79,22 @@ fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tu
     settings.has(outside.own_port) && win(entry, found.life, now) && maps::set_coming(outside, wanted)
 }
 
-/// Takes a port that is free, or that of a connection which has ended.
+/// Whether an entry is of the same pod and port.
+#[inline(always)]
+fn is_of(entry: *mut Coming, wanted: &Coming) -> bool {
+    let found = read_coming(entry);
+    found.own_port == wanted.own_port && found.own == wanted.own
+}
+
+/// Takes a port that is free, or that of a connection which has ended, or is this one.
 #[inline(never)]
 pub fn take(wanted: &Coming, outside: &Tuple, now: u32) -> bool {
     match maps::coming(outside) {
         None => maps::claim(outside, wanted),
         Some(entry) => {
             let life = read_life(entry);
-            !life.is_alive(outside.protocol as u8, now) && win(entry, life, now) && maps::set_coming(outside, wanted)
+            let is_free = !life.is_alive(outside.protocol as u8, now) || is_of(entry, wanted);
+            is_free && win(entry, life, now) && maps::set_coming(outside, wanted)
         }
     }
 }

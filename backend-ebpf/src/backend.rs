@@ -2,8 +2,9 @@
 
 use crate::config::{Config, Mode, refused};
 use crate::driver::EbpfDriver;
-use crate::kernel::Side;
 use crate::kernel::forward::{self, Attached};
+use crate::kernel::{Side, masquerade};
+use crate::ports;
 use crate::probe::{needed, probe};
 use crate::watch::EbpfWatch;
 use async_trait::async_trait;
@@ -28,7 +29,7 @@ impl Backend for Ebpf {
         Config::from_json(config).map(|_| ()).map_err(refused)
     }
 
-    /// The fast path: nobody else asks interfaces for programs. What is at the tunnel device goes with it.
+    /// The fast path and masquerading: nobody else asks interfaces for programs. What is at the tunnel device goes with it.
     fn clear(&self) -> Result<()> {
         if forward::probe().is_err() {
             return Ok(());
@@ -36,7 +37,8 @@ impl Backend for Ebpf {
         for link in Link::dump(&mut Socket::route()?, &LinkFilter::default())? {
             let cleared = forward::find(&link.name, link.index, Side::Ingress).and_then(|found| {
                 let mut fast = found.iter().filter(|found| found.program.is_of_fast_path());
-                fast.try_for_each(Attached::detach)
+                fast.try_for_each(Attached::detach)?;
+                masquerade::find(&link.name, link.index)?.iter().try_for_each(masquerade::Attached::detach)
             });
             cleared.map_err(|error| {
                 Error::new(ErrorKind::Kernel, "clear", format!("programs of {}", link.name), &error).because(error)
@@ -48,6 +50,7 @@ impl Backend for Ebpf {
     async fn open(&self, request: OpenRequest) -> Result<Parts> {
         let config = Config::from_json(&request.config).map_err(refused)?;
         refuse_fast_path(&config, &request.host_stack_for)?;
+        ports::refuse_taken(&config)?;
         let capabilities = probe(&config);
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
         let driver = EbpfDriver::open(&config, &request.node, capabilities)?;

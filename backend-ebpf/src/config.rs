@@ -19,7 +19,26 @@ const FAMILIES: Setting = ("families", "a list of ipv4 and ipv6, each at most on
 const DEVICE: Setting = ("deviceName", "an interface name of 1 to 15 bytes");
 const MAX_PODS: Setting = ("maxPods", "an integer from 1 to 1048576");
 const MAX_PREFIXES: Setting = ("maxPrefixes", "an integer from 1 to 1048576");
-const KEYS: [&str; 9] = ["mode", VNI.0, PORT.0, MTU.0, FAMILIES.0, DEVICE.0, "fastPath", MAX_PODS.0, MAX_PREFIXES.0];
+const MASQUERADE_PORTS: Setting =
+    ("masqueradePorts", "FIRST-LAST, ports from 1024 to 65535 that nothing else on this node uses");
+const MAX_MASQUERADED: Setting = ("maxMasqueraded", "an integer from 1 to 1048576");
+const KEYS: [&str; 12] = [
+    "mode",
+    VNI.0,
+    PORT.0,
+    MTU.0,
+    FAMILIES.0,
+    DEVICE.0,
+    "fastPath",
+    MAX_PODS.0,
+    MAX_PREFIXES.0,
+    "masquerade",
+    MASQUERADE_PORTS.0,
+    MAX_MASQUERADED.0,
+];
+
+/// Between what Linux gives to sockets by itself (`ip_local_port_range`: 32768 to 60999) and the end.
+const DEFAULT_PORTS: (u16, u16) = (61_000, 4536);
 
 /// The smallest MTU of a link that carries IPv6, in bytes. RFC 8200, section 5.
 pub const MIN_MTU_V6_BYTES: u32 = 1280;
@@ -45,6 +64,16 @@ impl fmt::Display for Mode {
             Self::Native => "native",
         })
     }
+}
+
+/// Who masquerades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// A chain of the host's stack.
+    Nftables,
+    /// Programs at the underlay.
+    Ebpf,
 }
 
 /// An address family.
@@ -110,6 +139,12 @@ pub struct RawConfig {
     pub max_pods: Option<u32>,
     /// Prefixes of other nodes that there is room for; default 65536.
     pub max_prefixes: Option<u32>,
+    /// Who masquerades; default `nftables`.
+    pub masquerade: Option<Engine>,
+    /// Ports for masquerading by programs, `FIRST-LAST`; default 61000-65535.
+    pub masquerade_ports: Option<String>,
+    /// Masqueraded connections that there is room for; default 65536.
+    pub max_masqueraded: Option<u32>,
 }
 
 /// The section, checked.
@@ -133,6 +168,12 @@ pub struct Config {
     pub max_pods: u32,
     /// Prefixes of other nodes that there is room for.
     pub max_prefixes: u32,
+    /// Who masquerades.
+    pub masquerade: Engine,
+    /// The first port for masquerading by programs, and how many there are.
+    pub masquerade_ports: (u16, u16),
+    /// Masqueraded connections that there is room for.
+    pub max_masqueraded: u32,
 }
 
 impl Config {
@@ -180,12 +221,24 @@ impl TryFrom<RawConfig> for Config {
             fast_path: raw.fast_path.unwrap_or(false),
             max_pods: in_range(MAX_PODS, raw.max_pods.unwrap_or(4096), 1, MOST_ENTRIES)?,
             max_prefixes: in_range(MAX_PREFIXES, raw.max_prefixes.unwrap_or(65_536), 1, MOST_ENTRIES)?,
+            masquerade: raw.masquerade.unwrap_or(Engine::Nftables),
+            masquerade_ports: raw.masquerade_ports.as_deref().map_or(Ok(DEFAULT_PORTS), ports)?,
+            max_masqueraded: in_range(MAX_MASQUERADED, raw.max_masqueraded.unwrap_or(65_536), 1, MOST_ENTRIES)?,
         })
     }
 }
 
 fn in_range(setting: Setting, value: u32, least: u32, most: u32) -> Result<u32, StrictError> {
     if (least..=most).contains(&value) { Ok(value) } else { Err(wrong(setting, value)) }
+}
+
+fn ports(text: &str) -> Result<(u16, u16), StrictError> {
+    let number = |text: &str| text.trim().parse::<u16>().ok();
+    let ends = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));
+    match ends {
+        Some((first, last)) if 1024 <= first && first <= last => Ok((first, last - first + 1)),
+        _ => Err(wrong(MASQUERADE_PORTS, format!("{text:?}"))),
+    }
 }
 
 fn families(mut families: Vec<Family>) -> Result<Vec<Family>, StrictError> {
@@ -229,6 +282,11 @@ mod tests {
             (json!({ "maxPods": 0 }), "maxPods"),
             (json!({ "maxPrefixes": 2_000_000 }), "maxPrefixes"),
             (json!({ "mode": "geneve" }), "mode"),
+            (json!({ "masquerade": "iptables" }), "masquerade"),
+            (json!({ "masqueradePorts": "61000" }), "masqueradePorts"),
+            (json!({ "masqueradePorts": "65535-61000" }), "masqueradePorts"),
+            (json!({ "masqueradePorts": "80-90" }), "masqueradePorts"),
+            (json!({ "maxMasqueraded": 0 }), "maxMasqueraded"),
         ] {
             let error = refused(Config::from_json(&section).unwrap_err());
             assert_eq!(error.field, Some(key), "{error}");

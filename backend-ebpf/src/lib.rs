@@ -45,6 +45,7 @@ pub mod kernel;
 pub mod object;
 mod placed;
 pub mod policy;
+mod ports;
 pub mod probe;
 pub mod service;
 mod watch;

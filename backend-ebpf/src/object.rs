@@ -7,7 +7,7 @@ use net_linux::endpoint::{EndpointKey, EndpointObject};
 use net_linux::host;
 use net_linux::route::Route;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Which object.
@@ -21,6 +21,8 @@ pub enum Key {
     Address(InterfaceName, IpNet),
     /// The programs of the tunnel device and the underlay, with their settings.
     Programs,
+    /// Masquerading by programs at the underlay.
+    Masquerade,
     /// The program at the host's end of a pod's veth.
     PodProgram(InterfaceName),
     /// The entry of another node's prefix in the programs' map.
@@ -70,6 +72,8 @@ pub enum Object {
     Address,
     /// See [`Key::Programs`].
     Programs(Arc<Programs>),
+    /// See [`Key::Masquerade`].
+    Masquerade(Arc<Masquerading>),
     /// See [`Key::PodProgram`].
     PodProgram,
     /// See [`Key::Way`]: the other node on the underlay, and how.
@@ -108,6 +112,25 @@ pub struct Programs {
     pub fast_path: bool,
     /// Entries that the maps have room for: pods and prefixes.
     pub sizes: (u32, u32),
+}
+
+/// What is masqueraded by programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Masquerading {
+    /// The underlay.
+    pub interface: InterfaceName,
+    /// The node's IPv4 address outside.
+    pub v4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// The first of the ports that are for nobody else, and how many there are.
+    pub ports: (u16, u16),
+    /// Connections that there is room for.
+    pub room: u32,
+    /// Source prefixes: sorted, none within another, none that could be one with its neighbour.
+    pub sources: Vec<IpNet>,
+    /// Destination prefixes that see the pod's own address; as `sources`.
+    pub keep: Vec<IpNet>,
 }
 
 /// A local pod as the programs know it.
@@ -175,6 +198,8 @@ impl Key {
             Self::Host(key) => key.rank(),
             Self::Link(_) => Rank::level(1).gate(Gate::Item),
             Self::Programs => Rank::level(2).gate(Gate::Item),
+            // As that of the host's stack: it needs nothing and holds nothing back.
+            Self::Masquerade => Rank::level(1),
             Self::Address(..) => Rank::level(3),
             Self::PodNeighbour(..) | Self::Way(_) | Self::StrayNextHop(_) => Rank::level(4),
             Self::Route(_) | Self::StrayRoute(..) | Self::LearnedRoute(..) => Rank::level(5),
@@ -191,6 +216,7 @@ impl fmt::Display for Key {
             Self::Link(device) => write!(f, "link {device}"),
             Self::Address(device, address) => write!(f, "address {address} dev {device}"),
             Self::Programs => f.write_str("ebpf programs"),
+            Self::Masquerade => f.write_str("ebpf masquerading"),
             Self::PodProgram(interface) => write!(f, "ebpf program of {interface}"),
             Self::Way(prefix) => write!(f, "ebpf way {prefix}"),
             Self::PodEntry(address) => write!(f, "ebpf pod {address}"),

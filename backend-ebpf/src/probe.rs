@@ -1,8 +1,8 @@
 //! What this kernel can do for the backend. Never guesses from a version, and never touches the node's own namespace: what
 //! has to be made to know is made in a namespace of the probe's own.
 
-use crate::config::{Config, Family, Mode};
-use crate::kernel::forward;
+use crate::config::{Config, Engine, Family, Mode};
+use crate::kernel::{forward, masquerade};
 use cni_core::backend::{Capabilities, Capability};
 use net_linux::link::Vxlan;
 use net_linux::netns::NetNs;
@@ -19,7 +19,11 @@ pub fn probe(config: &Config) -> Capabilities {
         (Ok(()), false) => Err("it is off: `fastPath` is not set".to_owned()),
         (known, _) => known.clone(),
     };
-    probe::host_stack()
+    let host_stack = match config.masquerade {
+        Engine::Nftables => probe::host_stack(),
+        Engine::Ebpf => probe::host_stack().probed(Capability::Masquerade, masquerading()),
+    };
+    host_stack
         .probed(Capability::Tunnel, programs.and(made))
         .probed(Capability::FastPath, fast_path)
         .with(Capability::SurvivesAgent)
@@ -33,6 +37,12 @@ pub fn probe(config: &Config) -> Capabilities {
 fn programs() -> Result<(), String> {
     forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
     forward::tags().map(drop).map_err(text)
+}
+
+/// The same of masquerading's.
+fn masquerading() -> Result<(), String> {
+    forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
+    masquerade::tags().map(drop).map_err(text)
 }
 
 /// What a configuration cannot do without.

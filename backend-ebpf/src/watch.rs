@@ -16,6 +16,8 @@ pub(crate) struct Watched {
     written: Arc<Mutex<Written>>,
     /// Programs at their hooks.
     pub(crate) placed: Placed,
+    /// The same of masquerading's, which may be at a hook where others of ours are.
+    pub(crate) masquerading: Placed,
 }
 
 #[derive(Debug, Default)]
@@ -66,16 +68,19 @@ pub(crate) struct EbpfWatch {
     tables: DriftMonitor,
     host: host::Watch,
     programs: PlacedWatch,
+    masquerading: PlacedWatch,
 }
 
 impl EbpfWatch {
     /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's.
     pub(crate) fn open(watched: Watched, underlay: InterfaceName, ports: (u32, Option<u32>)) -> Result<Self> {
-        let programs = PlacedWatch::open(watched.placed.clone())
-            .map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", error))?;
+        let open = |placed: &Placed| {
+            PlacedWatch::open(placed.clone()).map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", error))
+        };
+        let (programs, masquerading) = (open(&watched.placed)?, open(&watched.masquerading)?);
         let concerns = move |event: &Event| watched.concerns(event, &underlay);
         let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;
-        Ok(Self { tables, host: host::Watch::open(ports.1), programs })
+        Ok(Self { tables, host: host::Watch::open(ports.1), programs, masquerading })
     }
 }
 
@@ -86,6 +91,7 @@ impl DriftWatch for EbpfWatch {
             result = self.tables.changed() => result,
             result = self.host.changed() => result,
             () = self.programs.amiss() => Ok(()),
+            () = self.masquerading.amiss() => Ok(()),
         }
     }
 }

@@ -28,7 +28,7 @@ const TARGET: &str = "bpfel-unknown-none";
 /// Relative to the workspace.
 const PROGRAMS: &str = "backend-ebpf/programs";
 /// One for each part of the backend that can be used by itself, named as its folder in `programs/src/bin`.
-const OBJECTS: &[&str] = &["forward", "policy", "services"];
+const OBJECTS: &[&str] = &["forward", "masquerade", "policy", "services"];
 /// What the objects were made of and by.
 const RECORD: &str = "backend-ebpf/objects/programs.record";
 /// Files that decide what is in the objects.

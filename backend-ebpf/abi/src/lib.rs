@@ -20,6 +20,7 @@ mod connection;
 mod flow;
 mod forward;
 mod fragment;
+mod masquerade;
 mod policy;
 mod reason;
 mod service;
@@ -28,6 +29,7 @@ pub use connection::{Connection, ConnectionKey, Judged};
 pub use flow::{FlowEvent, FlowsWanted};
 pub use forward::{Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
+pub use masquerade::{Coming, Leaving, Life, Masqueraded, Masquerading, Tuple};
 pub use policy::{
     Endpoint, EndpointKey, IDENTITY_NONE, OF_NODE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
     VerdictKey, mapped, nobodys, source_key, traffic_key,

@@ -29,3 +29,10 @@ pub fn interface(ctx: &TcContext) -> u32 {
     // SAFETY: the kernel gives a whole context, and the verifier checks the access.
     unsafe { (*skb).ifindex }
 }
+
+/// Seconds since the machine was started.
+#[inline(always)]
+pub fn now_seconds() -> u32 {
+    // SAFETY: the helper has no arguments and cannot fail.
+    (unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() } / 1_000_000_000) as u32
+}

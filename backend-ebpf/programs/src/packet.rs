@@ -2,6 +2,7 @@
 
 use crate::Way;
 use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{Fragment, FragmentKey, Reason, mapped};
 
@@ -21,10 +22,10 @@ const ETH_P_8021AD: u16 = 0x88a8;
 
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub const UDP: u8 = 17;
 pub const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
-const UDP_LITE: u8 = 136;
+pub const UDP_LITE: u8 = 136;
 
 /// IPv6 extension headers. RFC 8200, section 4; RFC 4302.
 const HOP_BY_HOP: u8 = 0;
@@ -58,6 +59,8 @@ pub struct Packet {
     pub destination: [u8; 16],
     /// Where the protocol's header is.
     pub upper: u32,
+    /// A later fragment: its ports are those of the first one, and there is no header of the protocol.
+    pub later: bool,
 }
 
 /// Where the first fragment's ports are kept for the later ones.
@@ -120,6 +123,7 @@ pub fn parse_untagged<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Pack
             packet.detail = first.detail;
             packet.source_port = first.source_port;
             packet.protocol = first.protocol as u8;
+            packet.later = true;
             return None;
         }
         if let Some(reason) = ports(ctx, packet, &upper) {
@@ -133,6 +137,33 @@ pub fn parse_untagged<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Pack
     ports(ctx, packet, &upper)
 }
 
+/// TCP's flags. RFC 9293, section 3.1.
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const ACK: u8 = 16;
+
+/// Messages that ask and answer. RFC 792; RFC 4443, section 4.
+pub const ECHO_REPLY: u8 = 0;
+pub const ECHO: u8 = 8;
+pub const ECHO_V6: u8 = 128;
+pub const ECHO_REPLY_V6: u8 = 129;
+
+/// Errors: unreachable, source quench, time exceeded, parameter problem. RFC 792. A redirect is none: it tells a host where to send.
+const ERRORS: [u8; 4] = [3, 4, 11, 12];
+/// Unreachable, packet too big, time exceeded, parameter problem. RFC 4443, section 3.
+const ERRORS_V6: core::ops::RangeInclusive<u8> = 1..=4;
+
+#[inline(always)]
+pub fn is_error(packet: &Packet) -> bool {
+    let kind = (packet.detail >> 8) as u8;
+    match packet.protocol {
+        ICMP => ERRORS.contains(&kind),
+        ICMPV6 => ERRORS_V6.contains(&kind),
+        _ => false,
+    }
+}
+
 /// Bytes of an ICMP error before what it quotes. RFC 792; RFC 4443, section 3.
 const ERROR_BYTES: u32 = 8;
 
@@ -140,7 +171,7 @@ const ERROR_BYTES: u32 = 8;
 pub type Ends = [[u8; 16]; 2];
 
 /// Reads the ends of the packet that an ICMP error quotes. Answers its protocol, and where that one's header is; `None`: it is not
-/// all there, or it is a later fragment, which has no ports. Extension headers are not looked behind.
+/// all there, or it is a later fragment, which has no ports. Of extension headers only a fragment's is looked behind.
 #[inline(always)]
 pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(u8, u32)> {
     let at = error.upper + ERROR_BYTES;
@@ -160,8 +191,12 @@ pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(
     if header[0] >> 4 != 6 {
         return None;
     }
-    ends[0] = load(ctx, at + 8)?;
-    ends[1] = load(ctx, at + 24)?;
+    load_into(ctx, at + 8, ends)?;
+    if header[6] == FRAGMENT {
+        let fragment = load::<8>(ctx, at + IPV6_BYTES)?;
+        let place = u16::from_be_bytes([fragment[2], fragment[3]]);
+        return if place & 0xfff8 == 0 { Some((fragment[0], at + IPV6_BYTES + 8)) } else { None };
+    }
     Some((header[6], at + IPV6_BYTES))
 }
 
@@ -188,6 +223,15 @@ fn tagged(ctx: &TcContext) -> bool {
 #[inline(always)]
 fn load<const N: usize>(ctx: &TcContext, offset: u32) -> Option<[u8; N]> {
     ctx.load::<[u8; N]>(offset as usize).ok()
+}
+
+/// Without a copy on the stack.
+#[inline(always)]
+fn load_into(ctx: &TcContext, offset: u32, to: &mut Ends) -> Option<()> {
+    let bytes = core::mem::size_of::<Ends>() as u32;
+    // SAFETY: the kernel's own packet, and room for so many bytes.
+    let failed = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast(), offset, to.as_mut_ptr().cast(), bytes) };
+    if failed == 0 { Some(()) } else { None }
 }
 
 #[inline(always)]

@@ -1,12 +1,12 @@
 //! What follows from the node, its configuration and its own items. Never of other nodes.
 
 use super::ATTRIBUTE_TUNNEL;
-use crate::config::{Config, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode};
-use crate::object::{Device, Key, Object, PodEntry, Programs, Target, of_host};
+use crate::config::{Config, Engine, Family, MIN_MTU_V4_BYTES, MIN_MTU_V6_BYTES, Mode};
+use crate::object::{Device, Key, Masquerading, Object, PodEntry, Programs, Target, of_host};
 use cni_core::backend::{Capabilities, Capability, Error, ErrorKind, Item, Result};
 use cni_core::model::{Endpoint, LocalBlock, MacAddr, NetworkItem, NodeContext, never_of_pods, overlap};
 use ipnet::IpNet;
-use net_linux::{host::wanted, tunnel_ends};
+use net_linux::{host::wanted, masquerade, tunnel_ends};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -135,13 +135,32 @@ impl Compiler {
         let mut objects = Vec::new();
         let has = |family| self.config.families.contains(&family);
         objects.extend(of_host(wanted::forwarding(has(Family::Ipv4), has(Family::Ipv6))));
-        objects.extend(of_host(wanted::masquerading(&self.node)));
+        match self.config.masquerade {
+            Engine::Nftables => objects.extend(of_host(wanted::masquerading(&self.node))),
+            Engine::Ebpf => objects.extend(self.masquerading()),
+        }
         objects.extend(self.link());
         objects.extend(self.programs());
         let end = SocketAddr::new(self.own, self.config.port.get());
         objects.extend(of_host(wanted::not_tracked(self.untracked.then_some(end))));
         objects.extend(of_host(wanted::guarded(self.guards.then_some(tunnel_ends::Tunnel::Udp(end)))));
         objects
+    }
+
+    /// What the host's stack would masquerade, as an object of the programs'.
+    fn masquerading(&self) -> Option<(Key, Object)> {
+        let (_, wanted) = masquerade::objects(&self.node).pop()?;
+        let underlay = &self.node.underlay;
+        let object = Masquerading {
+            interface: underlay.interface.clone(),
+            v4: underlay.v4.map(|net| net.addr()),
+            v6: underlay.v6.map(|net| net.addr()).filter(|address| !address.is_unicast_link_local()),
+            ports: self.config.masquerade_ports,
+            room: self.config.max_masqueraded,
+            sources: wanted.sources,
+            keep: wanted.keep,
+        };
+        Some((Key::Masquerade, Object::Masquerade(object.into())))
     }
 
     /// The objects of a local block.

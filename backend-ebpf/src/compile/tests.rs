@@ -4,7 +4,7 @@ use super::Compiler;
 use crate::config::Config;
 use crate::object::{Carriage, Key, Object, Target};
 use cni_core::backend::{Capabilities, Capability};
-use cni_core::model::{Encapsulation, NetworkItem, NodeName, Peer, PeerPrefix};
+use cni_core::model::{Encapsulation, Masquerade, NetworkItem, NodeContext, NodeName, Peer, PeerPrefix};
 use cni_core::testkit::engine::fake;
 use net_linux::host;
 use serde_json::{Value, json};
@@ -84,4 +84,30 @@ fn a_peer_that_cannot_be_reached_here_names_its_field() {
     let other = Peer { attributes: [(super::ATTRIBUTE_TUNNEL.into(), "2/8472".into())].into(), ..peer("10.1.1.0/26") };
     assert_eq!(refused_field(&vxlan, other), super::ATTRIBUTE_TUNNEL);
     assert_eq!(refused_field(&vxlan, Peer { node: fake::node().name, ..peer("10.1.1.0/26") }), "node");
+}
+
+#[test]
+fn programs_get_the_prefixes_that_the_chain_would_get_and_never_both() {
+    let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let (sources, keep) = (prefixes(&["10.1.0.0/17", "10.1.128.0/17"]), prefixes(&["10.1.0.0/16", "172.16.0.0/12"]));
+    let node = NodeContext { masquerade: Some(Masquerade { sources, keep: keep.clone() }), ..fake::node() };
+    for engine in ["nftables", "ebpf"] {
+        let config = Config::from_json(&json!({ "mode": "native", "masquerade": engine })).unwrap();
+        let base = Compiler::new(&config, &node, &Capabilities::default()).unwrap().base();
+        let chains = base.iter().filter(|(key, _)| matches!(key, Key::Host(host::Key::Masquerade(_)))).count();
+        let programs: Vec<_> = base
+            .iter()
+            .filter_map(|(_, object)| match object {
+                Object::Masquerade(object) => Some(object.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((chains, programs.len()), if engine == "ebpf" { (0, 1) } else { (1, 0) });
+        for object in programs {
+            assert_eq!((&object.sources, &object.keep), (&prefixes(&["10.1.0.0/16"]), &keep));
+            assert_eq!(object.ports, (61_000, 4536));
+        }
+        let off = Compiler::new(&config, &fake::node(), &Capabilities::default()).unwrap().base();
+        assert!(!off.iter().any(|(key, _)| matches!(key, Key::Masquerade | Key::Host(host::Key::Masquerade(_)))));
+    }
 }

@@ -1,40 +1,84 @@
-//! How full the maps of forwarding are, for monitors. Never writes.
+//! How full the maps of forwarding and masquerading are, and what masquerading drops, for monitors. Never writes.
 
 use super::kernel_error;
-use crate::kernel::ForwardMaps;
+use crate::kernel::{ForwardMaps, MasqueradeMaps, Used};
 use crate::object::Key;
+use backend_ebpf_abi::Masqueraded;
 use cni_core::backend::{Dropped, Meter, Result, TableUse, WhenFull};
-use std::sync::{Arc, Mutex, PoisonError};
+use cni_core::flow::Reason;
+use cni_core::policy::model::Direction;
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The maps that the driver last saw, which it puts here. `None`: there are none.
 #[derive(Clone, Default)]
-pub(crate) struct Metered(Arc<Mutex<Option<Arc<ForwardMaps>>>>);
+pub(crate) struct Metered(Arc<Mutex<Seen>>);
+
+#[derive(Clone, Default)]
+struct Seen {
+    forward: Option<Arc<ForwardMaps>>,
+    masquerade: Option<Arc<MasqueradeMaps>>,
+}
 
 impl Metered {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn set(&self, maps: Option<ForwardMaps>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = maps.map(Arc::new);
+        self.seen().forward = maps.map(Arc::new);
+    }
+
+    pub(super) fn set_masquerading(&self, maps: Option<MasqueradeMaps>) {
+        self.seen().masquerade = maps.map(Arc::new);
     }
 
     /// The lock is not held while the maps are read: the driver does not wait for who counts.
-    fn get(&self) -> Option<Arc<ForwardMaps>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn get(&self) -> Seen {
+        self.seen().clone()
+    }
+}
+
+/// What is dropped in the words of flows.
+const fn reason(dropped: Masqueraded) -> Reason {
+    match dropped {
+        Masqueraded::NoPort | Masqueraded::PortOfPod => Reason::Full,
+        Masqueraded::UnknownFragment => Reason::UnknownFragment,
+        Masqueraded::Malformed => Reason::Malformed,
+        Masqueraded::ForgedError => Reason::ForgedError,
+        _ => Reason::Other,
     }
 }
 
 impl Meter for Metered {
-    /// What these programs do not know they leave to the host's stack.
+    /// By masquerading. What forwarding does not know it leaves to the host's stack.
     fn dropped(&self) -> Result<Vec<Dropped>> {
-        Ok(Vec::new())
+        let Some(maps) = self.get().masquerade else { return Ok(Vec::new()) };
+        let mut all = BTreeMap::<Reason, u64>::new();
+        for what in Masqueraded::DROPPED {
+            let packets = maps.packets(what).map_err(|error| kernel_error("read", &Key::Masquerade, error))?;
+            *all.entry(reason(what)).or_default() += packets;
+        }
+        let dropped = |(reason, packets)| Dropped::told(Some(Direction::Egress), reason, packets);
+        Ok(all.into_iter().map(dropped).collect())
     }
 
     fn tables(&self) -> Result<Vec<TableUse>> {
-        let Some(maps) = self.get() else { return Ok(Vec::new()) };
-        let used = maps.used().map_err(|error| kernel_error("read", &Key::Programs, error))?;
-        let table = |used: crate::kernel::Used| TableUse {
+        let seen = self.get();
+        let mut used: Vec<Used> = Vec::new();
+        if let Some(maps) = seen.forward {
+            used.extend(maps.used().map_err(|error| kernel_error("read", &Key::Programs, error))?);
+        }
+        if let Some(maps) = seen.masquerade {
+            let now = u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap_or(u32::MAX);
+            used.extend(maps.used(now).map_err(|error| kernel_error("read", &Key::Masquerade, error))?);
+        }
+        let table = |used: Used| TableUse {
             table: used.map,
             entries: used.entries,
             room: used.room.into(),
-            when_full: WhenFull::Refuses,
+            when_full: if used.map == "COMING" { WhenFull::ForgetsOldest } else { WhenFull::Refuses },
         };
         Ok(used.into_iter().map(table).collect())
     }

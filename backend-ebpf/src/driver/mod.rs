@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | the tunnel device | `driver/device.rs` | alias |
 //! | programs and entries of their maps | `driver/programs.rs` | name; held by the interfaces they are attached to |
+//! | masquerading by programs | `driver/masquerade.rs` | the same |
 //! | addresses, neighbours, routes | `driver/tables.rs` | by the device; protocol number |
 //! | settings, nftables | [`Host`] | only those wanted are looked at; nftables table |
 
 mod device;
+mod masquerade;
 mod meter;
 mod programs;
 mod tables;
@@ -77,6 +79,7 @@ impl EbpfDriver {
         let mut found = Vec::new();
         self.read_devices(&devices, &mut found)?;
         self.read_programs(&devices, &mut found)?;
+        self.read_masquerading(&devices, &mut found)?;
         self.read_tables(&devices, &mut found)?;
         let wanted = self.compiler.base().into_iter().filter_map(|(key, _)| match key {
             Key::Host(key) => Some(key),
@@ -97,6 +100,9 @@ impl EbpfDriver {
             match op.key() {
                 Key::Link(name) => {
                     results.insert(index, self.write_device(name, op));
+                }
+                Key::Masquerade => {
+                    results.insert(index, self.write_masquerading(op));
                 }
                 key if key.is_of_programs() => programs.push((index, op)),
                 _ => tables.push((index, op)),
@@ -171,6 +177,9 @@ impl Driver for EbpfDriver {
             ("fastPath", config.fast_path != former.fast_path),
             ("maxPods", config.max_pods != former.max_pods),
             ("maxPrefixes", config.max_prefixes != former.max_prefixes),
+            ("masquerade", config.masquerade != former.masquerade),
+            ("masqueradePorts", config.masquerade_ports != former.masquerade_ports),
+            ("maxMasqueraded", config.max_masqueraded != former.max_masqueraded),
         ];
         if let Some((field, _)) = differing.into_iter().find(|(_, differs)| *differs) {
             return Err(opened_anew(field));

@@ -6,6 +6,7 @@
 use super::device::Devices;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
 use crate::kernel::forward::{self, Attached, Forward, Generation};
+use crate::kernel::masquerade::Loaded;
 use crate::kernel::{ForwardMaps, KernelError, Side, address_of, bytes};
 use crate::object::{Carriage, Key, Object, PodEntry, Programs};
 use backend_ebpf_abi::{Pod, Settings, Way};
@@ -20,6 +21,8 @@ use std::sync::Arc;
 pub(super) struct Held {
     /// The newest load.
     generation: Option<Generation>,
+    /// The newest load of masquerading.
+    pub(super) masquerade: Option<Loaded>,
 }
 
 /// What is in the kernel.

@@ -168,6 +168,23 @@ pub fn probe() -> Result<(), KernelError> {
     query("lo", Side::Ingress).map(drop)
 }
 
+/// The same once in a process: a kernel does not change.
+pub(super) fn has_hooks() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| probe().is_ok())
+}
+
+/// All programs at one hook of an interface; none of one that is not there.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn all_at(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
+    match query(interface, side) {
+        Err(KernelError::Query { source, .. }) if has_gone(&source) => Ok(Vec::new()),
+        found => found,
+    }
+}
+
 fn query(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
     let side = match side {
         Side::Ingress => TcAttachType::Ingress,
@@ -196,11 +213,7 @@ pub fn find(name: &str, interface: u32, side: Side) -> Result<Vec<Attached>, Ker
         let name = info.name_as_str()?;
         Forward::ALL.into_iter().find(|program| program.name() == name && program.side() == side)
     };
-    let found = match query(name, side) {
-        Err(KernelError::Query { source, .. }) if has_gone(&source) => Vec::new(),
-        found => found?,
-    };
-    found
+    all_at(name, side)?
         .into_iter()
         .filter_map(|info| Some((ours(&info)?, info)))
         .map(|(program, info)| Ok(Attached { interface, program, map_ids: map_ids(program, &info)?, info }))
@@ -248,7 +261,7 @@ pub fn attach(program: Forward, interface: u32, new: &ProgramFd, old: Option<&At
     tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+pub(super) fn is_gone(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV))
 }
 

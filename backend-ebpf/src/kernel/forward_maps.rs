@@ -112,11 +112,7 @@ impl ForwardMaps {
     /// # Errors
     /// The kernel refuses; `ENOSPC`: there is no room.
     pub fn set_way(&mut self, prefix: &IpNet, way: Option<Way>) -> Result<(), KernelError> {
-        let bits = match prefix {
-            IpNet::V4(_) => Way::V4_BITS,
-            IpNet::V6(_) => 0,
-        };
-        let key = Key::new(bits + u32::from(prefix.prefix_len()), bytes(prefix.addr()));
+        let key = key_of(prefix);
         let done = match way {
             Some(way) => self.ways.insert(&key, Raw(way), 0),
             None => present(self.ways.remove(&key)).map(drop),
@@ -163,16 +159,16 @@ impl ForwardMaps {
     }
 }
 
-fn opened(map: &'static str) -> impl Fn(MapError) -> KernelError {
+pub(super) fn opened(map: &'static str) -> impl Fn(MapError) -> KernelError {
     move |source| KernelError::Map { map, verb: "opened", source }
 }
 
-fn written(map: &'static str) -> impl Fn(MapError) -> KernelError {
+pub(super) fn written(map: &'static str) -> impl Fn(MapError) -> KernelError {
     move |source| KernelError::Map { map, verb: "written", source }
 }
 
 /// What is not there is no error.
-fn present<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn present<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(None),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -194,7 +190,16 @@ pub(crate) fn address_of(bytes: [u8; 16]) -> IpAddr {
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
-fn prefix_of(key: &Key<[u8; 16]>) -> Option<IpNet> {
+/// A prefix as maps have it.
+pub(super) fn key_of(prefix: &IpNet) -> Key<[u8; 16]> {
+    let bits = match prefix {
+        IpNet::V4(_) => Way::V4_BITS,
+        IpNet::V6(_) => 0,
+    };
+    Key::new(bits + u32::from(prefix.prefix_len()), bytes(prefix.addr()))
+}
+
+pub(super) fn prefix_of(key: &Key<[u8; 16]>) -> Option<IpNet> {
     match (address_of(key.data()), key.prefix_len()) {
         (IpAddr::V4(v4), bits) if bits >= Way::V4_BITS => {
             Ipv4Net::new(v4, u8::try_from(bits - Way::V4_BITS).ok()?).ok().map(IpNet::V4)

@@ -4,8 +4,9 @@
 
 use aya::Pod;
 use backend_ebpf_abi::{
-    Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, MaglevTable, MemberKey, PeerClass,
-    PeerKey, ReverseKey, Settings, SlotKey, Target, Verdict, VerdictKey, Way,
+    Coming, Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, Leaving, MaglevTable,
+    Masquerading, MemberKey, PeerClass, PeerKey, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict, VerdictKey,
+    Way,
 };
 
 /// A key or value of ours.
@@ -21,5 +22,6 @@ macro_rules! plain {
 }
 
 plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(Coming, Leaving, Masquerading, Tuple);
 plain!(Settings, Way, backend_ebpf_abi::Pod);
 plain!(Frontend, FrontendKey, MaglevTable, MemberKey, ReverseKey, SlotKey, Target, u32);

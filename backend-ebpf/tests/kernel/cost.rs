@@ -2,6 +2,7 @@
 
 use aya_obj::Object as Elf;
 use backend_ebpf::kernel::forward::{FORWARD_OBJECT, Forward, Generation};
+use backend_ebpf::kernel::masquerade::{Loaded, MASQUERADE_OBJECT, Masquerade, Room};
 use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
 use backend_ebpf::service::{self, Hook, Programs};
 
@@ -64,6 +65,24 @@ fn verifier_costs_of_forwarding_stay_below_the_committed_figures() {
         let (info, most_verified) = (loaded.info(program).unwrap(), self::most_verified(most_verified));
         let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
         let (name, stack) = (program.name(), stack_bytes(FORWARD_OBJECT, program.name()));
+        println!("{name:13} instructions verified: {verified} (at most {most_verified})");
+        println!("{name:13} bytes of stack: {stack} (at most {most_stack})");
+        println!("{name:13} bytes of machine code: {}", info.size_jitted());
+        assert!(verified <= most_verified, "{name}: the verifier went through {verified} instructions");
+        assert!(stack <= most_stack, "{name}: {stack} bytes of stack");
+    }
+}
+
+/// The same of masquerading's. The stack is that of the program's own frame.
+const MOST_MASQUERADE: [(Masquerade, u32, i64); 2] = [(Masquerade::Out, 166_000, 106), (Masquerade::In, 26_000, 100)];
+
+#[test]
+fn verifier_costs_of_masquerading_stay_below_the_committed_figures() {
+    let loaded = Loaded::load(Room { connections: 1, prefixes: 1 }).unwrap();
+    for (program, most_verified, most_stack) in MOST_MASQUERADE {
+        let (info, most_verified) = (loaded.info(program).unwrap(), self::most_verified(most_verified));
+        let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
+        let (name, stack) = (program.name(), stack_bytes(MASQUERADE_OBJECT, program.name()));
         println!("{name:13} instructions verified: {verified} (at most {most_verified})");
         println!("{name:13} bytes of stack: {stack} (at most {most_stack})");
         println!("{name:13} bytes of machine code: {}", info.size_jitted());

@@ -10,13 +10,13 @@ use crate::tracking::{self, Known, Role};
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{ConnectionKey, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
 use backend_ebpf_programs::Way;
-use backend_ebpf_programs::packet::Packet;
+use backend_ebpf_programs::packet::{self, Packet};
 
 #[inline(always)]
 pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict, begins: &mut bool) -> Reason {
     let from_pod = way == Way::FromPod;
     let role = tracking::role(packet);
-    let now = tracking::now_seconds();
+    let now = backend_ebpf_programs::now_seconds();
     // Read before anything that belongs to it: what changes meanwhile is of a later one.
     let epoch = maps::epoch();
     let mut key = tracking::key(packet, way, from_pod);
@@ -53,7 +53,7 @@ pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict,
         if is_answer { tracking::answered(packet) } else { (packet.detail, packet.source_port) };
     let mut asked = Asked { v4: packet.v4, protocol: packet.protocol, detail, source_port, other };
     let mut is_related = false;
-    if role == Role::Single && related::is_error(packet) {
+    if role == Role::Single && packet::is_error(packet) {
         if let Some(pod_began) = related::connection(ctx, packet, way, now, &mut key) {
             is_related = true;
             by_pod = pod_began;

@@ -14,7 +14,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{ConnectionKey, Endpoint, FlowEvent, Reason, Verdict, nobodys};
 use backend_ebpf_programs::packet::{self, ICMPV6, Packet, TCP};
-use backend_ebpf_programs::{DROP, NEXT, Way};
+use backend_ebpf_programs::{DROP, NEXT, Way, now_seconds};
 
 /// `PACKET_OTHERHOST` of `include/uapi/linux/if_packet.h`: the stack throws it away.
 const OTHER_HOST: u32 = 3;
@@ -95,7 +95,7 @@ fn end(ctx: &TcContext, packet: &Packet, way: Way) -> Option<&'static Endpoint> 
 fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdict: &mut Verdict) -> Reason {
     let is_from = way == Way::FromPod;
     let role = tracking::role(packet);
-    let now = tracking::now_seconds();
+    let now = now_seconds();
     let mut key = tracking::key(packet, way, is_from);
     key.interface = host.id;
     if role != Role::Answers && role != Role::Single && tracking::is_open(&key, packet, false, now) {
@@ -108,7 +108,7 @@ fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdi
         }
         key.protocol ^= ConnectionKey::BY_POD;
     }
-    if role == Role::Single && related::is_error(packet) {
+    if role == Role::Single && packet::is_error(packet) {
         let mut quoted = key;
         if related::connection(ctx, packet, way, now, &mut quoted).is_some() {
             return Reason::Related;

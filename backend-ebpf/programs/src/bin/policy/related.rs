@@ -13,22 +13,7 @@ use crate::tracking;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::ConnectionKey;
 use backend_ebpf_programs::Way;
-use backend_ebpf_programs::packet::{self, Ends, ICMP, ICMPV6, Packet};
-
-/// Errors: unreachable, source quench, time exceeded, parameter problem. RFC 792. A redirect is none: it tells a host where to send.
-const ERRORS: [u8; 4] = [3, 4, 11, 12];
-/// Unreachable, packet too big, time exceeded, parameter problem. RFC 4443, section 3.
-const ERRORS_V6: core::ops::RangeInclusive<u8> = 1..=4;
-
-#[inline(always)]
-pub fn is_error(packet: &Packet) -> bool {
-    let kind = (packet.detail >> 8) as u8;
-    match packet.protocol {
-        ICMP => ERRORS.contains(&kind),
-        ICMPV6 => ERRORS_V6.contains(&kind),
-        _ => false,
-    }
-}
+use backend_ebpf_programs::packet::{self, ECHO, ECHO_V6, Ends, ICMP, ICMPV6, Packet};
 
 /// Finds the connection of the packet that an error quotes, and makes `key` its key. Answers whether the pod began it.
 ///
@@ -73,8 +58,8 @@ fn is_open(key: &ConnectionKey, protocol: u8, now: u32) -> bool {
 #[inline(always)]
 pub fn asked(key: &ConnectionKey) -> (u16, u16) {
     match key.protocol as u8 {
-        ICMP => ((tracking::ECHO as u16) << 8, key.own_port),
-        ICMPV6 => ((tracking::ECHO_V6 as u16) << 8, key.own_port),
+        ICMP => ((ECHO as u16) << 8, key.own_port),
+        ICMPV6 => ((ECHO_V6 as u16) << 8, key.own_port),
         _ if key.protocol & ConnectionKey::BY_POD != 0 => (key.other_port, key.own_port),
         _ => (key.own_port, key.other_port),
     }

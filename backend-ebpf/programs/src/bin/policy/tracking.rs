@@ -1,22 +1,11 @@
 //! Which packets answer others, and which connections were judged already. Never a verdict of its own.
 
 use crate::maps;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use backend_ebpf_abi::{Connection, ConnectionKey, Judged, Verdict};
 use backend_ebpf_programs::Way;
-use backend_ebpf_programs::packet::{ICMP, ICMPV6, Packet, TCP};
-
-/// TCP's flags. RFC 9293, section 3.1.
-const FIN: u8 = 1;
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-/// Messages that ask and answer. RFC 792; RFC 4443, section 4.
-const ECHO_REPLY: u8 = 0;
-pub const ECHO: u8 = 8;
-pub const ECHO_V6: u8 = 128;
-const ECHO_REPLY_V6: u8 = 129;
+use backend_ebpf_programs::packet::{
+    ACK, ECHO, ECHO_REPLY, ECHO_REPLY_V6, ECHO_V6, FIN, ICMP, ICMPV6, Packet, RST, SYN, TCP,
+};
 
 /// What a packet may be.
 #[derive(Clone, Copy, PartialEq)]
@@ -67,12 +56,6 @@ pub fn answered(packet: &Packet) -> (u16, u16) {
         ICMPV6 => ((ECHO_V6 as u16) << 8, packet.source_port),
         _ => (packet.source_port, packet.detail),
     }
-}
-
-#[inline(always)]
-pub fn now_seconds() -> u32 {
-    // SAFETY: the helper has no arguments and cannot fail.
-    (unsafe { bpf_ktime_get_ns() } / 1_000_000_000) as u32
 }
 
 /// What is known of a packet's connection.

@@ -1,0 +1,177 @@
+//! Masquerading by programs at the underlay. Never a pin: the interface holds the programs, and they the connections.
+//!
+//! A new load takes over the connections of the one before it, once before its programs are attached and once after that, for
+//! those that were opened in between.
+
+use super::device::Devices;
+use super::{EbpfDriver, kernel_error, no_device, not_for};
+use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
+use crate::kernel::{KernelError, MasqueradeMaps, Which};
+use crate::object::{Key, Masquerading, Object};
+use backend_ebpf_abi::{Masquerading as Settings, mapped};
+use cni_core::backend::{Op, Result};
+use net_linux::marks;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Prefixes of pods, and of what is kept, that there is room for.
+const PREFIXES: u32 = 4096;
+
+/// What is in the kernel.
+#[derive(Default)]
+struct Present {
+    attached: Vec<Attached>,
+    maps: Option<MasqueradeMaps>,
+}
+
+impl Present {
+    fn at(&self, program: Masquerade, interface: u32) -> Option<&Attached> {
+        self.attached.iter().find(|found| found.program == program && found.interface == interface)
+    }
+
+    /// Whether there are this build's programs with the same maps, at this interface and nowhere else.
+    fn is_whole(&self, interface: u32) -> std::result::Result<bool, KernelError> {
+        if self.attached.is_empty() {
+            return Ok(false);
+        }
+        let (tags, maps) = (masquerade::tags()?, self.maps.as_ref());
+        let is_current = |found: &Attached| {
+            maps.is_some_and(|maps| maps.are_used_by(&found.map_ids))
+                && found.info.tag() == tags[found.program as usize]
+        };
+        let both = Masquerade::ALL.iter().all(|program| self.at(*program, interface).is_some());
+        Ok(both && self.attached.len() == Masquerade::ALL.len() && self.attached.iter().all(is_current))
+    }
+}
+
+impl EbpfDriver {
+    fn masquerading(&self, devices: &Devices) -> Result<Present> {
+        let of_node = |name: &str| !marks::is_host_interface(name);
+        let interfaces: Vec<(&str, u32)> =
+            devices.all().iter().map(|link| (&*link.name, link.index)).filter(|(name, _)| of_node(name)).collect();
+        let scan = || {
+            let mut attached = Vec::new();
+            for (name, index) in interfaces {
+                attached.extend(masquerade::find(name, index)?);
+            }
+            let maps = MasqueradeMaps::of(attached.iter().flat_map(|found| found.map_ids.iter().copied()))?;
+            Ok(Present { attached, maps })
+        };
+        self.host.inside(scan)?.map_err(|error| kernel_error("read", &Key::Masquerade, error))
+    }
+
+    pub(super) fn read_masquerading(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
+        let present = self.masquerading(devices)?;
+        let at = |found: &Attached| (found.interface, found.program.side(), found.info.id());
+        self.watched.masquerading.set(present.attached.iter().map(at).collect());
+        if let Some(first) = present.attached.first() {
+            let read = || match &present.maps {
+                Some(maps) if present.is_whole(first.interface)? => object(devices, first.interface, maps),
+                _ => Ok(None),
+            };
+            let object = read().map_err(|error| kernel_error("read", &Key::Masquerade, error))?;
+            found.push((Key::Masquerade, object.map_or(Object::Strange, |object| Object::Masquerade(object.into()))));
+        }
+        self.metered.set_masquerading(present.maps);
+        Ok(())
+    }
+
+    pub(super) fn write_masquerading(&mut self, op: &Op<Key, Object>) -> Result<()> {
+        let devices = self.devices()?;
+        let present = self.masquerading(&devices)?;
+        let failed = |error| kernel_error("write", op.key(), error);
+        let wanted = match op {
+            Op::Put { object: Object::Masquerade(wanted), .. } => wanted.clone(),
+            Op::Put { key, object, .. } => return Err(not_for(key, object)),
+            Op::Delete { .. } => {
+                present.attached.iter().try_for_each(|old| self.take_masquerading_off(old)).map_err(failed)?;
+                self.held.masquerade = None;
+                self.metered.set_masquerading(None);
+                return Ok(());
+            }
+        };
+        let interface = devices.index(&wanted.interface).ok_or_else(|| no_device(op.key(), &wanted.interface))?;
+        let maps = self.put_masquerading(present, interface, &wanted).map_err(failed)?;
+        self.metered.set_masquerading(Some(maps));
+        Ok(())
+    }
+
+    fn put_masquerading(
+        &mut self,
+        mut present: Present,
+        interface: u32,
+        wanted: &Masquerading,
+    ) -> std::result::Result<MasqueradeMaps, KernelError> {
+        let room = Room { connections: wanted.room, prefixes: PREFIXES };
+        let is_whole = present.is_whole(interface)?;
+        if let Some(mut maps) = present.maps.take_if(|maps| is_whole && maps.room() == room) {
+            fill(&mut maps, wanted)?;
+            return Ok(maps);
+        }
+        let held = self.held.masquerade.take().filter(|held| held.maps().is_ok_and(|maps| maps.room() == room));
+        let loaded = held.map_or_else(|| Loaded::load(room), Ok)?;
+        let mut maps = loaded.maps()?;
+        if let Some(old) = &present.maps {
+            // The salt goes along: who has no entry any more gets the port that it had, if that is free.
+            maps.set_settings(Settings { ports: 0, ..old.settings()? })?;
+            maps.take_over(old)?;
+        }
+        fill(&mut maps, wanted)?;
+        let attach = || {
+            Masquerade::ALL.into_iter().try_for_each(|program| {
+                let (info, old) = (loaded.info(program)?, present.at(program, interface));
+                if old.is_none_or(|old| old.info.id() != info.id()) {
+                    masquerade::attach(program, interface, &loaded.program(program)?, old)?;
+                }
+                self.watched.masquerading.insert(interface, program.side(), info.id());
+                Ok(())
+            })
+        };
+        self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })??;
+        if let Some(old) = &present.maps {
+            maps.take_over(old)?;
+        }
+        for old in present.attached.iter().filter(|old| old.interface != interface) {
+            self.take_masquerading_off(old)?;
+        }
+        self.held.masquerade = Some(loaded);
+        Ok(maps)
+    }
+
+    fn take_masquerading_off(&self, old: &Attached) -> std::result::Result<(), KernelError> {
+        self.watched.masquerading.remove(old.interface, old.program.side());
+        self.host.inside(|| old.detach()).map_err(|_| KernelError::Missing { name: "network namespace" })?
+    }
+}
+
+/// What is kept comes first, so that nothing is masqueraded for a moment that should not be.
+fn fill(maps: &mut MasqueradeMaps, wanted: &Masquerading) -> std::result::Result<(), KernelError> {
+    maps.set_prefixes(Which::Keep, &wanted.keep)?;
+    let former = maps.settings()?;
+    let salt = if former.salt == 0 { RandomState::new().hash_one(0) } else { former.salt };
+    let (v4, v6) = (wanted.v4.map_or([0; 16], |v4| mapped(v4.octets())), wanted.v6.map_or([0; 16], |v6| v6.octets()));
+    let (first_port, ports) = wanted.ports;
+    maps.set_settings(Settings { v4, v6, salt, first_port, ports, unused: 0 })?;
+    maps.set_prefixes(Which::Sources, &wanted.sources)
+}
+
+/// What is masqueraded, by what is in the kernel.
+fn object(
+    devices: &Devices,
+    interface: u32,
+    maps: &MasqueradeMaps,
+) -> std::result::Result<Option<Masquerading>, KernelError> {
+    let Some(interface) = devices.name(interface) else { return Ok(None) };
+    let settings = maps.settings()?;
+    let v6 = Ipv6Addr::from(settings.v6);
+    let v4 = Ipv6Addr::from(settings.v4).to_ipv4_mapped();
+    Ok(Some(Masquerading {
+        interface,
+        v4: v4.filter(|v4| *v4 != Ipv4Addr::UNSPECIFIED),
+        v6: Some(v6).filter(|v6| *v6 != Ipv6Addr::UNSPECIFIED),
+        ports: (settings.first_port, settings.ports),
+        room: maps.room().connections,
+        sources: maps.prefixes(Which::Sources)?,
+        keep: maps.prefixes(Which::Keep)?,
+    }))
+}

@@ -1,0 +1,274 @@
+//! The object of masquerading: loaded, attached to the underlay, and found again in the kernel by whoever comes next. Never
+//! decides what is masqueraded.
+//!
+//! As in forwarding nothing is pinned: the interface holds the programs, and they their maps with the connections in them.
+
+use super::error::KernelError;
+use super::forward::{self, all_at, is_gone};
+use super::masquerade_maps::MasqueradeMaps;
+use super::tcx::{self, Position, Side};
+use aya::maps::MapInfo;
+use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+/// Built from `programs/` by `cargo xtask bpf build`.
+pub static MASQUERADE_OBJECT: &[u8] = include_bytes_aligned!("../../objects/masquerade.o");
+
+/// A program of the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Masquerade {
+    /// Gives pods' packets the node's address.
+    Out,
+    /// Gives what answers them the pod's.
+    In,
+}
+
+impl Masquerade {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Out, Self::In];
+
+    /// The program's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Out => "masq_out",
+            Self::In => "masq_in",
+        }
+    }
+
+    /// Where it is attached.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Self::Out => Side::Egress,
+            Self::In => Side::Ingress,
+        }
+    }
+}
+
+/// Entries that the maps have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Connections; those that were quiet for longest make room.
+    pub connections: u32,
+    /// Prefixes of pods, and as many that are kept.
+    pub prefixes: u32,
+}
+
+/// Fragmented packets on their way.
+const FRAGMENTS: u32 = 4096;
+
+/// One load of the object, with maps of its own.
+pub struct Loaded {
+    bpf: Ebpf,
+}
+
+impl Loaded {
+    /// Loads programs and maps. Nothing is attached, and without settings the programs let everything pass as it is.
+    ///
+    /// # Errors
+    /// The kernel refuses, or lacks what the object needs.
+    pub fn load(room: Room) -> Result<Self, KernelError> {
+        let mut loader = EbpfLoader::new();
+        for (map, entries) in [
+            ("COMING", room.connections),
+            ("LEAVING", room.connections),
+            ("MASQ_SOURCES", room.prefixes),
+            ("MASQ_KEEP", room.prefixes),
+            ("MASQ_FRAGMENTS", FRAGMENTS),
+        ] {
+            loader.map_max_entries(map, entries);
+        }
+        let mut bpf = loader.load(MASQUERADE_OBJECT).map_err(|source| KernelError::Load { source })?;
+        for name in Masquerade::ALL.map(Masquerade::name) {
+            let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+            let loaded = <&mut SchedClassifier>::try_from(program).and_then(load_patiently);
+            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+        }
+        let loaded = Self { bpf };
+        loaded.bind()?;
+        Ok(loaded)
+    }
+
+    /// Each program holds all maps, so that those stay as long as one of the programs does.
+    fn bind(&self) -> Result<(), KernelError> {
+        let opened = |source| KernelError::Map { map: "of masquerading", verb: "opened", source };
+        for from in Masquerade::ALL {
+            for id in map_ids(from, &self.info(from)?)? {
+                let map = MapInfo::from_id(id).and_then(|info| info.fd()).map_err(opened)?;
+                for program in Masquerade::ALL {
+                    let bound = tcx::bind(self.program(program)?.as_fd(), map.as_fd());
+                    bound.map_err(|source| KernelError::Bind { program: program.name(), source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The program's descriptor.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn program(&self, program: Masquerade) -> Result<ProgramFd, KernelError> {
+        fd_of(program, &self.info(program)?)
+    }
+
+    /// What the kernel knows of a program.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn info(&self, program: Masquerade) -> Result<ProgramInfo, KernelError> {
+        let name = program.name();
+        let loaded = self.bpf.program(name).ok_or(KernelError::Missing { name })?;
+        loaded.info().map_err(|source| KernelError::Program { program: name, source })
+    }
+
+    /// Its maps.
+    ///
+    /// # Errors
+    /// The kernel does not give them.
+    pub fn maps(&self) -> Result<MasqueradeMaps, KernelError> {
+        let ids = map_ids(Masquerade::Out, &self.info(Masquerade::Out)?)?;
+        MasqueradeMaps::of(ids)?.ok_or(KernelError::Missing { name: "COMING" })
+    }
+
+    /// Gives a program a frame (`BPF_PROG_TEST_RUN`), which goes nowhere, so many times. Answers what it returned (-1 passes the
+    /// packet on, 2 drops it), the frame as it is then, and how long a round took on average.
+    ///
+    /// # Errors
+    /// The kernel refuses the frame: one of less than 14 bytes, for example.
+    pub fn try_frame(
+        &self,
+        program: Masquerade,
+        frame: &[u8],
+        rounds: u32,
+    ) -> Result<(i32, Vec<u8>, std::time::Duration), KernelError> {
+        let name = program.name();
+        let failed = |source| KernelError::Program { program: name, source };
+        let loaded: &SchedClassifier =
+            self.bpf.program(name).ok_or(KernelError::Missing { name })?.try_into().map_err(failed)?;
+        let mut after = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            repeat: rounds,
+            ..TestRunOptions::default()
+        };
+        let result = loaded.test_run(options).map_err(failed)?;
+        Ok((result.return_value.cast_signed(), after, result.duration))
+    }
+}
+
+/// So often a program is given to the verifier.
+const ATTEMPTS: u32 = 5;
+
+/// The verifier gives up where a signal comes in between (`EAGAIN` of `do_check` in kernel/bpf/verifier.c), which says nothing of
+/// the program.
+fn load_patiently(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    for _ in 1..ATTEMPTS {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    program.load()
+}
+
+/// The tags of this build's programs, in the order of [`Masquerade::ALL`]; see [`super::forward::tags`].
+///
+/// # Errors
+/// The kernel refuses the programs.
+pub fn tags() -> Result<[u64; 2], KernelError> {
+    static TAGS: OnceLock<[u64; 2]> = OnceLock::new();
+    if let Some(tags) = TAGS.get() {
+        return Ok(*tags);
+    }
+    let loaded = Loaded::load(Room { connections: 1, prefixes: 1 })?;
+    let tags = [loaded.info(Masquerade::Out)?.tag(), loaded.info(Masquerade::In)?.tag()];
+    Ok(*TAGS.get_or_init(|| tags))
+}
+
+/// A program of ours that was found at an interface.
+#[derive(Debug)]
+pub struct Attached {
+    /// The interface's index.
+    pub interface: u32,
+    /// Which program.
+    pub program: Masquerade,
+    /// What the kernel knows of it.
+    pub info: ProgramInfo,
+    /// The maps that it uses.
+    pub map_ids: Vec<u32>,
+}
+
+/// Our programs at both hooks of an interface of the calling thread's network namespace; none of one that is not there.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn find(name: &str, interface: u32) -> Result<Vec<Attached>, KernelError> {
+    let mut found = Vec::new();
+    for program in Masquerade::ALL {
+        // Most hooks have nothing, and on a kernel without them there is nothing either.
+        if tcx::query(interface, program.side()).is_ok_and(|at| at.is_empty()) || !forward::has_hooks() {
+            continue;
+        }
+        for info in all_at(name, program.side())?.into_iter().filter(|info| info.name_as_str() == Some(program.name()))
+        {
+            let map_ids = map_ids(program, &info)?;
+            found.push(Attached { interface, program, info, map_ids });
+        }
+    }
+    Ok(found)
+}
+
+fn map_ids(program: Masquerade, info: &ProgramInfo) -> Result<Vec<u32>, KernelError> {
+    let ids = info.map_ids().map_err(|source| KernelError::Program { program: program.name(), source })?;
+    Ok(ids.unwrap_or_default())
+}
+
+fn fd_of(program: Masquerade, info: &ProgramInfo) -> Result<ProgramFd, KernelError> {
+    info.fd().map_err(|source| KernelError::Program { program: program.name(), source })
+}
+
+impl Attached {
+    /// The program's descriptor.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn fd(&self) -> Result<ProgramFd, KernelError> {
+        fd_of(self.program, &self.info)
+    }
+
+    /// Takes it off; of an interface that is gone it is off already.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach(&self) -> Result<(), KernelError> {
+        match tcx::detach(self.interface, self.program.side(), self.fd()?.as_fd()) {
+            Err(source) if !is_gone(&source) => Err(hook(self.program, self.interface, source)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Attaches a program to an interface, in the place of an older one of ours if there is one. Others see packets with the pod's
+/// address: it is the first of what comes in, and the last of what goes out.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn attach(program: Masquerade, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
+    let replaced = old.map(Attached::fd).transpose()?;
+    let position = match (&replaced, program) {
+        (Some(old), _) => Position::InPlaceOf(old.as_fd()),
+        (None, Masquerade::In) => Position::First,
+        (None, Masquerade::Out) => Position::Last,
+    };
+    tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
+}
+
+fn hook(program: Masquerade, interface: u32, source: std::io::Error) -> KernelError {
+    KernelError::Hook { program: program.name(), interface, source }
+}

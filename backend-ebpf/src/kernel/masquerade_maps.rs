@@ -1,0 +1,262 @@
+//! The maps of masquerading. Never an order of writes: the engine has one.
+
+use super::error::KernelError;
+use super::forward_maps::{key_of, opened, prefix_of, present, written};
+use super::masquerade::Room;
+use super::raw::Raw;
+use super::usage::{self, Used};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use backend_ebpf_abi::{Coming, Leaving, Masqueraded, Masquerading, Tuple};
+use ipnet::IpNet;
+
+type Prefixes = LpmTrie<MapData, [u8; 16], u32>;
+
+/// Which prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Of pods.
+    Sources,
+    /// Destinations that see a pod's own address.
+    Keep,
+}
+
+impl Which {
+    /// Both; what is kept first, so that nothing is masqueraded for a moment that should not be.
+    pub const ALL: [Self; 2] = [Self::Keep, Self::Sources];
+
+    const fn map(self) -> &'static str {
+        match self {
+            Self::Sources => "MASQ_SOURCES",
+            Self::Keep => "MASQ_KEEP",
+        }
+    }
+}
+
+/// The maps of one load of the object.
+pub struct MasqueradeMaps {
+    ids: [u32; 6],
+    room: Room,
+    settings: Array<MapData, Raw<Masquerading>>,
+    sources: Prefixes,
+    keep: Prefixes,
+    leaving: HashMap<MapData, Raw<Tuple>, Raw<Leaving>>,
+    coming: HashMap<MapData, Raw<Tuple>, Raw<Coming>>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+const NAMES: [&str; 6] = ["MASQUERADING", "MASQ_SOURCES", "MASQ_KEEP", "LEAVING", "COMING", "MASQUERADED"];
+
+impl MasqueradeMaps {
+    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout.
+    ///
+    /// # Errors
+    /// The kernel does not give them.
+    pub fn of(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
+        let mut found: [Option<(u32, MapData)>; 6] = [const { None }; 6];
+        for id in ids {
+            // It went with its last program.
+            let Ok((info, data)) = MapData::from_id(id).and_then(|data| Ok((data.info()?, data))) else { continue };
+            let place = info.name_as_str().and_then(|name| NAMES.iter().position(|known| *known == name));
+            if let Some(place) = place.filter(|place| found[*place].is_none()) {
+                found[place] = Some((id, data));
+            }
+        }
+        let [Some(settings), Some(sources), Some(keep), Some(leaving), Some(coming), Some(counters)] = found else {
+            return Ok(None);
+        };
+        let ids = [settings.0, sources.0, keep.0, leaving.0, coming.0, counters.0];
+        let entries = |data: &MapData, map| data.info().map(|info| info.max_entries()).map_err(opened(map));
+        let room = Room { connections: entries(&coming.1, "COMING")?, prefixes: entries(&sources.1, "MASQ_SOURCES")? };
+        let of = |data: MapData| Map::from_map_data(data);
+        let maps = || -> Result<Self, MapError> {
+            Ok(Self {
+                ids,
+                room,
+                settings: of(settings.1)?.try_into()?,
+                sources: of(sources.1)?.try_into()?,
+                keep: of(keep.1)?.try_into()?,
+                leaving: of(leaving.1)?.try_into()?,
+                coming: of(coming.1)?.try_into()?,
+                counters: of(counters.1)?.try_into()?,
+            })
+        };
+        // Another layout is another build's.
+        Ok(maps().ok())
+    }
+
+    /// Whether maps with these numbers are these, as far as they are there. Programs use other maps beside.
+    #[must_use]
+    pub fn are_used_by(&self, ids: &[u32]) -> bool {
+        self.ids.iter().all(|own| ids.contains(own))
+    }
+
+    /// Entries that there is room for.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.room
+    }
+
+    /// What the programs know of the node.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn settings(&self) -> Result<Masquerading, KernelError> {
+        let map = NAMES[0];
+        self.settings.get(&0, 0).map(|raw| raw.0).map_err(|source| KernelError::Map { map, verb: "read", source })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_settings(&mut self, settings: Masquerading) -> Result<(), KernelError> {
+        self.settings.set(0, Raw(settings), 0).map_err(written(NAMES[0]))
+    }
+
+    /// The prefixes, sorted.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn prefixes(&self, which: Which) -> Result<Vec<IpNet>, KernelError> {
+        let map = match which {
+            Which::Sources => &self.sources,
+            Which::Keep => &self.keep,
+        };
+        let read = |source| KernelError::Map { map: which.map(), verb: "read", source };
+        let keys: Result<Vec<_>, _> = map.keys().collect();
+        let mut found: Vec<IpNet> = keys.map_err(read)?.iter().filter_map(prefix_of).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Makes the prefixes these.
+    ///
+    /// # Errors
+    /// The kernel refuses; `ENOSPC`: there is no room.
+    pub fn set_prefixes(&mut self, which: Which, wanted: &[IpNet]) -> Result<(), KernelError> {
+        let found = self.prefixes(which)?;
+        let map = match which {
+            Which::Sources => &mut self.sources,
+            Which::Keep => &mut self.keep,
+        };
+        for prefix in wanted.iter().filter(|prefix| !found.contains(prefix)) {
+            map.insert(&key_of(prefix), 1, 0).map_err(written(which.map()))?;
+        }
+        for prefix in found.iter().filter(|prefix| !wanted.contains(prefix)) {
+            present(map.remove(&key_of(prefix))).map_err(written(which.map()))?;
+        }
+        Ok(())
+    }
+
+    /// All connections as they come back.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn coming(&self) -> Result<Vec<(Tuple, Coming)>, KernelError> {
+        entries(&self.coming, "COMING", self.room.connections)
+    }
+
+    /// All connections as they leave.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn leaving(&self) -> Result<Vec<(Tuple, Leaving)>, KernelError> {
+        entries(&self.leaving, "LEAVING", self.room.connections)
+    }
+
+    /// Writes a connection as it comes back.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_coming(&mut self, tuple: Tuple, coming: Coming) -> Result<(), KernelError> {
+        self.coming.insert(Raw(tuple), Raw(coming), 0).map_err(written("COMING"))
+    }
+
+    /// Takes a connection away as it comes back, as the kernel does when another one needs its room.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget(&mut self, tuple: &Tuple) -> Result<(), KernelError> {
+        present(self.coming.remove(&Raw(*tuple))).map(drop).map_err(written("COMING"))
+    }
+
+    /// The same as it leaves.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget_leaving(&mut self, tuple: &Tuple) -> Result<(), KernelError> {
+        present(self.leaving.remove(&Raw(*tuple))).map(drop).map_err(written("LEAVING"))
+    }
+
+    /// Takes over the connections of others that are not here yet, so that programs can be replaced and keep them.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn take_over(&mut self, others: &Self) -> Result<(), KernelError> {
+        for (tuple, coming) in others.coming()? {
+            absent(self.coming.insert(Raw(tuple), Raw(coming), NO_EXIST)).map_err(written("COMING"))?;
+        }
+        for (tuple, leaving) in others.leaving()? {
+            absent(self.leaving.insert(Raw(tuple), Raw(leaving), NO_EXIST)).map_err(written("LEAVING"))?;
+        }
+        Ok(())
+    }
+
+    /// How full they are; of connections those that have not timed out.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn used(&self, now_seconds: u32) -> Result<[Used; 3], KernelError> {
+        let read = |map| move |source| KernelError::Map { map, verb: "read", source };
+        let alive = |(tuple, coming): &(Tuple, Coming)| coming.life.is_alive(tuple.protocol as u8, now_seconds);
+        let connections = self.coming()?.iter().filter(|entry| alive(entry)).count() as u64;
+        let prefixes = self.room.prefixes;
+        let sources = usage::count(self.sources.keys(), prefixes).map_err(read("MASQ_SOURCES"))?;
+        let keep = usage::count(self.keep.keys(), prefixes).map_err(read("MASQ_KEEP"))?;
+        Ok([
+            Used { map: "COMING", entries: Some(connections), room: self.room.connections },
+            Used { map: "MASQ_SOURCES", entries: Some(sources), room: prefixes },
+            Used { map: "MASQ_KEEP", entries: Some(keep), room: prefixes },
+        ])
+    }
+
+    /// Packets since the counters were made, of all CPUs together.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn packets(&self, what: Masqueraded) -> Result<u64, KernelError> {
+        let read = |source| KernelError::Map { map: "MASQUERADED", verb: "read", source };
+        Ok(self.counters.get(&(what as u32), 0).map_err(read)?.iter().sum())
+    }
+}
+
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+/// What is there already is no error.
+fn absent(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+/// At most as many as there is room for: where some go meanwhile, the kernel may begin again.
+fn entries<V: Copy>(
+    map: &HashMap<MapData, Raw<Tuple>, Raw<V>>,
+    name: &'static str,
+    room: u32,
+) -> Result<Vec<(Tuple, V)>, KernelError>
+where
+    Raw<V>: aya::Pod,
+{
+    let read = |source| KernelError::Map { map: name, verb: "read", source };
+    let mut found = Vec::new();
+    for (key, _) in map.keys().zip(0..room) {
+        let key = key.map_err(read)?;
+        if let Some(Raw(value)) = present(map.get(&key, 0)).map_err(read)? {
+            found.push((key.0, value));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,383 @@
+//! Pods, their node and a far host behind a router with a smaller MTU, with real TCP, UDP, ICMP. Never a frame made by hand.
+//!
+//! ```text
+//! pod 10.244.1.2 ── node 192.0.2.1 ──[segment A]── 192.0.2.8 gate 203.0.113.1 ──(MTU 1300)── 203.0.113.2 far
+//! ```
+//!
+//! The far host and the gate know no way to pods: whoever they hear was masqueraded.
+
+use backend_ebpf::Ebpf;
+use backend_ebpf::abi::Masqueraded;
+use backend_ebpf::kernel::{MasqueradeMaps, masquerade};
+use cni_core::backend::{Backend, Change, OpenRequest, WhenFull};
+use cni_core::model::{Masquerade, NodeContext};
+use net_linux::netns::NetNs;
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+use testlab::bed::{Cluster, Node, Pod, Underlays, cable, run, try_run, udp, wait_for};
+
+const FAR: [&str; 2] = ["203.0.113.2", "2001:db8:f::2"];
+const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
+/// Where the far host says whom it hears.
+const WHO: u16 = 4000;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct World {
+    cluster: Cluster,
+    far: Pod,
+    gate: NetNs,
+}
+
+fn context(node: &Node) -> NodeContext {
+    let prefixes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let sources = prefixes(&["10.244.0.0/16", "fd00:1::/64"]);
+    NodeContext { masquerade: Some(Masquerade { keep: sources.clone(), sources }), ..node.context() }
+}
+
+fn far_host(underlays: &Underlays) -> (NetNs, Pod) {
+    let (gate, far) = (NetNs::new().unwrap(), NetNs::new().unwrap());
+    underlays.plug(8, &gate);
+    cable((&gate, "far"), (&far, "eth0"));
+    gate.run(|| {
+        run("ip address add 203.0.113.1/24 dev far");
+        run("ip address add 2001:db8:f::1/64 dev far nodad");
+        run("ip link set far mtu 1300 up");
+        run("ip route del default");
+        run("ip -6 route del default");
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+    })
+    .unwrap();
+    far.run(|| {
+        run("ip link set lo up");
+        run("ip address add 203.0.113.2/24 dev eth0");
+        run("ip address add 2001:db8:f::2/64 dev eth0 nodad");
+        // Larger than the gate's side: what it sends is cut by nobody.
+        run("ip link set eth0 mtu 1300 up");
+        run("ip route add default via 203.0.113.1");
+        run("ip -6 route add default via 2001:db8:f::1");
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, WHO)).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                if &buffer[..length] == b"end" {
+                    return;
+                }
+                let _ = socket.send_to(from.to_string().as_bytes(), from);
+            }
+        });
+    })
+    .unwrap();
+    (gate, Pod::serving(far, FAR.map(|text| text.parse().unwrap()).to_vec()))
+}
+
+impl World {
+    fn new(section: &Value) -> Self {
+        let underlays = Underlays::new();
+        let (gate, far) = far_host(&underlays);
+        let cluster = Cluster::on(underlays, &Ebpf, &[1], section);
+        cluster.nodes[0].stage_all(vec![Change::Node(context(&cluster.nodes[0]))]);
+        cluster.nodes[0]
+            .netns
+            .run(|| {
+                run("ip route add 203.0.113.0/24 via 192.0.2.8");
+                run("ip -6 route add 2001:db8:f::/64 via 2001:db8:a::8");
+            })
+            .unwrap();
+        Self { cluster, far, gate }
+    }
+
+    fn node(&self) -> &Node {
+        &self.cluster.nodes[0]
+    }
+
+    fn pod(&self) -> &Pod {
+        &self.cluster.pods[0]
+    }
+
+    /// Another agent, as after a crash of the one before.
+    fn restart(&mut self, section: &Value) {
+        let node = &mut self.cluster.nodes[0];
+        node.stop();
+        node.section = section.clone();
+        node.start();
+        let context = context(node);
+        node.stage_all(vec![Change::Node(context)]);
+        self.cluster.introduce(&self.cluster.nodes[0]);
+    }
+
+    fn programs(&self) -> Vec<&'static str> {
+        let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
+        let found = self.node().netns.run(find).unwrap();
+        found.into_iter().map(|found| found.program.name()).collect()
+    }
+
+    fn maps(&self) -> MasqueradeMaps {
+        let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
+        let found = self.node().netns.run(find).unwrap();
+        MasqueradeMaps::of(found.into_iter().flat_map(|found| found.map_ids)).unwrap().unwrap()
+    }
+
+    fn chains(&self) -> String {
+        self.node().netns.run(|| run("nft list ruleset")).unwrap()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let socket = self.far.netns.run(|| UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap()).unwrap();
+        let _ = socket.send_to(b"end", (Ipv6Addr::LOCALHOST, WHO));
+    }
+}
+
+fn any(to: IpAddr) -> SocketAddr {
+    SocketAddr::new(if to.is_ipv4() { IpAddr::from([0; 4]) } else { Ipv6Addr::UNSPECIFIED.into() }, 0)
+}
+
+/// A socket that talks to the far host.
+fn asking(from: &NetNs, family: usize) -> UdpSocket {
+    let to: IpAddr = FAR[family].parse().unwrap();
+    let socket = from.run(|| UdpSocket::bind(any(to)).unwrap()).unwrap();
+    socket.connect((to, WHO)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// As whom the far host hears it.
+fn heard(socket: &UdpSocket) -> Option<SocketAddr> {
+    socket.send(b"who am I?").unwrap();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).parse().unwrap())
+}
+
+fn unmapped(heard: SocketAddr) -> (IpAddr, u16) {
+    (heard.ip().to_canonical(), heard.port())
+}
+
+const MODES: [&str; 2] = ["vxlan", "native"];
+
+#[test]
+fn pods_are_heard_outside_as_their_node_on_a_port_of_ours() {
+    for (mode, fast_path) in [("vxlan", false), ("native", false), ("vxlan", true)] {
+        let world = World::new(&json!({ "mode": mode, "masquerade": "ebpf", "fastPath": fast_path }));
+        assert_eq!(world.programs(), ["masq_out", "masq_in"]);
+        assert!(!world.chains().contains("masq-"), "{}", world.chains());
+        for family in 0..2 {
+            world.pod().talks_to(FAR[family].parse().unwrap());
+            let (address, port) = unmapped(heard(&asking(&world.pod().netns, family)).unwrap());
+            assert_eq!(address, NODE[family].parse::<IpAddr>().unwrap(), "{mode}");
+            assert!(port >= 61_000, "{port}");
+        }
+        let used = world.maps();
+        assert!(used.packets(Masqueraded::Out).unwrap() > 0 && used.packets(Masqueraded::Back).unwrap() > 0);
+    }
+}
+
+/// Larger than the way and than the pod's own link, both ways: fragments.
+#[test]
+fn datagrams_in_pieces_get_through() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+    for far in FAR {
+        let to: IpAddr = far.parse().unwrap();
+        world
+            .pod()
+            .netns
+            .run(|| {
+                // The first may learn the way's MTU.
+                udp(SocketAddr::new(to, 7), 4000).unwrap_or_else(|error| panic!("UDP to {to}: {error}"));
+                run(&format!("ping -n -c 2 -W 5 -s 4000 {to}"));
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_pod_hears_from_a_router_far_away_how_large_its_packets_may_be() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+    for far in FAR {
+        let ping = || try_run(&format!("ping -n -M do -c 3 -i 0.2 -W 1 -s 1400 {far}"));
+        let said = world.pod().netns.run(ping).unwrap().unwrap_err();
+        assert!(said.contains("mtu") && said.contains("1300"), "{said}");
+        // TCP goes on with less.
+        world.pod().talks_to(far.parse().unwrap());
+    }
+}
+
+#[test]
+fn the_nodes_own_connections_and_pods_own_way_to_their_node_stay_as_they_are() {
+    let world = World::new(&json!({ "mode": "vxlan", "masquerade": "ebpf" }));
+    let at_node = Pod::serving(world.node().netns.clone(), NODE.map(|text| text.parse().unwrap()).to_vec());
+    for family in 0..2 {
+        let own = asking(&world.node().netns, family);
+        let port = own.local_addr().unwrap().port();
+        let node: IpAddr = NODE[family].parse().unwrap();
+        assert_eq!(unmapped(heard(&own).unwrap()), (node, port));
+        world.pod().talks_to(node);
+        // The node's own from a port that is ours, which the node has chosen by itself.
+        let to: IpAddr = FAR[family].parse().unwrap();
+        let bound = || UdpSocket::bind(SocketAddr::new(any(to).ip(), 61_234)).unwrap();
+        let socket = world.node().netns.run(bound).unwrap();
+        socket.connect((to, WHO)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(unmapped(heard(&socket).unwrap()), (node, 61_234));
+    }
+    assert_eq!(world.maps().packets(Masqueraded::Out).unwrap(), 0);
+    drop(at_node);
+}
+
+#[test]
+fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf", "masqueradePorts": "61000-61003" }));
+    for family in 0..2 {
+        let sockets: Vec<UdpSocket> = (0..4).map(|_| asking(&world.pod().netns, family)).collect();
+        let mut ports: Vec<u16> = sockets.iter().map(|socket| heard(socket).unwrap().port()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
+        let one_more = asking(&world.pod().netns, family);
+        one_more.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let before = world.maps().packets(Masqueraded::NoPort).unwrap();
+        assert_eq!(heard(&one_more), None);
+        assert_eq!(world.maps().packets(Masqueraded::NoPort).unwrap(), before + 1);
+        assert!(sockets.iter().all(|socket| heard(socket).is_some()));
+    }
+    // An agent that reads all this, as monitors see it.
+    let request = OpenRequest {
+        node: context(world.node()),
+        config: world.node().section.clone(),
+        state_dir: std::env::temp_dir(),
+        host_stack_for: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let read = || async {
+        let mut parts = Ebpf.open(request).await.unwrap();
+        parts.datapath.resync().await.unwrap();
+        let meter = parts.meter.unwrap();
+        (meter.dropped().unwrap(), meter.tables().unwrap())
+    };
+    let (dropped, tables) = world.node().netns.run(|| runtime.block_on(read())).unwrap();
+    let full: u64 = dropped.iter().filter(|one| one.word() == "full").map(|one| one.packets).sum();
+    assert_eq!(full, world.maps().packets(Masqueraded::NoPort).unwrap());
+    let connections = tables.iter().find(|table| table.table == "COMING").unwrap();
+    assert_eq!(
+        (connections.entries, connections.room, connections.when_full),
+        (Some(8), 65_536, WhenFull::ForgetsOldest)
+    );
+}
+
+#[test]
+fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+    let routes = || {
+        run("ip route add 10.244.1.0/24 via 192.0.2.1");
+        run("ip -6 route add fd00:1::/64 via 2001:db8:a::1");
+    };
+    world.gate.run(routes).unwrap();
+    for (pod, far) in world.pod().addresses.iter().zip(FAR) {
+        world.far.talks_to(*pod);
+        // And the other way round as before.
+        world.pod().talks_to(far.parse().unwrap());
+    }
+}
+
+/// The sizes differ, so the second agent loads programs anew; the third finds all as it wants it.
+#[test]
+fn an_agent_that_ends_leaves_open_connections_to_those_that_follow() {
+    let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
+    let mut world = World::new(&section(4096));
+    let mut streams: Vec<TcpStream> = FAR
+        .iter()
+        .map(|far| {
+            let to = SocketAddr::new(far.parse().unwrap(), 7);
+            world.pod().netns.run(|| TcpStream::connect_timeout(&to, PATIENCE).unwrap()).unwrap()
+        })
+        .collect();
+    let asking: Vec<UdpSocket> = (0..2).map(|family| asking(&world.pod().netns, family)).collect();
+    let before: Vec<_> = asking.iter().map(heard).collect();
+    for room in [8192, 8192] {
+        world.cluster.nodes[0].stop();
+        echoes(&mut streams);
+        world.restart(&section(room));
+        echoes(&mut streams);
+        assert_eq!(asking.iter().map(heard).collect::<Vec<_>>(), before);
+        assert_eq!(world.maps().room().connections, room);
+    }
+}
+
+fn echoes(streams: &mut [TcpStream]) {
+    for stream in streams {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"still there?").unwrap();
+        let mut back = [0; 12];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"still there?");
+    }
+}
+
+#[test]
+fn either_programs_or_chains_masquerade_and_never_both() {
+    for mode in MODES {
+        let section = |engine: &str| json!({ "mode": mode, "masquerade": engine });
+        let mut world = World::new(&section("nftables"));
+        for engine in ["nftables", "ebpf", "nftables", "ebpf"] {
+            world.restart(&section(engine));
+            let is_ebpf = engine == "ebpf";
+            assert_eq!(world.programs().len(), if is_ebpf { 2 } else { 0 }, "{mode} {engine}");
+            assert_eq!(world.chains().contains("masq-"), !is_ebpf, "{mode} {engine}: {}", world.chains());
+            for (family, far) in FAR.iter().enumerate() {
+                world.pod().talks_to(far.parse().unwrap());
+                let (address, _) = unmapped(heard(&asking(&world.pod().netns, family)).unwrap());
+                assert_eq!(address, NODE[family].parse::<IpAddr>().unwrap(), "{mode} {engine}");
+            }
+        }
+        // Off, while the agent runs.
+        world.node().stage_all(vec![Change::Node(world.node().context())]);
+        assert!(world.programs().is_empty() && !world.chains().contains("masq-"));
+        // And what another backend would find.
+        world.node().stage_all(vec![Change::Node(context(world.node()))]);
+        assert_eq!(world.programs().len(), 2);
+        world.cluster.nodes[0].stop();
+        world.node().netns.run(|| Ebpf.clear().unwrap()).unwrap();
+        assert!(world.programs().is_empty());
+    }
+}
+
+#[test]
+fn programs_that_somebody_takes_off_are_back_without_being_asked_for() {
+    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+    let socket = asking(&world.pod().netns, 0);
+    let before = heard(&socket).unwrap();
+    for which in 0..2 {
+        let take_off = || {
+            let index = nix::net::if_::if_nametoindex("eth0").unwrap();
+            let found = masquerade::find("eth0", index).unwrap();
+            found[which].detach().unwrap();
+        };
+        world.node().netns.run(take_off).unwrap();
+        wait_for("the program is back", Duration::from_secs(20), || world.programs().len() == 2);
+        assert_eq!(heard(&socket), Some(before), "its connection is what it was");
+    }
+}
+
+#[test]
+fn ports_that_the_node_gives_to_its_own_sockets_are_refused() {
+    let world = World::new(&json!({ "mode": "native" }));
+    let open = |section: Value| {
+        let request = OpenRequest {
+            node: context(world.node()),
+            config: section,
+            state_dir: std::env::temp_dir(),
+            host_stack_for: Vec::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        world.node().netns.run(|| runtime.block_on(async { Ebpf.open(request).await.map(drop) })).unwrap()
+    };
+    let section = json!({ "mode": "native", "masquerade": "ebpf", "masqueradePorts": "50000-51000" });
+    let refused = open(section.clone()).unwrap_err();
+    assert_eq!(refused.field, Some("masqueradePorts"), "{refused}");
+    let reserve = || std::fs::write("/proc/sys/net/ipv4/ip_local_reserved_ports", "50000-51000").unwrap();
+    world.node().netns.run(reserve).unwrap();
+    open(section).unwrap();
+}

@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "net-linux",
             "policy-nftables",
             "backend-vxlan",
+            "backend-ipvs",
             "backend-ebpf",
             "cnidarian",
             "testlab",

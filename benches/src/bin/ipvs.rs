@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo build --release -p benches --bin ipvs
-//! cargo xtask vm run --kernel 6.12 --file /usr/sbin/ipvsadm target/release/ipvs    # or as root, with Debian's ipvsadm
+//! cargo xtask vm run --kernel 6.12 --file /usr/sbin/ipvsadm -- target/release/ipvs    # or as root, with Debian's ipvsadm
 //! ```
 #![forbid(unsafe_code)]
 

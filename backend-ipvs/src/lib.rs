@@ -25,6 +25,7 @@
 mod backend;
 pub mod compile;
 pub mod config;
+mod counters;
 pub mod drain;
 pub mod driver;
 mod engine;

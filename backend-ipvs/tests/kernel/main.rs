@@ -6,6 +6,7 @@
 
 mod bed;
 mod conformance;
+mod counters;
 mod drain;
 mod items;
 mod missing;

@@ -15,6 +15,7 @@
 mod attach;
 mod cluster;
 mod engine;
+mod counted;
 mod error;
 mod events;
 mod health;
@@ -28,6 +29,7 @@ mod record;
 mod records;
 mod reload;
 mod services;
+mod service_status;
 mod state;
 mod status;
 mod tasks;
@@ -39,7 +41,7 @@ pub use attach::{AttachRequest, CheckRequest};
 pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
 pub use meters::{PartDropped, PartTable};
-pub use services::{ServiceBackendStatus, ServiceStatus};
+pub use service_status::{ServiceBackendStatus, ServiceStatus};
 pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
 
@@ -51,6 +53,7 @@ use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClien
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
 use engine::EngineHandle;
+use counted::Counted;
 use health::HealthServer;
 use ipam::Source;
 use kernel::Kernel;
@@ -85,6 +88,8 @@ struct Inner {
     /// Who answers balancers outside; `None`: nobody here translates services.
     health: Option<HealthServer>,
     meters: Meters,
+    /// What the proxy counts.
+    counted: Counted,
     /// What another policy engine enforced may still be there, beside ours.
     former_policy: AtomicBool,
     /// Pods that the proxy serves; `None`: it serves whatever comes by.

@@ -7,6 +7,7 @@
 //! ```
 
 use super::cluster::Cluster;
+use super::counted::Counted;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
@@ -159,11 +160,11 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, clients, health, translating, of_proxy) = match proxy {
-            None => (None, None, None, Vec::new(), None),
-            Some(services::Proxy { engine, clients, health, running, notices: told, meter }) => {
+        let (proxy, clients, health, translating, counted, of_proxy) = match proxy {
+            None => (None, None, None, Vec::new(), Counted::default(), None),
+            Some(services::Proxy { engine, clients, health, running, notices: told, counted, meter }) => {
                 notices.extend(told);
-                (Some(engine), clients, Some(health), running, meter)
+                (Some(engine), clients, Some(health), running, counted, meter)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
@@ -195,6 +196,7 @@ impl Node {
             clients,
             policy,
             meters,
+            counted,
             former_policy: AtomicBool::new(false),
             kernel,
             cluster,

@@ -13,9 +13,10 @@
 //! ```
 
 mod attach;
+mod balance;
 mod cluster;
-mod engine;
 mod counted;
+mod engine;
 mod error;
 mod events;
 mod health;
@@ -28,8 +29,8 @@ mod policy;
 mod record;
 mod records;
 mod reload;
-mod services;
 mod service_status;
+mod services;
 mod state;
 mod status;
 mod tasks;
@@ -52,8 +53,8 @@ use cni_core::ipam::{Lease, LeaseStore, Usage};
 use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClient, ServiceItem};
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
-use engine::EngineHandle;
 use counted::Counted;
+use engine::EngineHandle;
 use health::HealthServer;
 use ipam::Source;
 use kernel::Kernel;
@@ -87,9 +88,9 @@ struct Inner {
     proxy: Option<EngineHandle<ServiceItem>>,
     /// Who answers balancers outside; `None`: nobody here translates services.
     health: Option<HealthServer>,
-    meters: Meters,
     /// What the proxy counts.
     counted: Counted,
+    meters: Meters,
     /// What another policy engine enforced may still be there, beside ours.
     former_policy: AtomicBool,
     /// Pods that the proxy serves; `None`: it serves whatever comes by.

@@ -18,7 +18,7 @@ use super::meters::{self, Meters};
 use super::policy::{self, Policy};
 use super::records::Records;
 use super::reload::Sections;
-use super::{Inner, Node, services, tasks, underlay};
+use super::{Inner, Node, balance, services, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
 use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry, Translation};
 use cni_core::ipam::{IpamError, LeaseStore};
@@ -121,6 +121,7 @@ impl Node {
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
+        cluster.bring_balancer_pools().await?;
         let host_stack_for = host_stack_for(&config, registry)?;
         let translation = translation(&config, registry)?;
         let request = |part: &str, name: &str, config: &serde_json::Value| {
@@ -195,8 +196,8 @@ impl Node {
             health,
             clients,
             policy,
-            meters,
             counted,
+            meters,
             former_policy: AtomicBool::new(false),
             kernel,
             cluster,
@@ -252,6 +253,9 @@ impl Node {
         tasks.push(tokio::spawn(tasks::remember_pods(inner.clone())));
         tasks.push(tokio::spawn(policy::hear(inner.clone())));
         tasks.push(tokio::spawn(meters::watch(inner.clone())));
+        if inner.config.services.is_some() {
+            tasks.push(tokio::spawn(balance::run(inner.clone(), files.clone())));
+        }
         // Other nodes read a directory; memory is ours alone.
         tasks.extend(files.is_some().then(|| tokio::spawn(tasks::tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(tasks::follow_files(inner.clone(), files))));

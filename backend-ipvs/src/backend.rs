@@ -1,11 +1,13 @@
 //! The proxy in a registry. Never more than the way in and the way out.
 
 use crate::config::Config;
+use crate::counters::Counters;
 use crate::driver::clear;
 use crate::leftovers::leftovers;
 use async_trait::async_trait;
 use cni_core::backend::{OpenRequest, ProxyBackend, ProxyParts, Result, Translation};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Services on IPVS, for [`cni_core::backend::Registry::with_proxy`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +36,7 @@ impl ProxyBackend for IpvsServices {
         let mut parts = ProxyParts::new(proxy);
         parts.drift = Some(drift);
         parts.notices = leftovers()?;
+        parts.counters = Some(Arc::new(Counters::open()?));
         Ok(parts)
     }
 

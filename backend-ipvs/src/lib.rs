@@ -26,6 +26,7 @@
 mod backend;
 pub mod compile;
 pub mod config;
+mod counters;
 pub mod drain;
 pub mod driver;
 mod engine;

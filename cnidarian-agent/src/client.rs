@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Between two tries to reach an agent that went away.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
@@ -49,6 +52,43 @@ pub(crate) fn ask(socket: &Path, call: Call) -> Result<Value, AskError> {
     match answer.map_err(|source| AskError::Broken { socket: socket.to_owned(), source })? {
         Response::Done(value) => Ok(value),
         Response::Failed(failure) => Err(failure.into()),
+    }
+}
+
+/// Asks again and again, also an agent that is started anew meanwhile. Never waits for one that was not there at first.
+pub(crate) struct Patient<'a> {
+    socket: &'a Path,
+    /// Whether an answer came.
+    heard: bool,
+}
+
+impl<'a> Patient<'a> {
+    /// Nothing was asked yet.
+    pub(crate) const fn new(socket: &'a Path) -> Self {
+        Self { socket, heard: false }
+    }
+
+    /// Asks, and says on stderr when the agent is away and when it is back.
+    pub(crate) fn ask(&mut self, call: &Call) -> Result<Value, AskError> {
+        let mut away = false;
+        loop {
+            match ask(self.socket, call.clone()) {
+                Err(error @ (AskError::Away { .. } | AskError::Broken { .. })) if self.heard => {
+                    if !away {
+                        eprintln!("cnidarian: {error}; waiting for it");
+                    }
+                    away = true;
+                    std::thread::sleep(AGAIN);
+                }
+                answer => {
+                    if away && answer.is_ok() {
+                        eprintln!("cnidarian: the agent answers again");
+                    }
+                    self.heard |= answer.is_ok();
+                    return answer;
+                }
+            }
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 mod line;
 
-use crate::Ask;
-use crate::client::{self, AskError};
+use crate::client::{AskError, Patient};
 use crate::show::table;
-use clap::{Args, ValueEnum};
+use crate::{Ask, Output};
+use clap::Args;
 use cni_core::flow::{EndFilter, Filter, Flow, Page, Place, Query, Reason, Summary, Verdict};
 use cni_core::policy::model::{Direction, Protocol};
 use cni_core::rpc::{Call, FlowsCall};
@@ -17,15 +17,6 @@ use std::sync::Arc;
 
 /// How long the agent may wait for the next record, in milliseconds.
 const WAIT_MS: u32 = 2000;
-
-/// How to print.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Columns.
-    Table,
-    /// One JSON object in each line; docs/formats/flow.md.
-    Json,
-}
 
 /// Which flows, and how. Conditions of one kind are alternatives, those of different kinds must all hold.
 #[derive(Debug, Args)]
@@ -106,8 +97,8 @@ impl Flows {
         }
     }
 
-    fn page(&self, query: Query, wait_ms: u32) -> Result<Page, AskError> {
-        let value = client::ask(&self.ask.socket, Call::Flows(FlowsCall { query, wait_ms }))?;
+    fn page(agent: &mut Patient<'_>, query: Query, wait_ms: u32) -> Result<Page, AskError> {
+        let value = agent.ask(&Call::Flows(FlowsCall { query, wait_ms }))?;
         Ok(serde_json::from_value(value)?)
     }
 
@@ -139,7 +130,8 @@ pub(crate) fn main(flows: &Flows) -> Result<bool, AskError> {
         return summary(flows);
     }
     let filter = flows.filter();
-    let mut page = flows.page(Query { filter: filter.clone(), from: None, most: flows.last }, 0)?;
+    let mut agent = Patient::new(&flows.ask.socket);
+    let mut page = Flows::page(&mut agent, Query { filter: filter.clone(), from: None, most: flows.last }, 0)?;
     if flows.last == 0 {
         page.flows.clear();
         page.lost = 0;
@@ -157,7 +149,8 @@ pub(crate) fn main(flows: &Flows) -> Result<bool, AskError> {
             return Ok(true);
         }
         let ring = page.next.ring;
-        page = flows.page(Query { filter: filter.clone(), from: Some(page.next), most: usize::MAX }, WAIT_MS)?;
+        let query = Query { filter: filter.clone(), from: Some(page.next), most: usize::MAX };
+        page = Flows::page(&mut agent, query, WAIT_MS)?;
         if page.next.ring != ring {
             eprintln!("cnidarian: the agent was started anew; what was decided in between is not known");
         }
@@ -166,7 +159,7 @@ pub(crate) fn main(flows: &Flows) -> Result<bool, AskError> {
 
 fn summary(flows: &Flows) -> Result<bool, AskError> {
     let query = Query { filter: flows.filter(), from: Some(Place::default()), most: usize::MAX };
-    let page = flows.page(query, 0)?;
+    let page = Flows::page(&mut Patient::new(&flows.ask.socket), query, 0)?;
     let mut summary = Summary::default();
     page.flows.iter().for_each(|flow: &Arc<Flow>| summary.add(flow));
     if flows.as_json() {

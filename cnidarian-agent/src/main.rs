@@ -12,7 +12,7 @@ mod services;
 mod show;
 mod uninstall;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::AskError;
 use cni_core::rpc::{Call, DEFAULT_SOCKET};
 use std::net::IpAddr;
@@ -63,8 +63,8 @@ enum Command {
     /// What this node's BGP speaker knows and says.
     #[command(subcommand)]
     Bgp(bgp::Bgp),
-    /// Show services with their frontends and backends, as this node sees them.
-    Services(Ask),
+    /// Show services with their frontends and backends, as this node sees them, and what passes them.
+    Services(services::Services),
     /// Multi-node networks in namespaces on this machine.
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -103,6 +103,15 @@ struct Ask {
     json: bool,
 }
 
+/// How to print what goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Columns.
+    Table,
+    /// One JSON object in each line.
+    Json,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if !matches!(cli.command, Command::Agent { .. } | Command::Lab(_)) {
@@ -127,9 +136,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Command::Status(ask) => client::ask(&ask.socket, Call::Show).and_then(|value| show::status(value, ask.json)),
-        Command::Services(ask) => {
-            client::ask(&ask.socket, Call::Services).and_then(|value| services::run(value, ask.json))
-        }
+        Command::Services(services) => services::main(&services),
         Command::Flows(flows) => flows::main(&flows),
         Command::Bgp(command) => bgp::main(command),
         Command::Plan { config, ask } => {

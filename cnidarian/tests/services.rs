@@ -200,7 +200,7 @@ fn a_proxy_is_told_of_all_services_before_it_is_in_sync_and_of_every_change_afte
 
         put(store.path(), "web-1", &slice(&["10.42.0.9", "10.42.0.10"]));
         told.until("service 10.96.0.7:80/TCP to 10.42.0.9 10.42.0.10").await;
-        let shown = node.services();
+        let shown = node.services().await;
         assert_eq!(shown[0].service, "default/web");
         assert_eq!(shown[0].frontend, "10.96.0.7:80");
         assert_eq!(shown[0].backends[1].address, "10.42.0.10:8080");

@@ -24,4 +24,5 @@ pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use tcx::Side;
 pub(crate) use tcx::{at_cgroup, holds};
+pub(crate) use usage::count;
 pub use usage::{Used, UsedMaps};

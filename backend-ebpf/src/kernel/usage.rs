@@ -117,7 +117,7 @@ fn packets(map: Option<&Map>, way: Way) -> Result<Vec<(Reason, u64)>, KernelErro
 }
 
 /// At most as many keys as there is room for: where some go while they are counted, counting may begin again.
-pub(super) fn count<T>(keys: impl Iterator<Item = Result<T, MapError>>, room: u32) -> Result<u64, MapError> {
+pub(crate) fn count<T>(keys: impl Iterator<Item = Result<T, MapError>>, room: u32) -> Result<u64, MapError> {
     keys.zip(0..room).try_fold(0, |count, (key, _)| key.map(|_| count + 1))
 }
 

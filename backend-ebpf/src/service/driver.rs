@@ -5,6 +5,7 @@ use super::compile::{Key, Object, compile};
 use super::config::{Config, Sizes};
 use super::flush;
 use super::hooks::{Cgroup, error_of, is_full, name};
+use super::meter::Metered;
 use super::object::{Hook, Programs};
 use super::pins::Pins;
 use super::probe;
@@ -60,6 +61,14 @@ impl SocketDriver {
         let cookie = self.own.cookie().map_err(failed)?;
         let own = (Namespace(cookie), Served::of(self.own.id().inode));
         ClientDriver::open(&self.pins.maps(), own, self.config.maps)
+    }
+
+    /// How full the maps of these programs are.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn meter(&self) -> Result<Metered> {
+        Metered::open(&self.config.maps, &self.pins.maps())
     }
 
     fn write(&mut self, op: &Op<Key, Object>) -> Result<()> {

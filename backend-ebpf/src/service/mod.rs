@@ -22,6 +22,7 @@ mod flush;
 mod hooks;
 mod maglev;
 mod maps;
+mod meter;
 mod object;
 pub mod outside;
 mod pins;

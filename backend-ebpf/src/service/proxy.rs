@@ -10,6 +10,7 @@ use cni_core::backend::{
     Capability, DriftWatch, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result, Translation,
 };
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Services in eBPF, for [`cni_core::backend::Registry::with_proxy`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +37,7 @@ impl ProxyBackend for EbpfServices {
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         let config = Config::from_json(&request.config)?;
         let driver = SocketDriver::open(&config)?;
+        let meter = driver.meter()?;
         let clients = Reconciler::new(driver.clients()?)?;
         let outside = match (driver.capabilities().has(Capability::OutsideClients), config.outside_clients) {
             (true, _) => Some(OutsideDriver::open()?),
@@ -47,6 +49,7 @@ impl ProxyBackend for EbpfServices {
         let outside = outside.map(Reconciler::new).transpose()?;
         let mut parts = ProxyParts::new(Box::new(Both { sockets: Reconciler::new(driver)?, outside }));
         parts.clients = Some(Box::new(clients));
+        parts.meter = Some(Arc::new(meter));
         parts.drift = watch.map(|watch| Box::new(watch) as Box<dyn DriftWatch>);
         Ok(parts)
     }

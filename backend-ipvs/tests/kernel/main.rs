@@ -7,6 +7,7 @@
 mod bed;
 mod conformance;
 mod direct;
+mod counters;
 mod drain;
 mod items;
 mod missing;

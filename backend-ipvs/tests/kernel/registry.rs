@@ -11,7 +11,7 @@ use net_linux::netns::NetNs;
 use net_linux::sysctl;
 use testlab::bed::run;
 
-fn request() -> OpenRequest {
+pub(crate) fn request() -> OpenRequest {
     let underlay =
         Underlay { interface: InterfaceName::new("eth0").unwrap(), index: 2, mtu_bytes: 1500, v4: None, v6: None };
     let name = NodeName::new("node-1").unwrap();

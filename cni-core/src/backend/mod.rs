@@ -10,6 +10,7 @@
 //! ```
 
 mod capability;
+mod counters;
 mod driver;
 mod engine;
 mod error;
@@ -19,6 +20,7 @@ mod registry;
 mod report;
 
 pub use capability::{Capabilities, Capability, Support};
+pub use counters::{BackendCounts, FrontendCounts, ServiceCounters, Traffic};
 pub use driver::{Driver, Gate, Known, Op, Rank, described};
 pub use engine::{Change, Datapath, Engine, Item, NetworkChange, ServiceChange, ServiceProxy};
 pub use error::{Error, ErrorKind, Result, Retry};

@@ -1,6 +1,6 @@
 //! Backends by name. Never a global list: a registry is a value that a program fills and passes on.
 
-use super::{Datapath, Engine, Error, ErrorKind, Meter, Result, ServiceProxy};
+use super::{Datapath, Engine, Error, ErrorKind, Meter, Result, ServiceCounters, ServiceProxy};
 use crate::flow::FlowSource;
 use crate::model::{NodeContext, ServiceClient};
 use crate::policy::counters::RuleCounters;
@@ -257,6 +257,8 @@ pub struct ProxyParts {
     pub drift: Option<Box<dyn DriftWatch>>,
     /// What the proxy wants the operator to know.
     pub notices: Vec<String>,
+    /// What passes services, where it counts that.
+    pub counters: Option<Arc<dyn ServiceCounters>>,
     /// What it drops, and how full its tables are, where it can tell.
     pub meter: Option<Arc<dyn Meter>>,
 }
@@ -265,7 +267,7 @@ impl ProxyParts {
     /// A proxy that serves whatever comes by, and cannot tell of drift.
     #[must_use]
     pub fn new(proxy: Box<dyn ServiceProxy>) -> Self {
-        Self { proxy, clients: None, drift: None, notices: Vec::new(), meter: None }
+        Self { proxy, clients: None, drift: None, notices: Vec::new(), counters: None, meter: None }
     }
 }
 

@@ -1,10 +1,10 @@
-//! Addresses for load balancers, from pools. Never writes them: whoever does writes `status.loadBalancer.ingress`, and what
-//! stands there is what a service has.
+//! Addresses for load balancers, from pools. Never writes them: whoever does writes the record
+//! ([`BalancerRecord`](super::BalancerRecord)), and what stands there is what a service has.
 //!
 //! # Laws
 //! 1. The order of requests does not matter.
 //! 2. Assigned again with what was assigned as `current`, everybody keeps it: who comes or goes moves nobody else.
-//! 3. No address is outside of all pools, and none is of two services that do not share it.
+//! 3. No address is outside of all pools or somebody else's, and none is of two services that do not share it.
 //!
 //! Who has an address keeps it, unless the service wants another one; then the older service comes first, as for everything
 //! that two services want.
@@ -82,6 +82,12 @@ pub enum Refusal {
         /// Who has it.
         holder: ServiceName,
     },
+    /// The wanted address is no service's to have.
+    #[error("{address} is a node's, the API server's, or that of a service that somebody else gave it to")]
+    Foreign {
+        /// The address.
+        address: IpAddr,
+    },
     /// Nothing is left.
     #[error("no {family:?} address is left in the pools that it may use")]
     Exhausted {
@@ -99,12 +105,16 @@ pub struct Assignment {
     pub refusals: Vec<Refusal>,
 }
 
-/// Gives each service its addresses.
+/// Gives each service its addresses. `foreign` ones are somebody else's, and given to nobody.
 #[must_use]
-pub fn assign(pools: &[AddressPool], requests: &[BalancerRequest]) -> BTreeMap<ServiceName, Assignment> {
+pub fn assign(
+    pools: &[AddressPool],
+    foreign: &BTreeSet<IpAddr>,
+    requests: &[BalancerRequest],
+) -> BTreeMap<ServiceName, Assignment> {
     let mut order: Vec<&BalancerRequest> = requests.iter().collect();
     order.sort_by_key(|request| (request.created.is_none(), &request.created, &request.service));
-    let mut book = Book::new(pools);
+    let mut book = Book::new(pools, foreign);
     let mut open: Vec<Open<'_>> = order.into_iter().map(|request| book.open(request)).collect();
     for step in [Step::Keep, Step::Wanted, Step::Automatic] {
         for one in &mut open {
@@ -143,6 +153,7 @@ impl Open<'_> {
 
 struct Book<'p, 'r> {
     pools: &'p [AddressPool],
+    foreign: &'p BTreeSet<IpAddr>,
     holders: BTreeMap<IpAddr, Vec<&'r BalancerRequest>>,
     shared: BTreeMap<&'r str, BTreeSet<IpAddr>>,
     /// What was not looked at yet, of each prefix of each pool.
@@ -150,9 +161,9 @@ struct Book<'p, 'r> {
 }
 
 impl<'p, 'r> Book<'p, 'r> {
-    fn new(pools: &'p [AddressPool]) -> Self {
+    fn new(pools: &'p [AddressPool], foreign: &'p BTreeSet<IpAddr>) -> Self {
         let unseen = pools.iter().map(|pool| pool.prefixes.iter().map(IpNet::hosts).collect()).collect();
-        Self { pools, holders: BTreeMap::new(), shared: BTreeMap::new(), unseen }
+        Self { pools, foreign, holders: BTreeMap::new(), shared: BTreeMap::new(), unseen }
     }
 
     fn open(&self, request: &'r BalancerRequest) -> Open<'r> {
@@ -209,6 +220,7 @@ impl<'p, 'r> Book<'p, 'r> {
                 Some(address) if !self.is_allowed(request, address) => {
                     Some(Refusal::Outside { address, pool: request.pool.clone() })
                 }
+                Some(address) if self.foreign.contains(&address) => Some(Refusal::Foreign { address }),
                 Some(address) => match self.obstacle(request, address) {
                     None => {
                         *place = Some(address);
@@ -260,7 +272,8 @@ impl<'p, 'r> Book<'p, 'r> {
         for pool in pools {
             let prefixes = self.pools[pool].prefixes.iter().zip(&mut self.unseen[pool]);
             for (_, unseen) in prefixes.filter(|(prefix, _)| family_of(prefix.addr()) == family) {
-                if let Some(address) = unseen.find(|address| !self.holders.contains_key(address)) {
+                let is_free = |address: &IpAddr| !self.holders.contains_key(address) && !self.foreign.contains(address);
+                if let Some(address) = unseen.find(is_free) {
                     return Some(address);
                 }
             }

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod balancer;
+mod pools;
 mod read;
 mod select;
 mod settings;
@@ -30,5 +31,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use pools::{BalancerRecord, RawAddressPool};
 pub use settings::ServiceSettings;
-pub use table::ServiceTable;
+pub use table::{Balance, ServiceTable};

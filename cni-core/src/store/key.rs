@@ -59,6 +59,10 @@ known_kinds! {
     IP_BLOCK = "cnidarian.io/v1", "IPBlock", Cluster;
     /// The addresses that a node gave to its pods, ours.
     NODE_ENDPOINTS = "cnidarian.io/v1", "NodeEndpoints", Cluster;
+    /// A pool of addresses for load balancers, ours.
+    BALANCER_POOL = "cnidarian.io/v1", "LoadBalancerPool", Cluster;
+    /// Which service has which address of those pools, ours.
+    BALANCER_ADDRESSES = "cnidarian.io/v1", "LoadBalancerAddresses", Cluster;
     /// A network policy of a namespace, Kubernetes.
     NETWORK_POLICY = "networking.k8s.io/v1", "NetworkPolicy", Namespaced;
     /// A network policy of the cluster, Kubernetes.

@@ -1,5 +1,6 @@
 //! Metrics in the OpenMetrics text format. Never counts what nobody could act on.
 
+use super::service_metrics::ServiceMetrics;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
@@ -118,6 +119,7 @@ pub(super) struct Metrics {
     dropped: Family<ByReason, Counter>,
     table_entries: Family<ByTable, Gauge>,
     table_room: Family<ByTable, Gauge>,
+    services: ServiceMetrics,
 }
 
 impl Metrics {
@@ -160,6 +162,8 @@ impl Metrics {
         let help = "Entries in use of tables that have room for so many and no more";
         root.register("table_entries", help, table_entries.clone());
         root.register("table_room", "Entries that such a table has room for", table_room.clone());
+        let services = ServiceMetrics::default();
+        services.register(root);
         Self {
             registry: Mutex::new(registry),
             turn: tokio::sync::Mutex::new(()),
@@ -182,6 +186,7 @@ impl Metrics {
             dropped,
             table_entries,
             table_room,
+            services,
         }
     }
 
@@ -253,6 +258,7 @@ impl Metrics {
         self.set_policies(&counters);
         self.set_dropped(&node.dropped().await);
         self.set_tables(&node.tables());
+        self.services.set(&node.services().await);
         self.set_flows(&node.flow_tally().unwrap_or_default());
         let gauge = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let status = node.status();

@@ -10,6 +10,7 @@ mod http;
 mod metrics;
 mod reload;
 mod server;
+mod service_metrics;
 
 use cni_core::backend::Registry;
 use cni_core::rpc::Call;

@@ -180,7 +180,7 @@ async fn call(node: &Node, reloader: &Reloader, call: Call, netns: Option<OwnedF
             })
         })),
         Call::PolicyCounters => said(node.policy_counters().await),
-        Call::Services => said(Ok(node.services())),
+        Call::Services => said(Ok(node.services().await)),
         Call::Flows(FlowsCall { query, wait_ms }) => {
             let patience = Duration::from_millis(wait_ms.into()).min(FLOWS_WAIT);
             said(node.flows(&query, patience).await)

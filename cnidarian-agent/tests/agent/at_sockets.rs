@@ -71,6 +71,34 @@ fn what_services_at_sockets_cannot_do_is_refused_with_its_key() {
     }
 }
 
+/// Room for two frontends: the services' own tables are watched as those of policy are.
+#[test]
+fn a_table_of_services_that_is_nearly_full_is_a_problem() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let mut world = World::new();
+    let ports = json!([{"name": "a", "port": 80}, {"name": "b", "port": 81}]);
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.96.0.7", "ports": ports}});
+    put(&world, "web", &service);
+    let mut config = at_sockets(&world, &cgroup, &[("maps", json!({"frontends": 2}))]);
+    config["metrics"] = json!({"address": "127.0.0.1:9402"});
+    world.start_with(&config);
+    until("the table is said to be full", || {
+        let (_, text) = world.ask(&["status", "--json"]);
+        let told = text.contains("table FRONTENDS of services") && text.contains("2 of 2 entries are used");
+        if told { Ok(()) } else { Err(text) }
+    });
+    let text = crate::flows::scrape(&world);
+    for line in [
+        "cnidarian_table_entries{part=\"services\",table=\"FRONTENDS\"} 2",
+        "cnidarian_table_entries{part=\"services\",table=\"CLIENTS\"} 1",
+        "cnidarian_table_room{part=\"services\",table=\"AFFINITY\"} 65536",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
+    assert!(!text.contains("entries{part=\"services\",table=\"AFFINITY\"}"), "{text}");
+}
+
 #[test]
 fn a_service_for_clients_outside_is_a_problem_where_they_are_not_served() {
     let Some(cgroup) = Cgroup::new() else { return };

@@ -127,7 +127,7 @@ fn tells_each_decision(engine: &str) {
 }
 
 /// A child that ends with the test.
-struct Following(Child);
+pub(crate) struct Following(pub(crate) Child);
 
 impl Drop for Following {
     fn drop(&mut self) {
@@ -161,6 +161,30 @@ fn tells_what_is_denied(engine: &str) {
     let denied = json!(["stranger", "server", "ingress", "denied", "end-of-tier", "default", null, "end of tier"]);
     assert_eq!(short(&first), denied);
     assert_eq!(sorted(&flows(&world, &wanted)), [denied]);
+}
+
+#[test]
+fn a_follower_goes_on_with_an_agent_that_is_started_anew_and_says_so() {
+    let mut world = started("nftables", None);
+    let [server, _, stranger, _] = shop(&world);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cnidarian"));
+    let wanted = ["--to", "server", "--protocol", "udp"];
+    command.args(["flows", "--follow", "-o", "json"]).args(wanted).arg("--socket").arg(world.socket());
+    let mut following = Following(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(following.0.stdout.take().unwrap()).lines();
+    let mut told = BufReader::new(following.0.stderr.take().unwrap()).lines();
+    send_one(&stranger, &server);
+    assert!(lines.next().unwrap().unwrap().contains("\"denied\""));
+    world.kill();
+    assert!(told.next().unwrap().unwrap().ends_with("waiting for it"));
+    let mut config = world.config();
+    config["policy"] = json!({"engine": "nftables"});
+    world.start_with(&config);
+    let mut rest = told.by_ref().map(Result::unwrap);
+    assert!(rest.any(|line| line.contains("the agent answers again")));
+    assert!(rest.any(|line| line.contains("the agent was started anew")));
+    send_one(&stranger, &server);
+    assert!(lines.next().unwrap().unwrap().contains("\"denied\""));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Addresses of services, from manifests to a router outside (BIRD). Nobody translates them here: this is about routes only.
 
+use crate::flows::Following;
 use crate::world::{World, until};
 use net_linux::netns::NetNs;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -171,6 +173,96 @@ fn ipv6_addresses_of_services_go_outside_by_the_nodes_own_ipv6_address() {
     assert!(status.contains("fe80::8"), "a link-local address is nobody's outside: {status}");
     std::fs::remove_file(world.dir.path().join("cluster/dual.json")).unwrap();
     router.wait(&world, "a service that is gone is not announced", &[]);
+}
+
+/// A balanced service without any address outside.
+fn bare(name: &str, annotations: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}})
+}
+
+fn slice_of(service: &str) -> Value {
+    let mut slice = slice("node-1");
+    slice["metadata"] = json!({"name": service, "labels": {"kubernetes.io/service-name": service}});
+    slice
+}
+
+fn problems(world: &World) -> String {
+    let status: Value = serde_json::from_str(&world.ask(&["status", "--json"]).1).unwrap();
+    status["problems"].to_string()
+}
+
+#[test]
+fn a_service_has_an_address_of_a_pool_for_good_and_a_router_outside_learns_it() {
+    let mut world = World::new();
+    let router = Router::start(&world);
+    let mut config = bgp(&world);
+    let public = json!({"name": "public", "prefixes": ["203.0.113.0/30"]});
+    config["services"] = json!({"announce": ["LoadBalancer"], "loadBalancer": {"pools": [public]}});
+    for name in ["one", "two"] {
+        put(&world, name, &bare(name, json!({})));
+        put(&world, &format!("{name}-1"), &slice_of(name));
+    }
+    world.start_with(&config);
+    let both = ["203.0.113.1/32", "203.0.113.2/32"];
+    router.wait(&world, "both have an address", &both);
+    let (done, shown) = world.ask(&["services"]);
+    assert!(done && shown.contains("203.0.113.1:80/TCP") && shown.contains("LoadBalancer"), "{shown}");
+    put(&world, "three", &bare("three", json!({})));
+    until("the pool is said to be empty", || {
+        let problems = problems(&world);
+        let told = problems.contains("Service default/three") && problems.contains("no V4 address is left");
+        if told { Ok(()) } else { Err(problems) }
+    });
+    // Whoever writes manifests writes them without what they were given.
+    put(&world, "one", &bare("one", json!({"note": "written anew"})));
+    world.kill();
+    put(&world, "zero", &bare("aaa", json!({"cnidarian.io/load-balancer-addresses": "203.0.113.2"})));
+    world.start_with(&config);
+    until("who has an address keeps it", || {
+        let problems = problems(&world);
+        let told = problems.contains("203.0.113.2 is an address of Service default/two");
+        if told { Ok(()) } else { Err(problems) }
+    });
+    router.wait(&world, "the same two", &both);
+    std::fs::remove_file(world.dir.path().join("cluster/two.json")).unwrap();
+    let wanted = |world: &World| world.ask(&["services"]).1.contains("default/aaa");
+    until("who waited for it has it", || if wanted(&world) { Ok(()) } else { Err(world.log()) });
+    router.wait(&world, "but nobody is behind it", &["203.0.113.1/32"]);
+    std::fs::remove_file(world.dir.path().join("cluster/loadbalancerpool.cnidarian.io__public.json")).unwrap();
+    router.wait(&world, "without the pool nobody has an address", &[]);
+}
+
+#[test]
+fn services_are_watched_across_a_restart_of_the_agent() {
+    let mut world = World::new();
+    put(&world, "web", &service("Cluster", "198.51.100.9", json!({})));
+    put(&world, "web-1", &slice("node-1"));
+    let mut config = bgp(&world);
+    config["metrics"] = json!({"address": "127.0.0.1:9402"});
+    config["services"]["nodePortAddresses"] = json!(["198.51.100.0/24"]);
+    world.start_with(&config);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cnidarian"));
+    command.args(["services", "--watch", "-o", "json"]).arg("--socket").arg(world.socket());
+    let mut watching = Following(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(watching.0.stdout.take().unwrap()).lines();
+    let mut told = BufReader::new(watching.0.stderr.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let first = [next(), next(), next()].map(|line| line["frontend"].as_str().unwrap().to_owned());
+    assert_eq!(first, ["10.96.0.7:80", "198.51.100.9:80", "203.0.113.7:80"]);
+    let text = crate::flows::scrape(&world);
+    let series = "cnidarian_service_backends{namespace=\"default\",service=\"web\"} 1\n";
+    assert!(text.contains(series) && !text.contains("service_connections_total{"), "nobody counts here: {text}");
+    let problems = problems(&world);
+    assert!(problems.contains("no address of this node (192.0.2.1) is in 198.51.100.0/24"), "{problems}");
+    world.kill();
+    assert!(told.next().unwrap().unwrap().ends_with("waiting for it"));
+    put(&world, "web", &service("Cluster", "198.51.100.10", json!({})));
+    world.start_with(&config);
+    assert!(told.next().unwrap().unwrap().contains("the agent answers again"));
+    let (new, gone) = (next(), next());
+    assert_eq!((&new["frontend"], &new["gone"]), (&json!("198.51.100.10:80"), &json!(false)), "{new}");
+    assert_eq!((&gone["frontend"], &gone["gone"]), (&json!("198.51.100.9:80"), &json!(true)), "{gone}");
 }
 
 #[test]

@@ -514,6 +514,19 @@ mod tests {
             services(json!({"announce": ["NodePort"]})).starts_with("services.announce[0]: \"NodePort\" is none of")
         );
         assert_eq!(
+            services(json!({"loadBalancer": {"pools": [{"name": "a", "prefixes": ["198.51.100.0/24", "x"]}]}})),
+            "services.loadBalancer.pools[0].prefixes[1]: \"x\" is no prefix; write one as in 203.0.113.0/24"
+        );
+        assert!(
+            services(json!({"loadBalancer": {"pools": [{"name": "a", "prefixes": []}]}}))
+                .starts_with("services.loadBalancer.pools[0].prefixes: is empty")
+        );
+        assert!(
+            services(json!({"loadBalancer": {"pool": []}})).starts_with("services.loadBalancer.pool: no such key"),
+            "{}",
+            services(json!({"loadBalancer": {"pool": []}}))
+        );
+        assert_eq!(
             services(json!({"externalIPs": ["198.51.100.1/24"]})),
             "services.externalIPs[0]: 198.51.100.1/24 has host bits; write 198.51.100.0/24"
         );
@@ -525,7 +538,7 @@ mod tests {
             (json!({"engine": "ebpf", "cgroup": 1}), "backend services: compile services: cgroup: is no text"),
             (
                 json!({"anounce": []}),
-                "services.anounce: no such key; there are: engine, announce, externalIPs, nodePortAddresses; did you mean `announce`?",
+                "services.anounce: no such key; there are: engine, announce, externalIPs, nodePortAddresses, loadBalancer; did you mean `announce`?",
             ),
             (json!({"announce": "ExternalIP"}), "services.announce: is no list"),
             (json!({"nodePortAddresses": [7]}), "services.nodePortAddresses[0]: 7 is no text"),

@@ -4,8 +4,11 @@
 use super::read::{ConfigError, network, refused, wrong};
 use cni_core::backend::Registry;
 use cni_core::model::FrontendKind;
-use cni_core::strict::nearest;
+use cni_core::service::RawAddressPool;
+use cni_core::service::balancer::AddressPool;
+use cni_core::strict::{self, nearest};
 use ipnet::IpNet;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
@@ -22,6 +25,8 @@ pub struct ServicesConfig {
     pub external_ips: Vec<IpNet>,
     /// Which addresses of this node have node ports; none written: all of them.
     pub node_port_addresses: Vec<IpNet>,
+    /// Pools of load balancers' addresses, written to the store when it has none of their names.
+    pub balancer_pools: Vec<AddressPool>,
 }
 
 impl ServicesConfig {
@@ -37,12 +42,28 @@ impl Default for ServicesConfig {
             announce: BTreeSet::new(),
             external_ips: Vec::new(),
             node_port_addresses: Vec::new(),
+            balancer_pools: Vec::new(),
         }
     }
 }
 
 /// Keys besides the proxy's own.
-const KEYS: [&str; 4] = ["engine", "announce", "externalIPs", "nodePortAddresses"];
+const KEYS: [&str; 5] = ["engine", "announce", "externalIPs", "nodePortAddresses", "loadBalancer"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawBalancer {
+    #[serde(default)]
+    pools: Vec<RawPool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawPool {
+    name: String,
+    prefixes: Vec<String>,
+    automatic: Option<bool>,
+}
 
 /// `services: ebpf`, or a map: keys of every proxy, and the proxy's own ones beside them.
 pub(super) fn read(written: Value, registry: &Registry) -> Result<ServicesConfig, ConfigError> {
@@ -62,6 +83,7 @@ pub(super) fn read(written: Value, registry: &Registry) -> Result<ServicesConfig
         list(&mut keys, key)?.iter().enumerate().map(range).collect()
     };
     let (external_ips, node_port_addresses) = (ranges("externalIPs")?, ranges("nodePortAddresses")?);
+    let balancer_pools = keys.remove("loadBalancer").map_or(Ok(Vec::new()), pools)?;
     let config = if keys.is_empty() { Value::Null } else { Value::Object(keys) };
     if engine == ServicesConfig::NONE {
         if let Some(key) = config.as_object().and_then(|keys| keys.keys().next()) {
@@ -78,7 +100,28 @@ pub(super) fn read(written: Value, registry: &Registry) -> Result<ServicesConfig
         })?;
         chosen.check(&config).map_err(|source| refused("services", source))?;
     }
-    Ok(ServicesConfig { engine, config, announce, external_ips, node_port_addresses })
+    Ok(ServicesConfig { engine, config, announce, external_ips, node_port_addresses, balancer_pools })
+}
+
+fn pools(written: Value) -> Result<Vec<AddressPool>, ConfigError> {
+    let raw: RawBalancer = strict::from_value(written, "services.loadBalancer")?;
+    let mut pools: Vec<AddressPool> = Vec::with_capacity(raw.pools.len());
+    for (index, RawPool { name, prefixes, automatic }) in raw.pools.into_iter().enumerate() {
+        let path = format!("services.loadBalancer.pools[{index}]");
+        if let Err(error) = AddressPool::key(&name).check() {
+            return Err(wrong(format_args!("{path}.name"), error.detail));
+        }
+        if pools.iter().any(|other| *other.name == *name) {
+            return Err(wrong(format_args!("{path}.name"), format_args!("{name:?} is the name of two pools")));
+        }
+        let raw = RawAddressPool { prefixes, automatic: automatic.unwrap_or(true) };
+        let pool = AddressPool::new(&name, &raw).map_err(|error| {
+            let field = error.field.strip_prefix("spec.").unwrap_or(&error.field);
+            wrong(format_args!("{path}.{field}"), error.detail.clone())
+        })?;
+        pools.push(pool);
+    }
+    Ok(pools)
 }
 
 fn list(keys: &mut Map<String, Value>, key: &str) -> Result<Vec<String>, ConfigError> {

@@ -22,6 +22,8 @@ pub(super) type Part = &'static str;
 enum What {
     Counters,
     Tables,
+    /// What passes services.
+    Services,
 }
 
 impl What {
@@ -29,6 +31,7 @@ impl What {
         match self {
             Self::Counters => "counters",
             Self::Tables => "tables",
+            Self::Services => "traffic",
         }
     }
 }
@@ -111,6 +114,14 @@ impl Meters {
         let told = self.seen().broken.insert((part, what), error.clone());
         if told.as_ref() != Some(&error) {
             tracing::warn!(part, error, "its {} cannot be read", what.word());
+        }
+    }
+
+    /// Takes in whether what passes services could be read, or why not.
+    pub(super) fn counted(&self, error: Option<String>) {
+        match error {
+            Some(error) => self.fail("services", What::Services, error),
+            None => drop(self.seen().broken.remove(&("services", What::Services))),
         }
     }
 

@@ -13,7 +13,9 @@
 //! ```
 
 mod attach;
+mod balance;
 mod cluster;
+mod counted;
 mod engine;
 mod error;
 mod events;
@@ -27,6 +29,7 @@ mod policy;
 mod record;
 mod records;
 mod reload;
+mod service_status;
 mod services;
 mod state;
 mod status;
@@ -40,7 +43,7 @@ pub use error::NodeError;
 pub use events::{Event, Observer, Silent};
 pub use meters::{PartDropped, PartTable};
 pub(crate) use open::{BACKEND_FILES, SERVICES_FILES};
-pub use services::{ServiceBackendStatus, ServiceStatus};
+pub use service_status::{ServiceBackendStatus, ServiceStatus};
 pub use status::{EndpointStatus, HostStatus, NodeStatus, PoolStatus, Problem};
 pub use tidy::IpamFindings;
 
@@ -51,6 +54,7 @@ use cni_core::ipam::{Lease, LeaseStore, Usage};
 use cni_core::model::{EndpointId, NetworkItem, NetworkName, PodRef, ServiceClient, ServiceItem};
 use cni_core::policy::counters::RuleCounter;
 use cni_core::rpc::Attachment;
+use counted::Counted;
 use engine::EngineHandle;
 use health::HealthServer;
 use ipam::Source;
@@ -85,6 +89,8 @@ struct Inner {
     proxy: Option<EngineHandle<ServiceItem>>,
     /// Who answers balancers outside; `None`: nobody here translates services.
     health: Option<HealthServer>,
+    /// What the proxy counts.
+    counted: Counted,
     meters: Meters,
     /// What another policy engine enforced may still be there, beside ours.
     former_policy: AtomicBool,

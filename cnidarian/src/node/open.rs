@@ -7,6 +7,7 @@
 //! ```
 
 use super::cluster::Cluster;
+use super::counted::Counted;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
@@ -17,7 +18,7 @@ use super::meters::{self, Meters};
 use super::policy::{self, Policy};
 use super::records::Records;
 use super::reload::Sections;
-use super::{Inner, Node, services, tasks, underlay};
+use super::{Inner, Node, balance, services, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
 use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry, Translation};
 use cni_core::ipam::{IpamError, LeaseStore};
@@ -125,6 +126,7 @@ impl Node {
         let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
         let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
         cluster.bring_pools().await?;
+        cluster.bring_balancer_pools().await?;
         let host_stack_for = host_stack_for(&config, registry)?;
         let translation = translation(&config, registry)?;
         let request = |part: &str, name: &str, config: &serde_json::Value| {
@@ -164,11 +166,11 @@ impl Node {
             }
             mtu => mtu.unwrap_or(pod_mtu_bytes),
         };
-        let (proxy, clients, health, translating, of_proxy) = match proxy {
-            None => (None, None, None, Vec::new(), None),
-            Some(services::Proxy { engine, clients, health, running, notices: told, meter }) => {
+        let (proxy, clients, health, translating, counted, of_proxy) = match proxy {
+            None => (None, None, None, Vec::new(), Counted::default(), None),
+            Some(services::Proxy { engine, clients, health, running, notices: told, counted, meter }) => {
                 notices.extend(told);
-                (Some(engine), clients, Some(health), running, meter)
+                (Some(engine), clients, Some(health), running, counted, meter)
             }
         };
         let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
@@ -199,6 +201,7 @@ impl Node {
             health,
             clients,
             policy,
+            counted,
             meters,
             former_policy: AtomicBool::new(false),
             kernel,
@@ -255,6 +258,9 @@ impl Node {
         tasks.push(tokio::spawn(tasks::remember_pods(inner.clone())));
         tasks.push(tokio::spawn(policy::hear(inner.clone())));
         tasks.push(tokio::spawn(meters::watch(inner.clone())));
+        if inner.config.services.is_some() {
+            tasks.push(tokio::spawn(balance::run(inner.clone(), files.clone())));
+        }
         // Other nodes read a directory; memory is ours alone.
         tasks.extend(files.is_some().then(|| tokio::spawn(tasks::tell_of_pods(inner.clone()))));
         tasks.extend(files.map(|files| tokio::spawn(tasks::follow_files(inner.clone(), files))));

@@ -1,17 +1,17 @@
-//! The service proxy of a node, and what people see of services. Never what is translated to what: the store's objects say.
+//! The service proxy of a node. Never what is translated to what: the store's objects say.
 
+use super::Inner;
 use super::cluster::Takers;
+use super::counted::Counted;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
 use super::health::HealthServer;
 use super::record::Record;
 use super::status::Problem;
-use super::{Inner, Node};
 use crate::config::{NodeConfig, ServicesConfig};
 use cni_core::backend::{Capability, Change, Error, ErrorKind, Meter, OpenRequest, ProxyParts, Registry, Support};
-use cni_core::model::{BackendUse, EndpointId, FrontendKind, ServiceClient, ServiceItem, ServiceName};
-use serde::{Deserialize, Serialize};
+use cni_core::model::{EndpointId, FrontendKind, ServiceClient, ServiceItem, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -23,6 +23,7 @@ pub(super) struct Proxy {
     pub(super) health: HealthServer,
     pub(super) running: Vec<JoinHandle<()>>,
     pub(super) notices: Vec<String>,
+    pub(super) counted: Counted,
     pub(super) meter: Option<Arc<dyn Meter>>,
 }
 
@@ -50,7 +51,7 @@ pub(super) async fn open(
     for other in registry.proxies().filter(|other| other.name() != wanted) {
         other.clear()?;
     }
-    let Some(ProxyParts { proxy, clients, drift, notices, meter, .. }) = opened else { return Ok(None) };
+    let Some(ProxyParts { proxy, clients, drift, notices, counters, meter, .. }) = opened else { return Ok(None) };
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
@@ -66,7 +67,7 @@ pub(super) async fn open(
         Arc::new(move || engine.works())
     })?;
     running.push(answering);
-    Ok(Some(Proxy { engine, clients, health, running, notices, meter }))
+    Ok(Some(Proxy { engine, clients, health, running, notices, counted: Counted::new(counters), meter }))
 }
 
 /// The error with what else could translate services.
@@ -76,72 +77,6 @@ fn or(mut error: Error, wanted: &str, registry: &Registry) -> Error {
         error.detail = format!("{}; this build also has services: {}", error.detail, others.join(", "));
     }
     error
-}
-
-/// One frontend of a service as this node translates it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceStatus {
-    /// The service, as `namespace/name`.
-    pub service: String,
-    /// The name of its port; empty for the only one.
-    pub port_name: String,
-    /// `ClusterIP`, `LoadBalancer`, `ExternalIP` or `NodePort`.
-    pub kind: String,
-    /// Address and port.
-    pub frontend: String,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
-    /// How a backend is chosen.
-    pub scheduler: String,
-    /// For how long a client goes to the same backend, in seconds; `null`: each connection for itself.
-    pub affinity_seconds: Option<u32>,
-    /// Where connections end.
-    pub backends: Vec<ServiceBackendStatus>,
-}
-
-/// One backend of a frontend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceBackendStatus {
-    /// Address and port.
-    pub address: String,
-    /// The node that it is on, where that is known.
-    pub node: Option<String>,
-    /// `active` or `draining`.
-    pub state: String,
-}
-
-impl From<&ServiceItem> for ServiceStatus {
-    fn from(item: &ServiceItem) -> Self {
-        let socket = |address, port| std::net::SocketAddr::new(address, port).to_string();
-        let backends = item.backends.iter().map(|backend| ServiceBackendStatus {
-            address: socket(backend.address, backend.port),
-            node: backend.node.as_deref().map(str::to_owned),
-            state: match backend.usage {
-                BackendUse::Active => "active".to_owned(),
-                BackendUse::Draining => "draining".to_owned(),
-            },
-        });
-        Self {
-            service: item.service.to_string(),
-            port_name: item.port_name.to_string(),
-            kind: item.kind.to_string(),
-            frontend: socket(item.key.address, item.key.port),
-            protocol: item.key.protocol.to_string(),
-            scheduler: item.scheduler.to_string(),
-            affinity_seconds: item.affinity_seconds.map(std::num::NonZeroU32::get),
-            backends: backends.collect(),
-        }
-    }
-}
-
-impl Node {
-    /// Services as this node sees them, sorted by name. Empty without a section `services`.
-    #[must_use]
-    pub fn services(&self) -> Vec<ServiceStatus> {
-        self.inner.cluster.services().iter().map(ServiceStatus::from).collect()
-    }
 }
 
 impl Inner {

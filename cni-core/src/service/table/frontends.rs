@@ -8,6 +8,9 @@ use crate::policy::model::{Effect, Problem, Protocol};
 use crate::store::ObjectKey;
 use std::net::IpAddr;
 
+/// Where addresses of load balancers come from besides the object itself, for problems.
+const GIVEN: &str = "LoadBalancerAddresses";
+
 /// A frontend that a service wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -73,6 +76,14 @@ pub(super) fn wishes(object: &ObjectKey, spec: &ServiceSpec, around: &Surroundin
             None => addresses.push((FrontendKind::LoadBalancer, *placed, path)),
         }
     }
+    let given = if spec.placement.ours { around.given(&spec.name) } else { &[] };
+    for (index, address) in given.iter().enumerate() {
+        let placed = Placed { index, address: *address };
+        match refusal(around, placed.address, false).or_else(|| occupied(around, placed.address)) {
+            Some(detail) => problem(format!("{GIVEN}[{}]", placed.index), detail, Effect::LeftOut),
+            None => addresses.push((FrontendKind::LoadBalancer, placed, GIVEN)),
+        }
+    }
     for placed in &spec.external_ips {
         match refusal(around, placed.address, true) {
             Some(detail) => problem(format!("spec.externalIPs[{}]", placed.index), detail, Effect::LeftOut),
@@ -124,6 +135,15 @@ pub(super) fn wishes(object: &ObjectKey, spec: &ServiceSpec, around: &Surroundin
     wishes
 }
 
+/// Why nobody can have an address that somebody may have written.
+fn occupied(around: &Surroundings, address: IpAddr) -> Option<String> {
+    if around.api_server.contains(&address) {
+        return Some(format!("{address} is the API server's; a service there would take its clients over"));
+    }
+    let detail = || format!("{address} is a node's; use a node port, or an address that no node has");
+    around.is_of_node(address).then(detail)
+}
+
 /// Why a service cannot have an address that the API server did not give it. `written`: whoever made the service wrote it.
 fn refusal(around: &Surroundings, address: IpAddr, written: bool) -> Option<String> {
     if around.is_of_pods(address) {
@@ -132,11 +152,8 @@ fn refusal(around: &Surroundings, address: IpAddr, written: bool) -> Option<Stri
     if !written {
         return None;
     }
-    if around.api_server.contains(&address) {
-        return Some(format!("{address} is the API server's; a service there would take its clients over"));
-    }
-    if around.is_of_node(address) {
-        return Some(format!("{address} is a node's; use a node port, or an address that no node has"));
+    if let Some(occupied) = occupied(around, address) {
+        return Some(occupied);
     }
     if !around.settings.allows_external(address) {
         let ranges: Vec<String> = around.settings.external_ips.iter().map(ToString::to_string).collect();

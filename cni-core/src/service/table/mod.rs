@@ -9,25 +9,25 @@
 //! 5. The same holds for the addresses that routers outside are told of, and for health checks.
 
 mod announce;
+mod balance;
 mod claims;
 mod entry;
 mod frontends;
 mod health;
 mod surroundings;
 
-use super::balancer::BalancerRequest;
+use super::balancer::AddressPool;
 use super::read::{self, Slice};
 use super::settings::ServiceSettings;
 use crate::backend::{Change, Item, NetworkChange, ServiceChange};
-use crate::model::{
-    FrontendKind, HealthChange, HealthCheck, ServiceAddress, ServiceItem, ServiceKey, ServiceName, TrafficScope,
-};
+use crate::model::{FrontendKind, HealthChange, HealthCheck, ServiceAddress, ServiceItem, ServiceKey, ServiceName};
 use crate::policy::dialect::Reader;
 use crate::policy::intake::interner::Interner;
 use crate::policy::model::{Effect, Problem};
 use crate::store::resources::Node;
 use crate::store::{Kind, Object, ObjectKey};
 use announce::Announcements;
+pub use balance::Balance;
 use claims::{Claim, Claims};
 use entry::Entry;
 use health::HealthChecks;
@@ -59,6 +59,10 @@ pub struct ServiceTable {
     troubled: BTreeSet<ServiceName>,
     announcements: Announcements,
     checks: HealthChecks,
+    /// Pools of load balancers' addresses, by the names of their objects.
+    pools: BTreeMap<Arc<str>, AddressPool>,
+    /// Whether something was changed that addresses of load balancers depend on.
+    unbalanced: bool,
 }
 
 impl ServiceTable {
@@ -77,13 +81,15 @@ impl ServiceTable {
             troubled: BTreeSet::new(),
             announcements: Announcements::default(),
             checks: HealthChecks::default(),
+            pools: BTreeMap::new(),
+            unbalanced: false,
         }
     }
 
     /// The kinds that a watch must bring.
     #[must_use]
-    pub fn kinds() -> [Kind; 3] {
-        [Kind::NODE, Kind::SERVICE, Kind::ENDPOINT_SLICE]
+    pub fn kinds() -> [Kind; 5] {
+        [Kind::NODE, Kind::SERVICE, Kind::ENDPOINT_SLICE, Kind::BALANCER_POOL, Kind::BALANCER_ADDRESSES]
     }
 
     /// Where pods have addresses. Costs a look at everything when it is something else than before.
@@ -92,6 +98,7 @@ impl ServiceTable {
             return;
         }
         self.around.pods = prefixes.to_vec();
+        self.unbalanced = true;
         let names: Vec<ServiceName> = self.entries.keys().cloned().collect();
         for name in names {
             self.entry(&name).look_for_strangers = true;
@@ -106,6 +113,7 @@ impl ServiceTable {
         if *kind == Kind::SERVICE {
             let spec = read::service(&mut reader, &mut self.texts);
             let name = read::name(object);
+            self.unbalanced |= self.entry(&name).spec.as_deref() != spec.as_ref();
             self.entry(&name).spec = spec.map(Arc::new);
             self.entry(&name).object = Some(object.key.clone());
             self.refresh(&name);
@@ -120,6 +128,12 @@ impl ServiceTable {
                     self.set_node(&object.key.name, None);
                 }
             }
+        } else if *kind == Kind::BALANCER_POOL || *kind == Kind::BALANCER_ADDRESSES {
+            // One that could not be read held everything back.
+            self.unbalanced |= self.content.contains_key(&object.key);
+            if let Err(error) = self.put_balancing(object) {
+                reader.problem(Effect::LeftOut, error.field, error.detail);
+            }
         } else {
             return;
         }
@@ -133,16 +147,20 @@ impl ServiceTable {
 
     /// An object is gone.
     pub fn remove(&mut self, key: &ObjectKey) {
-        self.content.remove(key);
+        let was_wrong = self.content.remove(key).is_some();
         if key.kind == Kind::SERVICE {
             let name = read::name(&Object::new(key.clone()));
             let entry = self.entry(&name);
             (entry.spec, entry.object) = (None, None);
+            self.unbalanced = true;
             self.refresh(&name);
         } else if key.kind == Kind::ENDPOINT_SLICE {
             self.set_slice(key, None);
         } else if key.kind == Kind::NODE {
             self.set_node(&key.name, None);
+        } else {
+            self.unbalanced |= was_wrong;
+            self.remove_balancing(key);
         }
     }
 
@@ -156,6 +174,8 @@ impl ServiceTable {
             keys.extend(self.slices.keys().cloned());
         } else if *kind == Kind::NODE {
             keys.extend(self.around.nodes().map(|name| ObjectKey::cluster(Kind::NODE, name)));
+        } else {
+            keys.extend(self.keys_of_balancing(kind));
         }
         keys
     }
@@ -233,21 +253,12 @@ impl ServiceTable {
         self.entries.values().flat_map(|entry| &entry.told)
     }
 
-    /// Services whose load balancer's addresses are ours to give.
-    pub fn balancer_requests(&self) -> impl Iterator<Item = BalancerRequest> {
-        let specs = self.entries.values().filter_map(|entry| entry.spec.as_deref());
-        specs.filter(|spec| spec.placement.ours).map(|spec| BalancerRequest {
-            service: spec.name.clone(),
-            created: spec.created.clone(),
-            families: spec.placement.families.clone(),
-            all_families: spec.placement.all_families,
-            wanted: spec.placement.wanted.clone(),
-            pool: spec.placement.pool.clone(),
-            sharing: spec.placement.sharing.clone(),
-            ports: spec.ports.iter().map(|port| (port.port, port.protocol)).collect(),
-            local: spec.external == TrafficScope::Local,
-            current: spec.ingress.iter().map(|placed| placed.address).collect(),
-        })
+    /// The addresses of our node, of which none is where node ports are to be: then it has no node port. `None`: one is, or our
+    /// node is not known yet.
+    #[must_use]
+    pub fn without_node_ports(&self) -> Option<Vec<IpAddr>> {
+        let own: Vec<IpAddr> = self.around.own_addresses().collect();
+        (!own.is_empty() && self.around.node_port_addresses().next().is_none()).then_some(own)
     }
 
     fn entry(&mut self, name: &ServiceName) -> &mut Entry {
@@ -277,6 +288,7 @@ impl ServiceTable {
         if [&*name.namespace, &*name.name] == API_SERVER {
             let addresses = self.entry(name).addresses();
             let old = std::mem::replace(&mut self.around.api_server, addresses.clone());
+            self.unbalanced = true;
             let changed: Vec<IpAddr> = old.symmetric_difference(&addresses).copied().collect();
             self.addresses_changed(&changed);
         }
@@ -284,6 +296,7 @@ impl ServiceTable {
 
     fn set_node(&mut self, name: &str, node: Option<&Node>) {
         let change = self.around.set_node(name, node);
+        self.unbalanced |= !change.addresses.is_empty();
         self.addresses_changed(&change.addresses);
         if change.own_addresses {
             let services: BTreeSet<ServiceName> = self.claims.of_node_ports().cloned().collect();
@@ -311,6 +324,7 @@ impl ServiceTable {
             self.places.remove(&(address, name.clone()));
         }
         entry.outer = entry.spec.iter().flat_map(|spec| spec.outer_addresses()).collect();
+        entry.outer.extend(self.around.given(name));
         self.places.extend(entry.outer.iter().map(|address| (*address, name.clone())));
         let old: BTreeMap<Claim, FrontendKind> = entry.claims().collect();
         entry.make_wishes(&self.around);

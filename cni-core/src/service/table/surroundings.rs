@@ -1,6 +1,7 @@
 //! What a service's addresses depend on besides its own object: nodes, the API server, pods. Never a service itself.
 
 use super::super::settings::ServiceSettings;
+use crate::model::ServiceName;
 use crate::store::resources::Node;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub(super) struct Surroundings {
     pub(super) pods: Vec<IpNet>,
     /// Where the API server is.
     pub(super) api_server: BTreeSet<IpAddr>,
+    /// Addresses of load balancers, as the record has them.
+    pub(super) given: BTreeMap<ServiceName, Vec<IpAddr>>,
     nodes: BTreeMap<Arc<str>, Facts>,
     /// How many nodes have an address.
     holders: BTreeMap<IpAddr, usize>,
@@ -49,6 +52,7 @@ impl Surroundings {
             own: own.into(),
             pods: Vec::new(),
             api_server: BTreeSet::new(),
+            given: BTreeMap::new(),
             nodes: BTreeMap::new(),
             holders: BTreeMap::new(),
         }
@@ -105,8 +109,22 @@ impl Surroundings {
 
     /// The addresses of our node that have node ports.
     pub(super) fn node_port_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let own = self.nodes.get(&self.own).into_iter().flat_map(|facts| &facts.addresses);
-        own.copied().filter(|address| self.settings.has_node_ports(*address))
+        self.own_addresses().filter(|address| self.settings.has_node_ports(*address))
+    }
+
+    /// Addresses that the record gives a service.
+    pub(super) fn given(&self, service: &ServiceName) -> &[IpAddr] {
+        self.given.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// All addresses of nodes.
+    pub(super) fn of_nodes(&self) -> impl Iterator<Item = IpAddr> {
+        self.holders.keys().copied()
+    }
+
+    /// The addresses of our node, where it is known.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.nodes.get(&self.own).into_iter().flat_map(|facts| &facts.addresses).copied()
     }
 
     /// Names of the nodes that are known.

@@ -6,6 +6,7 @@ use crate::model::ServiceName;
 use crate::policy::model::{Family, Protocol};
 use crate::testkit::dice::Dice;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 fn pools() -> Vec<AddressPool> {
@@ -56,7 +57,7 @@ fn a_chosen_address_is_honoured_inside_of_its_pool_only_and_never_against_its_ho
         BalancerRequest { pool: Some("red".into()), ..request("g") },
         holder,
     ];
-    let got = assign(&pools(), &all);
+    let got = assign(&pools(), &BTreeSet::new(), &all);
     assert_eq!(given(&got, "holder"), "203.0.113.3");
     assert!(given(&got, "a").starts_with("203.0.113.3 is an address of Service default/holder"));
     assert_eq!(given(&got, "b"), "203.0.113.0");
@@ -75,8 +76,11 @@ fn services_with_one_word_share_an_address_when_no_port_is_in_common() {
         local,
         ..request(name)
     };
-    let got =
-        assign(&pools(), &[with("a", 80, false), with("b", 443, false), with("c", 80, false), with("d", 1, true)]);
+    let got = assign(
+        &pools(),
+        &BTreeSet::new(),
+        &[with("a", 80, false), with("b", 443, false), with("c", 80, false), with("d", 1, true)],
+    );
     let shown = ["a", "b", "c", "d"].map(|name| given(&got, name));
     assert_eq!(shown, ["203.0.113.1", "203.0.113.1", "203.0.113.2", "203.0.113.3"]);
 }
@@ -90,10 +94,10 @@ fn a_service_that_needs_both_families_gets_both_or_none() {
     };
     let only_v4 = &pools()[1..];
     let red = |one: BalancerRequest| BalancerRequest { pool: Some("red".into()), ..one };
-    let got = assign(only_v4, &[red(both("a", true)), red(both("b", false))]);
+    let got = assign(only_v4, &BTreeSet::new(), &[red(both("a", true)), red(both("b", false))]);
     assert_eq!(given(&got, "a"), "no V6 address is left in the pools that it may use");
     assert!(given(&got, "b").starts_with("198.51.100.2, no V6"));
-    assert_eq!(given(&assign(&pools(), &[both("a", true)]), "a"), "203.0.113.1, 2001:db8::");
+    assert_eq!(given(&assign(&pools(), &BTreeSet::new(), &[both("a", true)]), "a"), "203.0.113.1, 2001:db8::");
 }
 
 fn random(dice: &mut Dice) -> Vec<BalancerRequest> {
@@ -120,16 +124,16 @@ proptest! {
         let dice = &mut Dice::new(seed);
         let pools = pools();
         let mut requests = random(dice);
-        let got = assign(&pools, &requests);
+        let got = assign(&pools, &BTreeSet::new(), &requests);
         dice.shuffle(&mut requests);
-        prop_assert_eq!(&got, &assign(&pools, &requests));
+        prop_assert_eq!(&got, &assign(&pools, &BTreeSet::new(), &requests));
         for request in &mut requests {
             request.current = got[&request.service].addresses.clone();
         }
         let addresses = |all: &BTreeMap<ServiceName, Assignment>| {
             all.iter().map(|(name, one)| (name.clone(), one.addresses.clone())).collect::<BTreeMap<_, _>>()
         };
-        let kept = addresses(&assign(&pools, &requests));
+        let kept = addresses(&assign(&pools, &BTreeSet::new(), &requests));
         for (name, had) in addresses(&got) {
             prop_assert!(had.iter().all(|address| kept[&name].contains(address)), "{} had {:?}: {:?}", name, had, kept);
         }

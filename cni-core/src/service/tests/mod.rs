@@ -6,6 +6,7 @@ mod bad_input;
 mod balancer;
 mod frontends;
 mod health;
+mod record;
 mod walks;
 
 use super::{ServiceSettings, ServiceTable};

@@ -1,5 +1,6 @@
 //! The store's side of a node: what others published comes in, what we are goes out. Never touches the kernel.
 
+mod balance;
 mod publish;
 mod services;
 
@@ -22,6 +23,7 @@ use services::Services;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// What the store says of a pod's addresses.
 #[derive(Debug, Default)]
@@ -87,6 +89,8 @@ pub(super) struct Cluster {
     /// Files of the store that are not in force.
     files: Mutex<Vec<FileProblem>>,
     disturbed: Mutex<Option<String>>,
+    /// Addresses of load balancers may have to be others.
+    unbalanced: Notify,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,6 +116,7 @@ impl Cluster {
             told: Mutex::new(None),
             files: Mutex::new(Vec::new()),
             disturbed: Mutex::new(None),
+            unbalanced: Notify::new(),
         }
     }
 
@@ -277,7 +282,13 @@ impl Cluster {
         let mut of_services = (Vec::new(), Vec::new());
         if let Some(services) = &self.services {
             let pods = lock(&self.view).pod_prefixes();
-            let follows = lock(services).take(kind, &event, &pods);
+            let (follows, unbalanced) = {
+                let mut services = lock(services);
+                (services.take(kind, &event, &pods), services.take_unbalanced())
+            };
+            if unbalanced {
+                self.unbalanced.notify_one();
+            }
             changes.extend(follows.addresses);
             of_services = (follows.items, follows.checks);
         }

@@ -5,7 +5,7 @@ use crate::config::ServicesConfig;
 use crate::node::status::Problem;
 use cni_core::backend::{NetworkChange, ServiceChange};
 use cni_core::model::{HealthChange, NodeName, ServiceItem};
-use cni_core::policy::model::Effect;
+use cni_core::policy::model::{Effect, Problem as ModelProblem};
 use cni_core::service::{ServiceSettings, ServiceTable};
 use cni_core::store::{Event, Kind};
 use ipnet::IpNet;
@@ -24,6 +24,10 @@ pub(super) struct ServiceChanges {
 /// The table of services, kept up to date.
 pub(super) struct Services {
     table: ServiceTable,
+    /// Where node ports are to be; empty: everywhere.
+    node_port_addresses: Vec<IpNet>,
+    /// Why some services have no address of a load balancer.
+    unbalanced: Vec<ModelProblem>,
     /// What was said in the log.
     told: BTreeSet<String>,
 }
@@ -36,12 +40,14 @@ impl Services {
             node_port_addresses: config.node_port_addresses.clone(),
             ..ServiceSettings::default()
         };
-        Self { table: ServiceTable::new(node.as_str(), settings), told: BTreeSet::new() }
+        let node_port_addresses = config.node_port_addresses.clone();
+        let table = ServiceTable::new(node.as_str(), settings);
+        Self { table, node_port_addresses, unbalanced: Vec::new(), told: BTreeSet::new() }
     }
 
     /// Kinds that a watch must bring besides nodes.
-    pub(super) fn kinds() -> [Kind; 2] {
-        [Kind::SERVICE, Kind::ENDPOINT_SLICE]
+    pub(super) fn kinds() -> [Kind; 4] {
+        [Kind::SERVICE, Kind::ENDPOINT_SLICE, Kind::BALANCER_POOL, Kind::BALANCER_ADDRESSES]
     }
 
     /// Takes an event of a watch over a kind in. Answers what follows.
@@ -74,13 +80,47 @@ impl Services {
 
     /// What counts less than it is written, without what is merely noteworthy.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
-        let problems = self.table.problems().into_iter().filter(|problem| problem.effect != Effect::Warning);
+        let problems = self.table.problems().into_iter().chain(self.unbalanced.iter().cloned());
+        let problems = problems.filter(|problem| problem.effect != Effect::Warning);
         // What is wrong with nodes is reported by the view of the cluster.
-        problems.filter(|problem| problem.object.kind != Kind::NODE).map(|problem| Problem {
-            object: problem.object.to_string(),
-            error: format!("{}: {}", problem.path, problem.detail),
+        problems
+            .filter(|problem| problem.object.kind != Kind::NODE)
+            .map(|problem| Problem {
+                object: problem.object.to_string(),
+                error: format!("{}: {}", problem.path, problem.detail),
+                state: "left out".to_owned(),
+            })
+            .chain(self.nowhere())
+    }
+
+    /// Node ports that are nowhere on this node.
+    fn nowhere(&self) -> Option<Problem> {
+        let own = self.table.without_node_ports().filter(|_| !self.node_port_addresses.is_empty())?;
+        let list = |all: Vec<String>| all.join(", ");
+        let ranges = list(self.node_port_addresses.iter().map(ToString::to_string).collect());
+        let own = list(own.iter().map(ToString::to_string).collect());
+        Some(Problem {
+            object: "services.nodePortAddresses".to_owned(),
+            error: format!("no address of this node ({own}) is in {ranges}, so nobody reaches a node port here"),
             state: "left out".to_owned(),
         })
+    }
+
+    /// Whether something changed since the last call that addresses of load balancers depend on.
+    pub(super) fn take_unbalanced(&mut self) -> bool {
+        self.table.take_unbalanced()
+    }
+
+    /// Whether the record of the load balancers' addresses should be another one, by what is known here. Notes why some services
+    /// have none.
+    pub(super) fn wants_another_record(&mut self) -> bool {
+        if !self.table.is_balancing() {
+            self.unbalanced.clear();
+            return false;
+        }
+        let balance = self.table.balance(false);
+        self.unbalanced = balance.problems;
+        balance.record != self.table.balancer_record()
     }
 
     /// Says in the log what is wrong since the last call.

@@ -145,6 +145,9 @@ fn who_is_slow_or_silent_or_sends_no_request_keeps_nobody_waiting() {
         let quick = Duration::from_secs(2);
         assert_eq!(timeout(quick, ask(one)).await.unwrap(), says("200 1"));
         assert_eq!(timeout(quick, ask(other)).await.unwrap(), says("200 1"));
+        // The oldest had to go, long before its time was over.
+        let oldest = timeout(quick, answer(hostile.swap_remove(0))).await;
+        assert_eq!(oldest.expect("there is a bound"), "");
         drop(hostile);
         for (bytes, code) in [(vec![b'a'; 1 << 20], "431"), (b"\x16\x03\x01\x00".to_vec(), "400")] {
             let mut stream = connect(one).await.unwrap();

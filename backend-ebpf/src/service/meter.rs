@@ -1,0 +1,59 @@
+//! How full the maps of services are: their keys are counted, because the kernel does not tell. Never writes.
+
+use super::config::Sizes;
+use super::hooks::error_of;
+use crate::kernel::raw::Raw;
+use crate::kernel::{KernelError, count};
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, MapError};
+use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target};
+use cni_core::backend::{Dropped, Meter, Result, TableUse, WhenFull};
+use std::path::Path;
+
+/// Maps, open beside the programs, with the entries that each has room for.
+pub(super) struct Metered(Vec<(&'static str, Map, u32)>);
+
+impl Metered {
+    /// Those that are pinned in a folder.
+    ///
+    /// # Errors
+    /// One is not there.
+    pub(super) fn open(sizes: &Sizes, folder: &Path) -> Result<Self> {
+        let open = |(_, name, room): (&str, &'static str, u32)| {
+            let opened = MapData::from_pin(folder.join(name)).and_then(Map::from_map_data);
+            let failed = |source| error_of("open", name, KernelError::Map { map: name, verb: "opened", source });
+            Ok((name, opened.map_err(failed)?, room))
+        };
+        sizes.named().into_iter().map(open).collect::<Result<_>>().map(Self)
+    }
+}
+
+fn keys<K: Pod, V: Pod>(map: &Map, room: u32) -> std::result::Result<u64, MapError> {
+    count(HashMap::<_, K, V>::try_from(map)?.keys(), room)
+}
+
+impl Meter for Metered {
+    /// Programs at sockets drop no packet.
+    fn dropped(&self) -> Result<Vec<Dropped>> {
+        Ok(Vec::new())
+    }
+
+    /// It takes about a microsecond for each entry.
+    fn tables(&self) -> Result<Vec<TableUse>> {
+        let used = |(table, map, room): &(&'static str, Map, u32)| {
+            let entries = match *table {
+                "CLIENTS" => Some(keys::<u64, u32>(map, *room)),
+                "FRONTENDS" => Some(keys::<Raw<FrontendKey>, Raw<Frontend>>(map, *room)),
+                "SLOTS" => Some(keys::<Raw<SlotKey>, Raw<Target>>(map, *room)),
+                "TABLES" => Some(keys::<Raw<FrontendKey>, Raw<MaglevTable>>(map, *room)),
+                "MEMBERS" => Some(keys::<Raw<MemberKey>, Raw<u32>>(map, *room)),
+                // Programs fill the others, where what was quiet for longest makes room: nobody takes entries away.
+                _ => None,
+            };
+            let failed = |source| error_of("read", table, KernelError::Map { map: table, verb: "read", source });
+            let when_full = if entries.is_some() { WhenFull::Refuses } else { WhenFull::ForgetsOldest };
+            Ok(TableUse { table, entries: entries.transpose().map_err(failed)?, room: (*room).into(), when_full })
+        };
+        self.0.iter().map(used).collect()
+    }
+}

@@ -6,8 +6,8 @@
 
 mod bed;
 mod conformance;
-mod direct;
 mod counters;
+mod direct;
 mod drain;
 mod items;
 mod missing;

@@ -161,6 +161,7 @@ mod tests {
             scheduler: Scheduler::default(),
             affinity_seconds: None,
             sources: None,
+            direct_return: false,
             health_check_port: None,
             backends: vec![backend("10.1.0.1", BackendUse::Active), backend("10.1.0.2", BackendUse::Draining)].into(),
         }

@@ -75,6 +75,10 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
         let clients = fewest.into_iter().map(|net| rules::allowed(protocol, address, net));
         objects.extend(clients.map(|clients| element(set(Kind::Allowed), clients)));
     }
+    if direct != Direct::No {
+        let ends = item.backends.iter().filter(|backend| backend.address.is_ipv4());
+        objects.extend(ends.map(|backend| element(set(Kind::TunnelEnds), nft::Key::address(backend.address))));
+    }
     objects.push((Key::Service(id), Object::Service(Box::new(service(item, id)))));
     for backend in item.backends.iter().filter(|backend| direct != Direct::Here || backend.local) {
         let place = SocketAddr::new(backend.address, backend.port);

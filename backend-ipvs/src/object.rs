@@ -1,6 +1,6 @@
 //! The kernel objects of this engine: keys, contents, order of writes. Never touches the kernel.
 
-use crate::rules::{Kind, Set};
+use crate::rules::Set;
 use cni_core::backend::{Gate, Rank};
 use ipnet::IpNet;
 use net_linux::ipvs::{Destination, Service, ServiceId};
@@ -98,7 +98,7 @@ impl Key {
             Self::Device | Self::Rules => Rank::level(1).gate(Gate::All),
             Self::Tunnel => Rank::level(1).gate(Gate::Item),
             // Those that several frontends share cannot be a gate of each.
-            Self::Element(Set { kind: Kind::Addresses | Kind::Hairpin | Kind::Tunnelled, .. }, _) => Rank::level(2),
+            Self::Element(Set { kind, .. }, _) if kind.is_shared() => Rank::level(2),
             Self::Element(..) => Rank::level(2).gate(Gate::Item),
             Self::Service(_) => Rank::level(3).gate(Gate::Item),
             Self::Destination(..) => Rank::level(4),

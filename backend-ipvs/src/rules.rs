@@ -12,11 +12,11 @@
 //!
 //! IPVS takes packets where they reach this host (input) or leave it (output), so that its own packets pass no forward chain.
 
-use crate::object::TUNNEL_END;
+use crate::object::{TUNNEL, TUNNEL_END};
 use net_linux::marks;
 use net_linux::nft::{
-    BaseChain, Chain, ChainId, ChainType, Cmp, Comment, CtState, Expr, Family, Field, Hook, Key, MetaKey, Name,
-    NatFlags, Payload, Policy, Program, Reg, Reject, Rule, SetUse, TableId, Verdict, address_bytes, priority,
+    BaseChain, Chain, ChainId, ChainType, Cmp, Comment, CtState, Expr, Family, FibResult, Field, Hook, Key, MetaKey,
+    Name, NatFlags, Payload, Policy, Program, Reg, Reject, Rule, SetUse, TableId, Verdict, address_bytes, priority,
 };
 use net_linux::pod_ends;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +28,10 @@ pub const PREFIX: &str = "svc-";
 const IPIP: u8 = 4;
 /// Where in an IPv4 header its checksum is. RFC 791, section 3.1.
 const IP_CHECKSUM: u32 = 10;
+/// `NFTA_FIB_F_DADDR` of `include/uapi/linux/netfilter/nf_tables.h`.
+const FIB_OF_DESTINATION: u32 = 1 << 1;
+/// `RTN_LOCAL` of `include/uapi/linux/rtnetlink.h`.
+const RTN_LOCAL: u32 = 2;
 /// `IPPROTO_ICMP` and `IPPROTO_ICMPV6`.
 const ICMP: [u8; 2] = [1, 58];
 
@@ -50,6 +54,16 @@ pub enum Kind {
     Away,
     /// Addresses of this node's pods that others tunnel to.
     Tunnelled,
+    /// Addresses of pods of all nodes that nodes tunnel to, and pods do not.
+    TunnelEnds,
+}
+
+impl Kind {
+    /// Whether several frontends may have the same element.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Addresses | Self::Hairpin | Self::Tunnelled | Self::TunnelEnds)
+    }
 }
 
 /// One of our sets.
@@ -62,7 +76,7 @@ pub struct Set {
 }
 
 impl Set {
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 9] = [
         Kind::Addresses,
         Kind::Frontends,
         Kind::Masqueraded,
@@ -71,6 +85,7 @@ impl Set {
         Kind::Allowed,
         Kind::Away,
         Kind::Tunnelled,
+        Kind::TunnelEnds,
     ];
 
     /// All of them.
@@ -104,6 +119,8 @@ impl Set {
             (Kind::Away, true) => "svc-away6",
             (Kind::Tunnelled, false) => "svc-tunnelled4",
             (Kind::Tunnelled, true) => "svc-tunnelled6",
+            (Kind::TunnelEnds, false) => "svc-tunnel-ends4",
+            (Kind::TunnelEnds, true) => "svc-tunnel-ends6",
         }
     }
 
@@ -112,7 +129,7 @@ impl Set {
     pub fn fields(self) -> Vec<Field> {
         let address = if self.ipv6 { Field::Ipv6Addr } else { Field::Ipv4Addr };
         match self.kind {
-            Kind::Addresses | Kind::Tunnelled => vec![address],
+            Kind::Addresses | Kind::Tunnelled | Kind::TunnelEnds => vec![address],
             Kind::Frontends | Kind::Masqueraded | Kind::Limited | Kind::Away => {
                 vec![address, Field::InetProto, Field::InetService]
             }
@@ -193,10 +210,18 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
     };
     // An answer from another node would carry an address of this one, which this one does not take from outside.
     let no_way_back = |program: Program| lookup(program.ipv4(), false, Kind::Away, false).reject(Reject::PORT);
-    let tunnelled =
-        || Program::new().ipv4().l4proto(IPIP).matches_in(Payload::IP_DADDR, set_name(Kind::Tunnelled, false));
-    // Without a connection: which one it is about, its inside says.
-    let taken_in = tunnelled()
+    let tunnelled_to = |kind| Program::new().ipv4().l4proto(IPIP).matches_in(Payload::IP_DADDR, set_name(kind, false));
+    // Past what would be asked about a packet from outside: so only to addresses of services.
+    let smuggled = Program::new()
+        .ipv4()
+        .interface(MetaKey::IifName, Cmp::Eq, TUNNEL)
+        .matches_not_in(Payload::IP_DADDR, set_name(Kind::Addresses, false))
+        .verdict(Verdict::Drop);
+    // Never what is for the node itself, such as a tunnel of the pod network. Without a connection: which one it is about, its
+    // inside says.
+    let taken_in = tunnelled_to(Kind::Tunnelled)
+        .then(Expr::Fib { dreg: Reg::A, result: FibResult::AddressType, flags: FIB_OF_DESTINATION })
+        .then(Expr::Cmp { sreg: Reg::A, op: Cmp::Ne, value: RTN_LOCAL.to_ne_bytes().to_vec() })
         .then(Expr::Immediate { dreg: Reg::A, value: TUNNEL_END.octets().to_vec() })
         .then(Expr::PayloadSet { field: Payload::IP_DADDR, sreg: Reg::A, checksum: Some(IP_CHECKSUM) })
         .then(Expr::NoTrack);
@@ -213,7 +238,11 @@ pub fn chains() -> Vec<(Chain, Vec<Rule>)> {
         (
             chain("svc-tunnelled", &filter, Hook::Prerouting, priority::RAW),
             vec![
-                ("no node", pod_ends::only(tunnelled(), pod_ends::Side::From).verdict(Verdict::Drop)),
+                ("no service", smuggled),
+                (
+                    "no node",
+                    pod_ends::only(tunnelled_to(Kind::TunnelEnds), pod_ends::Side::From).verdict(Verdict::Drop),
+                ),
                 ("for a pod", taken_in),
             ],
         ),

@@ -2,7 +2,7 @@
 //! thread, and on request the node's own files. Never while an agent runs, nor under pods unless they are to go as well.
 
 use crate::node::{BACKEND_FILES, SERVICES_FILES};
-use cni_core::backend::Registry;
+use cni_core::backend::{self, Registry};
 use cni_core::model::EndpointId;
 use cni_core::rpc::TOMBSTONE_DIR;
 use cni_core::store::{LocalDatabaseError, LocalDatabaseLock};
@@ -42,6 +42,16 @@ pub enum UninstallError {
     /// An agent runs, or its lock cannot be taken.
     #[error(transparent)]
     Database(#[from] LocalDatabaseError),
+    /// There is no such directory, and something of ours is in the kernel: an agent with another one may run.
+    #[error(
+        "stateDir {directory}: not there, so nothing keeps an agent away; name the configuration of this node's agent, or make the \
+         directory if it had this one",
+        directory = directory.display()
+    )]
+    NoState {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Pods are attached.
     #[error(
         "{} of this node are attached and would lose their network: {}; drain the node first, or have them detached as well",
@@ -58,6 +68,9 @@ pub enum UninstallError {
     /// The kernel could not be read.
     #[error(transparent)]
     Kernel(#[from] netlink::Error),
+    /// What is ours could not be read.
+    #[error(transparent)]
+    Marked(#[from] backend::Error),
 }
 
 /// Takes a node's pod network away. Goes on over failures.
@@ -67,6 +80,9 @@ pub enum UninstallError {
 pub fn uninstall(registry: &Registry, wanted: &Uninstall) -> Result<Uninstalled, UninstallError> {
     let database = wanted.state_dir.join(marks::STATE_DATABASE);
     let lock = wanted.state_dir.is_dir().then(|| LocalDatabaseLock::take(&database)).transpose()?;
+    if lock.is_none() && !marked::find()?.is_empty() {
+        return Err(UninstallError::NoState { directory: wanted.state_dir.clone() });
+    }
     let mut attacher = Attacher::open()?;
     let pods: Vec<EndpointId> = attacher.list()?.into_iter().filter(|pod| !pod.doomed).map(|pod| pod.id).collect();
     if !pods.is_empty() && !wanted.pods {
@@ -93,7 +109,8 @@ pub fn uninstall(registry: &Registry, wanted: &Uninstall) -> Result<Uninstalled,
         Ok(found) => found.iter().for_each(|object| done.note(object, marked::remove(object))),
         found => done.tell("what carries a mark of ours", found),
     }
-    if let (true, Some(lock)) = (wanted.state, lock) {
+    // While something is left, the next try needs its lock.
+    if let (true, true, Some(lock)) = (wanted.state, done.problems.is_empty(), lock) {
         let removed = remove_state(&wanted.state_dir, lock);
         done.note(wanted.state_dir.display(), removed);
     }

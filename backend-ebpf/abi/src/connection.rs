@@ -111,6 +111,7 @@ impl Connection {
     #[must_use]
     #[inline(always)]
     pub const fn is_alive(self, protocol: u8, now_seconds: u32) -> bool {
-        now_seconds.wrapping_sub(self.seen_seconds) <= self.timeout_seconds(protocol)
+        // Another processor may have seen it a second after we looked at the clock.
+        now_seconds.wrapping_sub(self.seen_seconds).cast_signed() <= self.timeout_seconds(protocol).cast_signed()
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct PolicyWatch {
 impl PolicyWatch {
     /// Listens in the network namespace of the calling thread.
     pub(super) fn open(placed: Placed) -> Result<Self> {
-        let known = Mutex::new(HashSet::new());
+        let known = Mutex::new(HashSet::<(u32, Option<u32>, InterfaceName)>::new());
         let is_new = move |event: &Event| match event {
             Event::Address(..) => true,
             Event::Link(change, link) => {
@@ -29,7 +29,15 @@ impl PolicyWatch {
                 let device = (link.index, link.master, name.clone());
                 match change {
                     // Pods' come with endpoints.
-                    Change::Put => !is_pods(&name) && known.insert(device),
+                    Change::Put => {
+                        let is_news = !is_pods(&name) && !known.contains(&device);
+                        if is_news {
+                            // What it was before is news again when it comes back.
+                            known.retain(|(index, ..)| *index != link.index);
+                            known.insert(device);
+                        }
+                        is_news
+                    }
                     Change::Deleted => {
                         known.remove(&device);
                         false

@@ -163,6 +163,8 @@ fn attach_tcx(program: &SchedClassifier, way: Way, interface: &str) -> Result<()
     if there.is_none() {
         let attached = match older.pop() {
             Some(old) => tcx::attach(index, way.side(), descriptor, Position::InPlaceOf(old.fd()?.as_fd())),
+            // Behind those that say whose a packet is: out of the tunnel, and back from masquerading.
+            None if way == Way::ToHost => tcx::attach(index, way.side(), descriptor, Position::Last),
             // Before forwarding, which takes packets away.
             None => tcx::attach(index, way.side(), descriptor, Position::First),
         };

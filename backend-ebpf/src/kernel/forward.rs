@@ -257,7 +257,9 @@ impl Attached {
 /// The kernel refuses.
 pub fn attach(program: Forward, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
     let replaced = old.map(Attached::fd).transpose()?;
-    let position = replaced.as_ref().map_or(Position::Last, |old| Position::InPlaceOf(old.as_fd()));
+    // Policy about the node looks at what is inside of the tunnel, behind this one.
+    let new_place = if program == Forward::OutOfTunnel { Position::First } else { Position::Last };
+    let position = replaced.as_ref().map_or(new_place, |old| Position::InPlaceOf(old.as_fd()));
     tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
 }
 

@@ -119,6 +119,33 @@ fn pods_and_nodes_without_a_way_back_are_refused_at_once_and_pods_cannot_use_the
 }
 
 #[test]
+fn what_comes_by_the_tunnel_reaches_services_only() {
+    if !has_ipvs() {
+        return;
+    }
+    let mut two = Two::new();
+    two.put(SERVICE, Protocol::UDP);
+    let forge = |address: &str| {
+        two.bed.client.netns.run(|| run(&format!("ip route replace {address} dev forged"))).unwrap();
+    };
+    two.bed
+        .client
+        .netns
+        .run(|| {
+            run("ip route replace 10.244.1.0/24 via 192.0.2.1");
+            run("ip link add forged type ipip local 192.0.2.2 remote 10.244.1.1");
+            run("ip link set forged up");
+        })
+        .unwrap();
+    forge("203.0.113.9");
+    assert!(two.bed.client.ask_by_datagram(SERVICE).is_ok(), "as a node tunnels");
+    let pod = "10.244.1.2:8080";
+    assert!(two.bed.client.ask_by_datagram(pod).is_ok(), "by its route");
+    forge("10.244.1.2");
+    assert!(two.bed.client.ask_by_datagram(pod).is_err(), "past what is asked about a packet from outside");
+}
+
+#[test]
 fn a_node_that_gets_a_pod_serves_and_one_that_loses_its_last_tunnels() {
     if !has_ipvs() {
         return;

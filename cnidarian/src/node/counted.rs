@@ -25,12 +25,12 @@ struct Reading {
 pub(super) struct Counted {
     /// `None`: nobody counts.
     reader: Option<Arc<dyn ServiceCounters>>,
-    last: Mutex<Option<Reading>>,
+    last: Arc<Mutex<Option<Reading>>>,
 }
 
 impl Counted {
     pub(super) fn new(reader: Option<Arc<dyn ServiceCounters>>) -> Self {
-        Self { reader, last: Mutex::default() }
+        Self { reader, last: Arc::default() }
     }
 
     /// What is counted, as of a moment ago; nothing where nobody counts.
@@ -39,16 +39,21 @@ impl Counted {
     /// The kernel could not be read.
     pub(super) async fn read(&self) -> Result<Arc<Counts>, Error> {
         let Some(reader) = self.reader.clone() else { return Ok(Arc::default()) };
-        // Who comes meanwhile waits for this reading, and gets it.
-        let mut last = self.last.lock().await;
-        if let Some(last) = last.as_ref().filter(|last| last.at.elapsed() < last.took * SHARE) {
-            return Ok(last.counts.clone());
-        }
-        let begin = Instant::now();
-        let read = tokio::task::spawn_blocking(move || reader.read()).await;
-        let counts = Arc::new(read.unwrap_or_else(|_| Ok(Counts::new()))?);
-        *last = Some(Reading { at: Instant::now(), took: begin.elapsed(), counts: counts.clone() });
-        Ok(counts)
+        let last = self.last.clone();
+        // A reading that was begun ends and is kept, also when who asked has left.
+        let reading = tokio::spawn(async move {
+            // Who comes meanwhile waits for this reading, and gets it.
+            let mut last = last.lock().await;
+            if let Some(last) = last.as_ref().filter(|last| last.at.elapsed() < last.took * SHARE) {
+                return Ok(last.counts.clone());
+            }
+            let begin = Instant::now();
+            let read = tokio::task::spawn_blocking(move || reader.read()).await;
+            let counts = Arc::new(read.unwrap_or_else(|_| Ok(Counts::new()))?);
+            *last = Some(Reading { at: Instant::now(), took: begin.elapsed(), counts: counts.clone() });
+            Ok(counts)
+        });
+        reading.await.unwrap_or_else(|_| Ok(Arc::default()))
     }
 }
 
@@ -65,6 +70,18 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             Ok(Counts::new())
         }
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_nobody_waits_for_any_more_is_kept() {
+        let slow = Arc::new(Slow(AtomicU32::new(0)));
+        let counted = Counted::new(Some(slow.clone()));
+        for _ in 0..3 {
+            let left = tokio::time::timeout(Duration::from_millis(1), counted.read()).await;
+            assert!(left.is_err() || slow.0.load(Ordering::SeqCst) == 1);
+        }
+        counted.read().await.unwrap();
+        assert_eq!(slow.0.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]

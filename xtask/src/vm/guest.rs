@@ -134,7 +134,7 @@ impl Guest {
         eprintln!("Booting {} ({size} MiB of files, made in {} ms) ...", ready.release, begun.elapsed().as_millis());
         let limit = cases.iter().map(|case| Some(case.limit? + REST)).sum::<Option<Duration>>();
         let limit = limit.map_or(Duration::MAX, |limit| limit + BOOT);
-        let size = qemu::Size { memory_mib: options.memory, limit };
+        let size = qemu::Size { memory_mib: options.memory, boot: BOOT, limit };
         let remains = qemu::boot(&ready, &initrd, &size, screen, &self.folder)?;
         if !protocol::is_up(&remains.said) {
             return Err(Error::NotUp { log: remains.log });

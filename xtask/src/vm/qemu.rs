@@ -2,6 +2,7 @@
 
 use super::debian::{self, Archive, Suite};
 use super::kernel::Ready;
+use super::protocol;
 use crate::error::{Error, Result};
 use crate::packages;
 use crate::run::{output, run};
@@ -34,6 +35,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// How large a VM is, and how long it may take.
 pub(super) struct Size {
     pub(super) memory_mib: u32,
+    /// Until it is up, and until it ends.
+    pub(super) boot: Duration,
     pub(super) limit: Duration,
 }
 
@@ -150,9 +153,12 @@ pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, screen: Screen, f
         (Screen::Among(word), Some(lines)) => Some(std::thread::spawn(move || print(word, lines))),
         _ => None,
     };
-    let begun = Instant::now();
+    let read =
+        |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let (begun, mut is_up) = (Instant::now(), false);
     while child.try_wait().map_err(start)?.is_none() {
-        if begun.elapsed() > size.limit {
+        is_up = is_up || protocol::is_up(&read(&said));
+        if begun.elapsed() > if is_up { size.limit } else { size.boot } {
             // It may have ended in between.
             let _ = child.kill();
             child.wait().map_err(start)?;
@@ -164,8 +170,6 @@ pub(super) fn boot(kernel: &Ready, initrd: &Path, size: &Size, screen: Screen, f
         // It has nothing to answer.
         let _ = printing.join();
     }
-    let read =
-        |path: &Path| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let text = read(&log);
     let lines: Vec<&str> = text.lines().collect();
     Ok(Remains { said: read(&said), log: lines[lines.len().saturating_sub(LOG_LINES)..].join("\n") })

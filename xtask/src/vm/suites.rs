@@ -70,7 +70,12 @@ pub(super) const SUITES: &[Suite] = &[
     tests("backend-ebpf", "kernel", ALL, 30).part("kernel", Part::Without(&[PACKETS, LAWS])),
     tests("backend-ebpf", "kernel", None, 60).part("packets", Part::Only(PACKETS)),
     tests("backend-ebpf", "kernel", None, 120).part("laws", Part::Only(LAWS)),
-    tests("backend-ipvs", "kernel", Some(&["packets::", "drain::", "policy::", "registry::", "missing::"]), 30),
+    tests(
+        "backend-ipvs",
+        "kernel",
+        Some(&["packets::", "direct::", "counters::", "watch::", "drain::", "policy::", "registry::", "missing::"]),
+        30,
+    ),
     tests("policy-nftables", "kernel", Some(&["this_kernel_can_do_it"]), 15),
     tests("backend-vxlan", "kernel", Some(&["modes::", "outer_packets_are_tracked"]), 15),
     tests("backend-bgp", "kernel", Some(&["routes_are_plain", "always_wraps"]), 15),

@@ -19,18 +19,20 @@ pub fn clear() -> Result<()> {
     let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
     let here: BTreeSet<InterfaceName> = running::interfaces()?.into_values().collect();
     let hook = Hook::probe();
+    // One that cannot be taken off keeps no other on.
+    let mut done = Ok(());
     for ways in [Way::PODS, Way::HOST] {
         for name in here.iter().filter(|name| ways == Way::HOST || running::is_pods(name)) {
-            running::detach(Hook::Clsact, ways, name).map_err(refused)?;
+            done = done.and(running::detach(Hook::Clsact, ways, name).map_err(refused));
         }
         for name in running::occupied(hook, ways, &here)? {
-            running::detach(hook, ways, &name).map_err(refused)?;
+            done = done.and(running::detach(hook, ways, &name).map_err(refused));
         }
     }
     if !place.exists() {
-        return Ok(());
+        return done;
     }
-    place.remove_all().map_err(|error| pins("remove", &error))
+    done.and(place.remove_all().map_err(|error| pins("remove", &error)))
 }
 
 /// Whether programs or pins of ours are in the calling thread's network namespace.

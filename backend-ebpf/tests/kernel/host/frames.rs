@@ -8,7 +8,7 @@ use crate::place::run;
 use backend_ebpf::abi::{FlowsWanted, Reason};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::flows::Flows;
-use backend_ebpf::kernel::Way;
+use backend_ebpf::kernel::{Hook, Way};
 use backend_ebpf::policy::Device;
 use cni_core::backend::Change;
 use cni_core::flow::{Event, Verdict};
@@ -84,6 +84,9 @@ fn action(enforcer: &Enforcer, interface: u32, frame: &[u8]) -> i32 {
 fn what_the_stack_would_take_in_is_the_nodes_whatever_address_it_has() {
     in_namespace(|| {
         let enforcer = closed();
+        // A route to everywhere leads nowhere with what is for many.
+        run("ip link set lo up");
+        run("ip route add default via 192.0.2.77");
         for ours in ["192.0.2.1", "192.0.2.255", "255.255.255.255", "224.0.0.251", "127.0.0.1"] {
             assert_eq!(action(&enforcer, ETH0, &udp("192.0.2.9", ours)), 2, "{ours}");
         }
@@ -96,6 +99,39 @@ fn what_the_stack_would_take_in_is_the_nodes_whatever_address_it_has() {
         others[5] = 9;
         assert_eq!(action(&enforcer, ETH0, &others), -1);
         assert_eq!(action(&enforcer, POD, &udp("192.0.2.9", "192.0.2.1")), -1);
+    });
+}
+
+#[test]
+fn policy_about_the_node_stands_behind_who_says_whose_a_packet_is() {
+    if Hook::probe() == Hook::Clsact {
+        return;
+    }
+    in_namespace(|| {
+        let of_pods = |interface: &str| {
+            let found = Hook::Tcx.programs(Way::ToHost, interface).unwrap().unwrap();
+            (found.len(), *found.first().unwrap())
+        };
+        let mut first = closed();
+        first.object.attach(Hook::Tcx, Way::ToHost, "eth0").unwrap();
+        let (_, to_host) = of_pods("eth0");
+        first.object.attach(Hook::Tcx, Way::FromPod, "eth0").unwrap();
+        let (count, from_pod) = of_pods("eth0");
+        assert!(count == 2 && from_pod != to_host);
+        first.object.attach(Hook::Tcx, Way::FromPod, "cni0").unwrap();
+        first.object.attach(Hook::Tcx, Way::ToHost, "cni0").unwrap();
+        assert_eq!(of_pods("cni0"), (2, from_pod));
+    });
+}
+
+#[test]
+fn nobody_else_sends_from_the_nodes_own_addresses() {
+    in_namespace(|| {
+        let enforcer = closed();
+        for (source, passes) in [("192.0.2.1", false), ("192.0.2.9", true)] {
+            let judged = action(&enforcer, ETH0, &udp(source, "192.0.2.77"));
+            assert_eq!(judged == -1, passes, "{source}, passed on");
+        }
     });
 }
 

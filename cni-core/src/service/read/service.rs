@@ -301,7 +301,8 @@ fn placement(
         all_families,
         wanted,
         pool: note(POOL).map(|text| texts.text(text)),
-        sharing: note(SHARING).map(|text| texts.text(text)),
+        // A word holds within a namespace: nobody else's service gets to stand at our address.
+        sharing: note(SHARING).map(|text| texts.text(&format!("{}/{text}", name(object).namespace))),
     }
 }
 

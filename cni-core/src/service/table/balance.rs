@@ -62,8 +62,10 @@ impl ServiceTable {
     #[must_use]
     pub fn balance(&self, keep_gone: bool) -> Balance {
         let (pools, mut problems) = self.usable();
-        // A slip in a pool, or in the record itself, moves nobody: it is left as it is until it can be read.
-        let is_ours = |key: &&ObjectKey| [Kind::BALANCER_POOL, Kind::BALANCER_ADDRESSES].contains(&key.kind);
+        // A slip in a pool, in the record itself, or in a Node, whose addresses are not known then, moves nobody: all is left as it is
+        // until it can be read.
+        let is_ours =
+            |key: &&ObjectKey| [Kind::BALANCER_POOL, Kind::BALANCER_ADDRESSES, Kind::NODE].contains(&key.kind);
         if self.content.keys().any(|key| is_ours(&key)) {
             return Balance { record: self.balancer_record(), problems };
         }
@@ -83,6 +85,9 @@ impl ServiceTable {
         let mut kept: BTreeMap<ServiceName, Vec<IpAddr>> = BTreeMap::new();
         for (name, entry) in &self.entries {
             let Some(spec) = entry.spec.as_deref() else { continue };
+            // Who answers there already goes on to do so.
+            let used = spec.cluster_ips.iter().chain(&spec.external_ips).map(|placed| placed.address);
+            foreign.extend(used.filter(|address| !holders.contains_key(address)));
             let of_object: Vec<IpAddr> = spec.ingress.iter().map(|placed| placed.address).collect();
             // What stands in the object's own status was given by somebody else, unless it is of our pools.
             if !spec.placement.ours || spec.headless || !of_object.iter().all(in_pools) {

@@ -26,10 +26,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 /// How often a port that somebody else has is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Ports that are open at once: each costs the agent a descriptor, and whoever writes Services may ask for thousands.
+const MOST: usize = 512;
+const TOO_MANY: &str = "512 ports of health checks are open on this node, and no more are opened";
 /// How many sets of changes may wait.
 const QUEUE: usize = 64;
 
@@ -97,6 +100,8 @@ struct Ports {
 
 impl Ports {
     async fn run(mut self, mut queue: mpsc::Receiver<Vec<HealthChange>>) {
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let has_broken = !self.broken().is_empty();
             tokio::select! {
@@ -104,7 +109,7 @@ impl Ports {
                     Some(changes) => self.take(changes).await,
                     None => return,
                 },
-                () = sleep(RETRY), if has_broken => {
+                _ = retry.tick(), if has_broken => {
                     let again = self.broken().values().map(|(check, _)| check.clone()).collect();
                     self.listen(again).await;
                 }
@@ -126,7 +131,11 @@ impl Ports {
                     None => drop(new.insert(check.at, check)),
                 },
                 Change::Remove(at) => {
-                    self.open.remove(&at);
+                    if let Some(mut port) = self.open.remove(&at) {
+                        // The same port may be asked for next.
+                        port.task.abort();
+                        let _ = (&mut port.task).await;
+                    }
                     self.broken().remove(&at);
                     new.remove(&at);
                 }
@@ -150,6 +159,7 @@ impl Ports {
         };
         for (check, socket) in checks.into_iter().zip(opened) {
             let at = check.at;
+            let socket = if self.open.len() < MOST { socket } else { Err(io::Error::other(TOO_MANY)) };
             match socket.and_then(TcpListener::from_std) {
                 Ok(listener) => {
                     self.broken().remove(&at);

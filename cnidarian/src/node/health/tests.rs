@@ -60,7 +60,7 @@ async fn until(at: &str, wanted: &Result<String, io::ErrorKind>) {
             return;
         }
         assert!(Instant::now() < end, "{at}: {said:?}, not {wanted:?}");
-        sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub fn translate(ctx: &TcContext) -> Masqueraded {
         return to_node(ctx, settings, &packet);
     }
     if maps::is_pod(&packet.destination) && !maps::keeps(&packet.source) {
-        to_pod(&packet);
+        to_pod(settings, &packet);
     }
     Masqueraded::NotOurs
 }
@@ -60,9 +60,18 @@ fn to_node(ctx: &TcContext, settings: &Masquerading, packet: &Packet) -> Masquer
     if rewrite::packet(ctx, packet, &change) { Masqueraded::Back } else { Masqueraded::Refused }
 }
 
+/// Whether a connection of a pod lives at this port of the node.
+#[inline(always)]
+fn is_masqueraded(settings: &Masquerading, packet: &Packet, inside: &Tuple, port: u16, now: u32) -> bool {
+    let outside = Tuple { own: *tuple::node(settings, packet.v4), own_port: port, ..*inside };
+    let Some(entry) = maps::coming(&outside) else { return false };
+    let found = tuple::read_coming(entry);
+    found.own == inside.own && found.own_port == inside.own_port && found.life.is_alive(packet.protocol, now)
+}
+
 /// What answers it leaves as it is.
 #[inline(never)]
-fn to_pod(packet: &Packet) {
+fn to_pod(settings: &Masquerading, packet: &Packet) {
     let kind = kind(packet);
     if !matches!(kind, Kind::Ports | Kind::Asks) {
         return;
@@ -75,8 +84,8 @@ fn to_pod(packet: &Packet) {
             tuple::note(tuple::life_as_it_is(entry), found.life, state, anew, now);
             return;
         }
-        // The pod began one like it, and has it still.
-        if found.flags & Leaving::AS_IT_IS == 0 && !anew {
+        // The pod began one like it, and has it still: whoever is outside does not end it.
+        if found.flags & Leaving::AS_IT_IS == 0 && is_masqueraded(settings, packet, &inside, found.port, now) {
             return;
         }
     }

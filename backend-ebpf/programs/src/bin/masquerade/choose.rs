@@ -68,7 +68,8 @@ fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tu
         // It had to make room for another connection, and its port may be somebody else's since then.
         return settings.has(outside.own_port) && maps::claim(outside, wanted);
     };
-    if !is_of(entry, wanted) {
+    // One of ports that are not ours any more gets no answers.
+    if !settings.has(outside.own_port) || !is_of(entry, wanted) {
         return false;
     }
     let found = read_coming(entry);
@@ -76,7 +77,7 @@ fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tu
         note(life_of(entry), found.life, wanted.life.state(), begins_anew(packet), now);
         return true;
     }
-    settings.has(outside.own_port) && win(entry, found.life, now) && maps::set_coming(outside, wanted)
+    win(entry, found.life, now) && maps::set_coming(outside, wanted)
 }
 
 /// Whether an entry is of the same pod and port.

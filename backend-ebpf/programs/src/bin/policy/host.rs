@@ -61,6 +61,13 @@ fn decide(ctx: &TcContext, way: Way, packet: &mut Packet, verdict: &mut Verdict,
         Some(Reason::Vlan) => return if is_tagged { Some(Reason::Vlan) } else { None },
         _ => {}
     }
+    // Nobody else sends from our own addresses: passed on, it would open what it then pretends to answer.
+    if way == Way::ToPod
+        && !socket::is_none(&packet.source, packet.v4)
+        && maps::host(packet.interface, packet.source).is_some()
+    {
+        return Some(Reason::UnknownEndpoint);
+    }
     let host = end(ctx, packet, way)?;
     if let Some(reason) = stop {
         return Some(reason);

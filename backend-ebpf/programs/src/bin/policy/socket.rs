@@ -42,11 +42,22 @@ pub fn is_none(address: &[u8; 16], v4: bool) -> bool {
     last == 0 && (v4 || (first | second | third) == 0)
 }
 
+/// An IPv4 group, the broadcast address of this link, or none: the stack takes those in before it asks for a route, which may be the
+/// default one.
+#[inline(always)]
+fn is_for_many(address: &[u8; 16]) -> bool {
+    let number = u32::from_be(words(address)[3]);
+    number >> 28 == 0xe || number == u32::MAX || number == 0
+}
+
 /// Whether the stack would take the packet in, and not pass it on.
 ///
 /// A function of its own, because the stack of who calls it is nearly full.
 #[inline(never)]
 pub fn is_to_node(ctx: &TcContext, packet: &Packet) -> bool {
+    if packet.v4 && is_for_many(&packet.destination) {
+        return true;
+    }
     // SAFETY: integers and unions of integers, for which zeros are values.
     let mut lookup: Lookup = unsafe { core::mem::zeroed() };
     lookup.ifindex = packet.interface;

@@ -74,7 +74,8 @@ fn affine(key: &FrontendKey, frontend: *mut Frontend, found: &Frontend, client: 
     let who = AffinityKey { client, frontend: *key, unused: 0 };
     let last = match maps::affinity(&who) {
         Some(last)
-            if now.wrapping_sub(last.seen_seconds) <= found.affinity_seconds
+            // Another processor may have seen the client a second after we looked at the clock.
+            if now.wrapping_sub(last.seen_seconds).cast_signed() <= found.affinity_seconds.cast_signed()
                 && maps::is_member(&MemberKey { frontend: *key, backend: last.backend }) =>
         {
             Some(last.backend)

@@ -7,6 +7,7 @@
 use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
 use super::tcx::{self, Position, Side};
+use super::verifier;
 use aya::maps::MapInfo;
 use aya::programs::tc::TcError;
 use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
@@ -77,7 +78,8 @@ impl Generation {
         let mut bpf = loader.load(FORWARD_OBJECT).map_err(|source| KernelError::Load { source })?;
         for name in Forward::ALL.map(Forward::name) {
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+            let loaded = <&mut SchedClassifier>::try_from(program)
+                .and_then(|program| verifier::load(program, SchedClassifier::load));
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         let loaded = Self { bpf };

@@ -7,10 +7,10 @@ use super::error::KernelError;
 use super::forward::{self, all_at, is_gone};
 use super::masquerade_maps::MasqueradeMaps;
 use super::tcx::{self, Position, Side};
+use super::verifier;
 use aya::maps::MapInfo;
-use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
@@ -85,7 +85,8 @@ impl Loaded {
         let mut bpf = loader.load(MASQUERADE_OBJECT).map_err(|source| KernelError::Load { source })?;
         for name in Masquerade::ALL.map(Masquerade::name) {
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program).and_then(load_patiently);
+            let loaded = <&mut SchedClassifier>::try_from(program)
+                .and_then(|program| verifier::load(program, SchedClassifier::load));
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         let loaded = Self { bpf };
@@ -160,21 +161,6 @@ impl Loaded {
         let result = loaded.test_run(options).map_err(failed)?;
         Ok((result.return_value.cast_signed(), after, result.duration))
     }
-}
-
-/// So often a program is given to the verifier.
-const ATTEMPTS: u32 = 5;
-
-/// The verifier gives up where a signal comes in between (`EAGAIN` of `do_check` in kernel/bpf/verifier.c), which says nothing of
-/// the program.
-fn load_patiently(program: &mut SchedClassifier) -> Result<(), ProgramError> {
-    for _ in 1..ATTEMPTS {
-        match program.load() {
-            Err(ProgramError::LoadError { io_error, .. }) if io_error.kind() == ErrorKind::WouldBlock => {}
-            loaded => return loaded,
-        }
-    }
-    program.load()
 }
 
 /// The tags of this build's programs, in the order of [`Masquerade::ALL`]; see [`super::forward::tags`].

@@ -13,6 +13,7 @@ pub(crate) mod raw;
 mod read;
 mod tcx;
 mod usage;
+pub(crate) mod verifier;
 
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};

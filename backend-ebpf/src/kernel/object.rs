@@ -3,6 +3,7 @@
 use super::error::KernelError;
 use super::flows::FLOW_MAPS;
 use super::read::POLICY_MAPS;
+use super::verifier;
 use aya::maps::MapData;
 use aya::pin::PinError;
 use aya::programs::{ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
@@ -187,7 +188,8 @@ impl Object {
         for way in Way::EVERY {
             let name = way.program();
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program).and_then(SchedClassifier::load);
+            let loaded = <&mut SchedClassifier>::try_from(program)
+                .and_then(|program| verifier::load(program, SchedClassifier::load));
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         Ok(Self { bpf, lent: Vec::new() })

@@ -1,7 +1,7 @@
 //! The object with the programs at sockets, loaded. Never attached here: see `hooks`.
 
 use super::config::Sizes;
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, verifier};
 use aya::programs::{CgroupSockAddr, ProgramError, ProgramInfo};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use std::path::{Path, PathBuf};
@@ -96,7 +96,8 @@ impl Programs {
         for hook in Hook::ALL {
             let name = hook.name();
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut CgroupSockAddr>::try_from(program).and_then(CgroupSockAddr::load);
+            let loaded = <&mut CgroupSockAddr>::try_from(program)
+                .and_then(|program| verifier::load(program, CgroupSockAddr::load));
             loaded.map_err(|source| KernelError::Program { program: name, source })?;
         }
         Ok(Self { bpf })

@@ -102,7 +102,10 @@ fn programs_decide_about_the_node_as_the_evaluator_does_and_by_the_same_rule() {
         std::env::var("CNIDARIAN_EBPF_SEED").map_or_else(|_| seconds_since_boot().into(), |text| text.parse().unwrap());
     let mut counts = BTreeMap::new();
     in_namespace(|| {
-        for round in 0..ROUNDS {
+        for round in 0..20 * ROUNDS {
+            if round >= ROUNDS && is_fair(&counts) {
+                break;
+            }
             println!("CNIDARIAN_EBPF_SEED={seed}, round {round}");
             let mut dice = Dice::new(seed + (round << 32));
             let scene = scene(&mut dice);
@@ -133,6 +136,11 @@ fn programs_decide_about_the_node_as_the_evaluator_does_and_by_the_same_rule() {
         }
     });
     println!("{counts:?}");
+    assert!(is_fair(&counts), "a fair mixture: {counts:?}");
+}
+
+/// Whether both verdicts came up often. Of some seeds the first rounds have few connections that are denied.
+fn is_fair(counts: &BTreeMap<(Way, u32, Reason), u32>) -> bool {
     let of = |wanted| counts.iter().filter(|((.., reason), _)| *reason == wanted).map(|(_, count)| count).sum::<u32>();
-    assert!(of(Reason::Denied) > 50 && of(Reason::Allowed) > 50, "a fair mixture: {counts:?}");
+    of(Reason::Denied) > 50 && of(Reason::Allowed) > 50
 }

@@ -31,9 +31,9 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 use suites::{SUITES, Suite, What};
 
-/// Kernels of the test command: the oldest that we hold to, and what the next Debian has. The newest one moves by itself,
+/// Kernels of the sample: the oldest that we hold to, and what the next Debian has. The newest one moves by itself,
 /// and a check of every change shall not.
-const OF_THE_TEST_COMMAND: &[&str] = &["6.1", "6.12"];
+const OF_THE_SAMPLE: &[&str] = &["6.1", "6.12"];
 
 /// A VM that is not up by then, will not be.
 const BOOT: Duration = Duration::from_secs(180);
@@ -119,8 +119,7 @@ pub(crate) fn sample(options: &Options) -> Result<()> {
         words => Some(words.iter().map(|word| (*word).to_owned()).collect()),
     };
     let plan: Vec<(&Suite, Vec<String>)> = SUITES.iter().filter_map(|suite| Some((suite, filters(suite)?))).collect();
-    let usual: Vec<Kernel> =
-        KERNELS.iter().copied().filter(|kernel| OF_THE_TEST_COMMAND.contains(&kernel.name)).collect();
+    let usual: Vec<Kernel> = KERNELS.iter().copied().filter(|kernel| OF_THE_SAMPLE.contains(&kernel.name)).collect();
     install()?;
     suites_on(&options.kernels(&usual), options, &plan)
 }

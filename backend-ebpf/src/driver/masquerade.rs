@@ -5,6 +5,7 @@
 
 use super::device::Devices;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
+use crate::kernel::at_hook;
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
 use crate::kernel::{KernelError, MasqueradeMaps, Which};
 use crate::object::{Key, Masquerading, Object};
@@ -121,7 +122,7 @@ impl EbpfDriver {
             Masquerade::ALL.into_iter().try_for_each(|program| {
                 let (info, old) = (loaded.info(program)?, present.at(program, interface));
                 if old.is_none_or(|old| old.info.id() != info.id()) {
-                    masquerade::attach(program, interface, &loaded.program(program)?, old)?;
+                    at_hook::attach(program, interface, &loaded.program(program)?, old)?;
                 }
                 self.watched.masquerading.insert(interface, program.side(), info.id());
                 Ok(())

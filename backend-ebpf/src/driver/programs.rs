@@ -5,6 +5,7 @@
 
 use super::device::Devices;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
+use crate::kernel::at_hook;
 use crate::kernel::forward::{self, Attached, Forward, Generation};
 use crate::kernel::masquerade::Loaded;
 use crate::kernel::{ForwardMaps, KernelError, Side, address_of, bytes};
@@ -220,7 +221,7 @@ impl EbpfDriver {
             .inside(|| {
                 hooks.into_iter().try_for_each(|(program, interface)| {
                     let old = present.at(program, Some(interface));
-                    forward::attach(program, interface, &loaded.program(program)?, old)?;
+                    at_hook::attach(program, interface, &loaded.program(program)?, old)?;
                     self.watched.placed.insert(interface, program.side(), loaded.info(program)?.id());
                     Ok(())
                 })
@@ -258,7 +259,7 @@ impl EbpfDriver {
         if old.is_some_and(|old| is_current(&old.info, &old.map_ids)) {
             return Ok(());
         }
-        self.host.inside(|| forward::attach(Forward::PastStack, index, &program, old))?.map_err(failed)?;
+        self.host.inside(|| at_hook::attach(Forward::PastStack, index, &program, old))?.map_err(failed)?;
         self.watched.placed.insert(index, Forward::PastStack.side(), id);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! Nothing is pinned. A program stays with its interface, and holds the maps; who comes next asks the hooks for programs, and
 //! the programs for their maps.
 
+use super::at_hook::{self, Program, fd_of, map_ids};
 use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
 use super::tcx::{self, Position, Side};
@@ -59,6 +60,21 @@ impl Forward {
             Self::IntoTunnel => Side::Egress,
             Self::OutOfTunnel | Self::PastStack | Self::FromUnderlay => Side::Ingress,
         }
+    }
+}
+
+impl Program for Forward {
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn side(self) -> Side {
+        self.side()
+    }
+
+    /// Policy about the node looks at what is inside of the tunnel, behind the program that takes it out.
+    fn place(self) -> Position<'static> {
+        if self == Self::OutOfTunnel { Position::First } else { Position::Last }
     }
 }
 
@@ -150,17 +166,7 @@ pub fn tags() -> Result<[u64; 4], KernelError> {
 }
 
 /// A program of ours that was found at an interface.
-#[derive(Debug)]
-pub struct Attached {
-    /// The interface's index.
-    pub interface: u32,
-    /// Which program.
-    pub program: Forward,
-    /// What the kernel knows of it.
-    pub info: ProgramInfo,
-    /// The maps that it uses.
-    pub map_ids: Vec<u32>,
-}
+pub type Attached = at_hook::Attached<Forward>;
 
 /// Whether this kernel has TCX (Linux 6.6), asked by way of the loopback interface.
 ///
@@ -218,57 +224,6 @@ pub fn find(name: &str, interface: u32, side: Side) -> Result<Vec<Attached>, Ker
     all_at(name, side)?
         .into_iter()
         .filter_map(|info| Some((ours(&info)?, info)))
-        .map(|(program, info)| Ok(Attached { interface, program, map_ids: map_ids(program, &info)?, info }))
+        .map(|(program, info)| Attached::new(interface, program, info))
         .collect()
-}
-
-fn map_ids(program: Forward, info: &ProgramInfo) -> Result<Vec<u32>, KernelError> {
-    let ids = info.map_ids().map_err(|source| KernelError::Program { program: program.name(), source })?;
-    Ok(ids.unwrap_or_default())
-}
-
-fn fd_of(program: Forward, info: &ProgramInfo) -> Result<ProgramFd, KernelError> {
-    info.fd().map_err(|source| KernelError::Program { program: program.name(), source })
-}
-
-impl Attached {
-    /// The program's descriptor.
-    ///
-    /// # Errors
-    /// The kernel does not give it.
-    pub fn fd(&self) -> Result<ProgramFd, KernelError> {
-        fd_of(self.program, &self.info)
-    }
-
-    /// Takes it off; of an interface that is gone it is off already.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn detach(&self) -> Result<(), KernelError> {
-        match tcx::detach(self.interface, self.program.side(), self.fd()?.as_fd()) {
-            Err(source) if !is_gone(&source) => Err(hook(self.program, self.interface, source)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Attaches a program to an interface, in the place of an older one of ours if there is one: no packet passes in between
-/// without one of the two.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn attach(program: Forward, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
-    let replaced = old.map(Attached::fd).transpose()?;
-    // Policy about the node looks at what is inside of the tunnel, behind this one.
-    let new_place = if program == Forward::OutOfTunnel { Position::First } else { Position::Last };
-    let position = replaced.as_ref().map_or(new_place, |old| Position::InPlaceOf(old.as_fd()));
-    tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
-}
-
-pub(super) fn is_gone(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV))
-}
-
-fn hook(program: Forward, interface: u32, source: std::io::Error) -> KernelError {
-    KernelError::Hook { program: program.name(), interface, source }
 }

@@ -3,8 +3,9 @@
 //!
 //! As in forwarding nothing is pinned: the interface holds the programs, and they their maps with the connections in them.
 
+use super::at_hook::{self, Program, fd_of, map_ids};
 use super::error::KernelError;
-use super::forward::{self, all_at, is_gone};
+use super::forward::{self, all_at};
 use super::masquerade_maps::MasqueradeMaps;
 use super::tcx::{self, Position, Side};
 use super::verifier;
@@ -45,6 +46,24 @@ impl Masquerade {
         match self {
             Self::Out => Side::Egress,
             Self::In => Side::Ingress,
+        }
+    }
+}
+
+impl Program for Masquerade {
+    fn name(self) -> &'static str {
+        self.name()
+    }
+
+    fn side(self) -> Side {
+        self.side()
+    }
+
+    /// Others see packets with the pod's address: it is the first of what comes in, and the last of what goes out.
+    fn place(self) -> Position<'static> {
+        match self {
+            Self::In => Position::First,
+            Self::Out => Position::Last,
         }
     }
 }
@@ -178,17 +197,7 @@ pub fn tags() -> Result<[u64; 2], KernelError> {
 }
 
 /// A program of ours that was found at an interface.
-#[derive(Debug)]
-pub struct Attached {
-    /// The interface's index.
-    pub interface: u32,
-    /// Which program.
-    pub program: Masquerade,
-    /// What the kernel knows of it.
-    pub info: ProgramInfo,
-    /// The maps that it uses.
-    pub map_ids: Vec<u32>,
-}
+pub type Attached = at_hook::Attached<Masquerade>;
 
 /// Our programs at both hooks of an interface of the calling thread's network namespace; none of one that is not there.
 ///
@@ -203,58 +212,8 @@ pub fn find(name: &str, interface: u32) -> Result<Vec<Attached>, KernelError> {
         }
         for info in all_at(name, program.side())?.into_iter().filter(|info| info.name_as_str() == Some(program.name()))
         {
-            let map_ids = map_ids(program, &info)?;
-            found.push(Attached { interface, program, info, map_ids });
+            found.push(Attached::new(interface, program, info)?);
         }
     }
     Ok(found)
-}
-
-fn map_ids(program: Masquerade, info: &ProgramInfo) -> Result<Vec<u32>, KernelError> {
-    let ids = info.map_ids().map_err(|source| KernelError::Program { program: program.name(), source })?;
-    Ok(ids.unwrap_or_default())
-}
-
-fn fd_of(program: Masquerade, info: &ProgramInfo) -> Result<ProgramFd, KernelError> {
-    info.fd().map_err(|source| KernelError::Program { program: program.name(), source })
-}
-
-impl Attached {
-    /// The program's descriptor.
-    ///
-    /// # Errors
-    /// The kernel does not give it.
-    pub fn fd(&self) -> Result<ProgramFd, KernelError> {
-        fd_of(self.program, &self.info)
-    }
-
-    /// Takes it off; of an interface that is gone it is off already.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn detach(&self) -> Result<(), KernelError> {
-        match tcx::detach(self.interface, self.program.side(), self.fd()?.as_fd()) {
-            Err(source) if !is_gone(&source) => Err(hook(self.program, self.interface, source)),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Attaches a program to an interface, in the place of an older one of ours if there is one. Others see packets with the pod's
-/// address: it is the first of what comes in, and the last of what goes out.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn attach(program: Masquerade, interface: u32, new: &ProgramFd, old: Option<&Attached>) -> Result<(), KernelError> {
-    let replaced = old.map(Attached::fd).transpose()?;
-    let position = match (&replaced, program) {
-        (Some(old), _) => Position::InPlaceOf(old.as_fd()),
-        (None, Masquerade::In) => Position::First,
-        (None, Masquerade::Out) => Position::Last,
-    };
-    tcx::attach(interface, program.side(), new.as_fd(), position).map_err(|source| hook(program, interface, source))
-}
-
-fn hook(program: Masquerade, interface: u32, source: std::io::Error) -> KernelError {
-    KernelError::Hook { program: program.name(), interface, source }
 }

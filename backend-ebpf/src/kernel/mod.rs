@@ -1,5 +1,6 @@
 //! The programs and maps in the kernel. Never decides what is in them.
 
+pub(crate) mod at_hook;
 mod attach;
 mod error;
 mod flows;
@@ -15,6 +16,7 @@ mod tcx;
 mod usage;
 pub(crate) mod verifier;
 
+pub use at_hook::{Attached, Program};
 pub use attach::Hook;
 pub use error::{AttachError, KernelError};
 pub use flows::{FLOW_MAPS, FlowReader};
@@ -23,7 +25,7 @@ pub(crate) use forward_maps::{address_of, bytes};
 pub use masquerade_maps::{MasqueradeMaps, Which};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
-pub use tcx::Side;
+pub use tcx::{Position, Side};
 pub(crate) use tcx::{at_cgroup, holds};
 pub(crate) use usage::count;
 pub use usage::{Used, UsedMaps};

@@ -70,7 +70,7 @@ pub(super) struct At {
 
 /// Where a program goes among those that are at the hook already.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Position<'fd> {
+pub enum Position<'fd> {
     /// Before all of them.
     First,
     /// Behind all of them.

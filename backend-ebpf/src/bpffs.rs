@@ -8,12 +8,14 @@
 //! NETNS is the namespace's number (`SO_NETNS_COOKIE`), which is not used again until the machine starts anew, and the bpffs with
 //! it: that of its file under `/proc` would be.
 
+use crate::mounts;
 use net_linux::netns::{NetNs, NetNsError};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where a bpffs is looked for, and mounted where there is none.
@@ -89,6 +91,16 @@ pub(crate) fn refusal(place: &Path) -> Option<String> {
         Ok(_) => "it is no bpffs, and a mount would hide what is in it; name an empty folder, or a bpffs",
     };
     Some(format!("{}: {why}", place.display()))
+}
+
+/// Every bpffs that is mounted, but for this one by whatever path.
+pub(crate) fn others(known: &Path) -> Vec<PathBuf> {
+    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
+    let known = is_bpffs(known).then(|| device(known)).flatten();
+    let mut seen: BTreeSet<u64> = known.into_iter().collect();
+    // What another file system hides is no bpffs at its path.
+    let reachable = mounts::of("bpf").into_iter().filter(|path| is_bpffs(path));
+    reachable.filter(|path| device(path).is_some_and(|device| seen.insert(device))).collect()
 }
 
 fn is_bpffs(path: &Path) -> bool {

@@ -42,6 +42,7 @@ pub mod enforce;
 pub mod engine;
 pub mod flows;
 pub mod kernel;
+mod mounts;
 pub mod object;
 mod placed;
 pub mod policy;

@@ -7,6 +7,7 @@
 
 use super::config::Sizes;
 use crate::bpffs::{self, Folder};
+use crate::mounts;
 use backend_ebpf_abi::SERVICE_VERSION;
 use cni_core::backend::{Error, ErrorKind, Result};
 use net_linux::netns::NetNs;
@@ -70,6 +71,15 @@ impl Pins {
         let failed = |error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error);
         let generation = Generation::of(sizes);
         folder.map(|folder| Self { folder, generation }).map_err(failed)
+    }
+
+    /// Those folders of the calling thread's network namespace that are in another bpffs than this one.
+    ///
+    /// # Errors
+    /// The namespace has no number (before Linux 5.14).
+    pub(super) fn elsewhere(bpffs: &Path, sizes: &Sizes) -> Result<Vec<Self>> {
+        let found = bpffs::others(bpffs).into_iter().map(|other| Self::of_this_namespace(&other, sizes));
+        Ok(found.collect::<Result<Vec<_>>>()?.into_iter().filter(|pins| pins.folder.exists()).collect())
     }
 
     /// The same folder, made, with what a killed agent left half done cleared. Mounts the file system if it is not.
@@ -150,20 +160,14 @@ pub(super) fn cgroup(chosen: Option<&Path>) -> Result<PathBuf> {
     let unsupported = |detail: String| Error::new(ErrorKind::Unsupported, "open", "cgroup", detail);
     let folder = match chosen {
         Some(chosen) => chosen.to_owned(),
-        None => root().ok_or_else(|| unsupported("cgroup v2 is not mounted; mount it, or set cgroup".to_owned()))?,
+        None => mounts::of("cgroup2")
+            .into_iter()
+            .next()
+            .ok_or_else(|| unsupported("cgroup v2 is not mounted; mount it, or set cgroup".to_owned()))?,
     };
     if statfs(&folder).is_ok_and(|found| found.filesystem_type() == CGROUP2) {
         Ok(folder)
     } else {
         Err(unsupported(format!("{} is no directory of cgroup v2", folder.display())))
     }
-}
-
-/// Where cgroup v2 is mounted. `proc_pid_mountinfo(5)`: the fifth field, and the type is the first after a lone `-`.
-fn root() -> Option<PathBuf> {
-    let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (fields, rest) = line.split_once(" - ")?;
-        rest.starts_with("cgroup2 ").then(|| fields.split(' ').nth(4).map(PathBuf::from))?
-    })
 }

@@ -36,6 +36,8 @@ impl ProxyBackend for EbpfServices {
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         let config = Config::from_json(&request.config)?;
+        // An earlier configuration's, in a bpffs of its own: its programs would go on with backends that are none any more.
+        Pins::elsewhere(&config.bpffs, &config.maps)?.iter().try_for_each(Pins::clear)?;
         let driver = SocketDriver::open(&config)?;
         let meter = driver.meter()?;
         let clients = Reconciler::new(driver.clients()?)?;
@@ -54,12 +56,13 @@ impl ProxyBackend for EbpfServices {
         Ok(parts)
     }
 
-    /// Of the default BPF file system and this network namespace.
+    /// Of this network namespace, in every BPF file system that is mounted.
     fn clear(&self) -> Result<()> {
         let Config { bpffs, maps, .. } = Config::default();
         outside::clear()?;
         // A kernel that tells of no namespace takes no program of ours either, and is no failure.
         let Ok(pins) = Pins::of_this_namespace(&bpffs, &maps) else { return Ok(()) };
-        pins.clear()
+        let elsewhere = Pins::elsewhere(&bpffs, &maps)?;
+        elsewhere.iter().fold(pins.clear(), |done, pins| done.and(pins.clear()))
     }
 }

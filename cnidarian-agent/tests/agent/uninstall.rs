@@ -7,18 +7,40 @@ use net_linux::netlink::Socket;
 use net_linux::nexthop::NextHop;
 use net_linux::nft::Nft;
 use net_linux::route::{Route, RouteFilter};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use tempfile::TempDir;
 use testlab::bed::Cgroup;
 
 /// Routes that the kernel itself writes with addresses (`RTPROT_KERNEL` of `include/uapi/linux/rtnetlink.h`).
 const BY_KERNEL: u8 = 2;
 
+/// A BPF file system beside the usual one, for as long as this is there.
+struct Bpffs(TempDir);
+
+impl Bpffs {
+    fn mounted() -> Self {
+        let place = TempDir::new().unwrap();
+        mount(Some("bpf"), place.path(), Some("bpf"), MsFlags::empty(), Some("mode=0700")).unwrap();
+        Self(place)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        umount2(self.0.path(), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
 /// What a node has in its namespace, but for what comes and goes with addresses by itself.
-fn shown(world: &World) -> BTreeSet<String> {
-    let pins = Path::new(marks::BPFFS_FOLDER).join(world.netns.cookie().unwrap().to_string());
+fn shown(world: &World, bpffs: &Bpffs) -> BTreeSet<String> {
+    let usual = Path::new(marks::BPFFS_FOLDER);
+    let ours = usual.file_name().unwrap();
+    let netns = world.netns.cookie().unwrap().to_string();
+    let pins = [usual.to_owned(), bpffs.0.path().join(ours)].map(|folder| folder.join(&netns));
     let read = || {
         let mut socket = Socket::route().unwrap();
         let mut found = BTreeSet::new();
@@ -38,7 +60,7 @@ fn shown(world: &World) -> BTreeSet<String> {
         found
     };
     let mut found = world.netns.run(read).unwrap();
-    found.extend(pins.exists().then(|| format!("pins {}", pins.display())));
+    found.extend(pins.iter().filter(|pins| pins.exists()).map(|pins| format!("pins {}", pins.display())));
     found
 }
 
@@ -52,7 +74,7 @@ fn uninstall(world: &World, more: &[&str]) -> (bool, String) {
 }
 
 /// Every backend and engine of this build that any kernel of ours opens, each at least once.
-fn configs(world: &World, cgroup: Option<&Cgroup>) -> Vec<Value> {
+fn configs(world: &World, cgroup: Option<&Cgroup>, bpffs: &Bpffs) -> Vec<Value> {
     let with = |backend: &str, own: Value, policy: &str| {
         let mut config = world.config();
         config["backend"] = json!(backend);
@@ -62,7 +84,7 @@ fn configs(world: &World, cgroup: Option<&Cgroup>) -> Vec<Value> {
     };
     let mut whole = with("ebpf", json!({"mode": "native", "fastPath": true}), "ebpf");
     if let Some(cgroup) = cgroup {
-        whole["services"] = json!({"engine": "ebpf", "cgroup": cgroup.0});
+        whole["services"] = json!({"engine": "ebpf", "cgroup": cgroup.0, "bpffs": bpffs.0.path()});
     }
     vec![
         with("vxlan", json!({}), "nftables"),
@@ -75,10 +97,11 @@ fn configs(world: &World, cgroup: Option<&Cgroup>) -> Vec<Value> {
 
 #[test]
 fn after_each_backend_and_engine_the_namespace_is_as_it_was() {
-    let cgroup = Cgroup::new();
+    let (cgroup, bpffs) = (Cgroup::new(), Bpffs::mounted());
     let mut world = World::new();
+    let shown = |world: &World| shown(world, &bpffs);
     let before = shown(&world);
-    for config in configs(&world, cgroup.as_ref()) {
+    for config in configs(&world, cgroup.as_ref(), &bpffs) {
         let which = format!("{} {} {}", config["backend"], config["policy"], config["services"]);
         world.start_with(&config);
         let pod = Pod::new("pod");

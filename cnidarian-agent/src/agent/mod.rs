@@ -18,6 +18,7 @@ use cnidarian::Node;
 use cnidarian::config::{ConfigError, ReadConfig, read_config};
 use metrics::Metrics;
 use reload::Reloader;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use server::Server;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -104,8 +105,19 @@ fn host_name() -> String {
     name.to_ascii_lowercase()
 }
 
+/// Raises how many files the agent may have open from what shells and service managers give (often 1,024) to what it may take:
+/// each session, client and health check port is one.
+fn take_all_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Runs the agent to its end.
 pub(crate) fn run(file: PathBuf, config: ReadConfig, registry: &Registry) -> Result<(), AgentError> {
+    take_all_files();
     // Kernel work is done on threads of its own; two are enough to read requests and to answer.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

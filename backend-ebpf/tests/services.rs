@@ -15,6 +15,7 @@ fn item(backends: &[(u8, bool)], scheduler: Scheduler, affinity: u32) -> Service
         address: [10, 0, 0, *number].into(),
         port: 8080,
         usage: if *active { BackendUse::Active } else { BackendUse::Draining },
+        weight: 1,
         conditions: Conditions { ready: *active, serving: true, terminating: !active },
         local: false,
         node: None,
@@ -79,6 +80,10 @@ fn what_sockets_cannot_know_is_refused() {
     let sctp = ServiceItem { key: ServiceKey { protocol: Protocol(132), ..plain.key.clone() }, ..plain.clone() };
     let prefixes = ServiceItem { sources: Some([].into()), ..plain.clone() };
     let direct = ServiceItem { direct_return: true, ..plain.clone() };
+    let mut uneven = item(&[(1, true), (2, true)], Scheduler::Maglev, 0);
+    let weights = uneven.backends.iter().cloned().zip(1..);
+    uneven.backends = weights.map(|(backend, weight)| ServiceBackend { weight, ..backend }).collect();
+    compile(&ServiceItem { scheduler: Scheduler::SourceHash, ..uneven.clone() }).expect("it does not weigh");
     let counting = [
         Scheduler::LeastConnections,
         Scheduler::WeightedLeastConnections,
@@ -86,7 +91,12 @@ fn what_sockets_cannot_know_is_refused() {
         Scheduler::NeverQueue,
     ];
     let counting = counting.map(|scheduler| (ServiceItem { scheduler, ..plain.clone() }, "scheduler"));
-    let others = [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges"), (direct, "direct-server-return")];
+    let others = [
+        (sctp, "protocol"),
+        (uneven, "weight"),
+        (prefixes, "loadBalancerSourceRanges"),
+        (direct, "direct-server-return"),
+    ];
     for (item, field) in others.into_iter().chain(counting) {
         let error = compile(&item).unwrap_err();
         assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some(field)));

@@ -153,7 +153,7 @@ fn service(item: &ServiceItem, id: ServiceId) -> Service {
 
 fn destination(backend: &ServiceBackend, place: SocketAddr, direct: Direct) -> Destination {
     let weight = match backend.usage {
-        BackendUse::Active => 1,
+        BackendUse::Active => backend.weight.into(),
         BackendUse::Draining => 0,
     };
     let forward = if direct == Direct::Away && !backend.local { Forward::Ipip } else { Forward::Masquerade };

@@ -150,6 +150,7 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         let detail = "what a socket or nftables has translated is translated back where it was, so answers go that way; IPVS can do it";
         return unsupported("direct-server-return", detail);
     }
+    let first_weight = item.active().map(|backend| backend.weight).next();
     let (choice, has_table) = match item.scheduler {
         Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Frontend::IN_TURN, false),
         Scheduler::SourceHash | Scheduler::Maglev => (Frontend::BY_CLIENT, true),
@@ -161,6 +162,10 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
             return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
         }
     };
+    if item.scheduler.weighs() && item.active().any(|backend| Some(backend.weight) != first_weight) {
+        let detail = "endpoints have different weights, and all get as much here; use rr or sh, or services: ipvs";
+        return unsupported("weight", detail);
+    }
     let targets: Vec<Target> = item.active().map(of_backend).collect();
     if item.backends.iter().any(|backend| backend.address.is_ipv4() != item.key.address.is_ipv4()) {
         return Err(Error::invalid(&item.key, "backends", "one has an address of the other family"));

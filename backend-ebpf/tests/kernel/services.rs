@@ -26,6 +26,7 @@ pub(crate) fn item(address: &str, protocol: u8, backends: &str) -> ServiceItem {
         address: if address.is_ipv4() { v4 } else { v6 }.parse().unwrap(),
         port: 8080,
         usage: BackendUse::Active,
+        weight: 1,
         conditions,
         local: true,
         node: None,

@@ -12,6 +12,7 @@ fn backend(address: &str, usage: BackendUse) -> ServiceBackend {
         address: place.ip(),
         port: place.port(),
         usage,
+        weight: 1,
         conditions: Conditions { ready: true, serving: true, terminating: false },
         local: false,
         node: Some("node-2".into()),
@@ -125,6 +126,17 @@ fn affinity_is_persistence_of_single_clients() {
     let sticky = ServiceItem { affinity_seconds: NonZeroU32::new(10_800), ..item("[fd00:96::10]:80", vec![]) };
     let service = the_service(&compile(&sticky).unwrap());
     assert_eq!((service.persistence_seconds, service.client_bits), (Some(10_800), 128));
+}
+
+#[test]
+fn one_that_serves_has_the_weight_of_its_endpoint() {
+    let heavy = ServiceBackend { weight: 5, ..backend("10.244.1.2:8080", BackendUse::Active) };
+    let objects = compile(&item("10.96.0.10:80", vec![heavy])).unwrap();
+    let weights = objects.iter().filter_map(|(_, object)| match object {
+        Object::Destination(destination) => Some(destination.weight),
+        _ => None,
+    });
+    assert_eq!(weights.collect::<Vec<_>>(), [5]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) fn backend(place: &str) -> ServiceBackend {
         address: place.ip(),
         port: place.port(),
         usage: BackendUse::Active,
+        weight: 1,
         conditions: Conditions { ready: true, serving: true, terminating: false },
         local: true,
         node: Some("node-1".into()),

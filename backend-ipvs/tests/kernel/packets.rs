@@ -4,7 +4,7 @@ use crate::bed::{Bed, block_on, has_ipvs};
 use crate::items::{PODS, PODS6, backend, item, over};
 use backend_ipvs::config::Config;
 use cni_core::backend::{Change, CommitReport, ServiceProxy};
-use cni_core::model::{FrontendKind, Scheduler, ServiceItem, TrafficScope};
+use cni_core::model::{FrontendKind, Scheduler, ServiceBackend, ServiceItem, TrafficScope};
 use cni_core::policy::model::Protocol;
 use net_linux::ipvs::{Ipvs, ServiceId};
 use net_linux::netns::NetNs;
@@ -127,6 +127,25 @@ fn sed_and_nq_choose_the_backend_that_nobody_uses() {
             wait_for("two are connected", Duration::from_secs(10), || busy(&bed.node.netns, service) == 2);
             assert_eq!(bed.client.ask(service).unwrap().0, idle, "{scheduler}");
         }
+    }
+}
+
+#[test]
+fn with_wrr_backends_get_as_much_as_they_weigh_and_another_weight_counts_at_once() {
+    if !has_ipvs() {
+        return;
+    }
+    let bed = Bed::new();
+    let mut engine = engine(&bed.node.netns);
+    for weights in [[1, 2, 3], [4, 1, 1]] {
+        let mut weighed = item(FrontendKind::ClusterIp, "10.96.0.10:80", &PODS);
+        weighed.scheduler = Scheduler::WeightedRoundRobin;
+        let backends = weighed.backends.iter().cloned().zip(weights);
+        weighed.backends = backends.map(|(backend, weight)| ServiceBackend { weight, ..backend }).collect();
+        put(&mut *engine, [weighed]);
+        let counts = bed.client.count("10.96.0.10:80", 36);
+        let fair = |(count, weight): (&usize, u16)| count.abs_diff(6 * usize::from(weight)) <= 3;
+        assert!(counts.iter().zip(weights).all(fair), "{weights:?}: {counts:?}");
     }
 }
 

@@ -122,6 +122,19 @@ pub struct UnknownScheduler {
 }
 
 impl Scheduler {
+    /// Whether weights of backends count: IPVS's `rr`, `lc`, `sh` and `dh` do not ask for them.
+    #[must_use]
+    pub const fn weighs(self) -> bool {
+        match self {
+            Self::RoundRobin | Self::LeastConnections | Self::SourceHash | Self::DestinationHash => false,
+            Self::WeightedRoundRobin
+            | Self::WeightedLeastConnections
+            | Self::ShortestExpectedDelay
+            | Self::NeverQueue
+            | Self::Maglev => true,
+        }
+    }
+
     const NAMES: [(&'static str, Self); 10] = [
         ("rr", Self::RoundRobin),
         ("wrr", Self::WeightedRoundRobin),
@@ -180,6 +193,8 @@ pub struct ServiceBackend {
     pub port: u16,
     /// What to do with it.
     pub usage: BackendUse,
+    /// How much of what comes it gets beside others, 1 to [`ServiceBackend::MOST_WEIGHT`], with a scheduler that weighs.
+    pub weight: u16,
     /// What it says of itself.
     pub conditions: Conditions,
     /// Whether it is on this node.
@@ -191,6 +206,9 @@ pub struct ServiceBackend {
 }
 
 impl ServiceBackend {
+    /// The greatest weight: what Maglev's tables and IPVS's counters can tell apart.
+    pub const MOST_WEIGHT: u16 = 1_000;
+
     /// Whether it gets connections as one that is ready, not for want of one.
     #[must_use]
     pub fn is_in_full_use(&self) -> bool {

@@ -11,6 +11,7 @@
 
 use super::read::{Distribution, Endpoint};
 use crate::model::{BackendUse, ServiceBackend, TrafficScope};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// An endpoint with the number of the service's port on it.
@@ -74,10 +75,10 @@ impl Wish<'_> {
         if self.scope == TrafficScope::Local {
             candidates.retain(|candidate| self.is_local(candidate.endpoint));
         }
-        // An endpoint that moves from slice to slice is in two for a moment: the better word counts.
+        // An endpoint that moves from slice to slice is in two for a moment: the better word counts, then the greater weight.
         let better = |endpoint: &Endpoint| {
             let conditions = endpoint.conditions;
-            (!conditions.ready, !conditions.serving, conditions.terminating)
+            (!conditions.ready, !conditions.serving, conditions.terminating, Reverse(endpoint.weight))
         };
         candidates.sort_by(|one, other| {
             let key =
@@ -109,6 +110,7 @@ impl Wish<'_> {
                 address: endpoint.address,
                 port: candidate.port,
                 usage,
+                weight: endpoint.weight,
                 conditions: endpoint.conditions,
                 local: self.is_local(endpoint),
                 node: endpoint.node.clone(),

@@ -147,6 +147,7 @@ mod tests {
             address: address.parse().unwrap(),
             port: 8080,
             usage,
+            weight: 1,
             conditions: Conditions { ready: true, serving: true, terminating: false },
             local: false,
             node: Some("node-1".into()),

@@ -1,7 +1,7 @@
 //! An EndpointSlice of Kubernetes `discovery.k8s.io/v1`. Never which of its endpoints are used.
 
 use super::{LEFT_OUT, family_of};
-use crate::model::{Conditions, ServiceName};
+use crate::model::{Conditions, ServiceBackend, ServiceName};
 use crate::policy::dialect::{Reader, present};
 use crate::policy::intake::interner::Interner;
 use crate::policy::model::{Effect, Family, Protocol};
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// The label of an endpoint slice that names its service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The annotation of a slice with the weight of its endpoints; 1 without it.
+const WEIGHT: &str = "cnidarian.io/weight";
 /// What an endpoint may say.
 const KEYS: [&str; 8] =
     ["addresses", "conditions", "deprecatedTopology", "hints", "hostname", "nodeName", "targetRef", "zone"];
@@ -35,6 +37,8 @@ pub(in crate::service) struct Hints {
 pub(in crate::service) struct Endpoint {
     /// Its place in the slice, which has at most 1,000.
     pub(in crate::service) index: u16,
+    /// Its slice's.
+    pub(in crate::service) weight: u16,
     pub(in crate::service) address: IpAddr,
     pub(in crate::service) conditions: Conditions,
     pub(in crate::service) node: Option<Arc<str>>,
@@ -65,12 +69,26 @@ pub(in crate::service) fn slice(reader: &mut Reader<'_>, texts: &mut Interner) -
     let ports = reader.list(LEFT_OUT, &object.fields, "", "ports")?;
     let ports = reader.each(ports, "ports", |reader, value, path| slice_port(reader, value, path, texts));
     let listed = reader.list(LEFT_OUT, &object.fields, "", "endpoints")?;
+    let weight = weight(reader);
     let mut endpoints = Vec::with_capacity(listed.len());
     for (index, value) in listed.iter().enumerate() {
-        endpoints.extend(endpoint(reader, value, family, index, texts));
+        let read = endpoint(reader, value, family, index, texts);
+        endpoints.extend(read.map(|endpoint| Endpoint { weight, ..endpoint }));
     }
     let namespace = texts.text(object.key.namespace.as_deref().unwrap_or("default"));
     Some(Slice { service: ServiceName { namespace, name: texts.text(name) }, family, ports, endpoints })
+}
+
+/// The weight of a slice's endpoints. One that cannot be read counts as none: the endpoints serve all the same.
+fn weight(reader: &mut Reader<'_>) -> u16 {
+    let Some(written) = reader.object.metadata.annotations.get(WEIGHT) else { return 1 };
+    let most = ServiceBackend::MOST_WEIGHT;
+    let found = written.trim().parse().ok().filter(|weight| (1..=most).contains(weight));
+    if found.is_none() {
+        let detail = format!("is {written:?}; write a whole number from 1 to {most}");
+        reader.problem(Effect::Warning, format!("metadata.annotations[{WEIGHT}]"), detail);
+    }
+    found.unwrap_or(1)
 }
 
 /// A port; `None` without a problem for one without a number, which is for clients that speak to endpoints themselves.
@@ -120,6 +138,7 @@ fn endpoint(
     let (node, zone) = (text(reader, "nodeName")?, text(reader, "zone")?);
     Some(Endpoint {
         index: u16::try_from(index).unwrap_or(u16::MAX),
+        weight: 1,
         address,
         conditions: conditions(reader, map, &at)?,
         node,

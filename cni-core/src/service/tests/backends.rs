@@ -40,6 +40,25 @@ fn what_says_nothing_is_ready_and_what_is_published_unready_counts_as_ready() {
 }
 
 #[test]
+fn endpoints_have_the_weight_of_their_slice_and_one_that_cannot_be_read_is_told_and_counts_as_none() {
+    let weighing = |weight: &str| {
+        let mut slice = slice("web-1", "web", json!([endpoint("10.1.0.1", "n1", "r")]));
+        slice.metadata.annotations.insert("cnidarian.io/weight".into(), weight.into());
+        slice
+    };
+    let twice = slice("web-2", "web", json!([endpoint("10.1.0.1", "n1", "r"), endpoint("10.1.0.2", "n1", "r")]));
+    let all = [web(json!({})), node("n1", "192.0.2.1", "a"), weighing("7"), twice];
+    let weights = |told: &Told| told.item(VIP).backends.iter().map(|backend| backend.weight).collect::<Vec<_>>();
+    let told = Told::of(&all);
+    assert_eq!((weights(&told), told.problems()), (vec![7, 1], vec![]));
+    for wrong in ["0", "1001", "-1", "heavy", ""] {
+        let told = Told::of(&[web(json!({})), node("n1", "192.0.2.1", "a"), weighing(wrong)]);
+        assert_eq!(weights(&told), [1]);
+        assert!(matches!(&told.problems()[..], [problem] if problem.contains("1 to 1000")), "{:?}", told.problems());
+    }
+}
+
+#[test]
 fn hints_choose_only_when_every_ready_endpoint_has_one() {
     let hinted = |address: &str, kind: &str, name: &str| {
         let mut one = endpoint(address, "n2", "r");

@@ -14,6 +14,7 @@
 
 mod attach;
 mod balance;
+mod begin;
 mod cluster;
 mod counted;
 mod engine;

@@ -7,30 +7,28 @@
 //! ```
 
 use super::cluster::Cluster;
-use super::counted::Counted;
 use super::engine::EngineHandle;
 use super::error::NodeError;
 use super::events::Observer;
 use super::ipam::Source;
 use super::kernel::Kernel;
 use super::locks::Locks;
-use super::meters::{self, Meters};
-use super::policy::{self, Policy};
+use super::meters::Meters;
 use super::records::Records;
 use super::reload::Sections;
-use super::{Inner, Node, balance, services, tasks, underlay};
+use super::services::{self, Proxy};
+use super::{Inner, Node, policy, tasks, underlay};
 use crate::config::{NodeConfig, PolicyConfig, ServicesConfig, StateConfig, StoreConfig};
-use cni_core::backend::{Capability, Meter, OpenRequest, Parts, PolicyParts, Registry, Translation};
+use cni_core::backend::{Capability, OpenRequest, Parts, Registry, Translation};
 use cni_core::ipam::{IpamError, LeaseStore};
 use cni_core::model::{Underlay, overlap};
-use cni_core::policy::failsafe::ProtocolPort;
 use cni_core::store::{FilesStore, LocalDatabase, MemoryStore, Store};
 use net_linux::marks;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -98,6 +96,149 @@ fn refuse_pools_on(underlay: &Underlay, config: &NodeConfig) -> Result<(), NodeE
     Ok(())
 }
 
+/// What all parts of a node stand on: its files, its place in the network, what the cluster knows.
+struct Ground {
+    state: StateDir,
+    leases: Arc<dyn LeaseStore>,
+    /// The directory behind the store, where there is one.
+    files: Option<FilesStore>,
+    store: Arc<dyn Store>,
+    kernel: Kernel,
+    ipam: Arc<Source>,
+    cluster: Cluster,
+}
+
+impl Ground {
+    async fn open(config: &NodeConfig) -> Result<Self, NodeError> {
+        let state = StateDir::open(&config.state)?;
+        // The lock of this file is what keeps a second agent of this node away.
+        let leases: Arc<dyn LeaseStore> = Arc::new(LocalDatabase::open(state.path().join(marks::STATE_DATABASE))?);
+        let files = match &config.store {
+            StoreConfig::Memory => None,
+            StoreConfig::Files { directory } => Some(FilesStore::open(directory)?),
+        };
+        let store: Arc<dyn Store> = match &files {
+            None => Arc::new(MemoryStore::new()),
+            Some(files) => Arc::new(files.clone()),
+        };
+        let underlay = underlay::detect(&config.underlay)?;
+        refuse_pools_on(&underlay, config)?;
+        let kernel = Kernel::open()?;
+        let ipam = Arc::new(Source::open(config, store.clone(), leases.clone()).await?);
+        let cluster = Cluster::new(store.clone(), config, underlay, ipam.clone());
+        cluster.bring_pools().await?;
+        cluster.bring_balancer_pools().await?;
+        Ok(Self { state, leases, files, store, kernel, ipam, cluster })
+    }
+
+    /// What a part is opened with, and a folder of its own for its files.
+    fn request(
+        &self,
+        (part, name): (&str, &str),
+        config: &serde_json::Value,
+        host_stack_for: &[String],
+    ) -> Result<OpenRequest, NodeError> {
+        let state_dir = self.state.path().join(part).join(name);
+        make(&state_dir)?;
+        let (node, config) = (self.cluster.context(), config.clone());
+        Ok(OpenRequest { node, config, state_dir, host_stack_for: host_stack_for.to_vec() })
+    }
+
+    /// The backend that the configuration names; what any other left is cleared away.
+    async fn open_backend(
+        &self,
+        config: &NodeConfig,
+        registry: &Registry,
+        host_stack_for: &[String],
+    ) -> Result<Parts, NodeError> {
+        for other in registry.backends().filter(|other| other.name() != config.backend) {
+            other.clear()?;
+        }
+        let asked = self.request((BACKEND_FILES, &config.backend), &config.backend_config, host_stack_for)?;
+        let parts = registry.get(&config.backend)?.open(asked).await?;
+        // Who has no proxy has a section for what is announced only.
+        if let Some(services) = &config.services
+            && (services.engine == ServicesConfig::NONE || !services.announce.is_empty())
+        {
+            parts.datapath.capabilities().require(&[Capability::ServiceAddresses])?;
+        }
+        for notice in &parts.notices {
+            tracing::warn!(backend = %config.backend, "{notice}");
+        }
+        Ok(parts)
+    }
+
+    /// The service proxy that the configuration names.
+    async fn open_proxy(
+        &self,
+        config: &NodeConfig,
+        registry: &Registry,
+        host_stack_for: &[String],
+        observer: &Arc<dyn Observer>,
+    ) -> Result<Proxy, NodeError> {
+        let wanted = config.services.as_ref().filter(|services| services.engine != ServicesConfig::NONE);
+        let asked =
+            wanted.map(|services| self.request((SERVICES_FILES, &services.engine), &services.config, host_stack_for));
+        services::open(config, registry, asked.transpose()?, observer).await
+    }
+
+    /// All parts, and what others find us by. Answers what runs, too.
+    async fn open_parts(
+        self,
+        config: NodeConfig,
+        registry: &Registry,
+        observer: Arc<dyn Observer>,
+    ) -> Result<(Inner, StateDir, Vec<JoinHandle<()>>), NodeError> {
+        let host_stack_for = host_stack_for(&config, registry)?;
+        let translation = translation(&config, registry)?;
+        let backend = self.open_backend(&config, registry, &host_stack_for).await?;
+        let Parts { datapath, attributes, drift, mut notices, inspect, meter, node_ports, .. } = backend;
+        let proxy = self.open_proxy(&config, registry, &host_stack_for, &observer).await?;
+        notices.extend(proxy.notices);
+        let (datapath, task) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
+        let mut running = vec![task];
+        running.extend(proxy.running);
+        if let Some(files) = self.files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
+            refuse_broken(files).await?;
+        }
+        let policy = policy::open(&config, registry, self.store, &observer, node_ports, translation).await?;
+        let policy_meter = policy.as_ref().and_then(|opened| opened.meter.clone());
+        let policy = policy.map(|opened| {
+            running.push(opened.running);
+            opened.policy
+        });
+        // Peers find us, and blocks are claimed in our name, only once our Node is there.
+        self.cluster.publish(&attributes).await?;
+        self.ipam.refresh().await?;
+        let inner = Inner {
+            sections: tokio::sync::Mutex::new(Sections::of(&config)),
+            pod_mtu_bytes: pod_mtu_bytes(config.mtu_bytes, backend.pod_mtu_bytes),
+            config,
+            attributes,
+            notices,
+            inspect,
+            state_dir: self.state.path().to_owned(),
+            ipam: self.ipam,
+            leases: self.leases,
+            datapath,
+            proxy: proxy.engine,
+            health: proxy.health,
+            clients: proxy.clients,
+            policy,
+            counted: proxy.counted,
+            meters: Meters::new([("backend", meter), ("policy", policy_meter), ("services", proxy.meter)]),
+            former_policy: AtomicBool::new(false),
+            kernel: self.kernel,
+            cluster: self.cluster,
+            records: Records::default(),
+            locks: Locks::default(),
+            observer,
+            reap: Notify::new(),
+        };
+        Ok((inner, self.state, running))
+    }
+}
+
 impl Node {
     /// As [`Node::open`], and tells an observer of everything that happens.
     ///
@@ -108,164 +249,22 @@ impl Node {
         registry: &Registry,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, NodeError> {
-        let state = StateDir::open(&config.state)?;
-        let state_dir = state.path().to_owned();
-        // The lock of this file is what keeps a second agent of this node away.
-        let leases: Arc<dyn LeaseStore> = Arc::new(LocalDatabase::open(state_dir.join(marks::STATE_DATABASE))?);
-        let files = match &config.store {
-            StoreConfig::Memory => None,
-            StoreConfig::Files { directory } => Some(FilesStore::open(directory)?),
-        };
-        let store: Arc<dyn Store> = match &files {
-            None => Arc::new(MemoryStore::new()),
-            Some(files) => Arc::new(files.clone()),
-        };
-        let underlay = underlay::detect(&config.underlay)?;
-        refuse_pools_on(&underlay, &config)?;
-        let kernel = Kernel::open()?;
-        let ipam = Arc::new(Source::open(&config, store.clone(), leases.clone()).await?);
-        let cluster = Cluster::new(store.clone(), &config, underlay, ipam.clone());
-        cluster.bring_pools().await?;
-        cluster.bring_balancer_pools().await?;
-        let host_stack_for = host_stack_for(&config, registry)?;
-        let translation = translation(&config, registry)?;
-        let request = |part: &str, name: &str, config: &serde_json::Value| {
-            let own = state_dir.join(part).join(name);
-            let host_stack_for = host_stack_for.clone();
-            make(&own).map(|()| OpenRequest {
-                node: cluster.context(),
-                config: config.clone(),
-                state_dir: own,
-                host_stack_for,
-            })
-        };
-        for other in registry.backends().filter(|other| other.name() != config.backend) {
-            other.clear()?;
-        }
-        let asked = request(BACKEND_FILES, &config.backend, &config.backend_config)?;
-        let Parts { datapath, attributes, pod_mtu_bytes, drift, mut notices, inspect, meter, node_ports, .. } =
-            registry.get(&config.backend)?.open(asked).await?;
-        let of_services = config.services.clone().unwrap_or_default();
-        // Who has no proxy has a section for what is announced only.
-        if config.services.is_some() && (of_services.engine == ServicesConfig::NONE || !of_services.announce.is_empty())
-        {
-            datapath.capabilities().require(&[Capability::ServiceAddresses])?;
-        }
-        let asked = match of_services.engine.as_str() {
-            ServicesConfig::NONE => None,
-            engine => Some(request(SERVICES_FILES, engine, &of_services.config)?),
-        };
-        let proxy = services::open(&config, registry, asked, &observer).await?;
-        for notice in &notices {
-            tracing::warn!(backend = %config.backend, "{notice}");
-        }
-        let pod_mtu_bytes = match config.mtu_bytes {
-            Some(mtu) if mtu > pod_mtu_bytes => {
-                tracing::warn!(mtu, pod_mtu_bytes, "mtu is more than the underlay carries; large packets will be lost");
-                mtu
-            }
-            mtu => mtu.unwrap_or(pod_mtu_bytes),
-        };
-        let (proxy, clients, health, translating, counted, of_proxy) = match proxy {
-            None => (None, None, None, Vec::new(), Counted::default(), None),
-            Some(services::Proxy { engine, clients, health, running, notices: told, counted, meter }) => {
-                notices.extend(told);
-                (Some(engine), clients, Some(health), running, counted, meter)
-            }
-        };
-        let (datapath, running) = EngineHandle::start(datapath, drift, config.resync_interval, observer.clone());
-        if let Some(files) = files.as_ref().filter(|_| config.policy.engine != PolicyConfig::NONE) {
-            refuse_broken(files).await?;
-        }
-        let opened = open_policy(&config, registry, store, &observer, node_ports, translation).await?;
-        let (policy, enforcing, of_policy) = match opened {
-            None => (None, None, None),
-            Some((policy, running, meter)) => (Some(policy), Some(running), meter),
-        };
-        let meters = Meters::new([("backend", meter), ("policy", of_policy), ("services", of_proxy)]);
-        // Peers find us, and blocks are claimed in our name, only once our Node is there.
-        cluster.publish(&attributes).await?;
-        ipam.refresh().await?;
-        let inner = Arc::new(Inner {
-            sections: tokio::sync::Mutex::new(Sections::of(&config)),
-            config,
-            pod_mtu_bytes,
-            attributes,
-            notices,
-            inspect,
-            state_dir,
-            ipam,
-            leases,
-            datapath,
-            proxy,
-            health,
-            clients,
-            policy,
-            counted,
-            meters,
-            former_policy: AtomicBool::new(false),
-            kernel,
-            cluster,
-            records: Records::default(),
-            locks: Locks::default(),
-            observer,
-            reap: Notify::new(),
-        });
-        let attached = inner.recover().await?;
-        // Before the datapath: it may begin to take packets past an engine that saw them so far.
-        let policies = match &inner.policy {
-            None => None,
-            Some(policy) => {
-                let mut following = policy.follow().await?;
-                let interfaces = inner.kernel.interfaces().await?;
-                let was_there = registry.policy(&inner.config.policy.engine)?.is_there()?;
-                let pods = inner.records.all();
-                policy.first_sync(&mut following, &pods, interfaces).await?;
-                refuse_two_engines(policy, &inner.config.policy.engine, registry)?;
-                if !was_there && !pods.is_empty() {
-                    refuse_open_pods(policy, &inner.config.policy.engine, registry)?;
-                }
-                Some(following)
-            }
-        };
-        inner.datapath.change_all(attached).await?;
-        let mut following = inner.cluster.follow().await?;
-        inner.cluster.first_sync(&mut following, &inner.takers()).await?;
-        if inner.policy.is_some() {
-            // What another engine enforced is in force until this one does, and sees all packets: pods are open at no moment.
-            if inner.datapath.state().last_commit.failed.is_empty() {
-                clear_other_engines(&inner.config.policy.engine, registry)?;
-            } else {
-                let others = registry.policies().filter(|other| other.name() != inner.config.policy.engine);
-                let is_there = others.map(|other| other.is_there()).collect::<Result<Vec<_>, _>>()?.contains(&true);
-                inner.former_policy.store(is_there, Ordering::Relaxed);
-                tracing::error!(
-                    "the datapath is not all there; what another engine enforced stays, until the next start"
-                );
-            }
-        }
-        inner.take_node_addresses().await;
-        inner.bury_all().await;
-        let mut tasks = vec![
-            running,
-            tokio::spawn(tasks::follow(inner.clone(), following)),
-            tokio::spawn(tasks::reap(inner.clone())),
-            tokio::spawn(tasks::look(inner.clone())),
-        ];
-        tasks.extend(enforcing);
-        tasks.extend(translating);
-        tasks.extend(policies.map(|following| tokio::spawn(tasks::follow_policy(inner.clone(), following))));
-        tasks.push(tokio::spawn(tasks::remember_pods(inner.clone())));
-        tasks.push(tokio::spawn(policy::hear(inner.clone())));
-        tasks.push(tokio::spawn(meters::watch(inner.clone())));
-        if inner.config.services.is_some() {
-            tasks.push(tokio::spawn(balance::run(inner.clone(), files.clone())));
-        }
-        // Other nodes read a directory; memory is ours alone.
-        tasks.extend(files.is_some().then(|| tokio::spawn(tasks::tell_of_pods(inner.clone()))));
-        tasks.extend(files.map(|files| tokio::spawn(tasks::follow_files(inner.clone(), files))));
+        let ground = Ground::open(&config).await?;
+        let files = ground.files.clone();
+        let (inner, state, mut tasks) = ground.open_parts(config, registry, observer).await?;
+        let inner = Arc::new(inner);
+        let following = inner.begin(registry).await?;
+        tasks.extend(tasks::start(&inner, following, files));
         Ok(Self { inner, tasks, _state: state })
     }
+}
+
+/// The MTU of pods: what is configured, else what the backend's packets leave of the underlay's.
+fn pod_mtu_bytes(configured: Option<u32>, fits: u32) -> u32 {
+    if let Some(mtu) = configured.filter(|mtu| *mtu > fits) {
+        tracing::warn!(mtu, fits, "mtu is more than the underlay carries; large packets will be lost");
+    }
+    configured.unwrap_or(fits)
 }
 
 /// Nobody knows which policies stand in a file that cannot be read. A running agent goes on with what it knew of it; one that
@@ -281,33 +280,6 @@ async fn refuse_broken(files: &FilesStore) -> Result<(), NodeError> {
         Some(problem) => Err(NodeError::BrokenManifest { problem }),
         None => Ok(()),
     }
-}
-
-/// While policy is not all in force here, what another engine enforced has to stay; and the datapath may be one that takes packets
-/// past that one.
-fn refuse_two_engines(policy: &Policy, wanted: &str, registry: &Registry) -> Result<(), NodeError> {
-    let Some(failure) = policy.engine().state().last_commit.failed.into_iter().next() else { return Ok(()) };
-    for other in registry.policies().filter(|other| other.name() != wanted) {
-        if other.is_there()? {
-            let (wanted, other) = (wanted.to_owned(), other.name().to_owned());
-            return Err(NodeError::NotInForce { wanted, other, why: failure.error });
-        }
-    }
-    Ok(())
-}
-
-/// Pods that are open, because nobody enforced policy so far, would stay open. What the engine wrote goes: it would be taken for
-/// something that was in force.
-fn refuse_open_pods(policy: &Policy, wanted: &str, registry: &Registry) -> Result<(), NodeError> {
-    let Some(failure) = policy.engine().state().last_commit.failed.into_iter().next() else { return Ok(()) };
-    registry.policy(wanted)?.clear()?;
-    Err(NodeError::PodsOpen { wanted: wanted.to_owned(), why: failure.error })
-}
-
-/// What engines that the configuration does not name left in the kernel goes.
-fn clear_other_engines(wanted: &str, registry: &Registry) -> Result<(), NodeError> {
-    let mut others = registry.policies().filter(|other| other.name() != wanted);
-    Ok(others.try_for_each(|other| other.clear())?)
 }
 
 /// Parts that have to see packets of pods in the host's stack, whatever the backend is.
@@ -332,27 +304,4 @@ fn translation(config: &NodeConfig, registry: &Registry) -> Result<Option<Transl
         registry.policy(&config.policy.engine)?.judges_after(translation)?;
     }
     Ok(Some(translation))
-}
-
-/// The policy engine that the configuration names.
-async fn open_policy(
-    config: &NodeConfig,
-    registry: &Registry,
-    store: Arc<dyn Store>,
-    observer: &Arc<dyn Observer>,
-    node_ports: Vec<ProtocolPort>,
-    translation: Option<Translation>,
-) -> Result<Option<(Policy, JoinHandle<()>, Option<Arc<dyn Meter>>)>, NodeError> {
-    let wanted = config.policy.engine.as_str();
-    if wanted == PolicyConfig::NONE {
-        return clear_other_engines(wanted, registry).map(|()| None);
-    }
-    let PolicyParts { engine, drift, counters, flows, meter, .. } =
-        registry.policy(wanted)?.open(&config.policy.config, translation).await?;
-    let (engine, running) = EngineHandle::start(engine, drift, config.resync_interval, observer.clone());
-    let mut failsafe = config.policy.failsafe.clone();
-    for ports in [&mut failsafe.ingress, &mut failsafe.egress] {
-        ports.extend(&node_ports);
-    }
-    Ok(Some((Policy::new(config.name.clone(), store, engine, counters, flows, failsafe), running, meter)))
 }

@@ -11,10 +11,12 @@
 //! what it compiles itself, and neither opens nor cuts anything.
 
 mod flows;
+mod open;
 #[cfg(test)]
 mod tests;
 
 pub(super) use flows::hear;
+pub(super) use open::{clear_others, open};
 
 use super::engine::EngineHandle;
 use super::error::NodeError;

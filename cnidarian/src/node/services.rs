@@ -16,24 +16,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// The proxy that runs.
+/// The proxy that runs, or none of it.
+#[derive(Default)]
 pub(super) struct Proxy {
-    pub(super) engine: EngineHandle<ServiceItem>,
+    pub(super) engine: Option<EngineHandle<ServiceItem>>,
     pub(super) clients: Option<EngineHandle<ServiceClient>>,
-    pub(super) health: HealthServer,
+    pub(super) health: Option<HealthServer>,
     pub(super) running: Vec<JoinHandle<()>>,
     pub(super) notices: Vec<String>,
     pub(super) counted: Counted,
     pub(super) meter: Option<Arc<dyn Meter>>,
 }
 
-/// The proxy that the configuration names; what any other left is cleared away.
+/// The proxy that the configuration names, which is asked with `request`; what any other left is cleared away.
 pub(super) async fn open(
     config: &NodeConfig,
     registry: &Registry,
     request: Option<OpenRequest>,
     observer: &Arc<dyn Observer>,
-) -> Result<Option<Proxy>, NodeError> {
+) -> Result<Proxy, NodeError> {
     let wanted = config.services.as_ref().map_or(ServicesConfig::NONE, |services| services.engine.as_str());
     // What cannot be opened takes nothing away. Opening writes nothing.
     let opened = match request {
@@ -51,7 +52,9 @@ pub(super) async fn open(
     for other in registry.proxies().filter(|other| other.name() != wanted) {
         other.clear()?;
     }
-    let Some(ProxyParts { proxy, clients, drift, notices, counters, meter, .. }) = opened else { return Ok(None) };
+    let Some(ProxyParts { proxy, clients, drift, notices, counters, meter, .. }) = opened else {
+        return Ok(Proxy::default());
+    };
     for notice in &notices {
         tracing::warn!(proxy = wanted, "{notice}");
     }
@@ -67,7 +70,8 @@ pub(super) async fn open(
         Arc::new(move || engine.works())
     })?;
     running.push(answering);
-    Ok(Some(Proxy { engine, clients, health, running, notices, counted: Counted::new(counters), meter }))
+    let (engine, health) = (Some(engine), Some(health));
+    Ok(Proxy { engine, clients, health, running, notices, counted: Counted::new(counters), meter })
 }
 
 /// The error with what else could translate services.

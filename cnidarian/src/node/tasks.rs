@@ -1,14 +1,15 @@
 //! What a node does by itself while it is open. Never what it is asked for.
 
-use super::cluster::Following;
+use super::begin::Following;
 use super::error::NodeError;
-use super::{Inner, policy};
+use super::{Inner, balance, cluster, meters, policy};
 use cni_core::store::FilesStore;
 use futures_util::StreamExt;
 use net_linux::heap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Detached links wait this long for others, so that the kernel's grace periods are waited for once.
@@ -19,6 +20,27 @@ const TELL_PAUSE: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_secs(1);
 /// How often leaks are looked for, and the underlay is read again.
 const LOOK: Duration = Duration::from_secs(10);
+
+/// Begins all of it.
+pub(super) fn start(inner: &Arc<Inner>, following: Following, files: Option<FilesStore>) -> Vec<JoinHandle<()>> {
+    let Following { cluster, policy: policies } = following;
+    let mut tasks = vec![
+        tokio::spawn(follow(inner.clone(), cluster)),
+        tokio::spawn(reap(inner.clone())),
+        tokio::spawn(look(inner.clone())),
+        tokio::spawn(remember_pods(inner.clone())),
+        tokio::spawn(policy::hear(inner.clone())),
+        tokio::spawn(meters::watch(inner.clone())),
+    ];
+    tasks.extend(policies.map(|following| tokio::spawn(follow_policy(inner.clone(), following))));
+    if inner.config.services.is_some() {
+        tasks.push(tokio::spawn(balance::run(inner.clone(), files.clone())));
+    }
+    // Other nodes read a directory; memory is ours alone.
+    tasks.extend(files.is_some().then(|| tokio::spawn(tell_of_pods(inner.clone()))));
+    tasks.extend(files.map(|files| tokio::spawn(follow_files(inner.clone(), files))));
+    tasks
+}
 
 impl Inner {
     /// The node's own address in its blocks, so that pods of other nodes can answer it through the tunnel.
@@ -46,14 +68,14 @@ impl Inner {
     }
 }
 
-pub(super) async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
+async fn follow_policy(inner: Arc<Inner>, following: policy::Following) {
     if let Some(policy) = &inner.policy {
         policy.run(following).await;
     }
 }
 
 /// Writes down which pods the store has told of.
-pub(super) async fn remember_pods(inner: Arc<Inner>) {
+async fn remember_pods(inner: Arc<Inner>) {
     let Some(policy) = &inner.policy else { return };
     loop {
         policy.told_of_pods().await;
@@ -66,7 +88,7 @@ pub(super) async fn remember_pods(inner: Arc<Inner>) {
 }
 
 /// Tells other nodes which addresses our pods have: who wrote a pod's manifest does not know them.
-pub(super) async fn tell_of_pods(inner: Arc<Inner>) {
+async fn tell_of_pods(inner: Arc<Inner>) {
     loop {
         if let Err(error) = inner.cluster.publish_endpoints(&inner.records.pods()).await {
             tracing::warn!(%error, "the addresses of our pods cannot be written to the store; trying again");
@@ -79,12 +101,12 @@ pub(super) async fn tell_of_pods(inner: Arc<Inner>) {
     }
 }
 
-pub(super) async fn follow(inner: Arc<Inner>, following: Following) {
+async fn follow(inner: Arc<Inner>, following: cluster::Following) {
     inner.cluster.run(following, &inner.takers()).await;
 }
 
 /// Tells of manifests that are not acceptable.
-pub(super) async fn follow_files(inner: Arc<Inner>, files: FilesStore) {
+async fn follow_files(inner: Arc<Inner>, files: FilesStore) {
     let Ok(mut problems) = files.follow_problems().await else { return };
     while let Some(problems) = problems.next().await {
         inner.cluster.set_file_problems(problems);
@@ -92,7 +114,7 @@ pub(super) async fn follow_files(inner: Arc<Inner>, files: FilesStore) {
 }
 
 /// Deletes detached links, many at once.
-pub(super) async fn reap(inner: Arc<Inner>) {
+async fn reap(inner: Arc<Inner>) {
     loop {
         inner.reap.notified().await;
         sleep(REAP_PAUSE).await;
@@ -109,7 +131,7 @@ pub(super) async fn reap(inner: Arc<Inner>) {
 
 /// Leaks, tombstones beside a living agent, another underlay, a Node that somebody changed: of most no event tells.
 /// Also gives back what bursts of events left free in the heap.
-pub(super) async fn look(inner: Arc<Inner>) {
+async fn look(inner: Arc<Inner>) {
     let mut clock = interval(LOOK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What the verifier went through and how deep the stack is, against the committed figures. Never a time: `benches`, `policy_ebpf`.
 
-use aya_obj::Object as Elf;
+use crate::stack::stack_bytes;
 use backend_ebpf::kernel::forward::{FORWARD_OBJECT, Forward, Generation};
 use backend_ebpf::kernel::masquerade::{Loaded, MASQUERADE_OBJECT, Masquerade, Room};
 use backend_ebpf::kernel::{OBJECT, Object, Sizes, Way};
@@ -8,50 +8,20 @@ use backend_ebpf::service::{self, Hook, Programs};
 
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
 /// program dearer raises the figure in the same commit, and says why.
-const MOST: [(Way, u32, i64); 4] = [
+const MOST: [(Way, u32, u64); 4] = [
     (Way::FromPod, 135_000, 400),
     (Way::ToPod, 135_000, 400),
     (Way::FromHost, 101_000, 400),
     (Way::ToHost, 101_000, 400),
 ];
 
-/// Other kernels' verifiers go through others: 6.1 through 81,400 of the first program.
+/// Other kernels' verifiers go through others: 6.1 through 410,605 of what masquerades on the way out.
 fn most_verified(figure: u32) -> u32 {
-    if std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some() { 2 * figure } else { figure }
-}
-
-/// `BPF_REG_10`, and the classes and codes of instructions that reach the stack through it or a copy of it.
-const FRAME_POINTER: u8 = 10;
-const LDX: u8 = 0x61;
-const MOV64_REG: u8 = 0xbf;
-const ADD64_IMM: u8 = 0x07;
-
-/// How far below its frame pointer a program reaches: addresses that it makes (`mov`, `add`), and loads and stores.
-fn stack_bytes(object: &[u8], program: &str) -> i64 {
-    let elf = Elf::parse(object).unwrap();
-    let key = elf.programs[program].function_key();
-    let mut copies = [false; 16];
-    let mut deepest = 0_i64;
-    for instruction in &elf.functions[&key].instructions {
-        let (to, from, code) = (instruction.dst_reg(), instruction.src_reg(), instruction.code);
-        let reach = match code {
-            MOV64_REG => {
-                copies[usize::from(to)] = from == FRAME_POINTER;
-                0
-            }
-            ADD64_IMM if copies[usize::from(to)] => instruction.imm.into(),
-            // Loads (class 1) reach through their source, stores (2, 3) through their target.
-            _ if code & 7 == LDX & 7 && from == FRAME_POINTER => instruction.off.into(),
-            _ if matches!(code & 7, 2 | 3) && to == FRAME_POINTER => instruction.off.into(),
-            _ => 0,
-        };
-        deepest = deepest.min(reach);
-    }
-    -deepest
+    if std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some() { figure / 2 * 5 } else { figure }
 }
 
 /// The same of the programs of forwarding.
-const MOST_FORWARD: [(Forward, u32, i64); 4] = [
+const MOST_FORWARD: [(Forward, u32, u64); 4] = [
     (Forward::IntoTunnel, 920, 190),
     (Forward::OutOfTunnel, 1_210, 340),
     (Forward::PastStack, 1_280, 345),
@@ -74,7 +44,7 @@ fn verifier_costs_of_forwarding_stay_below_the_committed_figures() {
 }
 
 /// The same of masquerading's. The stack is that of the program's own frame.
-const MOST_MASQUERADE: [(Masquerade, u32, i64); 2] = [(Masquerade::Out, 166_000, 106), (Masquerade::In, 29_000, 100)];
+const MOST_MASQUERADE: [(Masquerade, u32, u64); 2] = [(Masquerade::Out, 166_000, 106), (Masquerade::In, 29_000, 100)];
 
 #[test]
 fn verifier_costs_of_masquerading_stay_below_the_committed_figures() {
@@ -107,8 +77,8 @@ fn verifier_costs_stay_below_the_committed_figures() {
 }
 
 /// As above, of the programs at sockets: those that lead to a backend, and those that show the service again.
-const MOST_FORWARDS: (u32, i64) = (850, 350);
-const MOST_REVERSES: (u32, i64) = (112, 56);
+const MOST_FORWARDS: (u32, u64) = (850, 350);
+const MOST_REVERSES: (u32, u64) = (112, 56);
 
 #[test]
 fn verifier_costs_at_sockets_stay_below_the_committed_figures() {

@@ -16,12 +16,17 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use testlab::patience::stretched;
 
 /// The process that is to enforce and wait finds here how: `tcx`, `clsact`.
 const ENFORCER: &str = "CNIDARIAN_EBPF_ENFORCER";
 const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
-const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For what has to happen.
+fn patience() -> Duration {
+    stretched(Duration::from_secs(20))
+}
 
 /// The client may go anywhere and is reached by nobody; the server is reached at one port.
 fn items() -> Vec<PolicyItem> {
@@ -181,10 +186,11 @@ impl Told<'_> {
     /// Waits until so many more were sent.
     fn wait(&self, packets: usize) {
         let end = self.sent.load(Ordering::Acquire) + packets;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         while self.sent.load(Ordering::Acquire) < end {
             assert!(Instant::now() < deadline, "the stream stands still");
-            std::thread::yield_now();
+            // Not at the cost of the stream, where there is one processor.
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -204,7 +210,7 @@ fn beside_a_stream(work: impl FnOnce(&Told<'_>) + Send) {
         let [client, server] = pods();
         let (open, closed) = (ear(&server, OPEN), ear(&server, CLOSED));
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
-        assert!(reaches(&voice, &closed, CLOSED, PATIENCE), "before anything is enforced");
+        assert!(reaches(&voice, &closed, CLOSED, patience()), "before anything is enforced");
         let (stop, begun, told) = (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
         let [sent, passed, leaked] = std::thread::scope(|scope| {
             let stream = scope.spawn(|| {
@@ -234,7 +240,7 @@ fn beside_a_stream(work: impl FnOnce(&Told<'_>) + Send) {
         assert!(sent > 1000, "{sent}");
         assert_eq!((passed + heard(&open), leaked + heard(&closed)), (sent, 0));
         engine::clear().unwrap();
-        assert!(reaches(&voice, &closed, CLOSED, PATIENCE), "nothing is enforced any more");
+        assert!(reaches(&voice, &closed, CLOSED, patience()), "nothing is enforced any more");
         assert!(!std::fs::exists(format!("{BPFFS}/cnidarian")).unwrap(), "no pin is left");
     });
 }
@@ -259,7 +265,7 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
             for way in Way::PODS {
                 assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
                 Hook::Tcx.detach(way, SERVER.0).unwrap();
-                tokio::time::timeout(PATIENCE, watch.changed()).await.expect("nobody missed it").unwrap();
+                tokio::time::timeout(patience(), watch.changed()).await.expect("nobody missed it").unwrap();
                 let drift = engine.resync().await.unwrap();
                 assert_eq!(drift.changed, [format!("policy at {}", SERVER.0)]);
                 assert!(drift.repair.is_complete());
@@ -273,7 +279,7 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
                     assert!(engine.resync().await.unwrap().changed.is_empty(), "nothing is missing");
                 }
             };
-            tokio::time::timeout(PATIENCE, settled).await.expect("something seems to be missing");
+            tokio::time::timeout(patience(), settled).await.expect("something seems to be missing");
         });
         engine::clear().unwrap();
     });
@@ -298,14 +304,14 @@ fn a_policy_without_room_leaves_the_one_before_it_in_force_until_there_is_less()
             let error = report.problem_of(&PolicyKey::Chain(web.clone())).unwrap();
             assert!(error.to_string().contains("TRAFFIC is full"), "{error}");
             assert!(report.should_retry());
-            assert!(reaches(&voice, &open, OPEN, PATIENCE), "what was in force stays so");
+            assert!(reaches(&voice, &open, OPEN, patience()), "what was in force stays so");
             assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
         }
         let less = vec![(Action::Allow, vec![port(Protocol::UDP, CLOSED)])];
         engine.stage(Change::Put(chain(&web, less))).unwrap();
         let report = block_on(engine.commit());
         assert!(report.is_complete(), "{report:?}");
-        assert!(reaches(&voice, &closed, CLOSED, PATIENCE));
+        assert!(reaches(&voice, &closed, CLOSED, patience()));
         heard(&open);
         assert!(!reaches(&voice, &open, OPEN, Duration::from_millis(300)));
         engine::clear().unwrap();

@@ -20,8 +20,7 @@ subnets:
 nodes: [{name: node-1, subnet: left}, {name: node-2, subnet: right}]
 backend: ipvs
 backendConfig:
-  policies: {own: {statements: [{if: {sources: [local]}, then: accept}], default: reject}}
-  peers: [{name: router, address: 172.31.1.1, asn: 65001, session: {multihop: 2, export: own}}]
+  peers: [{name: router, address: 172.31.1.1, asn: 65001, session: {multihop: 2}}]
 services: {announce: [ClusterIP, ExternalIP, LoadBalancer], externalIPs: [203.0.113.0/24]}
 pods:
   - {name: one, node: node-1}

@@ -1,6 +1,7 @@
 //! A pod: a namespace with echo servers, and clients that talk to others. Never knows how packets get there.
 
 use super::shell::try_run;
+use crate::patience::stretched;
 use net_linux::netns::NetNs;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 const ECHO: u16 = 7;
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A connection that nobody uses stays so long: it may be all that a test has of what was there before an engine was started anew.
+const IDLE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 /// Between two datagrams of a stream.
 const PACE: Duration = Duration::from_millis(1);
@@ -205,7 +208,7 @@ fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
 }
 
 fn echo(mut stream: TcpStream) {
-    let limit = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
+    let limit = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(stretched(IDLE))));
     let mut buffer = [0; 16_384];
     while limit.is_ok() {
         match stream.read(&mut buffer) {

@@ -116,10 +116,12 @@ fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdi
         key.protocol ^= ConnectionKey::BY_POD;
     }
     if role == Role::Single && packet::is_error(packet) {
-        let mut quoted = key;
-        if related::connection(ctx, packet, way, now, &mut quoted).is_some() {
+        if related::connection(ctx, packet, way, now, &mut key).is_some() {
             return Reason::Related;
         }
+        // Made again rather than kept: for a second one there is no stack.
+        key = tracking::key(packet, way, is_from);
+        key.interface = host.id;
     }
     // Masqueraded, or the tunnel's around what a pod sent: whose it is was decided where it came from. What answers it has to
     // find a connection here.

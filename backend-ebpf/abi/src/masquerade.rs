@@ -21,11 +21,19 @@ pub struct Masquerading {
     pub first_port: u16,
     /// How many there are, from 1 on; 0: nobody has written this yet.
     pub ports: u16,
-    /// 0.
-    pub unused: u32,
+    /// Until then, in seconds since the machine was started, a successor of other programs makes no entry of its own: what it does
+    /// not know yet may be a connection of theirs, whose entry is on its way. 0: it succeeds nobody.
+    pub handed_over_seconds: u32,
 }
 
 impl Masquerading {
+    /// Whether entries of predecessors may still come. A time and no flag, so that it ends also when nobody ends it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_handed_over(&self, now_seconds: u32) -> bool {
+        now_seconds < self.handed_over_seconds
+    }
+
     /// Whether a port, or an echo's identifier, is one of ours.
     #[must_use]
     #[inline(always)]
@@ -146,13 +154,15 @@ pub enum Masqueraded {
     PortOfPod = 9,
     /// Dropped: the kernel refused to write it.
     Refused = 10,
+    /// Dropped: it may belong to a connection of the programs before these, see [`Masquerading::handed_over_seconds`].
+    HandedOver = 11,
 }
 
 impl Masqueraded {
     /// How many there are.
-    pub const COUNT: u32 = 11;
+    pub const COUNT: u32 = 12;
     /// Those that are dropped.
-    pub const DROPPED: [Self; 8] = [
+    pub const DROPPED: [Self; 9] = [
         Self::NoPort,
         Self::Protocol,
         Self::UnknownFragment,
@@ -161,6 +171,7 @@ impl Masqueraded {
         Self::ForgedError,
         Self::PortOfPod,
         Self::Refused,
+        Self::HandedOver,
     ];
 
     /// Whether the packet is dropped.

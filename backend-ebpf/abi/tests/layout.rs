@@ -45,7 +45,7 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
         identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
         marks: 71, 1
     });
-    layout!(Masquerading, 48, { v4: 0, 16; v6: 16, 16; salt: 32, 8; first_port: 40, 2; ports: 42, 2; unused: 44, 4 });
+    layout!(Masquerading, 48, { v4: 0, 16; v6: 16, 16; salt: 32, 8; first_port: 40, 2; ports: 42, 2; handed_over_seconds: 44, 4 });
     layout!(Tuple, 40, { own: 0, 16; other: 16, 16; own_port: 32, 2; other_port: 34, 2; protocol: 36, 4 });
     layout!(Leaving, 16, { life: 0, 8; port: 8, 2; flags: 10, 2; unused: 12, 4 });
     layout!(Coming, 32, { own: 0, 16; life: 16, 8; own_port: 24, 2; unused: 26, 6 });

@@ -1,9 +1,11 @@
 //! Masquerading by programs at the underlay. Never a pin: the interface holds the programs, and they the connections.
 //!
 //! A new load takes over the connections of the one before it, once before its programs are attached and once after that, for
-//! those that were opened in between.
+//! those that were opened in between. Until then it drops what it does not know: its sender sends it again, where the node's
+//! stack would refuse it.
 
 use super::device::Devices;
+use super::meter::now_seconds;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
 use crate::kernel::at_hook;
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
@@ -17,6 +19,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Prefixes of pods, and of what is kept, that there is room for.
 const PREFIXES: u32 = 4096;
+
+/// So long new programs may wait for entries of those before them, if nobody ends that: whoever had to is gone then.
+const HANDED_OVER_SECONDS: u32 = 10;
 
 /// What is in the kernel.
 #[derive(Default)]
@@ -106,7 +111,7 @@ impl EbpfDriver {
         let room = Room { connections: wanted.room, prefixes: PREFIXES };
         let is_whole = present.is_whole(interface)?;
         if let Some(mut maps) = present.maps.take_if(|maps| is_whole && maps.room() == room) {
-            fill(&mut maps, wanted)?;
+            fill(&mut maps, wanted, 0)?;
             return Ok(maps);
         }
         let held = self.held.masquerade.take().filter(|held| held.maps().is_ok_and(|maps| maps.room() == room));
@@ -117,7 +122,8 @@ impl EbpfDriver {
             maps.set_settings(Settings { ports: 0, ..old.settings()? })?;
             maps.take_over(old)?;
         }
-        fill(&mut maps, wanted)?;
+        let succeeds = present.maps.is_some();
+        fill(&mut maps, wanted, if succeeds { now_seconds().saturating_add(HANDED_OVER_SECONDS) } else { 0 })?;
         let attach = || {
             Masquerade::ALL.into_iter().try_for_each(|program| {
                 let (info, old) = (loaded.info(program)?, present.at(program, interface));
@@ -131,6 +137,7 @@ impl EbpfDriver {
         self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })??;
         if let Some(old) = &present.maps {
             maps.take_over(old)?;
+            maps.set_settings(Settings { handed_over_seconds: 0, ..maps.settings()? })?;
         }
         for old in present.attached.iter().filter(|old| old.interface != interface) {
             self.take_masquerading_off(old)?;
@@ -146,13 +153,17 @@ impl EbpfDriver {
 }
 
 /// What is kept comes first, so that nothing is masqueraded for a moment that should not be.
-fn fill(maps: &mut MasqueradeMaps, wanted: &Masquerading) -> std::result::Result<(), KernelError> {
+fn fill(
+    maps: &mut MasqueradeMaps,
+    wanted: &Masquerading,
+    handed_over_seconds: u32,
+) -> std::result::Result<(), KernelError> {
     maps.set_prefixes(Which::Keep, &wanted.keep)?;
     let former = maps.settings()?;
     let salt = if former.salt == 0 { RandomState::new().hash_one(0) } else { former.salt };
     let (v4, v6) = (wanted.v4.map_or([0; 16], |v4| mapped(v4.octets())), wanted.v6.map_or([0; 16], |v6| v6.octets()));
     let (first_port, ports) = wanted.ports;
-    maps.set_settings(Settings { v4, v6, salt, first_port, ports, unused: 0 })?;
+    maps.set_settings(Settings { v4, v6, salt, first_port, ports, handed_over_seconds })?;
     maps.set_prefixes(Which::Sources, &wanted.sources)
 }
 

@@ -40,6 +40,11 @@ impl Metered {
     }
 }
 
+/// The programs' clock: seconds since the machine was started.
+pub(super) fn now_seconds() -> u32 {
+    u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap_or(u32::MAX)
+}
+
 /// What is dropped in the words of flows.
 const fn reason(dropped: Masqueraded) -> Reason {
     match dropped {
@@ -71,8 +76,7 @@ impl Meter for Metered {
             used.extend(maps.used().map_err(|error| kernel_error("read", &Key::Programs, error))?);
         }
         if let Some(maps) = seen.masquerade {
-            let now = u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap_or(u32::MAX);
-            used.extend(maps.used(now).map_err(|error| kernel_error("read", &Key::Masquerade, error))?);
+            used.extend(maps.used(now_seconds()).map_err(|error| kernel_error("read", &Key::Masquerade, error))?);
         }
         let table = |used: Used| TableUse {
             table: used.map,

@@ -188,16 +188,24 @@ impl MasqueradeMaps {
         present(self.leaving.remove(&Raw(*tuple))).map(drop).map_err(written("LEAVING"))
     }
 
-    /// Takes over the connections of others that are not here yet, so that programs can be replaced and keep them.
+    /// Takes over the connections of others, so that programs can be replaced and keep them. What is here already of the same
+    /// pod stays: it may have been seen since. Who has a port there has it here, because programs that are handed over to give
+    /// none ([`Masquerading::handed_over_seconds`]).
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn take_over(&mut self, others: &Self) -> Result<(), KernelError> {
         for (tuple, coming) in others.coming()? {
-            absent(self.coming.insert(Raw(tuple), Raw(coming), NO_EXIST)).map_err(written("COMING"))?;
+            let here = present(self.coming.get(&Raw(tuple), 0)).map_err(read("COMING"))?;
+            if here.is_none_or(|Raw(here)| (here.own, here.own_port) != (coming.own, coming.own_port)) {
+                self.coming.insert(Raw(tuple), Raw(coming), 0).map_err(written("COMING"))?;
+            }
         }
         for (tuple, leaving) in others.leaving()? {
-            absent(self.leaving.insert(Raw(tuple), Raw(leaving), NO_EXIST)).map_err(written("LEAVING"))?;
+            let here = present(self.leaving.get(&Raw(tuple), 0)).map_err(read("LEAVING"))?;
+            if here.is_none_or(|Raw(here)| (here.port, here.flags) != (leaving.port, leaving.flags)) {
+                self.leaving.insert(Raw(tuple), Raw(leaving), 0).map_err(written("LEAVING"))?;
+            }
         }
         Ok(())
     }
@@ -207,7 +215,6 @@ impl MasqueradeMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn used(&self, now_seconds: u32) -> Result<[Used; 3], KernelError> {
-        let read = |map| move |source| KernelError::Map { map, verb: "read", source };
         let alive = |(tuple, coming): &(Tuple, Coming)| coming.life.is_alive(tuple.protocol as u8, now_seconds);
         let connections = self.coming()?.iter().filter(|entry| alive(entry)).count() as u64;
         let prefixes = self.room.prefixes;
@@ -225,20 +232,12 @@ impl MasqueradeMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn packets(&self, what: Masqueraded) -> Result<u64, KernelError> {
-        let read = |source| KernelError::Map { map: "MASQUERADED", verb: "read", source };
-        Ok(self.counters.get(&(what as u32), 0).map_err(read)?.iter().sum())
+        Ok(self.counters.get(&(what as u32), 0).map_err(read("MASQUERADED"))?.iter().sum())
     }
 }
 
-/// `BPF_NOEXIST`.
-const NO_EXIST: u64 = 1;
-
-/// What is there already is no error.
-fn absent(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
+fn read(map: &'static str) -> impl Fn(MapError) -> KernelError {
+    move |source| KernelError::Map { map, verb: "read", source }
 }
 
 /// At most as many as there is room for: where some go meanwhile, the kernel may begin again.
@@ -250,11 +249,10 @@ fn entries<V: Copy>(
 where
     Raw<V>: aya::Pod,
 {
-    let read = |source| KernelError::Map { map: name, verb: "read", source };
     let mut found = Vec::new();
     for (key, _) in map.keys().zip(0..room) {
-        let key = key.map_err(read)?;
-        if let Some(Raw(value)) = present(map.get(&key, 0)).map_err(read)? {
+        let key = key.map_err(read(name))?;
+        if let Some(Raw(value)) = present(map.get(&key, 0)).map_err(read(name))? {
             found.push((key.0, value));
         }
     }

@@ -9,4 +9,5 @@ mod frame;
 mod model;
 mod nodes;
 mod packets;
+mod replaced;
 mod rig;

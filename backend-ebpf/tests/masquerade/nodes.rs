@@ -18,15 +18,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 use testlab::bed::{Cluster, Node, Pod, Underlays, cable, run, try_run, udp, wait_for};
 
-const FAR: [&str; 2] = ["203.0.113.2", "2001:db8:f::2"];
+pub(crate) const FAR: [&str; 2] = ["203.0.113.2", "2001:db8:f::2"];
 const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
 /// Where the far host says whom it hears.
 const WHO: u16 = 4000;
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-struct World {
+pub(crate) struct World {
     cluster: Cluster,
-    far: Pod,
+    pub(crate) far: Pod,
     gate: NetNs,
 }
 
@@ -74,7 +74,7 @@ fn far_host(underlays: &Underlays) -> (NetNs, Pod) {
 }
 
 impl World {
-    fn new(section: &Value) -> Self {
+    pub(crate) fn new(section: &Value) -> Self {
         let underlays = Underlays::new();
         let (gate, far) = far_host(&underlays);
         let cluster = Cluster::on(underlays, &Ebpf, &[1], section);
@@ -89,16 +89,16 @@ impl World {
         Self { cluster, far, gate }
     }
 
-    fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.cluster.nodes[0]
     }
 
-    fn pod(&self) -> &Pod {
+    pub(crate) fn pod(&self) -> &Pod {
         &self.cluster.pods[0]
     }
 
     /// Another agent, as after a crash of the one before.
-    fn restart(&mut self, section: &Value) {
+    pub(crate) fn restart(&mut self, section: &Value) {
         let node = &mut self.cluster.nodes[0];
         node.stop();
         node.section = section.clone();
@@ -114,7 +114,7 @@ impl World {
         found.into_iter().map(|found| found.program.name()).collect()
     }
 
-    fn maps(&self) -> MasqueradeMaps {
+    pub(crate) fn maps(&self) -> MasqueradeMaps {
         let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
         let found = self.node().netns.run(find).unwrap();
         MasqueradeMaps::of(found.into_iter().flat_map(|found| found.map_ids)).unwrap().unwrap()

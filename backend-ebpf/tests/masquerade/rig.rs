@@ -43,12 +43,18 @@ impl Rig {
 
     /// Without connections, and with so many ports.
     pub(crate) fn reset(&mut self, ports: u16) {
-        let [IpAddr::V4(v4), IpAddr::V6(v6)] = NODE.map(ip) else { unreachable!() };
-        let (v4, v6) = (mapped(v4.octets()), v6.octets());
-        self.maps.set_settings(Masquerading { v4, v6, salt: 7, first_port: FIRST_PORT, ports, unused: 0 }).unwrap();
+        self.set(ports, 0);
         for (tuple, _) in self.maps.coming().unwrap() {
             self.maps.forget(&tuple).unwrap();
         }
+    }
+
+    /// With so many ports, and entries of predecessors on their way until then.
+    pub(crate) fn set(&mut self, ports: u16, handed_over_seconds: u32) {
+        let [IpAddr::V4(v4), IpAddr::V6(v6)] = NODE.map(ip) else { unreachable!() };
+        let (v4, v6) = (mapped(v4.octets()), v6.octets());
+        let settings = Masquerading { v4, v6, salt: 7, first_port: FIRST_PORT, ports, handed_over_seconds };
+        self.maps.set_settings(settings).unwrap();
     }
 
     pub(crate) fn run(&self, program: Masquerade, frame: &[u8]) -> (i32, Vec<u8>) {

@@ -1,5 +1,5 @@
-//! What comes back, and who outside speaks to a pod's own address. What is not a
-//! pod's is the node's, and never changed or dropped.
+//! What comes back, and who outside speaks to a pod's own address. What is not a pod's is the node's, and never changed; nor
+//! dropped, but for the moment in which entries of the programs before these are on their way.
 
 use crate::errors;
 use crate::maps;
@@ -37,9 +37,14 @@ fn to_node(ctx: &TcContext, settings: &Masquerading, packet: &Packet) -> Masquer
         return Masqueraded::NotOurs;
     }
     let now = now_seconds();
-    let Some(entry) = maps::coming(&outside) else { return Masqueraded::NotOurs };
+    // The node's stack would refuse what it does not know, and so end somebody else's connection.
+    let unknown = if settings.is_handed_over(now) { Masqueraded::HandedOver } else { Masqueraded::NotOurs };
+    let Some(entry) = maps::coming(&outside) else { return unknown };
     let found = tuple::read_coming(entry);
-    if !found.life.is_alive(packet.protocol, now) || !rewrite::is_whole(ctx, packet) {
+    if !found.life.is_alive(packet.protocol, now) {
+        return unknown;
+    }
+    if !rewrite::is_whole(ctx, packet) {
         return Masqueraded::NotOurs;
     }
     let is_first = tuple::note(tuple::life_of(entry), found.life, tuple::state(packet, true), false, now);
@@ -89,5 +94,8 @@ fn to_pod(settings: &Masquerading, packet: &Packet) {
             return;
         }
     }
-    maps::set_leaving(&inside, &Leaving { life: Life::new(now, state), port: 0, flags: Leaving::AS_IT_IS, unused: 0 });
+    if !settings.is_handed_over(now) {
+        let flags = Leaving::AS_IT_IS;
+        maps::set_leaving(&inside, &Leaving { life: Life::new(now, state), port: 0, flags, unused: 0 });
+    }
 }

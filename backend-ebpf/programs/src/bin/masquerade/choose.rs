@@ -14,10 +14,12 @@ const STEPS: [u32; 4] = [65_537, 65_539, 65_543, 65_551];
 
 /// No port was free. As a number that no port is.
 pub const NONE: u32 = 1 << 16;
+/// None is known, and none is chosen before all of a predecessor's are.
+pub const LATER: u32 = NONE + 1;
 
 // Functions of their own: together they would need more than the stack has.
 
-/// The port of a pod's connection, or [`NONE`].
+/// The port of a pod's connection, or [`NONE`] or [`LATER`].
 #[inline(never)]
 pub fn port(settings: &Masquerading, packet: &Packet, inside: &Tuple, now: u32) -> u32 {
     let mut outside = Tuple { own: *node(settings, packet.v4), ..*inside };
@@ -28,6 +30,9 @@ pub fn port(settings: &Masquerading, packet: &Packet, inside: &Tuple, now: u32) 
         if still(settings, packet, &wanted, &outside, now) {
             return outside.own_port as u32;
         }
+    }
+    if settings.is_handed_over(now) {
+        return LATER;
     }
     let hash = hash(settings.salt, inside);
     if !find(settings, hash, &wanted, &mut outside, now) || !take(&wanted, &outside, now) {
@@ -66,7 +71,7 @@ fn find(settings: &Masquerading, hash: u64, wanted: &Coming, outside: &mut Tuple
 fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tuple, now: u32) -> bool {
     let Some(entry) = maps::coming(outside) else {
         // It had to make room for another connection, and its port may be somebody else's since then.
-        return settings.has(outside.own_port) && maps::claim(outside, wanted);
+        return settings.has(outside.own_port) && !settings.is_handed_over(now) && maps::claim(outside, wanted);
     };
     // One of ports that are not ours any more gets no answers.
     if !settings.has(outside.own_port) || !is_of(entry, wanted) {
@@ -77,7 +82,7 @@ fn still(settings: &Masquerading, packet: &Packet, wanted: &Coming, outside: &Tu
         note(life_of(entry), found.life, wanted.life.state(), begins_anew(packet), now);
         return true;
     }
-    win(entry, found.life, now) && maps::set_coming(outside, wanted)
+    !settings.is_handed_over(now) && win(entry, found.life, now) && maps::set_coming(outside, wanted)
 }
 
 /// Whether an entry is of the same pod and port.

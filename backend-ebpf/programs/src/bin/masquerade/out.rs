@@ -73,6 +73,9 @@ fn of_pod(ctx: &TcContext, settings: &Masquerading, packet: &Packet) -> Masquera
     if port == choose::NONE {
         return Masqueraded::NoPort;
     }
+    if port == choose::LATER {
+        return Masqueraded::HandedOver;
+    }
     let new = *tuple::node(settings, packet.v4);
     let change = Change { side: Side::Source, old: inside.own, new, old_port: inside.own_port, port: port as u16 };
     if rewrite::packet(ctx, packet, &change) { Masqueraded::Out } else { Masqueraded::Refused }
@@ -97,6 +100,9 @@ fn of_node(settings: &Masquerading, packet: &Packet) -> Masqueraded {
             tuple::note(tuple::life_of(entry), found.life, state, anew, now);
             return Masqueraded::NotOurs;
         }
+    }
+    if settings.is_handed_over(now) {
+        return Masqueraded::HandedOver;
     }
     let life = Life::new(now, tuple::state(packet, false));
     let own = Coming { own: outside.own, life, own_port: outside.own_port, unused: [0; 3] };

@@ -1,0 +1,145 @@
+//! Programs that take the place of others, whose connections are on their way to them. Never a new connection of a packet made by
+//! hand that has to pass: its sender sends it again.
+
+use crate::frame::{Above, Frame, source_of};
+use crate::nodes::{FAR, PATIENCE, World};
+use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
+use backend_ebpf::abi::{Coming, Life, Masqueraded, Tuple, mapped};
+use backend_ebpf::kernel::masquerade::Masquerade;
+use serde_json::json;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+#[test]
+fn what_is_unknown_waits_while_connections_are_on_their_way_and_what_is_known_passes() {
+    let mut rig = Rig::new(8);
+    for family in 0..2 {
+        rig.reset(8);
+        let (pod, outside, node) = (ip(PODS[family][0]), ip(OUTSIDE[family][0]), ip(NODE[family]));
+        let asks = |port| Frame::new(pod, outside, Above::Udp(port, 443, true));
+        let answers = |port| Frame::new(outside, node, Above::Udp(443, port, true));
+        let of_node = |port| Frame::new(node, outside, Above::Udp(port, 443, true));
+        let known = asks(40_000);
+        let (_, port) = source_of(&rig.out(&known).unwrap(), &known.above);
+        let all = FIRST_PORT..FIRST_PORT + 8;
+        let free: Vec<u16> = all.filter(|other| *other != port).collect();
+        rig.set(8, seconds_since_boot() + 100);
+        let waiting = rig.count(Masqueraded::HandedOver);
+        assert_eq!(source_of(&rig.out(&known).unwrap(), &known.above).1, port);
+        assert_eq!(rig.back(&answers(port)), asks_answered(&known).bytes());
+        assert_eq!(rig.out(&asks(40_001)), None);
+        assert_eq!(rig.out(&of_node(free[0])), None);
+        assert_eq!(rig.run(Masquerade::In, &answers(free[1]).bytes()).0, DROP);
+        assert_eq!(rig.count(Masqueraded::HandedOver) - waiting, 3);
+        for not_ours in [answers(FIRST_PORT - 1), answers(FIRST_PORT + 8)] {
+            assert_eq!(rig.run(Masquerade::In, &not_ours.bytes()), (NEXT, not_ours.bytes()));
+        }
+        assert!(rig.out(&of_node(FIRST_PORT - 1)).is_some());
+        let [(tuple, _)] = rig.maps.coming().unwrap().try_into().unwrap();
+        assert_eq!(tuple.own_port, port, "nothing was remembered meanwhile");
+        // Nobody has ended it, so its time does.
+        rig.set(8, seconds_since_boot());
+        assert!(rig.out(&asks(40_001)).is_some() && rig.out(&of_node(free[0])).is_some());
+    }
+}
+
+/// What the pod gets for a question.
+fn asks_answered(question: &Frame) -> Frame {
+    let (from, to) = question.ports();
+    let above = Above::Udp(to, from, true);
+    Frame { above, source: question.destination, destination: question.source, ..question.clone() }
+}
+
+#[test]
+fn whoever_has_a_port_there_has_it_after_the_connections_were_taken_over() {
+    let (mut old, mut new) = (Rig::new(8), Rig::new(8));
+    let tuple = Tuple { own: [1; 16], other: [2; 16], own_port: FIRST_PORT, other_port: 443, protocol: 17 };
+    let of = |pod: u8, seen| Coming { own: [pod; 16], life: Life::new(seen, 0), own_port: 7, unused: [0; 3] };
+    let coming = |rig: &Rig| rig.maps.coming().unwrap();
+    old.maps.set_coming(tuple, of(3, 100)).unwrap();
+    new.maps.take_over(&old.maps).unwrap();
+    assert_eq!(coming(&new), [(tuple, of(3, 100))]);
+    // Seen here since, and there not.
+    new.maps.set_coming(tuple, of(3, 101)).unwrap();
+    new.maps.take_over(&old.maps).unwrap();
+    assert_eq!(coming(&new), [(tuple, of(3, 101))]);
+    // Ended there, and its port was given away.
+    old.maps.set_coming(tuple, of(4, 100)).unwrap();
+    new.maps.take_over(&old.maps).unwrap();
+    assert_eq!(coming(&new), [(tuple, of(4, 100))]);
+}
+
+/// Where the far host takes its time to answer.
+const SLOW: u16 = 4001;
+const WORKERS: usize = 8;
+
+/// Segments by which the node's own stack refused a connection.
+fn resets_sent(world: &World) -> u64 {
+    let text = world.node().netns.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap()).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, figures) = (lines.next().unwrap().split(' '), lines.next().unwrap().split(' '));
+    names.zip(figures).find(|(name, _)| *name == "OutRsts").unwrap().1.parse().unwrap()
+}
+
+/// One question and its answer, which comes when the question has long passed.
+fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
+}
+
+/// Connections that began just before programs were replaced are answered just after that. Other sizes are another load; there are
+/// so many connections that to take them over takes a while.
+#[test]
+fn connections_that_begin_while_programs_are_replaced_are_refused_by_nobody() {
+    let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
+    let mut world = World::new(&section(60_000));
+    let mut maps = world.maps();
+    let other = mapped([198, 51, 100, 7]);
+    for number in 0..20_000_u16 {
+        let [high, low] = number.to_be_bytes();
+        let (node, pod) = (mapped([192, 0, 2, 1]), mapped([10, 244, high, low]));
+        let tuple = Tuple { own: node, other, own_port: 61_000, other_port: 1 + number, protocol: 17 };
+        let life = Life::new(seconds_since_boot(), 0);
+        maps.set_coming(tuple, Coming { own: pod, life, own_port: 7, unused: [0; 3] }).unwrap();
+    }
+    let listener = world.far.netns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SLOW)).unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let answer = || -> std::io::Result<()> {
+                let mut stream = stream?;
+                stream.read_exact(&mut [0])?;
+                std::thread::sleep(Duration::from_millis(10));
+                stream.write_all(b"!")
+            };
+            std::thread::spawn(answer);
+        }
+    });
+    let before = resets_sent(&world);
+    let (stop, came, refused) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
+    let (pod, to) = (world.pod().netns.clone(), SocketAddr::new(FAR[0].parse().unwrap(), SLOW));
+    std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                let ask = || {
+                    while !stop.load(Relaxed) {
+                        let counter = if asks_slowly(to).is_ok() { &came } else { &refused };
+                        counter.fetch_add(1, Relaxed);
+                    }
+                };
+                pod.run(ask).unwrap();
+            });
+        }
+        for room in 60_001..60_005 {
+            world.restart(&section(room));
+        }
+        stop.store(true, Relaxed);
+    });
+    let (came, refused) = (came.into_inner(), refused.into_inner());
+    println!("{came} came, {refused} did not");
+    assert_eq!((refused, resets_sent(&world) - before), (0, 0), "{came} came");
+    assert!(came > 0);
+}

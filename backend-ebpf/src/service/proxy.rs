@@ -40,7 +40,7 @@ impl ProxyBackend for EbpfServices {
         Pins::elsewhere(&config.bpffs, &config.maps)?.iter().try_for_each(Pins::clear)?;
         let driver = SocketDriver::open(&config)?;
         let meter = driver.meter()?;
-        let clients = Reconciler::new(driver.clients()?)?;
+        let clients = Reconciler::new(driver.clients(&request.node)?)?;
         let outside = match (driver.capabilities().has(Capability::OutsideClients), config.outside_clients) {
             (true, _) => Some(OutsideDriver::open()?),
             // What an earlier configuration served goes with the first state.

@@ -26,4 +26,5 @@ mod service_drift;
 mod service_laws;
 mod services;
 mod sockets;
+mod source_ranges;
 mod stack;

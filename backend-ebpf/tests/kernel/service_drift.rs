@@ -1,11 +1,14 @@
 //! What somebody takes of services' programs and pins behind our back, in namespaces and cgroups of the test's own.
 
+use crate::place::in_own_place;
 use crate::services::{Proxy, V4, items};
 use crate::sockets::{client, in_a_namespace};
 use backend_ebpf::engine::BPFFS;
-use backend_ebpf::service::EbpfServices;
-use cni_core::backend::{Drift, Engine, ProxyBackend as _};
+use backend_ebpf::service::{Config, EbpfServices};
+use cni_core::backend::{Drift, Engine, OpenRequest, ProxyBackend as _};
+use cni_core::testkit::engine::fake;
 use net_linux::netns::NetNs;
+use nix::mount::{MsFlags, mount};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use testlab::bed::Cgroup;
@@ -71,6 +74,33 @@ fn pins_that_somebody_removes_are_back_with_the_same_maps() {
         let mut next = Proxy::open(&cgroup.0);
         items("abc").into_iter().for_each(|item| next.0.stage(cni_core::backend::Change::Put(item)).unwrap());
         assert!(next.0.plan().steps.is_empty(), "a successor goes on with these maps: {}", next.0.plan());
+        EbpfServices.clear().unwrap();
+    });
+}
+
+#[test]
+fn who_is_opened_with_another_bpffs_takes_an_earlier_one_s_programs_away() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    in_own_place(|| {
+        let bpffs = tempfile::tempdir().unwrap();
+        let config = Config { cgroup: Some(cgroup.0.clone()), bpffs: bpffs.path().to_owned(), ..Config::default() };
+        let mut earlier = Proxy::open_with(&config);
+        earlier.put(items("abc"));
+        let pins = bpffs.path().join(folder().strip_prefix(BPFFS).unwrap());
+        assert!(pins.exists());
+        let open = |bpffs: &Path| {
+            let config = serde_json::json!({"cgroup": cgroup.0, "bpffs": bpffs});
+            let state_dir = bpffs.to_owned();
+            let request = OpenRequest { node: fake::node(), config, state_dir, host_stack_for: Vec::new() };
+            earlier.1.block_on(EbpfServices.open(request)).unwrap()
+        };
+        // The same one by another path is no other.
+        let again = tempfile::tempdir().unwrap();
+        mount(Some(bpffs.path()), again.path(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        drop(open(again.path()));
+        assert!(pins.exists());
+        drop(open(Path::new(BPFFS)));
+        assert!(!pins.exists(), "its programs would lead to backends that are none any more");
         EbpfServices.clear().unwrap();
     });
 }

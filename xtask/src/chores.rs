@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::run::{cargo, root, run, target};
-use crate::{bpf, packages, tidy};
+use crate::{bpf, packages, tidy, vm};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -60,6 +60,7 @@ pub(crate) fn test(args: &[String]) -> Result<()> {
         run(Command::new(target().join("debug/cnidarian")).args(["lab", "run"]).arg(file))?;
     }
     verify()?;
+    vm::sample(&vm::Options::default())?;
     // Last, so that a mistake of style does not hide a failing test.
     run(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-features", "--all-targets", "--", "-D", "warnings"]))?;
     eprintln!("Everything passed.");

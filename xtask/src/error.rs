@@ -44,6 +44,10 @@ pub(crate) enum Error {
     NotUp { log: String },
     #[error("cargo built no test {target} of {package}")]
     NoTest { package: String, target: String },
+    #[error("no suite for VMs has `{word}` in its name, and no test of theirs has")]
+    NoTestNamed { word: String },
+    #[error("no test of {suite} has `{word}` in its name, by which xtask/src/vm/suites.rs chooses some")]
+    StaleWord { suite: String, word: String },
     #[error("in VMs {failed} of {all} did not pass, see above")]
     VmFailed { failed: usize, all: usize },
     /// The status is what the program ended with.

@@ -1,9 +1,10 @@
-//! Test binaries and programs as cargo makes them. Never runs one.
+//! Test binaries and programs as cargo makes them, and the names of their tests. Never runs a test.
 
 use crate::error::{Error, Result};
-use crate::run::{cargo, output, root, run, target};
+use crate::run::{cargo, output, root, target};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A test binary.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,22 +30,41 @@ const PROGRAMS: &[&str] = &["cnidarian", "cnidarian-cni"];
 /// With the features of `cargo xtask test`, so that nothing is built twice.
 const WHOLE: &[&str] = &["--quiet", "--workspace", "--all-features"];
 
+/// A test target of ours. Where only programs are built, cargo takes features from what they need without tests, and builds half of
+/// the workspace a second time (the Cargo book, feature resolver version 2).
+const ANY_TEST: &str = "attach";
+
 /// Builds test targets by name, and where `programs` are needed those too.
 pub(super) fn build(targets: &[&str], programs: bool) -> Result<Built> {
-    let mut built = Built::default();
+    let mut command = cargo(&["build", "--message-format=json-render-diagnostics"]);
+    command.args(WHOLE).args(["--test", ANY_TEST]).args(targets.iter().flat_map(|name| ["--test", name]));
     if programs {
-        let mut command = cargo(&["build"]);
-        command.args(WHOLE).args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
-        run(&mut command)?;
-        built.programs = PROGRAMS.iter().map(|name| target().join("debug").join(name)).collect();
+        command.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
     }
-    // To name none would mean all.
-    if !targets.is_empty() {
-        let mut command = cargo(&["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        command.args(WHOLE).args(targets.iter().flat_map(|name| ["--test", name]));
-        built.tests = read(&output(&mut command)?, &root())?;
+    let tests = read(&output(&mut command)?, &root())?;
+    let programs: &[&str] = if programs { PROGRAMS } else { &[] };
+    Ok(Built { tests, programs: programs.iter().map(|name| target().join("debug").join(name)).collect() })
+}
+
+impl Built {
+    /// The binary of a test target.
+    pub(super) fn test(&self, package: &str, target: &str) -> Result<&Binary> {
+        let binary = self.tests.iter().find(|binary| binary.package == package && binary.target == target);
+        binary.ok_or_else(|| Error::NoTest { package: package.to_owned(), target: target.to_owned() })
     }
-    Ok(built)
+}
+
+impl Binary {
+    /// The names of its tests, in full. It says them itself, and runs none.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let listed = output(Command::new(&self.path).args(["--list", "--format", "terse"]).current_dir(&self.folder))?;
+        Ok(names(&listed))
+    }
+}
+
+/// Reads what a test binary lists (the rustc book, tests: `NAME: test`).
+fn names(listed: &str) -> Vec<String> {
+    listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
 /// Reads what cargo says of what it made (the Cargo book, external tools).
@@ -94,5 +114,11 @@ mod tests {
             folder: "/p/net-linux".into(),
         };
         assert_eq!(found, [expected]);
+    }
+
+    #[test]
+    fn names_of_tests_are_those_of_tests_alone() {
+        let listed = "a::b: test\nfast: benchmark\nc: test\n\n";
+        assert_eq!(names(listed), ["a::b", "c"]);
     }
 }

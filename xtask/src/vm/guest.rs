@@ -98,9 +98,7 @@ impl Guest {
         };
         let (folder, words) = match suite.what {
             What::Tests { package, target, .. } => {
-                let binary = built.tests.iter().find(|binary| binary.package == package && binary.target == target);
-                let binary =
-                    binary.ok_or_else(|| Error::NoTest { package: package.to_owned(), target: target.to_owned() })?;
+                let binary = built.test(package, target)?;
                 self.files.push(binary.path.clone());
                 let words = std::iter::once(shown(&binary.path)).chain(filters.iter().cloned()).collect();
                 (binary.folder.clone(), words)

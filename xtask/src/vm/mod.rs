@@ -8,6 +8,7 @@ mod guest;
 mod image;
 mod kernel;
 mod modules;
+mod plan;
 mod programs;
 mod protocol;
 mod qemu;
@@ -18,18 +19,17 @@ pub(crate) use kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::packages;
 use crate::run::target;
-use binaries::Built;
 use guest::Guest;
 use kernel::KERNELS;
+use plan::Plan;
 use protocol::{Case, Ended, Outcome};
 use qemu::Screen;
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
-use suites::{SUITES, Suite, What};
+use suites::Suite;
 
 /// Kernels of the sample: the oldest that we hold to, and what the next Debian has. The newest one moves by itself,
 /// and a check of every change shall not.
@@ -105,57 +105,28 @@ pub(crate) fn run(options: &Options, files: &[PathBuf], words: &[String]) -> Res
     Ok(())
 }
 
-/// `cargo xtask vm test`: everything that is for stock kernels, or what the filter names.
-pub(crate) fn test(options: &Options, filter: Option<&str>) -> Result<()> {
-    let plan = chosen(filter);
-    install()?;
-    suites_on(&options.kernels(KERNELS), options, &plan)
+/// `cargo xtask vm test`: everything that is for stock kernels, or what a word names.
+pub(crate) fn test(options: &Options, word: Option<&str>) -> Result<()> {
+    suites_on(&options.kernels(KERNELS), options, &Plan::of(word)?)
 }
 
-/// `cargo xtask vm test --sample`: a part of each suite, on two kernels.
+/// `cargo xtask vm test --sample`: a part of the suites, on two kernels.
 pub(crate) fn sample(options: &Options) -> Result<()> {
-    let filters = |suite: &Suite| match suite.sample? {
-        [""] => Some(suite.filters()),
-        words => Some(words.iter().map(|word| (*word).to_owned()).collect()),
-    };
-    let plan: Vec<(&Suite, Vec<String>)> = SUITES.iter().filter_map(|suite| Some((suite, filters(suite)?))).collect();
     let usual: Vec<Kernel> = KERNELS.iter().copied().filter(|kernel| OF_THE_SAMPLE.contains(&kernel.name)).collect();
-    install()?;
-    suites_on(&options.kernels(&usual), options, &plan)
-}
-
-/// Suites that a filter names; or each target that has tests, with a filter for their names.
-fn chosen(filter: Option<&str>) -> Vec<(&'static Suite, Vec<String>)> {
-    let wanted = |suite: &&Suite| filter.is_none_or(|filter| suite.name().contains(filter));
-    let whole = |suite| (suite, Suite::filters(suite));
-    let named: Vec<_> = SUITES.iter().filter(wanted).map(whole).collect();
-    let Some(filter) = filter.filter(|_| named.is_empty()) else { return named };
-    let mut targets = BTreeSet::new();
-    let first = |suite: &&Suite| match suite.what {
-        What::Tests { package, target, .. } => targets.insert((package, target)),
-        What::Lab(_) | What::Verify { .. } => false,
-    };
-    SUITES.iter().filter(first).map(|suite| (suite, vec![filter.to_owned()])).collect()
+    suites_on(&options.kernels(&usual), options, &Plan::sample()?)
 }
 
 /// On as many kernels at once as there are processors, for a VM has one. All kernels are tried, whatever becomes of one.
-fn suites_on(kernels: &[Kernel], options: &Options, plan: &[(&Suite, Vec<String>)]) -> Result<()> {
-    let targets: BTreeSet<&str> = plan
-        .iter()
-        .filter_map(|(suite, _)| match suite.what {
-            What::Tests { target, .. } => Some(target),
-            What::Lab(_) | What::Verify { .. } => None,
-        })
-        .collect();
-    let built = binaries::build(&Vec::from_iter(targets), plan.iter().any(|(suite, _)| suite.needs_programs()))?;
+fn suites_on(kernels: &[Kernel], options: &Options, plan: &Plan) -> Result<()> {
+    install()?;
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let mut all = Vec::new();
     for some in kernels.chunks(at_once) {
         all.extend(std::thread::scope(|scope| {
             let start = |kernel: &Kernel| {
-                let (kernel, built) = (*kernel, &built);
+                let kernel = *kernel;
                 let screen = if some.len() == 1 { Screen::Output } else { Screen::Among(kernel.name) };
-                scope.spawn(move || suites_of(kernel, options, plan, built, screen))
+                scope.spawn(move || suites_of(kernel, options, plan, screen))
             };
             let running: Vec<_> = some.iter().map(start).collect();
             let join = |one: ScopedJoinHandle<'_, _>| one.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -183,16 +154,10 @@ struct Run {
     took: Duration,
 }
 
-fn suites_of(
-    kernel: Kernel,
-    options: &Options,
-    plan: &[(&Suite, Vec<String>)],
-    built: &Built,
-    screen: Screen,
-) -> Result<Run> {
+fn suites_of(kernel: Kernel, options: &Options, plan: &Plan, screen: Screen) -> Result<Run> {
     let mut guest = Guest::new(&cache(), kernel)?;
-    let cases: Vec<Case> =
-        plan.iter().map(|(suite, filters)| guest.suite(suite, filters, built)).collect::<Result<_>>()?;
+    let case = |(suite, filters): &(&Suite, Vec<String>)| guest.suite(suite, filters, &plan.built);
+    let cases: Vec<Case> = plan.suites.iter().map(case).collect::<Result<_>>()?;
     let begun = Instant::now();
     let ended = guest.boot(options, &cases, screen)?;
     Ok(Run { ended: cases.into_iter().map(|case| case.name).zip(ended).collect(), took: begun.elapsed() })

@@ -77,7 +77,8 @@ pub(crate) fn main(services: &Services) -> Result<bool, AskError> {
             changed.iter().try_for_each(|(service, gone)| {
                 writeln!(out, "{}", serde_json::to_string(&Line { service, gone: *gone })?)
             })
-        } else if known.is_none() || (redraw && !changed.is_empty()) {
+        } else if redraw || known.is_none() {
+            // Also when nothing changed: what was said of an agent that was away stands below else.
             writeln!(out, "{}{}", if redraw { REDRAW } else { "" }, shown(&now))
         } else {
             changed.iter().try_for_each(|(service, gone)| writeln!(out, "{}", line(service, *gone)))

@@ -4,9 +4,9 @@
 
 use aya::Pod;
 use backend_ebpf_abi::{
-    Coming, Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, Leaving, MaglevTable,
-    Masquerading, MemberKey, PeerClass, PeerKey, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict, VerdictKey,
-    Way,
+    Coming, ConnectionKey, Endpoint, EndpointKey, FlowsWanted, Frontend, FrontendKey, Leaving, MaglevTable,
+    Masquerading, MemberKey, PeerClass, PeerKey, ReverseKey, Settings, SlotKey, Target, Tracked, Tuple, Verdict,
+    VerdictKey, Way,
 };
 
 /// A key or value of ours.
@@ -21,7 +21,7 @@ macro_rules! plain {
     )+};
 }
 
-plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(ConnectionKey, Endpoint, EndpointKey, FlowsWanted, PeerClass, PeerKey, Tracked, Verdict, VerdictKey);
 plain!(Coming, Leaving, Masquerading, Tuple);
 plain!(Settings, Way, backend_ebpf_abi::Pod);
 plain!(Frontend, FrontendKey, MaglevTable, MemberKey, ReverseKey, SlotKey, Target, u32);

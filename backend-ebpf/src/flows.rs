@@ -1,7 +1,10 @@
 //! What the programs tell of packets, with the names of rules and interfaces: the source of flows. Never a program or a map.
 
-use crate::kernel::{FlowReader, KernelError};
-use crate::policy::{RuleName, RuleNames};
+mod ended;
+
+use crate::engine::{Ending, OwnEpoch};
+use crate::kernel::{FlowReader, KernelError, Over, Told as Read};
+use crate::policy::{Named, RuleName, RuleNames};
 use async_trait::async_trait;
 use backend_ebpf_abi::{FlowEvent, Reason as Told, Verdict as Decided};
 use cni_core::backend::{Error, ErrorKind, Result};
@@ -14,6 +17,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
 use tokio::sync::oneshot::Receiver;
 
 /// How many events are read at once.
@@ -24,6 +28,9 @@ pub struct Flows {
     reader: Reader,
     rules: RuleNames,
     interfaces: LinkNames,
+    /// Connections that are over, by whoever looks through them; `None`: nobody does.
+    endings: Option<mpsc::Receiver<Ending>>,
+    own_epoch: OwnEpoch,
     /// Registered with the runtime when first waited on.
     ready: Option<AsyncFd<OwnedFd>>,
 }
@@ -52,30 +59,71 @@ impl Flows {
     /// # Errors
     /// No netlink socket can be had.
     pub fn new(reader: FlowReader, rules: RuleNames) -> Result<Self> {
-        Self::of(Reader::There(Box::new(reader)), rules)
+        let (reader, interfaces) = (Reader::There(Box::new(reader)), LinkNames::open()?);
+        Ok(Self { reader, rules, interfaces, endings: None, own_epoch: OwnEpoch::all(), ready: None })
     }
 
-    /// The same, of programs that are not there yet.
-    pub(crate) fn expecting(reader: Receiver<FlowReader>, rules: RuleNames) -> Result<Self> {
-        Self::of(Reader::Expected(reader), rules)
-    }
-
-    fn of(reader: Reader, rules: RuleNames) -> Result<Self> {
-        Ok(Self { reader, rules, interfaces: LinkNames::open()?, ready: None })
+    /// The same, of programs that are not there yet, with connections that are over.
+    pub(crate) fn expecting(
+        reader: Receiver<FlowReader>,
+        rules: RuleNames,
+        endings: mpsc::Receiver<Ending>,
+        own_epoch: OwnEpoch,
+    ) -> Result<Self> {
+        let (reader, endings) = (Reader::Expected(reader), Some(endings));
+        Ok(Self { reader, rules, interfaces: LinkNames::open()?, endings, own_epoch, ready: None })
     }
 
     /// What was read, with names.
-    fn named(&mut self, lost: u64, events: &[FlowEvent]) -> Vec<Heard> {
+    fn named(&mut self, lost: u64, events: &[Read]) -> Vec<Heard> {
         let mut heard = Vec::with_capacity(events.len() + 1);
         heard.extend((lost > 0).then_some(Heard::Lost(lost)));
         let offset_ns = offset_ns();
         for told in events {
-            let interface = self.interfaces.name(told.interface);
-            let events = events_of(told, &self.rules, interface.as_ref(), offset_ns);
-            heard.extend(events.map(|event| Heard::Event(Box::new(event))));
+            match told {
+                Read::Packet(told) => {
+                    let interface = self.interfaces.name(told.interface);
+                    let events = events_of(told, &self.rules, interface.as_ref(), offset_ns);
+                    heard.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
+                }
+                Read::Ended(told) => heard.extend(self.ended(&ended::taken_place_of(told), offset_ns)),
+            }
         }
         heard
     }
+
+    /// That a connection is over, where it was told that it began.
+    fn ended(&mut self, over: &ended::Ended, offset_ns: i128) -> Option<Heard> {
+        let interface = ended::interface(&over.key).and_then(|index| self.interfaces.name(index));
+        let event = ended::event_of(over, &self.rules, &self.own_epoch, interface, offset_ns)?;
+        Some(Heard::Event(Box::new(event)))
+    }
+
+    fn heard(&mut self, ending: Ending) -> Option<Heard> {
+        match ending {
+            Ending::Over(Over { key, tracked, endpoint_gone }) => {
+                self.ended(&ended::swept(key, tracked, endpoint_gone), offset_ns())
+            }
+            Ending::Lost(connections) => Some(Heard::Lost(connections)),
+        }
+    }
+
+    /// Connections that are over, those that are told of already.
+    fn endings(&mut self) -> Vec<Heard> {
+        let told: Vec<Ending> = (0..MOST_EVENTS).map_while(|_| self.endings.as_mut()?.try_recv().ok()).collect();
+        told.into_iter().filter_map(|ending| self.heard(ending)).collect()
+    }
+}
+
+/// Waits for one; for ever where nobody tells of any.
+async fn next_of(endings: &mut Option<mpsc::Receiver<Ending>>) -> Ending {
+    if let Some(receiver) = endings {
+        match receiver.recv().await {
+            Some(ending) => return ending,
+            None => *endings = None,
+        }
+    }
+    std::future::pending().await
 }
 
 fn refused(error: KernelError) -> Error {
@@ -94,14 +142,17 @@ impl FlowSource for Flows {
                 return Err(Error::new(ErrorKind::Missing, "read", "flows", "the engine has ended"));
             };
             let (lost, events) = reader.read(MOST_EVENTS).map_err(refused)?;
-            if lost > 0 || !events.is_empty() {
-                let heard = self.named(lost, &events);
-                // An event may be of nothing that anybody wants to know.
-                if !heard.is_empty() {
-                    return Ok(heard);
-                }
+            let is_quiet = lost == 0 && events.is_empty();
+            let mut heard = self.named(lost, &events);
+            heard.extend(self.endings());
+            if !heard.is_empty() {
+                return Ok(heard);
+            }
+            // An event may be of nothing that anybody wants to know.
+            if !is_quiet {
                 continue;
             }
+            let Some(reader) = self.reader.get().await else { continue };
             let ready = match &mut self.ready {
                 Some(ready) => ready,
                 none => {
@@ -109,7 +160,16 @@ impl FlowSource for Flows {
                     none.insert(ready::register(fd).map_err(broken)?)
                 }
             };
-            ready.readable().await.map_err(broken)?.clear_ready();
+            let ending = tokio::select! {
+                readable = ready.readable() => {
+                    readable.map_err(broken)?.clear_ready();
+                    None
+                }
+                ending = next_of(&mut self.endings) => Some(ending),
+            };
+            if let Some(heard) = ending.and_then(|ending| self.heard(ending)) {
+                return Ok(vec![heard]);
+            }
         }
     }
 }
@@ -123,13 +183,8 @@ fn offset_ns() -> i128 {
     ns(ClockId::Realtime) - ns(ClockId::Monotonic)
 }
 
-/// What staged policies would do, where somebody wants to know, and what was done.
-fn events_of(
-    told: &FlowEvent,
-    rules: &RuleNames,
-    interface: Option<&Arc<str>>,
-    offset_ns: i128,
-) -> impl Iterator<Item = Event> {
+/// What rules ask to log, what staged policies would do where somebody wants to know, and what was done.
+fn events_of(told: &FlowEvent, rules: &RuleNames, interface: Option<&Arc<str>>, offset_ns: i128) -> Vec<Event> {
     let from_pod = told.marks & FlowEvent::FROM_POD != 0;
     let own = if from_pod { Direction::Egress } else { Direction::Ingress };
     let reason = Told::of(told.reason);
@@ -151,10 +206,22 @@ fn events_of(
         identities: if from_pod { [None, Some(told.identity)] } else { [Some(told.identity), None] },
         by,
         translated: None,
+        ended: None,
+        sampled: (told.one_of != 0).then_some(told.one_of),
         packets: 1,
         bytes: told.bytes.into(),
     };
+    if told.marks & FlowEvent::CHOSEN != 0 {
+        let by = match told.enforced & Decided::ALLOW {
+            0 => By { rule: "an open connection".into(), ..By::default() },
+            _ => decided(rules, told.enforced, own).0,
+        };
+        return vec![event(Verdict::Allowed, None, by)];
+    }
     let by_policy = matches!(reason, Some(Told::Allowed | Told::Denied));
+    let named = (by_policy && told.enforced & Decided::LOGGED != 0).then(|| rules.get(told.enforced & Decided::RULE));
+    let logs = named.flatten().map(|Named { logs, .. }| logs).unwrap_or_default();
+    let logged = logs.iter().map(|log| event(Verdict::Logged, None, by_name(log.clone())));
     let would = (by_policy && told.staged & Decided::STAGED != 0).then(|| {
         let (allows, (by, why)) = (told.staged & Decided::ALLOW != 0, decided(rules, told.staged, own));
         let verdict = if allows { Verdict::WouldAllow } else { Verdict::WouldDeny };
@@ -169,24 +236,33 @@ fn events_of(
         };
         Some(event(Verdict::Denied, Some(why), by))
     };
-    would.flatten().into_iter().chain(did).collect::<Vec<_>>().into_iter()
+    logged.chain(would.flatten()).chain(did).collect()
 }
 
 /// By what policy decided, and why that is a denial if it is one.
 fn decided(rules: &RuleNames, verdict: u32, own: Direction) -> (By, Reason) {
     let number = verdict & Decided::RULE;
+    let nobody = || (By { rule: "no tier decides".into(), ..By::default() }, Reason::Other);
     match rules.get(number) {
-        Some(RuleName::Rule { chain, path }) => {
+        Some(Named { by: Some(name), .. }) => {
             // An answer is asked for as the packet that it answers.
-            let why = if chain.direction == own { Reason::Rule } else { Reason::DeniedSinceOpened };
-            (By { tier: None, policy: Some(chain.policy.to_string().into()), rule: path }, why)
+            let why = match &name {
+                RuleName::Rule { chain, .. } if chain.direction == own => Reason::Rule,
+                RuleName::End { direction, .. } if *direction == own => Reason::EndOfTier,
+                _ => Reason::DeniedSinceOpened,
+            };
+            (by_name(name), why)
         }
-        Some(RuleName::End { tier, direction }) => {
-            let why = if direction == own { Reason::EndOfTier } else { Reason::DeniedSinceOpened };
-            (By { tier: Some(tier), policy: None, rule: "end of tier".into() }, why)
-        }
-        None if number == 0 => (By { rule: "no tier decides".into(), ..By::default() }, Reason::Other),
+        Some(Named { by: None, .. }) => nobody(),
+        None if number == 0 => nobody(),
         None => (By { rule: "a rule that is gone".into(), ..By::default() }, Reason::Rule),
+    }
+}
+
+fn by_name(name: RuleName) -> By {
+    match name {
+        RuleName::Rule { chain, path } => By { tier: None, policy: Some(chain.policy.to_string().into()), rule: path },
+        RuleName::End { tier, .. } => By { tier: Some(tier), policy: None, rule: "end of tier".into() },
     }
 }
 
@@ -219,15 +295,16 @@ pub(crate) fn reason(told: Told) -> Reason {
     }
 }
 
+fn address(bytes: [u8; 16], v4: bool) -> IpAddr {
+    let v6 = Ipv6Addr::from(bytes);
+    v6.to_ipv4_mapped().filter(|_| v4).map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
 fn packet(told: &FlowEvent) -> Option<Packet> {
     if told.v4 == 0 && told.source == [0; 16] && told.destination == [0; 16] {
         return None;
     }
-    let address = |bytes: [u8; 16]| {
-        let v6 = Ipv6Addr::from(bytes);
-        let v4 = v6.to_ipv4_mapped().filter(|_| told.v4 != 0);
-        v4.map_or(IpAddr::V6(v6), IpAddr::V4)
-    };
+    let address = |bytes| address(bytes, told.v4 != 0);
     let protocol = Protocol(told.protocol);
     let [kind, code] = told.detail.to_be_bytes();
     let is_icmp = [Protocol::ICMP, Protocol::ICMPV6].contains(&protocol);

@@ -187,7 +187,7 @@ fn summary(flows: &Flows) -> Result<bool, AskError> {
             line::traffic(pair.protocol, pair.port),
             line::direction(pair.direction),
             pair.verdict.to_string(),
-            line::by(&pair.by),
+            line::by(&pair.by) + &pair.sampled.map(line::chosen).unwrap_or_default(),
             volume.flows.to_string(),
             volume.packets.to_string(),
             volume.bytes.to_string(),

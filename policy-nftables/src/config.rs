@@ -48,6 +48,13 @@ impl Config {
             return Ok(Self::default());
         }
         let object = "configuration of policy on nftables";
+        if section.get("sample").is_some() {
+            let detail = format!(
+                "{SECTION}.sample: these rules see the packets that open connections and let all later ones pass unseen, which is what \
+                 makes them cheap; remove it, or use policy: ebpf"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, "check", object, detail));
+        }
         let read: Self = from_value(section.clone(), SECTION)
             .map_err(|error| Error::new(ErrorKind::Invalid, "check", object, &error).because(error))?;
         if read.log.group == marks::POLICY_FLOW_GROUP {
@@ -80,5 +87,8 @@ mod tests {
             let error = Config::from_json(&wrong).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
         }
+        let error = Config::from_json(&json!({ "sample": 100 })).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        assert!(error.to_string().contains("policy.sample") && error.to_string().contains("policy: ebpf"), "{error}");
     }
 }

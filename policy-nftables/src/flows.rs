@@ -81,6 +81,8 @@ fn event_of(record: &LogRecord, interfaces: &mut LinkNames) -> Event {
         identities: [None, None],
         by: By { tier: tier.map(Arc::from), policy: policy.map(Arc::from), rule: rule.into() },
         translated: None,
+        ended: None,
+        sampled: None,
         packets: 1,
         bytes: packet.map_or_else(|| u64::try_from(record.packet.len()).unwrap_or(u64::MAX), |packet| packet.bytes),
     }

@@ -38,8 +38,44 @@ pub struct Connection {
     pub judged: Judged,
     /// [`Verdict::staged`] of that verdict.
     pub staged: u32,
+    /// When its first packet passed.
+    pub opened_seconds: u32,
+}
+
+/// What passed one way.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Count {
+    /// Packets as the kernel hands them on: one that segmentation is left to the device for is one.
+    pub packets: u64,
+    /// Their bytes, without the link's header.
+    pub bytes: u64,
+}
+
+/// A connection's entry: what its packets are judged by, and what passed where somebody wants to know that.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tracked {
+    /// What each packet looks at.
+    pub connection: Connection,
+    /// From who began.
+    pub sent: Count,
+    /// To who began.
+    pub received: Count,
+    /// The bytes of the first packet; 0: nobody wanted to know what passes then.
+    pub opening_bytes: u32,
     /// 0.
     pub unused: u32,
+}
+
+impl Tracked {
+    /// One that its first packet opens; 0 bytes: it is not counted.
+    #[must_use]
+    #[inline(always)]
+    pub const fn opened(connection: Connection, bytes: u32) -> Self {
+        let sent = Count { packets: (bytes != 0) as u64, bytes: bytes as u64 };
+        Self { connection, sent, received: Count { packets: 0, bytes: 0 }, opening_bytes: bytes, unused: 0 }
+    }
 }
 
 /// A verdict and its epoch in one word, so that who reads has both of one writer: the epoch in the upper half, and
@@ -82,11 +118,18 @@ impl Connection {
     /// One of them broke it (TCP's RST).
     pub const RESET: u32 = 8;
 
-    /// One that was seen at a time and nothing more.
+    /// One that was opened at a time, and nothing more.
     #[must_use]
     #[inline(always)]
     pub const fn seen(seen_seconds: u32, state: u32) -> Self {
-        Self { seen_seconds, state, judged: Judged::NEVER, staged: 0, unused: 0 }
+        Self { seen_seconds, state, judged: Judged::NEVER, staged: 0, opened_seconds: seen_seconds }
+    }
+
+    /// Whether an end has said that it has nothing more to send, or broke it: what begins then is another connection.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_closing(self) -> bool {
+        self.state & (Self::FIN | Self::ANSWER_FIN | Self::RESET) != 0
     }
 
     /// How long without a packet it is still one.

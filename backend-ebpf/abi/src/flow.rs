@@ -1,4 +1,7 @@
-//! What a program tells of a packet, and whether it is asked to. Never a map's key.
+//! What a program tells of a packet or of a connection that is over, and whether it is asked to. Never a map's key.
+
+use crate::{Connection, ConnectionKey, Count, Judged, Tracked};
+use core::num::NonZeroU32;
 
 /// One decision, as it is in the ring buffer.
 #[repr(C)]
@@ -34,6 +37,10 @@ pub struct FlowEvent {
     pub v4: u8,
     /// [`FlowEvent::FROM_POD`] and so on.
     pub marks: u8,
+    /// Chance chose it, one of so many packets; else 0.
+    pub one_of: u32,
+    /// 0.
+    pub unused: u32,
 }
 
 impl FlowEvent {
@@ -43,6 +50,8 @@ impl FlowEvent {
     pub const ALL: u8 = 2;
     /// It is the node's own, not a pod's.
     pub const OF_NODE: u8 = 4;
+    /// It is a packet of an open connection that chance chose.
+    pub const CHOSEN: u8 = 8;
     /// Its size in bytes.
     pub const BYTES: usize = size_of::<Self>();
 
@@ -67,22 +76,100 @@ impl FlowEvent {
             flags: bytes[69],
             v4: bytes[70],
             marks: bytes[71],
+            one_of: word(72),
+            unused: 0,
         })
     }
 }
 
-fn part<const N: usize>(bytes: &[u8; FlowEvent::BYTES], from: usize) -> [u8; N] {
+fn part<const N: usize>(bytes: &[u8], from: usize) -> [u8; N] {
     core::array::from_fn(|index| bytes[from + index])
 }
 
-/// Which decisions are told.
-#[repr(u32)]
+/// A connection that is over because another one began with the same ends, as it is in the ring buffer.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FlowsWanted {
-    /// None.
-    None = 0,
+pub struct Ended {
+    /// Whose.
+    pub key: ConnectionKey,
+    /// 0.
+    pub unused: u32,
+    /// What was known of it.
+    pub tracked: Tracked,
+}
+
+impl Ended {
+    /// Its size in bytes.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// From the bytes of the ring buffer; `None`: they are not so many.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != Self::BYTES {
+            return None;
+        }
+        let word = |from: usize| u32::from_ne_bytes(part(bytes, from));
+        let long = |from: usize| u64::from_ne_bytes(part(bytes, from));
+        let port = |from: usize| u16::from_ne_bytes(part(bytes, from));
+        let count = |from: usize| Count { packets: long(from), bytes: long(from + 8) };
+        Some(Self {
+            key: ConnectionKey {
+                interface: word(0),
+                own: part(bytes, 4),
+                other: part(bytes, 20),
+                own_port: port(36),
+                other_port: port(38),
+                protocol: word(40),
+            },
+            unused: 0,
+            tracked: Tracked {
+                connection: Connection {
+                    seen_seconds: word(48),
+                    state: word(52),
+                    judged: Judged(long(56)),
+                    staged: word(64),
+                    opened_seconds: word(68),
+                },
+                sent: count(72),
+                received: count(88),
+                opening_bytes: word(104),
+                unused: 0,
+            },
+        })
+    }
+}
+
+/// What is told.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct FlowsWanted {
+    /// [`FlowsWanted::NONE`] and so on.
+    pub decisions: u32,
+    /// One of so many packets of open connections; 0: none.
+    pub one_of: u32,
+    /// The largest of all numbers of 32 bits that choose a packet.
+    pub at_most: u32,
+}
+
+impl FlowsWanted {
+    /// No decision.
+    pub const NONE: u32 = 0;
     /// What is dropped, or would be by staged policies.
-    Denied = 1,
-    /// What opens a connection, too.
-    All = 2,
+    pub const DENIED: u32 = 1;
+    /// What opens a connection, too, and what passed in it when it is over.
+    pub const ALL: u32 = 2;
+
+    /// These decisions, and no samples.
+    #[must_use]
+    pub const fn of(decisions: u32) -> Self {
+        Self { decisions, one_of: 0, at_most: 0 }
+    }
+
+    /// And one of so many packets of open connections.
+    #[must_use]
+    pub fn sampled(self, one_of: Option<NonZeroU32>) -> Self {
+        let Some(one_of) = one_of else { return Self { one_of: 0, at_most: 0, ..self } };
+        // Of 2^32 numbers, counted from 0, as many as fit.
+        Self { one_of: one_of.get(), at_most: u32::MAX / one_of, ..self }
+    }
 }

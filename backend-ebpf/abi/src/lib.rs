@@ -25,8 +25,8 @@ mod policy;
 mod reason;
 mod service;
 
-pub use connection::{Connection, ConnectionKey, Judged};
-pub use flow::{FlowEvent, FlowsWanted};
+pub use connection::{Connection, ConnectionKey, Count, Judged, Tracked};
+pub use flow::{Ended, FlowEvent, FlowsWanted};
 pub use forward::{Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
 pub use masquerade::{Coming, Leaving, Life, Masqueraded, Masquerading, Tuple};
@@ -41,4 +41,4 @@ pub use service::{
 };
 
 /// The version of these layouts. Maps of another one are not read.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

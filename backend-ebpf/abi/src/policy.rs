@@ -120,7 +120,9 @@ pub struct Verdict {
 impl Verdict {
     /// The bit that allows.
     pub const ALLOW: u32 = 1 << 31;
-    /// The bit that says: there are staged policies.
+    /// The bit of `enforced` that says: rules ask for a record before the one that decides. The number stands for all of them.
+    pub const LOGGED: u32 = 1 << 30;
+    /// The bit of `staged` that says: there are staged policies.
     pub const STAGED: u32 = 1 << 30;
     /// The bits of the rule's number.
     pub const RULE: u32 = Self::STAGED - 1;

@@ -1,10 +1,10 @@
 //! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
 
 use backend_ebpf_abi::{
-    AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment,
-    FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable, Masquerading, MemberKey, PeerClass,
-    PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict,
-    VerdictKey, Way, mapped, source_key, traffic_key,
+    AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Count, Ended, Endpoint, EndpointKey, FlowEvent,
+    FlowsWanted, Fragment, FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable, Masquerading,
+    MemberKey, PeerClass, PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings, SlotKey, Target,
+    Tracked, Tuple, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -35,15 +35,19 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(ConnectionKey, 44, {
         interface: 0, 4; own: 4, 16; other: 20, 16; own_port: 36, 2; other_port: 38, 2; protocol: 40, 4
     });
-    layout!(Connection, 24, { seen_seconds: 0, 4; state: 4, 4; judged: 8, 8; staged: 16, 4; unused: 20, 4 });
+    layout!(Connection, 24, { seen_seconds: 0, 4; state: 4, 4; judged: 8, 8; staged: 16, 4; opened_seconds: 20, 4 });
+    layout!(Count, 16, { packets: 0, 8; bytes: 8, 8 });
+    layout!(Tracked, 64, { connection: 0, 24; sent: 24, 16; received: 40, 16; opening_bytes: 56, 4; unused: 60, 4 });
+    layout!(Ended, 112, { key: 0, 44; unused: 44, 4; tracked: 48, 64 });
+    layout!(FlowsWanted, 12, { decisions: 0, 4; one_of: 4, 4; at_most: 8, 4 });
     layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
     layout!(Settings, 32, { local: 0, 16; vni: 16, 4; tunnel: 20, 4; underlay: 24, 4; flags: 28, 4 });
     layout!(Way, 20, { node: 0, 16; kind: 16, 4 });
     layout!(Pod, 16, { interface: 0, 4; addresses: 4, 12 });
-    layout!(FlowEvent, 72, {
+    layout!(FlowEvent, 80, {
         time_ns: 0, 8; source: 8, 16; destination: 24, 16; interface: 40, 4; reason: 44, 4; enforced: 48, 4; staged: 52, 4;
         identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
-        marks: 71, 1
+        marks: 71, 1; one_of: 72, 4; unused: 76, 4
     });
     layout!(Masquerading, 48, { v4: 0, 16; v6: 16, 16; salt: 32, 8; first_port: 40, 2; ports: 42, 2; handed_over_seconds: 44, 4 });
     layout!(Tuple, 40, { own: 0, 16; other: 16, 16; own_port: 32, 2; other_port: 34, 2; protocol: 36, 4 });
@@ -79,15 +83,46 @@ fn keys_of_tries_are_in_network_order() {
 /// Each field from its own place: no byte stands for two.
 #[test]
 fn an_event_is_read_from_its_bytes() {
-    let bytes: Vec<u8> = (0..72).collect();
+    let bytes: Vec<u8> = (0..80).collect();
     let event = FlowEvent::read(&bytes).unwrap();
     assert_eq!(event.time_ns.to_ne_bytes(), bytes[..8]);
     assert_eq!((&event.source[..], &event.destination[..]), (&bytes[8..24], &bytes[24..40]));
     let words = [event.interface, event.reason, event.enforced, event.staged, event.identity, event.bytes];
     assert_eq!(words.map(u32::to_ne_bytes).concat(), bytes[40..64]);
     assert_eq!([event.source_port, event.detail].map(u16::to_ne_bytes).concat(), bytes[64..68]);
-    assert_eq!([event.protocol, event.flags, event.v4, event.marks], bytes[68..]);
-    assert_eq!((FlowEvent::read(&bytes[1..]), FlowEvent::read(&[0; 73])), (None, None));
+    assert_eq!([event.protocol, event.flags, event.v4, event.marks], bytes[68..72]);
+    assert_eq!(event.one_of.to_ne_bytes(), bytes[72..76]);
+    assert_eq!((FlowEvent::read(&bytes[1..]), FlowEvent::read(&[0; 81])), (None, None));
+}
+
+#[test]
+fn the_end_of_a_connection_is_read_from_its_bytes() {
+    let bytes: Vec<u8> = (0..112).collect();
+    let Ended { key, tracked, .. } = Ended::read(&bytes).unwrap();
+    assert_eq!([key.interface, key.protocol].map(u32::to_ne_bytes), [[0, 1, 2, 3], [40, 41, 42, 43]]);
+    assert_eq!((&key.own[..], &key.other[..]), (&bytes[4..20], &bytes[20..36]));
+    assert_eq!([key.own_port, key.other_port].map(u16::to_ne_bytes).concat(), bytes[36..40]);
+    let Connection { seen_seconds, state, judged, staged, opened_seconds } = tracked.connection;
+    assert_eq!([seen_seconds, state].map(u32::to_ne_bytes).concat(), bytes[48..56]);
+    assert_eq!((judged.0.to_ne_bytes(), [staged, opened_seconds].map(u32::to_ne_bytes).concat()), {
+        let eight: [u8; 8] = bytes[56..64].try_into().unwrap();
+        (eight, bytes[64..72].to_vec())
+    });
+    let counts = [tracked.sent, tracked.received].map(|count| [count.packets, count.bytes]);
+    assert_eq!(counts.concat().into_iter().flat_map(u64::to_ne_bytes).collect::<Vec<_>>(), bytes[72..104]);
+    assert_eq!(tracked.opening_bytes.to_ne_bytes(), bytes[104..108]);
+    assert_eq!((Ended::read(&bytes[1..]), Ended::read(&[0; 113])), (None, None));
+}
+
+#[test]
+fn of_so_many_packets_one_is_chosen() {
+    for one_of in [1, 2, 3, 1000, u32::MAX] {
+        let wanted = FlowsWanted::of(FlowsWanted::DENIED).sampled(std::num::NonZeroU32::new(one_of));
+        let chosen = (f64::from(wanted.at_most) + 1.0) / f64::from(u32::MAX);
+        assert!((chosen * f64::from(one_of) - 1.0).abs() < 1e-6 || one_of == u32::MAX, "one of {one_of}: {chosen}");
+        assert_eq!(wanted.one_of, one_of);
+    }
+    assert_eq!(FlowsWanted::of(1).sampled(None), FlowsWanted::of(1));
 }
 
 #[test]

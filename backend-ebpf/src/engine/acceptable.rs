@@ -2,9 +2,9 @@
 
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::policy::failsafe::Failsafe;
-use cni_core::policy::model::{Action, Family, PolicyId};
+use cni_core::policy::model::{Family, PolicyId};
 use cni_core::policy::program::{
-    BothWays, Chain, DirectionProgram, HostEndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, Set, SetKind,
+    BothWays, DirectionProgram, HostEndpointProgram, HostProgram, Member, PolicyItem, PolicyKey, Set, SetKind,
 };
 use net_linux::marks;
 use std::collections::BTreeSet;
@@ -26,13 +26,6 @@ pub(super) fn check(item: &PolicyItem) -> Result<()> {
             Err(Error::invalid(object, "hostInterface", detail))
         }
     }
-}
-
-/// What is left undone of a chain that is enforced.
-pub(super) fn unlogged(chain: &Chain) -> Option<Error> {
-    let rule = chain.rules.iter().find(|rule| rule.action == Action::Log)?;
-    let detail = format!("{}: these programs log nothing; all other rules are enforced", rule.path);
-    Some(Error::new(ErrorKind::Unsupported, "log", format_args!("chain {}", chain.id), detail))
 }
 
 /// A part of a host endpoint's program.

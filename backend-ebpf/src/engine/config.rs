@@ -5,18 +5,21 @@ use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::flow::Wanted;
 use cni_core::strict::from_value;
 use serde::Deserialize;
+use std::num::NonZeroU32;
 
 /// The name of the section.
 const SECTION: &str = "policy";
 /// The most entries of one map: with the largest keys that is about 1.5 GB.
 const MOST: u32 = 16 << 20;
 
-/// The configuration: `{"flows": "denied", "maps": {"identities": 524288, ...}}`.
+/// The configuration: `{"flows": "denied", "sample": 1000, "maps": {"identities": 524288, ...}}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Which verdicts the agent hears of, as records of flows.
     pub flows: Wanted,
+    /// One of so many packets of open connections is told of, too.
+    pub sample: Option<NonZeroU32>,
     /// Entries of maps, 1 to 16 777 216 each.
     pub maps: Sizes,
 }
@@ -55,9 +58,13 @@ mod tests {
         assert_eq!(read.maps, Sizes { identities: 7, ..Sizes::default() });
         assert_eq!(read.flows, Wanted::Denied);
         assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, Wanted::All);
+        assert_eq!(read.sample, None);
+        assert_eq!(Config::from_json(&json!({ "sample": 100 })).unwrap().sample, NonZeroU32::new(100));
         for (wrong, named) in [
             (json!({ "map": {} }), "policy"),
             (json!({ "flows": "some" }), "some"),
+            (json!({ "sample": 0 }), "sample"),
+            (json!({ "sample": "all" }), "sample"),
             (json!({ "maps": { "identitys": 7 } }), "identitys"),
             (json!({ "maps": { "peers": 0 } }), "policy.maps.peers"),
             (json!({ "maps": { "verdicts": MOST + 1 } }), "policy.maps.verdicts"),

@@ -1,5 +1,7 @@
-//! What the programs drop, and how full their maps are, for monitors. Never writes.
+//! What the programs drop, and how full their maps are, for monitors. Never writes, but takes out connections that are over where
+//! somebody wants to hear of them.
 
+use super::endings::Endings;
 use super::refused;
 use crate::flows;
 use crate::kernel::{UsedMaps, Way};
@@ -9,18 +11,23 @@ use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The maps of the generation in force, which the engine puts here. `None`: there is none yet.
+/// Counts for monitors.
 #[derive(Clone, Default)]
-pub(super) struct Metered(Arc<Mutex<Option<Arc<UsedMaps>>>>);
+pub(super) struct Metered {
+    /// The maps of the generation in force, which the engine puts here. `None`: there is none yet.
+    maps: Arc<Mutex<Option<Arc<UsedMaps>>>>,
+    /// What becomes of connections that are over.
+    pub(super) endings: Endings,
+}
 
 impl Metered {
     pub(super) fn set(&self, maps: UsedMaps) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(maps));
+        *self.maps.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(maps));
     }
 
     /// The lock is not held while the maps are read: the engine does not wait for who counts.
     fn get(&self) -> Option<Arc<UsedMaps>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.maps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -47,7 +54,7 @@ impl Meter for Metered {
     fn tables(&self) -> Result<Vec<TableUse>> {
         let Some(maps) = self.get() else { return Ok(Vec::new()) };
         let now = u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap_or(u32::MAX);
-        let used = maps.used(now).map_err(refused)?.into_iter().map(|used| TableUse {
+        let used = self.endings.count(&maps, now)?.into_iter().map(|used| TableUse {
             table: used.map,
             entries: used.entries,
             room: used.room.into(),

@@ -14,6 +14,7 @@
 //! | `enforcing` | the engine's verbs: staging, commit, resync, and what a predecessor left |
 //! | `running` | a generation in the kernel |
 //! | `telling` | the engine's part in flows |
+//! | `endings`, `ledger` | connections that are over, and how many were lost |
 //! | `meter` | what is dropped, and how full the maps are |
 //! | `place` | where pins of policy are |
 //! | `objects` | what reports and plans name |
@@ -25,7 +26,9 @@
 mod acceptable;
 mod backend;
 mod config;
+mod endings;
 mod enforcing;
+mod ledger;
 mod meter;
 mod objects;
 mod place;
@@ -38,6 +41,7 @@ pub use crate::bpffs::BPFFS;
 pub use crate::kernel::Hook;
 pub use backend::EbpfPolicy;
 pub use config::Config;
+pub(crate) use endings::{Ending, OwnEpoch};
 pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_parts, open_probed};
 pub use objects::{Key, Object, Objects};
 pub use probe::probe;

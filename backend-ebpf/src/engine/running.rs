@@ -38,7 +38,7 @@ impl Running {
 
     /// Its maps, for who looks how full they are.
     pub(super) fn used_maps(&self) -> Result<UsedMaps> {
-        UsedMaps::pinned(&self.folder, &self.kept).map_err(refused)
+        UsedMaps::pinned(&self.folder, &Pins { kept: &self.kept, flows: &self.flows }).map_err(refused)
     }
 
     /// Puts its programs at an interface, in the place of an older generation's.

@@ -2,8 +2,10 @@
 
 use super::error::KernelError;
 use super::object::Object;
+use super::raw::Raw;
+use super::usage::BEGUN;
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
-use backend_ebpf_abi::{FlowEvent, FlowsWanted};
+use backend_ebpf_abi::{Ended, FlowEvent, FlowsWanted};
 use std::os::fd::{AsFd, BorrowedFd};
 
 const RING: &str = "FLOWS";
@@ -11,7 +13,16 @@ const WANTED: &str = "FLOWS_WANTED";
 const LOST: &str = "FLOWS_LOST";
 
 /// Maps that the programs tell through.
-pub const FLOW_MAPS: [&str; 3] = [RING, WANTED, LOST];
+pub const FLOW_MAPS: [&str; 4] = [BEGUN, RING, WANTED, LOST];
+
+/// What a program told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A decision about a packet.
+    Packet(FlowEvent),
+    /// A connection whose entry another one took.
+    Ended(Ended),
+}
 
 /// The reading end of the ring buffer. There is one, and the programs go on without it.
 pub struct FlowReader {
@@ -22,14 +33,14 @@ pub struct FlowReader {
 }
 
 impl Object {
-    /// Says which packets the programs tell of; at first none.
+    /// Says what the programs tell of; at first nothing.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn want_flows(&mut self, wanted: FlowsWanted) -> Result<(), KernelError> {
         let failed = |source| KernelError::Map { map: WANTED, verb: "written", source };
         let map = self.bpf.map_mut(WANTED).ok_or(KernelError::Missing { name: WANTED })?;
-        Array::<_, u32>::try_from(map).map_err(failed)?.set(0, wanted as u32, 0).map_err(failed)
+        Array::<_, Raw<FlowsWanted>>::try_from(map).map_err(failed)?.set(0, Raw(wanted), 0).map_err(failed)
     }
 
     /// The reading end.
@@ -62,12 +73,13 @@ impl FlowReader {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read(&mut self, most: usize) -> Result<(u64, Vec<FlowEvent>), KernelError> {
+    pub fn read(&mut self, most: usize) -> Result<(u64, Vec<Told>), KernelError> {
         let mut events = Vec::new();
         while events.len() < most
             && let Some(item) = self.ring.next()
         {
-            events.extend(FlowEvent::read(&item));
+            let packet = FlowEvent::read(&item).map(Told::Packet);
+            events.extend(packet.or_else(|| Ended::read(&item).map(Told::Ended)));
         }
         // Read last, so that what is lost is told not later than the event after it.
         let all = self.all_lost()?;

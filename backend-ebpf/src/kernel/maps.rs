@@ -7,7 +7,7 @@ use crate::policy::{Trie, Write};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapError};
-use backend_ebpf_abi::{Connection, ConnectionKey};
+use backend_ebpf_abi::{ConnectionKey, Tracked};
 use ipnet::IpNet;
 
 /// The maps of classes.
@@ -50,16 +50,16 @@ impl Object {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>, KernelError> {
+    pub fn connections(&self) -> Result<Vec<(ConnectionKey, Tracked)>, KernelError> {
         let name = "CONNECTIONS";
         let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
         let failed = |source| KernelError::Map { map: name, verb: "read", source };
-        let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map).map_err(failed)?;
+        let map = HashMap::<_, Raw<ConnectionKey>, Raw<Tracked>>::try_from(map).map_err(failed)?;
         let mut found = Vec::new();
         for key in map.keys() {
             let key = key.map_err(failed)?;
             match map.get(&key, 0) {
-                Ok(Raw(connection)) => found.push((key.0, connection)),
+                Ok(Raw(tracked)) => found.push((key.0, tracked)),
                 Err(MapError::KeyNotFound) => {}
                 Err(source) => return Err(failed(source)),
             }
@@ -71,17 +71,27 @@ impl Object {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_connection(&mut self, key: ConnectionKey, value: Option<Connection>) -> Result<(), KernelError> {
+    pub fn set_connection(&mut self, key: ConnectionKey, value: Option<Tracked>) -> Result<(), KernelError> {
         self.entry("CONNECTIONS", Raw(key), value.map(Raw))
+    }
+
+    /// The epoch that packets are judged in.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn epoch(&self) -> Result<u32, KernelError> {
+        let name = "EPOCH";
+        let map = self.bpf.map(name).ok_or(KernelError::Missing { name })?;
+        let failed = |source| KernelError::Map { map: name, verb: "read", source };
+        Array::<_, u32>::try_from(map).map_err(failed)?.get(&0, 0).map_err(failed)
     }
 
     /// The next epoch. 0 is none, so what has no verdict yet is of no epoch.
     fn advance(&mut self) -> Result<(), KernelError> {
         let name = "EPOCH";
+        let next = self.epoch()?.checked_add(1).unwrap_or(1);
         let map = Array::<_, u32>::try_from(self.map(name)?);
         let mut map = map.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?;
-        let epoch = map.get(&0, 0).map_err(|source| KernelError::Map { map: name, verb: "read", source })?;
-        let next = epoch.checked_add(1).unwrap_or(1);
         map.set(0, next, 0).map_err(|source| KernelError::Map { map: name, verb: "written", source })
     }
 

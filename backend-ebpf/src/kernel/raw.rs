@@ -4,8 +4,8 @@
 
 use aya::Pod;
 use backend_ebpf_abi::{
-    AddressKey, Coming, Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, Leaving, MaglevTable,
-    Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict,
+    AddressKey, Coming, ConnectionKey, Endpoint, EndpointKey, FlowsWanted, Frontend, FrontendKey, Leaving, MaglevTable,
+    Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings, SlotKey, Target, Tracked, Tuple, Verdict,
     VerdictKey, Way,
 };
 
@@ -21,7 +21,7 @@ macro_rules! plain {
     )+};
 }
 
-plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
+plain!(ConnectionKey, Endpoint, EndpointKey, FlowsWanted, PeerClass, PeerKey, Tracked, Verdict, VerdictKey);
 plain!(Coming, Leaving, Masquerading, Tuple);
 plain!(Settings, Way, backend_ebpf_abi::Pod);
 plain!(AddressKey, Frontend, FrontendKey, MaglevTable, MemberKey, RangeKey, ReverseKey, SlotKey, Target, u32);

@@ -1,15 +1,16 @@
-//! How full the maps of policy are: their keys are counted, because the kernel does not tell. Never an entry's meaning.
+//! How full the maps of policy are: their keys are counted, because the kernel does not tell; and what programs count. Never an
+//! entry's meaning.
 
 use super::error::KernelError;
+use super::flows::FLOW_MAPS;
 use super::maps::{MEANINGS, SOURCES, TRAFFIC};
-use super::object::{KEPT_MAPS, Object, Way};
+use super::object::{KEPT_MAPS, Object, Pins, Way};
 use super::raw::Raw;
 use super::read::POLICY_MAPS;
+use super::sweep::{self, Sweep};
 use aya::Pod;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
-use backend_ebpf_abi::{
-    Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Reason, Verdict, VerdictKey,
-};
+use backend_ebpf_abi::{Endpoint, EndpointKey, PeerClass, PeerKey, Reason, Verdict, VerdictKey};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -17,6 +18,8 @@ const PACKETS: &str = "PACKETS";
 const HOST_PACKETS: &str = "HOST_PACKETS";
 const CONNECTIONS: &str = "CONNECTIONS";
 const FRAGMENTS: &str = "FRAGMENTS";
+/// How many connections got an entry.
+pub(super) const BEGUN: &str = "CONNECTIONS_BEGUN";
 
 /// How full a map is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +36,15 @@ pub struct Used {
 pub struct UsedMaps(BTreeMap<&'static str, (Map, u32)>);
 
 impl UsedMaps {
-    /// Those that are pinned in two folders: policy, and what outlives it.
+    /// Those that are pinned: policy in a folder of its own, and what objects have in common.
     ///
     /// # Errors
     /// One of them is not there, or is another kind of map.
-    pub fn pinned(policy: &Path, kept: &Path) -> Result<Self, KernelError> {
+    pub fn pinned(policy: &Path, pins: &Pins<'_>) -> Result<Self, KernelError> {
         let of_policy = POLICY_MAPS.into_iter().map(|name| (name, policy));
-        let all = of_policy.chain(KEPT_MAPS.into_iter().map(|name| (name, kept)));
+        let kept = KEPT_MAPS.into_iter().map(|name| (name, pins.kept));
+        let told = FLOW_MAPS.into_iter().filter(|name| *name == BEGUN).map(|name| (name, pins.flows));
+        let all = of_policy.chain(kept).chain(told);
         let open = |(name, folder): (&'static str, &Path)| {
             let opened = MapData::from_pin(folder.join(name)).and_then(|data| {
                 let room = data.info()?.max_entries();
@@ -50,12 +55,13 @@ impl UsedMaps {
         all.map(open).collect::<Result<_, _>>().map(Self)
     }
 
-    /// How full each map is. Keys that come and go meanwhile may be counted or not; it takes about a microsecond for each.
+    /// How full each map is, and where a sweep is asked for, connections that are over. Keys that come and go meanwhile may be
+    /// counted or not; it takes about a microsecond for each.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn used(&self, now_seconds: u32) -> Result<Vec<Used>, KernelError> {
-        let mut all = Vec::new();
+    pub fn used(&self, now_seconds: u32, sweep: Option<&mut Sweep<'_>>) -> Result<Vec<Used>, KernelError> {
+        let (mut all, mut sweep) = (Vec::new(), sweep);
         for (name, (map, room)) in &self.0 {
             let failed = |source| KernelError::Map { map: name, verb: "read", source };
             let entries = match *name {
@@ -67,7 +73,7 @@ impl UsedMaps {
                 "IDENTITIES_V6" => prefixes::<[u8; 16]>(map, *room),
                 TRAFFIC => prefixes::<[u8; 7]>(map, *room),
                 SOURCES => prefixes::<[u8; 6]>(map, *room),
-                CONNECTIONS => open(map, *room, now_seconds),
+                CONNECTIONS => sweep::open(map, *room, now_seconds, sweep.take()),
                 FRAGMENTS => {
                     all.push(Used { map: name, entries: None, room: *room });
                     continue;
@@ -77,6 +83,32 @@ impl UsedMaps {
             all.push(Used { map: name, entries: Some(entries.map_err(failed)?), room: *room });
         }
         Ok(all)
+    }
+
+    /// How many connections got an entry since the counter was made.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn begun(&self) -> Result<u64, KernelError> {
+        let (map, _) = self.0.get(BEGUN).ok_or(KernelError::Missing { name: BEGUN })?;
+        let failed = |source| KernelError::Map { map: BEGUN, verb: "read", source };
+        let counts = PerCpuArray::<_, u64>::try_from(map).map_err(failed)?.get(&0, 0).map_err(failed)?;
+        Ok(counts.iter().sum())
+    }
+
+    /// The kernel's number of the map of connections: others have other entries.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn connections_id(&self) -> Result<u32, KernelError> {
+        let Some((Map::LruHashMap(data), _)) = self.0.get(CONNECTIONS) else {
+            return Err(KernelError::Missing { name: CONNECTIONS });
+        };
+        data.info().map(|info| info.id()).map_err(|source| KernelError::Map {
+            map: CONNECTIONS,
+            verb: "opened",
+            source,
+        })
     }
 
     /// Packets since the counters were made, by reason, of all CPUs together.
@@ -127,19 +159,4 @@ fn hashed<K: Pod, V: Pod>(map: &Map, room: u32) -> Result<u64, MapError> {
 
 fn prefixes<K: Pod>(map: &Map, room: u32) -> Result<u64, MapError> {
     count(LpmTrie::<_, K, u32>::try_from(map)?.keys(), room)
-}
-
-/// Connections that have not timed out. Others stay until a new one needs their room.
-fn open(map: &Map, room: u32, now_seconds: u32) -> Result<u64, MapError> {
-    let map = HashMap::<_, Raw<ConnectionKey>, Raw<Connection>>::try_from(map)?;
-    let mut alive = 0;
-    for (key, _) in map.keys().zip(0..room) {
-        let key = key?;
-        match map.get(&key, 0) {
-            Ok(Raw(found)) => alive += u64::from(found.is_alive(key.0.protocol as u8, now_seconds)),
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(alive)
 }

@@ -49,6 +49,9 @@ pub(super) struct Row {
     pub(super) cells: Vec<(u16, u16, Verdict)>,
 }
 
+/// Gives the number that stands for who decides and for the rules that log before, by their own numbers.
+pub(super) type Numbering<'a> = dyn FnMut(&[u32], u32) -> u32 + 'a;
+
 /// A class of peers: which terms admit them, and whether they are the endpoint's own node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct PeerBits(Bits, bool);
@@ -80,19 +83,19 @@ impl Compiled {
     }
 
     /// Whether peers differ at all.
-    pub(super) fn asks_peers(&self) -> bool {
+    pub(super) fn asks_peers(&self, numbering: &mut Numbering<'_>) -> bool {
         let none = BTreeSet::new();
         let own = [Atom::OwnNode].into();
-        !self.asked.is_empty() || self.row(&self.peer(&none)) != self.row(&self.peer(&own))
+        !self.asked.is_empty() || self.row(&self.peer(&none), numbering) != self.row(&self.peer(&own), numbering)
     }
 
     /// The verdicts for a class of peers.
-    pub(super) fn row(&self, PeerBits(peer, own_node): &PeerBits) -> Row {
+    pub(super) fn row(&self, PeerBits(peer, own_node): &PeerBits, numbering: &mut Numbering<'_>) -> Row {
         let mut all = Vec::with_capacity(self.traffic.terms.len() * self.sources.terms.len());
         for (traffic_class, traffic) in (0..).zip(&self.traffic.terms) {
             for (source_class, source) in (0..).zip(&self.sources.terms) {
                 let holding = peer.and(traffic, source);
-                all.push((traffic_class, source_class, self.verdict(&holding, *own_node)));
+                all.push((traffic_class, source_class, self.verdict(&holding, *own_node, numbering)));
             }
         }
         let mut counts = BTreeMap::<(u32, u32), usize>::new();
@@ -105,32 +108,55 @@ impl Compiled {
         Row { default, cells }
     }
 
-    fn verdict(&self, holding: &Bits, own_node: bool) -> Verdict {
+    fn verdict(&self, holding: &Bits, own_node: bool, numbering: &mut Numbering<'_>) -> Verdict {
         // Its own node always reaches a pod.
         if own_node && self.direction == Direction::Ingress {
             return Verdict { enforced: Verdict::ALLOW, staged: 0 };
         }
-        let enforced = self.walk(&self.enforced, holding, own_node);
-        let staged = self.staged.as_ref().map_or(0, |steps| self.walk(steps, holding, own_node) | Verdict::STAGED);
+        let (enforced, logs) = self.walk(&self.enforced, holding, own_node);
+        let enforced = match logs.is_empty() {
+            true => enforced,
+            false => enforced & Verdict::ALLOW | Verdict::LOGGED | numbering(&logs, enforced & Verdict::RULE),
+        };
+        // What rules of staged policies log is told by those that are enforced, or not at all.
+        let staged = self.staged.as_ref().map_or(0, |steps| self.walk(steps, holding, own_node).0 | Verdict::STAGED);
         Verdict { enforced, staged }
     }
 
-    fn walk(&self, steps: &Steps, holding: &Bits, own_node: bool) -> u32 {
+    /// What is decided, and the rules that log before.
+    fn walk(&self, steps: &Steps, holding: &Bits, own_node: bool) -> (u32, Vec<u32>) {
+        let mut logs = Vec::new();
         for tier in steps {
-            let first = holding.first(tier.terms.start, tier.terms.end).map(|term| self.rules[term]);
-            match first {
-                Some((number, Action::Allow)) => return Verdict::ALLOW | number,
-                Some((number, Action::Deny)) => return number,
+            match self.first(tier, holding, &mut logs) {
+                Some((number, Action::Allow)) => return (Verdict::ALLOW | number, logs),
+                Some((number, Action::Deny)) => return (number, logs),
                 Some((_, Action::Pass)) => {}
                 // Isolation alone does not keep a pod from its own node; a rule of a later tier may.
                 None | Some((_, Action::Log)) => match tier.end {
                     TierEnd::Pass => {}
                     TierEnd::Deny if own_node && self.direction == Direction::Egress => {}
-                    TierEnd::Deny => return tier.end_number,
+                    TierEnd::Deny => return (tier.end_number, logs),
                 },
             }
         }
-        Verdict::ALLOW
+        (Verdict::ALLOW, logs)
+    }
+
+    /// The first rule of a tier that holds and does more than to log.
+    fn first(&self, tier: &Tier, holding: &Bits, logs: &mut Vec<u32>) -> Option<(u32, Action)> {
+        let mut from = tier.terms.start;
+        loop {
+            let term = holding.first(from, tier.terms.end)?;
+            let (number, action) = self.rules[term];
+            if action != Action::Log {
+                return Some((number, action));
+            }
+            // One rule may hold by several terms.
+            if logs.last() != Some(&number) {
+                logs.push(number);
+            }
+            from = term + 1;
+        }
     }
 }
 

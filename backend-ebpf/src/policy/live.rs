@@ -5,6 +5,7 @@ use super::atom::{Atom, Atoms};
 use super::classes::TooMany;
 use super::compiled::{Compiled, PeerBits};
 use super::meaning::{Digest, Meant};
+use super::rules::Rules;
 use super::source::Source;
 use super::write::{Trie, Write};
 use backend_ebpf_abi::{PeerClass, PeerKey, ProgramRef, Verdict, VerdictKey, source_key, traffic_key};
@@ -25,6 +26,8 @@ pub(super) struct Live {
     peers: BTreeSet<u32>,
     cells: Vec<VerdictKey>,
     tries: Vec<Trie>,
+    /// Numbers that its verdicts have beside those of its rules.
+    logged: BTreeSet<u32>,
 }
 
 impl Live {
@@ -33,6 +36,7 @@ impl Live {
         number: u32,
         source: Arc<Source>,
         meaning: Digest,
+        rules: &mut Rules,
         writes: &mut Vec<Write>,
     ) -> Result<Self, TooMany> {
         let compiled = Compiled::new(&source)?;
@@ -49,7 +53,7 @@ impl Live {
         let mut flags = 0;
         let (traffic, sources) = (compiled.traffic.terms.len() > 1, compiled.sources.terms.len() > 1);
         for (bit, needed) in [
-            (ProgramRef::PEER, compiled.asks_peers()),
+            (ProgramRef::PEER, compiled.asks_peers(&mut |logs, by| rules.logged(logs, by))),
             (ProgramRef::TRAFFIC, traffic),
             (ProgramRef::SOURCE, sources),
             (ProgramRef::VERDICTS, traffic || sources),
@@ -65,18 +69,24 @@ impl Live {
             peers: BTreeSet::new(),
             cells: Vec::new(),
             tries: tries.into_iter().map(|(key, _)| key).collect(),
+            logged: BTreeSet::new(),
         };
-        live.reference.default = live.class(&BTreeSet::new(), writes).default;
+        live.reference.default = live.class(&BTreeSet::new(), rules, writes).default;
         Ok(live)
     }
 
     /// The class of peers of which this holds; its verdicts are written before anybody is in it.
-    fn class(&mut self, atoms: &BTreeSet<Atom>, writes: &mut Vec<Write>) -> PeerClass {
+    fn class(&mut self, atoms: &BTreeSet<Atom>, rules: &mut Rules, writes: &mut Vec<Write>) -> PeerClass {
         let bits = self.compiled.peer(atoms);
         if let Some(class) = self.classes.get(&bits) {
             return *class;
         }
-        let row = self.compiled.row(&bits);
+        let logged = &mut self.logged;
+        let row = self.compiled.row(&bits, &mut |logs, by| {
+            let number = rules.logged(logs, by);
+            logged.insert(number);
+            number
+        });
         let peer = u32::try_from(self.classes.len()).expect("there are fewer classes than identities");
         for (traffic, source, verdict) in row.cells {
             let key = VerdictKey { program: self.reference.program, peer, traffic, source };
@@ -89,11 +99,11 @@ impl Live {
     }
 
     /// There is an identity of which this holds.
-    pub(super) fn admit(&mut self, identity: u32, atoms: &Atoms, writes: &mut Vec<Write>) {
+    pub(super) fn admit(&mut self, identity: u32, atoms: &Atoms, rules: &mut Rules, writes: &mut Vec<Write>) {
         if self.reference.flags & ProgramRef::PEER == 0 || !self.compiled.asks(atoms) {
             return;
         }
-        let class = self.class(atoms, writes);
+        let class = self.class(atoms, rules, writes);
         // What nothing holds of is in class 0 without an entry.
         if class.class != 0 {
             self.peers.insert(identity);
@@ -113,7 +123,14 @@ impl Live {
     }
 
     /// All its entries, with these identities.
-    pub(super) fn entries<'a>(&self, identities: impl Iterator<Item = (u32, &'a Atoms)>, all: &mut Vec<Write>) {
+    pub(super) fn entries<'a>(
+        &self,
+        identities: impl Iterator<Item = (u32, &'a Atoms)>,
+        rules: &Rules,
+        all: &mut Vec<Write>,
+    ) {
+        // What a class has was numbered when it was made.
+        let mut numbering = |logs: &[u32], by| rules.known_logged(logs, by).unwrap_or(by);
         let number = self.reference.program;
         let Compiled { traffic, sources, .. } = &self.compiled;
         all.extend(traffic.prefixes.iter().map(|(prefix, class)| {
@@ -125,7 +142,7 @@ impl Live {
             Write::Class(Trie::Source(PROGRAM_BITS + prefix.length, key), Some(*class))
         }));
         for (bits, PeerClass { class: peer, .. }) in &self.classes {
-            all.extend(self.compiled.row(bits).cells.into_iter().map(|(traffic, source, verdict)| {
+            all.extend(self.compiled.row(bits, &mut numbering).cells.into_iter().map(|(traffic, source, verdict)| {
                 Write::Verdict(VerdictKey { program: number, peer: *peer, traffic, source }, Some(verdict))
             }));
         }
@@ -133,6 +150,11 @@ impl Live {
             let class = self.classes.get(&self.compiled.peer(atoms))?;
             Some(Write::Peer(self.peer(identity), Some(*class)))
         }));
+    }
+
+    /// Numbers of all rules in its verdicts.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.source.numbers().chain(self.logged.iter().copied())
     }
 
     /// Takes all its entries away.

@@ -30,7 +30,7 @@ mod write;
 pub use error::PolicyError;
 pub use hosts::Device;
 pub use meaning::{Digest, Meant};
-pub use rules::{RuleName, RuleNames};
+pub use rules::{Named, RuleName, RuleNames};
 pub use tables::Tables;
 pub use view::AtAddress;
 pub use write::{Trie, Write};

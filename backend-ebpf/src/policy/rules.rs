@@ -25,18 +25,27 @@ pub enum RuleName {
     },
 }
 
+/// What a number stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Named {
+    /// Rules that ask for a record before somebody decides, in their order.
+    pub logs: Arc<[RuleName]>,
+    /// Who decides; `None`: no tier has a say.
+    pub by: Option<RuleName>,
+}
+
 /// Names by number, for who reads them beside the tables: flows tell numbers.
 #[derive(Debug, Clone, Default)]
-pub struct RuleNames(Arc<RwLock<HashMap<u32, RuleName>>>);
+pub struct RuleNames(Arc<RwLock<HashMap<u32, Named>>>);
 
 impl RuleNames {
-    /// Who decides by this number; `None`: nobody, or a rule that is gone.
+    /// What this number stands for; `None`: nobody, or a rule that is gone.
     #[must_use]
-    pub fn get(&self, number: u32) -> Option<RuleName> {
+    pub fn get(&self, number: u32) -> Option<Named> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashMap<u32, RuleName>)) {
+    fn change(&self, change: impl FnOnce(&mut HashMap<u32, Named>)) {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -45,20 +54,39 @@ impl RuleNames {
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     shared: RuleNames,
-    numbers: HashMap<RuleName, u32>,
-    names: HashMap<u32, RuleName>,
+    numbers: HashMap<Named, u32>,
+    names: HashMap<u32, Named>,
     last: u32,
 }
 
 impl Rules {
+    /// The number of a rule or of a tier's end.
     pub(super) fn number(&mut self, name: RuleName) -> u32 {
-        if let Some(number) = self.numbers.get(&name) {
+        self.number_of(Named { logs: Arc::default(), by: Some(name) })
+    }
+
+    /// The number that stands for who decides and for rules that log before; both by their own numbers.
+    pub(super) fn logged(&mut self, logs: &[u32], by: u32) -> u32 {
+        self.number_of(self.together(logs, by))
+    }
+
+    /// The same of those that have one.
+    pub(super) fn known_logged(&self, logs: &[u32], by: u32) -> Option<u32> {
+        self.numbers.get(&self.together(logs, by)).copied()
+    }
+
+    fn together(&self, logs: &[u32], by: u32) -> Named {
+        Named { logs: logs.iter().filter_map(|log| self.name(*log).cloned()).collect(), by: self.name(by).cloned() }
+    }
+
+    fn number_of(&mut self, named: Named) -> u32 {
+        if let Some(number) = self.numbers.get(&named) {
             return *number;
         }
         self.last += 1;
-        self.numbers.insert(name.clone(), self.last);
-        self.shared.change(|names| drop(names.insert(self.last, name.clone())));
-        self.names.insert(self.last, name);
+        self.numbers.insert(named.clone(), self.last);
+        self.shared.change(|names| drop(names.insert(self.last, named.clone())));
+        self.names.insert(self.last, named);
         self.last
     }
 
@@ -78,8 +106,9 @@ impl Rules {
         self.shared.change(|names| names.clone_from(&self.names));
     }
 
+    /// Who decides by this number.
     pub(super) fn name(&self, number: u32) -> Option<&RuleName> {
-        self.names.get(&number)
+        self.names.get(&number)?.by.as_ref()
     }
 
     pub(super) fn keep(&mut self, used: &BTreeSet<u32>) {

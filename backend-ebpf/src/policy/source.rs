@@ -112,8 +112,7 @@ fn source_tier(
         let Some(chain) = parts.chains.get(id) else {
             return Err(PolicyError::NoChain { item: item.clone(), chain: id.clone() });
         };
-        // A log says what passes by and decides nothing.
-        for rule in chain.rules.iter().filter(|rule| rule.action != Action::Log) {
+        for rule in &chain.rules {
             let number = rules.number(RuleName::Rule { chain: id.clone(), path: rule.path.clone() });
             source.push(SourceRule { number, action: rule.action, clauses: rule.clauses.clone() });
         }

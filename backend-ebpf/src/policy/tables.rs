@@ -155,7 +155,8 @@ impl Tables {
         let settled = self.identities.settle();
         for (identity, atoms) in &settled.new {
             writes.push(Write::Meaning(Meant::Identity(*identity), Some(meaning::of_atoms(atoms))));
-            self.programs.values_mut().for_each(|program| program.admit(*identity, atoms, writes));
+            let Self { programs, rules, .. } = self;
+            programs.values_mut().for_each(|program| program.admit(*identity, atoms, rules, writes));
         }
         // What holds of an endpoint's own address is part of its program.
         let moved = |address: &IpAddr| settled.moved.iter().any(|(prefix, _)| prefix.contains(address));
@@ -229,7 +230,7 @@ impl Tables {
             }
         }
         let live = self.programs.values().chain(&self.gone_programs);
-        self.rules.keep(&live.flat_map(|program| program.source.numbers()).collect());
+        self.rules.keep(&live.flat_map(Live::numbers).collect());
     }
 
     /// The entries of an endpoint; none when it is not there or its interface is not.
@@ -270,10 +271,10 @@ impl Tables {
         self.last_program += 1;
         let number = self.last_program;
         let meaning = meaning::of_source(&source, &self.rules);
-        let mut live = Live::new(number, source.clone(), meaning, writes)
+        let mut live = Live::new(number, source.clone(), meaning, &mut self.rules, writes)
             .map_err(|_| PolicyError::TooLarge { item: item.clone(), direction })?;
         for (identity, atoms) in self.identities.iter() {
-            live.admit(identity, atoms, writes);
+            live.admit(identity, atoms, &mut self.rules, writes);
         }
         let reference = live.reference;
         self.programs.insert(number, live);

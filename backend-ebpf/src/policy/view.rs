@@ -88,7 +88,7 @@ impl Tables {
         for program in self.programs.values() {
             let number = program.reference.program;
             all.push(Write::Meaning(Meant::Program(number), Some(program.meaning)));
-            program.entries(self.identities.iter(), &mut all);
+            program.entries(self.identities.iter(), &self.rules, &mut all);
         }
         for (number, atoms) in self.identities.iter() {
             all.push(Write::Meaning(Meant::Identity(number), Some(meaning::of_atoms(atoms))));

@@ -3,7 +3,7 @@
 use crate::bed::{INTERFACE, judge, seconds_since_boot};
 use crate::frames::Frame;
 use crate::pod::{ADDRESSES, Pod, open_ports};
-use backend_ebpf::abi::{Connection, ConnectionKey, Reason};
+use backend_ebpf::abi::{Connection, ConnectionKey, Reason, Tracked};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::Way;
 use std::net::IpAddr;
@@ -95,21 +95,22 @@ fn a_tcp_connection_is_answered_until_it_is_closed_and_a_beginning_is_never_an_a
         assert_eq!(found.len(), 1, "{found:?}");
         found[0]
     };
-    assert_eq!(state(&enforcer).1.state, Connection::ANSWERED);
+    assert_eq!(state(&enforcer).1.connection.state, Connection::ANSWERED);
     assert_eq!(into(&enforcer, &segment(far, own, FIN | ACK)), Reason::Allowed);
     assert_eq!(out(&enforcer, &segment(own, far, FIN | ACK)), Reason::Established);
     let closed = Connection::ANSWERED | Connection::FIN | Connection::ANSWER_FIN;
-    assert_eq!(state(&enforcer).1.state, closed);
-    let (key, connection) = state(&enforcer);
+    assert_eq!(state(&enforcer).1.connection.state, closed);
+    let (key, tracked) = state(&enforcer);
+    let connection = tracked.connection;
     let long_ago = Connection { seen_seconds: connection.seen_seconds.wrapping_sub(11), ..connection };
-    enforcer.object.set_connection(key, Some(long_ago)).unwrap();
+    enforcer.object.set_connection(key, Some(Tracked { connection: long_ago, ..tracked })).unwrap();
     assert_eq!(out(&enforcer, &segment(own, far, ACK)), Reason::Denied, "eleven seconds after it was closed");
     // The same ports again.
-    enforcer.object.set_connection(key, Some(connection)).unwrap();
+    enforcer.object.set_connection(key, Some(tracked)).unwrap();
     assert_eq!(into(&enforcer, &segment(far, own, SYN)), Reason::Allowed);
-    assert_eq!(state(&enforcer).1.state, 0);
+    assert_eq!(state(&enforcer).1.connection.state, 0);
     assert_eq!(out(&enforcer, &segment(own, far, RST | ACK)), Reason::Established);
-    assert_eq!(state(&enforcer).1.state, Connection::ANSWERED | Connection::RESET);
+    assert_eq!(state(&enforcer).1.connection.state, Connection::ANSWERED | Connection::RESET);
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn what_nobody_used_for_long_is_forgotten() {
         (Connection::ANSWERED, 182, Reason::Denied),
     ] {
         let connection = Connection::seen(now.wrapping_sub(quiet), state);
-        enforcer.object.set_connection(key, Some(connection)).unwrap();
+        enforcer.object.set_connection(key, Some(Tracked::opened(connection, 0))).unwrap();
         assert_eq!(out(&enforcer, &datagram((own, 80), (far, CLIENT))), wanted, "{state} {quiet}");
     }
 }

@@ -1,12 +1,12 @@
 //! What the programs tell of packets that go nowhere. Never a packet's verdict: that is tested elsewhere.
 
 use crate::attached::{CLIENT, SERVER, pod};
-use crate::bed::judge;
+use crate::bed::{INTERFACE, judge};
 use crate::conformance::config;
 use crate::frames::Frame;
 use crate::items::{chain, chain_id, endpoint, port, walk};
 use crate::place::in_own_place;
-use crate::pod::{ADDRESSES, Pod, open_ports};
+use crate::pod::{ADDRESSES, Open, Pod, open_ports};
 use backend_ebpf::abi::{FlowsWanted, Reason as Told};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::engine::{self, Config};
@@ -15,10 +15,11 @@ use backend_ebpf::kernel::Way;
 use cni_core::backend::{Change, PolicyParts};
 use cni_core::flow::{Event, FlowSource, Heard, Reason, Verdict, Wanted};
 use cni_core::policy::model::{Action, Direction, Protocol};
-use cni_core::policy::program::PolicyItem;
+use cni_core::policy::program::{Clause, PolicyItem};
 use net_linux::netns::NetNs;
 use serde_json::json;
 use std::net::UdpSocket;
+use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -27,17 +28,21 @@ const OTHER: &str = "192.0.2.1";
 /// More than the ring has room for.
 const FLOOD: u64 = 30_000;
 
-fn judged(enforcer: &Enforcer, way: Way, port: u16) -> Told {
+fn datagram(way: Way, port: u16) -> Frame {
     let payload = [&55_555_u16.to_be_bytes()[..], &port.to_be_bytes(), &[0; 8]].concat();
     let (pod, other) = (ADDRESSES[0].parse().unwrap(), OTHER.parse().unwrap());
     let (from, to) = if way == Way::FromPod { (pod, other) } else { (other, pod) };
-    judge(enforcer, way, &Frame::new(from, to, UDP, payload).bytes()).0
+    Frame::new(from, to, UDP, payload)
 }
 
-/// A pod that may be asked at port 53, and its source of flows.
-fn telling(wanted: FlowsWanted) -> (Enforcer, Flows, Runtime) {
-    let mut enforcer = open_ports(&Pod { ingress: Some(&[(UDP, 53)]), egress: None });
-    enforcer.object.want_flows(wanted).unwrap();
+fn judged(enforcer: &Enforcer, way: Way, port: u16) -> Told {
+    judge(enforcer, way, &datagram(way, port).bytes()).0
+}
+
+/// A pod that may be asked at these ports, and its source of flows.
+pub(crate) fn telling(decisions: u32, ports: &[Open]) -> (Enforcer, Flows, Runtime) {
+    let mut enforcer = open_ports(&Pod { ingress: Some(ports), egress: None });
+    enforcer.object.want_flows(FlowsWanted::of(decisions)).unwrap();
     let reader = enforcer.object.flows().unwrap();
     let source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -75,7 +80,7 @@ fn short(event: &Event) -> Short {
 
 #[test]
 fn each_connection_and_each_drop_is_told_once_with_the_rule_that_decided() {
-    let (enforcer, mut source, runtime) = telling(FlowsWanted::All);
+    let (enforcer, mut source, runtime) = telling(FlowsWanted::ALL, &[(UDP, 53)]);
     assert_eq!(judged(&enforcer, Way::ToPod, 53), Told::Allowed);
     assert_eq!(judged(&enforcer, Way::ToPod, 53), Told::Allowed, "the next packet of the same");
     assert_eq!(judged(&enforcer, Way::ToPod, 54), Told::Denied);
@@ -97,8 +102,8 @@ fn each_connection_and_each_drop_is_told_once_with_the_rule_that_decided() {
 
 #[test]
 fn what_nobody_wants_is_not_told() {
-    for (wanted, number) in [(FlowsWanted::None, 0), (FlowsWanted::Denied, 1)] {
-        let (enforcer, mut source, runtime) = telling(wanted);
+    for (wanted, number) in [(FlowsWanted::NONE, 0), (FlowsWanted::DENIED, 1)] {
+        let (enforcer, mut source, runtime) = telling(wanted, &[(UDP, 53)]);
         judged(&enforcer, Way::ToPod, 53);
         judged(&enforcer, Way::ToPod, 54);
         judged(&enforcer, Way::FromPod, 55);
@@ -108,9 +113,37 @@ fn what_nobody_wants_is_not_told() {
     }
 }
 
+/// Whatever else is wanted.
+#[test]
+fn of_so_many_packets_of_open_connections_about_one_is_told_and_never_as_a_decision() {
+    let (mut enforcer, mut source, runtime) = telling(FlowsWanted::NONE, &[(UDP, 53)]);
+    let mut sample = |one_of| {
+        let wanted = FlowsWanted::of(FlowsWanted::NONE).sampled(NonZeroU32::new(one_of));
+        enforcer.object.want_flows(wanted).unwrap();
+        let frame = datagram(Way::ToPod, 53).bytes();
+        enforcer.object.judge(Way::ToPod, INTERFACE, &frame, 10_000).unwrap();
+        told(&runtime, &mut source)
+    };
+    let (events, lost) = sample(1);
+    assert_eq!((events.len(), lost), (9_999, 0), "all but the first, which opens it");
+    let chosen = &events[0];
+    assert_eq!((chosen.sampled, chosen.verdict, &*chosen.by.rule), (Some(1), Verdict::Allowed, "UDP 53"));
+    // Six deviations of a binomial distribution: it is wrong once in half a billion times.
+    let (events, _) = sample(10);
+    assert!((820..=1180).contains(&events.len()), "{} of 10,000", events.len());
+    assert!(events.iter().all(|event| event.sampled == Some(10) && event.packets == 1));
+    enforcer.object.want_flows(FlowsWanted::of(FlowsWanted::DENIED).sampled(NonZeroU32::new(1))).unwrap();
+    judged(&enforcer, Way::ToPod, 54);
+    let (events, _) = told(&runtime, &mut source);
+    assert_eq!(
+        events.iter().map(|event| (event.verdict, event.sampled)).collect::<Vec<_>>(),
+        [(Verdict::Denied, None)]
+    );
+}
+
 #[test]
 fn what_has_no_room_is_counted_and_what_comes_after_is_told_again() {
-    let (enforcer, mut source, runtime) = telling(FlowsWanted::Denied);
+    let (enforcer, mut source, runtime) = telling(FlowsWanted::DENIED, &[(UDP, 53)]);
     for _ in 0..FLOOD {
         judged(&enforcer, Way::ToPod, 54);
     }
@@ -159,6 +192,43 @@ fn at_server(events: &[Event]) -> Vec<(u16, Verdict, String)> {
     let asked = asked.filter(|event| event.packet.is_some_and(|packet| packet.protocol == Protocol::UDP));
     let short = |event: &Event| (event.packet.unwrap().ports.unwrap().1, event.verdict, event.by.rule.to_string());
     asked.map(short).collect()
+}
+
+#[test]
+fn rules_that_log_are_told_in_their_order_before_the_rule_that_decides_and_only_where_policy_is_asked() {
+    in_own_place(|| {
+        let node = NetNs::current().unwrap();
+        let (client, _server) = (pod(&node, CLIENT), pod(&node, SERVER));
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        let say = |port: u16| drop(voice.send_to(b"x", (SERVER.1[0], port)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let mut parts = enforcing(&config(), &[OPEN]);
+        let web = chain_id("web", Direction::Ingress);
+        let rules = vec![
+            (Action::Log, vec![Clause::default()]),
+            (Action::Log, vec![port(Protocol::TCP, OPEN)]),
+            // By two clauses, and once.
+            (Action::Log, vec![port(Protocol::UDP, OPEN), Clause::default()]),
+            (Action::Allow, vec![port(Protocol::UDP, OPEN)]),
+            (Action::Log, vec![port(Protocol::UDP, OPEN)]),
+        ];
+        parts.engine.stage(Change::Put(chain(&web, rules))).unwrap();
+        let mut flows = parts.flows.take().unwrap();
+        commit(&runtime, &mut parts);
+        [OPEN, OPEN, CLOSED].into_iter().for_each(say);
+        let at = |port, verdict, rule: &str| (port, verdict, rule.to_owned());
+        let logs = |port| [0, 2].map(|rule| at(port, Verdict::Logged, &format!("spec.rules[{rule}]")));
+        let denied = at(CLOSED, Verdict::Denied, "end of tier");
+        let expected = [&logs(OPEN)[..], &logs(CLOSED), &[denied]].concat();
+        assert_eq!(at_server(&told(&runtime, &mut *flows).0), expected);
+        parts.engine.stage(Change::Config(json!({ "flows": "none" }))).unwrap();
+        commit(&runtime, &mut parts);
+        say(CLOSED);
+        assert_eq!(told(&runtime, &mut *flows).0, []);
+        engine::clear().unwrap();
+    });
 }
 
 /// Whoever reads does not notice that other programs took the place of those that told first, and not one name is another's.

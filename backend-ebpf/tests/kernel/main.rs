@@ -9,6 +9,7 @@ mod bed;
 mod conformance;
 mod connections;
 mod cost;
+mod ended;
 mod engine;
 mod flows;
 mod frames;

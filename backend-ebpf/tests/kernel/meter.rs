@@ -5,7 +5,7 @@ use crate::conformance::config;
 use crate::flows::{CLOSED, OPEN, enforcing};
 use crate::items::{endpoint, host, walk};
 use crate::place::{block_on, in_own_place, run};
-use backend_ebpf::abi::{Connection, ConnectionKey};
+use backend_ebpf::abi::{Connection, ConnectionKey, Tracked};
 use backend_ebpf::engine::{self, BPFFS, Config};
 use backend_ebpf::kernel::{Object, Pins, Sizes, UsedMaps};
 use cni_core::backend::{Change, Dropped, Meter, PolicyParts, TableUse, WhenFull};
@@ -173,10 +173,12 @@ fn connections_that_have_timed_out_are_not_counted() {
         object.pin(&policy).unwrap();
         let udp =
             ConnectionKey { interface: 1, own: [1; 16], other: [2; 16], own_port: 3, other_port: 4, protocol: 17 };
-        object.set_connection(udp, Some(Connection::seen(100, 0))).unwrap();
-        object.set_connection(ConnectionKey { own_port: 5, ..udp }, Some(Connection::seen(120, 0))).unwrap();
-        let maps = UsedMaps::pinned(&policy, &kept).unwrap();
-        let open = |now| maps.used(now).unwrap().into_iter().find(|used| used.map == "CONNECTIONS").unwrap().entries;
+        let seen = |seconds| Some(Tracked::opened(Connection::seen(seconds, 0), 0));
+        object.set_connection(udp, seen(100)).unwrap();
+        object.set_connection(ConnectionKey { own_port: 5, ..udp }, seen(120)).unwrap();
+        let maps = UsedMaps::pinned(&policy, &Pins { kept: &kept, flows: &flows }).unwrap();
+        let open =
+            |now| maps.used(now, None).unwrap().into_iter().find(|used| used.map == "CONNECTIONS").unwrap().entries;
         assert_eq!([130, 131, 151].map(open), [Some(2), Some(1), Some(0)]);
     });
 }

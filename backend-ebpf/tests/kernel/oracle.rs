@@ -9,11 +9,12 @@ use backend_ebpf::kernel::Way;
 use backend_ebpf::policy::RuleName;
 use cni_core::policy::compile::Compiler;
 use cni_core::policy::evaluate::{self, Connection, Decision, Evaluator, Exemption, Party, Trace};
-use cni_core::policy::model::Protocol;
+use cni_core::policy::model::{Action, PolicyId, Protocol};
 use cni_core::testkit::dice::Dice;
 use cni_core::testkit::policy::Scene;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const ROUNDS: u64 = 40;
 const CONNECTIONS: usize = 100;
@@ -35,7 +36,7 @@ fn seed() -> u64 {
 fn named(enforcer: &Enforcer, word: u32) -> Option<RuleName> {
     match word & Verdict::RULE {
         0 => None,
-        number => Some(enforcer.tables.rule(number).expect("rules of verdicts have names").clone()),
+        number => enforcer.tables.rule(number).cloned(),
     }
 }
 
@@ -48,6 +49,27 @@ fn is_by(decision: &Decision, rule: Option<&RuleName>) -> bool {
         (Decision::Default | Decision::Exempt(_), None) => true,
         _ => false,
     }
+}
+
+/// Which rules log, by policy and place.
+type Logs = Vec<(PolicyId, Arc<str>)>;
+
+fn logged(enforcer: &Enforcer, word: u32) -> Logs {
+    if word & Verdict::LOGGED == 0 {
+        return Vec::new();
+    }
+    let named = enforcer.tables.rule_names().get(word & Verdict::RULE).expect("rules of verdicts have names");
+    let place = |name: &RuleName| match name {
+        RuleName::Rule { chain, path } => (chain.policy.clone(), path.clone()),
+        RuleName::End { .. } => panic!("the end of a tier logs nothing"),
+    };
+    named.logs.iter().map(place).collect()
+}
+
+/// The same as the evaluator has it.
+fn asked_to_log(trace: &Trace) -> Logs {
+    let logs = trace.steps.iter().filter(|step| step.action == Some(Action::Log) && step.miss.is_none());
+    logs.filter_map(|step| Some((step.policy.clone(), step.path.clone()?))).collect()
 }
 
 fn allowed(word: u32) -> evaluate::Verdict {
@@ -78,6 +100,9 @@ fn check(enforcer: &Enforcer, way: Way, connection: &Connection, trace: &Trace) 
     if !is_by(&trace.decision, named(enforcer, verdict.enforced).as_ref()) {
         return failed("another rule");
     }
+    if logged(enforcer, verdict.enforced) != asked_to_log(trace) {
+        return failed("other rules log");
+    }
     match &trace.staged {
         Some((told, decision)) => {
             let by = named(enforcer, verdict.staged);
@@ -101,7 +126,7 @@ fn agree(enforcer: &mut Enforcer, scene: &Scene, dice: &mut Dice, counts: &mut B
     for _ in 0..CONNECTIONS {
         let connection = scene.connection(dice);
         let (Party::Address(from), Party::Address(to)) = (&connection.from, &connection.to) else { continue };
-        let outcome = evaluator.decide(&connection).expect("addresses are parties");
+        let outcome = evaluator.explain(&connection).expect("addresses are parties");
         for (way, address, trace) in [(Way::FromPod, from, &outcome.egress), (Way::ToPod, to, &outcome.ingress)] {
             if is_pod(*address) {
                 forget(enforcer);
@@ -191,7 +216,7 @@ fn open_connections_are_judged_by_the_newest_policy_whatever_happened_before() {
             let evaluator = Evaluator::new(&scene.world);
             for (at, connection) in connections.iter().enumerate() {
                 let (Party::Address(from), Party::Address(to)) = (&connection.from, &connection.to) else { continue };
-                let outcome = evaluator.decide(connection).expect("addresses are parties");
+                let outcome = evaluator.explain(connection).expect("addresses are parties");
                 for (way, own, trace) in [(Way::FromPod, from, &outcome.egress), (Way::ToPod, to, &outcome.ingress)] {
                     if !scene.endpoints.values().any(|endpoint| endpoint.addresses.contains(own)) {
                         continue;

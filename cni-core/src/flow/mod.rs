@@ -23,7 +23,7 @@ mod tests;
 pub use filter::{EndFilter, Filter, InvalidEnd};
 pub use name::{Names, Who, name};
 pub use packet::Packet;
-pub use record::{By, End, Flow, Icmp, Kind, Reason, TcpFlags, Translated, Verdict};
+pub use record::{By, End, Ended, Ending, Flow, Icmp, Kind, Reason, TcpFlags, Traffic, Translated, Verdict};
 pub use ring::{Page, Place, Query, Ring};
 pub use source::{Event, FlowSource, Heard, Wanted};
 pub use summary::{Pair, Summary, Volume};

@@ -73,6 +73,8 @@ pub fn name(event: Event, node: &Arc<str>, heard_unix_us: u64, names: &impl Name
         tcp_flags: packet.and_then(|packet| packet.tcp_flags),
         by,
         translated: event.translated,
+        ended: event.ended,
+        sampled: event.sampled,
         packets: event.packets,
         bytes: event.bytes,
     }

@@ -239,6 +239,67 @@ pub struct Translated {
     pub port: u16,
 }
 
+/// What passed one way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets, as the node hands them on.
+    pub packets: u64,
+    /// Their bytes, with the network's header.
+    pub bytes: u64,
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// Both ends said that they have no more to send (TCP's FIN).
+    Closed,
+    /// One end broke it (TCP's RST).
+    Reset,
+    /// Nothing passed for longer than the engine waits.
+    TimedOut,
+    /// Another one began with the same ends while only one of them had closed it.
+    Replaced,
+    /// The endpoint is gone.
+    EndpointGone,
+    /// Another one, of a newer release.
+    #[serde(other)]
+    Other,
+}
+
+impl Ending {
+    /// All that this release knows.
+    pub const ALL: [Self; 5] = [Self::Closed, Self::Reset, Self::TimedOut, Self::Replaced, Self::EndpointGone];
+
+    /// As in the JSON form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::TimedOut => "timed-out",
+            Self::Replaced => "replaced",
+            Self::EndpointGone => "endpoint-gone",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A connection that is over, and all that passed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// Why.
+    pub why: Ending,
+    /// From its first packet to its last, in seconds.
+    pub seconds: u32,
+    /// From who began it.
+    pub sent: Traffic,
+    /// To who began it.
+    pub received: Traffic,
+}
+
 /// One decision at one endpoint. A connection between two pods of one node is decided at both, so it is two records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -273,10 +334,25 @@ pub struct Flow {
     /// The service that the client asked for; `None`: none, or the engine does not see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub translated: Option<Translated>,
-    /// Packets that the record stands for.
+    /// The connection that it is of is over; the packet's fields say how it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+    /// It is one packet of an open connection that was chosen by chance, one of so many. It decides nothing, and is also in what is
+    /// told when the connection is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<u32>,
+    /// Packets that the record stands for, and no other record does but for what is sampled.
     pub packets: u64,
     /// Their bytes, with the network's header.
     pub bytes: u64,
+}
+
+impl Flow {
+    /// Whether something was decided: not that a connection is over, nor what one of its packets was like.
+    #[must_use]
+    pub const fn is_decision(&self) -> bool {
+        self.ended.is_none() && self.sampled.is_none()
+    }
 }
 
 /// A protocol by its name, else its number as text.

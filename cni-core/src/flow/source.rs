@@ -1,7 +1,7 @@
 //! What an engine tells of its decisions, before anybody knows whose addresses they are. Never a label.
 
 use super::packet::Packet;
-use super::record::{By, Reason, Translated, Verdict};
+use super::record::{By, Ended, Reason, Translated, Verdict};
 use crate::backend::Result;
 use crate::policy::model::Direction;
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ pub enum Wanted {
     /// What is denied, or would be by staged policies.
     #[default]
     Denied,
-    /// Every decision.
+    /// Every decision; and of engines that count, what passed in each connection when it is over.
     All,
 }
 
@@ -44,7 +44,11 @@ pub struct Event {
     pub by: By,
     /// What the client asked for.
     pub translated: Option<Translated>,
-    /// Packets that the event stands for.
+    /// It tells that a connection is over.
+    pub ended: Option<Ended>,
+    /// It is one packet of an open connection of so many, chosen by chance.
+    pub sampled: Option<u32>,
+    /// Packets that the event stands for, and no other event does but for what is sampled.
     pub packets: u64,
     /// Their bytes, with the network's header.
     pub bytes: u64,

@@ -27,6 +27,9 @@ pub struct Pair {
     pub reason: Option<Reason>,
     /// What decided.
     pub by: By,
+    /// Packets that were chosen by chance, one of so many: they are no decisions, and may be in another pair's volume as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<u32>,
 }
 
 fn protocol<S: Serializer>(protocol: &Option<Protocol>, out: S) -> Result<S::Ok, S::Error> {
@@ -37,7 +40,7 @@ fn protocol<S: Serializer>(protocol: &Option<Protocol>, out: S) -> Result<S::Ok,
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
-    /// Records.
+    /// Decisions: records, but those that tell that a connection is over, or are sampled.
     pub flows: u64,
     /// Packets.
     pub packets: u64,
@@ -65,15 +68,16 @@ impl Summary {
             verdict: flow.verdict,
             reason: flow.reason,
             by: flow.by.clone(),
+            sampled: flow.sampled,
         };
         let volume = self.pairs.entry(pair).or_default();
-        volume.flows += 1;
+        volume.flows += u64::from(flow.is_decision());
         volume.packets += flow.packets;
         volume.bytes += flow.bytes;
         volume.last_unix_us = volume.last_unix_us.max(flow.time_unix_us);
     }
 
-    /// The pairs, those with most records first.
+    /// The pairs, those with most decisions first.
     #[must_use]
     pub fn by_volume(&self) -> Vec<(&Pair, Volume)> {
         let mut pairs: Vec<_> = self.pairs.iter().map(|(pair, volume)| (pair, *volume)).collect();

@@ -18,7 +18,7 @@ pub struct TallyKey {
 /// Counts since the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Records.
+    /// Decisions: records, but those that tell that a connection is over, or are sampled.
     pub flows: BTreeMap<TallyKey, u64>,
     /// Events that were lost before they were read.
     pub lost: u64,
@@ -28,6 +28,9 @@ impl Tally {
     /// One more.
     pub fn add(&mut self, flow: &Flow) {
         let Flow { verdict, reason, direction, .. } = *flow;
+        if !flow.is_decision() {
+            return;
+        }
         *self.flows.entry(TallyKey { verdict, reason, direction }).or_default() += 1;
     }
 

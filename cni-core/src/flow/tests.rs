@@ -37,6 +37,8 @@ fn sample() -> Flow {
             rule: "spec.ingress[0]".into(),
         },
         translated: None,
+        ended: None,
+        sampled: None,
         packets: 1,
         bytes: 60,
     }
@@ -59,6 +61,35 @@ fn the_json_form_of_a_record_stays_what_it_is() {
     assert_eq!(serde_json::from_value::<Flow>(form).unwrap(), sample());
 }
 
+/// As docs/formats/flow.md has it.
+#[test]
+fn the_json_form_of_the_end_of_a_connection_stays_what_it_is() {
+    let traffic = |packets, bytes| Traffic { packets, bytes };
+    let ended = Ended { why: Ending::TimedOut, seconds: 31, sent: traffic(5, 400), received: traffic(4, 1000) };
+    let flow = Flow { verdict: Verdict::Allowed, reason: None, ended: Some(ended), ..sample() };
+    let form = serde_json::to_value(&flow).unwrap();
+    let ended = json!({"why": "timed-out", "seconds": 31, "sent": {"packets": 5, "bytes": 400},
+        "received": {"packets": 4, "bytes": 1000}});
+    assert_eq!(form["ended"], ended);
+    assert_eq!(serde_json::from_value::<Flow>(form).unwrap(), flow);
+}
+
+#[test]
+fn only_decisions_are_counted_and_what_passed_in_a_connection_is_added_when_it_is_over() {
+    let ended = Ended { why: Ending::Closed, seconds: 1, sent: Traffic::default(), received: Traffic::default() };
+    let over = Flow { ended: Some(ended), packets: 7, bytes: 700, ..sample() };
+    let chosen = Flow { sampled: Some(100), ..sample() };
+    let (mut summary, mut tally) = (Summary::default(), Tally::default());
+    for flow in [sample(), chosen, over] {
+        summary.add(&flow);
+        tally.add(&flow);
+    }
+    let pairs = summary.by_volume();
+    let volumes: Vec<_> = pairs.iter().map(|(_, volume)| (volume.flows, volume.packets, volume.bytes)).collect();
+    assert_eq!(volumes, [(1, 8, 760), (0, 1, 60)], "what was chosen by chance stands apart");
+    assert_eq!(tally.flows.into_values().collect::<Vec<_>>(), [1]);
+}
+
 #[test]
 fn words_are_the_same_everywhere_and_a_newer_reason_is_read() {
     for verdict in Verdict::ALL {
@@ -69,6 +100,11 @@ fn words_are_the_same_everywhere_and_a_newer_reason_is_read() {
         assert_eq!(serde_json::from_value::<Reason>(json!(reason.as_str())).unwrap(), reason);
     }
     assert_eq!(serde_json::from_value::<Reason>(json!("eaten-by-a-grue")).unwrap(), Reason::Other);
+    for ending in Ending::ALL {
+        assert_eq!(serde_json::to_value(ending).unwrap(), json!(ending.as_str()));
+        assert_eq!(serde_json::from_value::<Ending>(json!(ending.as_str())).unwrap(), ending);
+    }
+    assert_eq!(serde_json::from_value::<Ending>(json!("eaten-by-a-grue")).unwrap(), Ending::Other);
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -121,10 +157,20 @@ fn flow() -> impl Strategy<Value = Flow> {
         rule,
     });
     let decided = (direction, verdict, proptest::option::of(reason), by);
-    let seen = (proptest::option::of(any::<u8>().prop_map(Protocol)), icmp, flags, translated);
+    let traffic = || (any::<u64>(), any::<u64>()).prop_map(|(packets, bytes)| Traffic { packets, bytes });
+    let ending = proptest::sample::select(Ending::ALL.to_vec());
+    let ended = (ending, any::<u32>(), traffic(), traffic()).prop_map(|(why, seconds, sent, received)| Ended {
+        why,
+        seconds,
+        sent,
+        received,
+    });
+    let more = (proptest::option::of(ended), proptest::option::of(any::<u32>()));
+    let seen = (proptest::option::of(any::<u8>().prop_map(Protocol)), icmp, flags, translated, more);
     (any::<u64>(), word(), decided, end(), end(), seen, (any::<u32>(), any::<u32>())).prop_map(
         |(time_unix_us, node, decided, source, destination, seen, (packets, bytes))| {
-            let ((direction, verdict, reason, by), (protocol, icmp, tcp_flags, translated)) = (decided, seen);
+            let (direction, verdict, reason, by) = decided;
+            let (protocol, icmp, tcp_flags, translated, (ended, sampled)) = seen;
             let (packets, bytes) = (packets.into(), bytes.into());
             Flow {
                 time_unix_us,
@@ -139,6 +185,8 @@ fn flow() -> impl Strategy<Value = Flow> {
                 tcp_flags,
                 by,
                 translated,
+                ended,
+                sampled,
                 packets,
                 bytes,
             }
@@ -423,6 +471,8 @@ fn the_interface_says_who_sent_it_even_when_the_address_lies() {
         identities: [None, None],
         by: By { policy: Some("NetworkPolicy shop/a".into()), ..By::default() },
         translated: None,
+        ended: None,
+        sampled: None,
         packets: 1,
         bytes: 40,
     };

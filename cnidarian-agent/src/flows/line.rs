@@ -1,6 +1,6 @@
 //! A record in a line, for people. Never asks.
 
-use cni_core::flow::{By, End, Flow, Kind};
+use cni_core::flow::{By, End, Ended, Flow, Kind, Traffic};
 use cni_core::policy::model::{Direction, Protocol};
 use std::fmt::Write as _;
 
@@ -19,13 +19,25 @@ pub(super) fn of(flow: &Flow) -> String {
     }
     let direction = direction(flow.direction);
     format!(
-        "{}  {:<11}  {direction:<9}  {what:<12}  {} -> {}; {}",
+        "{}  {:<11}  {direction:<9}  {what:<12}  {} -> {}; {}{}",
         time(flow.time_unix_us),
         flow.verdict,
         end(&flow.source),
         end(&flow.destination),
-        by(&flow.by)
+        by(&flow.by),
+        flow.ended.as_ref().map(over).or_else(|| flow.sampled.map(chosen)).unwrap_or_default()
     )
+}
+
+/// That it is one packet of so many.
+pub(super) fn chosen(one_of: u32) -> String {
+    format!("; one of {one_of}")
+}
+
+/// That a connection is over, and what passed.
+fn over(Ended { why, seconds, sent, received }: &Ended) -> String {
+    let way = |Traffic { packets, bytes }: &Traffic| format!("{packets} packets, {bytes} bytes");
+    format!("; {} after {seconds} s: {} sent, {} received", why.as_str(), way(sent), way(received))
 }
 
 fn end(end: &End) -> String {
@@ -84,6 +96,14 @@ pub(super) fn time(unix_us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cni_core::flow::Ending;
+
+    #[test]
+    fn the_end_of_a_connection_says_why_and_what_passed_each_way() {
+        let (sent, received) = (Traffic { packets: 5, bytes: 400 }, Traffic { packets: 0, bytes: 0 });
+        let shown = over(&Ended { why: Ending::TimedOut, seconds: 12, sent, received });
+        assert_eq!(shown, "; timed-out after 12 s: 5 packets, 400 bytes sent, 0 packets, 0 bytes received");
+    }
 
     /// As `date -u -d @SECONDS` says.
     #[test]

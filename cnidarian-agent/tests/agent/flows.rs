@@ -126,6 +126,37 @@ fn tells_each_decision(engine: &str) {
     assert!(done && line.contains("denied") && line.contains(&ends) && line.ends_with(by), "{text}");
 }
 
+#[test]
+fn what_passed_in_a_connection_is_told_when_it_is_over_and_packets_in_it_by_chance() {
+    let mut world = World::new();
+    let mut config = world.config();
+    config["policy"] = json!({"engine": "ebpf", "flows": "all", "sample": 1});
+    world.start_with(&config);
+    let [server, friend, ..] = shop(&world);
+    let voice = voice(&friend.pod.netns);
+    for _ in 0..3 {
+        voice.send_to(b"one", (server.address, PORT)).unwrap();
+    }
+    let from = friend.address.to_string();
+    let at_client = ["--from", from.as_str(), "--direction", "egress", "--protocol", "udp"];
+    let chosen = until("the later packets are told", || {
+        let chosen = flows(&world, &at_client).into_iter().filter(|flow| flow["sampled"] == json!(1));
+        Some(chosen.collect::<Vec<_>>()).filter(|chosen| chosen.len() == 2).ok_or_else(|| "not yet".to_owned())
+    });
+    assert!(chosen.iter().all(|flow| flow["source"]["name"] == json!("friend")), "{chosen:?}");
+    world.cni("DEL", &friend.pod).ok();
+    let over = until("the connection's end is told", || {
+        let flows = flows(&world, &at_client);
+        flows.iter().find(|flow| flow["ended"].is_object()).cloned().ok_or_else(|| format!("{flows:?}"))
+    });
+    // IPv4's and UDP's headers are 28 bytes.
+    let sent = json!({"packets": 3, "bytes": 3 * 31});
+    assert_eq!((&over["ended"]["why"], &over["ended"]["sent"]), (&json!("endpoint-gone"), &sent), "{over}");
+    assert_eq!((&over["verdict"], &over["packets"]), (&json!("allowed"), &json!(2)), "{over}");
+    let (done, text) = world.ask(&["flows", "--from", &from, "--direction", "egress"]);
+    assert!(done && text.contains("; endpoint-gone after ") && text.contains("; one of 1"), "{text}");
+}
+
 /// A child that ends with the test.
 pub(crate) struct Following(pub(crate) Child);
 

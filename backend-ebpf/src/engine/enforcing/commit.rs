@@ -54,6 +54,7 @@ impl Enforcing {
                 if self.in_sync && report.failed.is_empty() {
                     self.succeed(&mut report);
                 }
+                self.own_epoch();
                 self.touched = absent.into_iter().map(|(key, _)| key).collect();
             }
             Err(error) => {
@@ -161,6 +162,17 @@ impl Enforcing {
     /// What was written, and by whom it is asked now, counts for open connections as well.
     pub(super) fn end_change(&mut self) -> Result<()> {
         self.running.as_mut().map_or(Ok(()), |running| running.object.write(&Write::Advance)).map_err(refused)
+    }
+
+    /// From now on no program of a predecessor's judges, so verdicts have our numbers.
+    fn own_epoch(&self) {
+        let own = &self.metered.endings.own_epoch;
+        let left = &self.left;
+        let alone = left.generations.is_empty() && left.interfaces.is_empty() && left.guards.is_empty();
+        if let (Some(running), true, false) = (&self.running, alone, own.is_known()) {
+            // Without it nobody is said to have decided, until the next commit.
+            let _ = running.object.epoch().map(|epoch| own.set(epoch));
+        }
     }
 
     /// Puts programs at the interfaces of endpoints that were touched.

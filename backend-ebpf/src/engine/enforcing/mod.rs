@@ -109,7 +109,9 @@ pub fn open_at(config: &Config, capabilities: Capabilities, hook: Hook) -> Resul
 pub fn open_parts(config: &Config) -> Result<PolicyParts> {
     let mut engine = Enforcing::open(config, probe(), Hook::probe())?;
     let watch = PolicyWatch::open(engine.placed.clone())?;
-    let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names())?;
+    let endings = &engine.metered.endings;
+    let (over, own_epoch) = (endings.reader()?, endings.own_epoch.clone());
+    let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names(), over, own_epoch)?;
     let meter = engine.metered.clone();
     let mut parts = PolicyParts::new(Box::new(engine));
     parts.meter = Some(Arc::new(meter));
@@ -126,14 +128,15 @@ impl Enforcing {
             |error: net_linux::netns::NetNsError| Error::new(ErrorKind::Kernel, "open", "policy in eBPF", error);
         let netns = NetNs::current().map_err(failed)?;
         let place = Place::of(&netns).map_err(failed)?;
+        let metered = Metered::default();
         let mut engine = Self {
             hook,
             netns,
             place,
             capabilities,
             sizes: config.maps,
-            telling: Telling::new(config.flows),
-            metered: Metered::default(),
+            telling: Telling::new(config.flows, config.sample, metered.endings.clone()),
+            metered,
             tables: Tables::default(),
             refused: BTreeMap::new(),
             in_part: BTreeMap::new(),
@@ -269,9 +272,6 @@ impl Enforcing {
         }
         self.refused.remove(&key);
         match &item {
-            PolicyItem::Chain(chain) => {
-                self.in_part.extend(acceptable::unlogged(chain).map(|error| (key.clone(), error)));
-            }
             PolicyItem::Host(program) => {
                 self.in_part.extend(acceptable::unenforced(program).map(|error| (key.clone(), error)));
             }
@@ -305,8 +305,8 @@ impl Engine<PolicyItem> for Enforcing {
             }
             Change::Node(_) => Ok(()),
             Change::Config(section) => {
-                let Config { flows, maps } = Config::from_json(&section)?;
-                self.telling.wanted = flows;
+                let Config { flows, sample, maps } = Config::from_json(&section)?;
+                (self.telling.wanted, self.telling.sample) = (flows, sample);
                 self.worn |= maps != self.sizes;
                 self.sizes = maps;
                 Ok(())

@@ -180,7 +180,7 @@ fn a_decision_about_the_node_is_told_once_as_seen_from_it_and_a_drop_is_counted_
         let dns = chain_id("dns", Direction::Ingress);
         let rules = vec![(Action::Allow, vec![port(Protocol::UDP, 53)])];
         let mut enforcer = open_for(&[(&dns, chain(&dns, rules))]);
-        enforcer.object.want_flows(FlowsWanted::All).unwrap();
+        enforcer.object.want_flows(FlowsWanted::of(FlowsWanted::ALL)).unwrap();
         let reader = enforcer.object.flows().unwrap();
         let mut source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -4,25 +4,35 @@
 //! connection ends when policy turns, without anybody looking through connections. Until then its packets have the verdict that
 //! its first one had: each change of policy begins an epoch, and verdicts of earlier ones do not count.
 
+use crate::flow;
 use crate::maps;
 use crate::related;
-use crate::tracking::{self, Known, Role};
+use crate::tracking::{self, Known, Part, Role};
 use aya_ebpf::programs::TcContext;
-use backend_ebpf_abi::{ConnectionKey, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
+use backend_ebpf_abi::{ConnectionKey, FlowsWanted, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
 use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::{self, Packet};
 
 #[inline(always)]
-pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict, begins: &mut bool) -> Reason {
+pub fn decide(
+    ctx: &TcContext,
+    packet: &Packet,
+    way: Way,
+    wanted: &FlowsWanted,
+    verdict: &mut Verdict,
+    begins: &mut bool,
+) -> Reason {
     let from_pod = way == Way::FromPod;
     let role = tracking::role(packet);
     let now = backend_ebpf_programs::now_seconds();
     // Read before anything that belongs to it: what changes meanwhile is of a later one.
     let epoch = maps::epoch();
     let mut key = tracking::key(packet, way, from_pod);
+    let part = Part { packet, is_answer: false, now, bytes: flow::counted(ctx, wanted) };
+    let answer = Part { is_answer: true, ..part };
     let mut is_known = false;
     if role == Role::Begins || role == Role::Either {
-        match tracking::judged(&key, packet, false, epoch, now) {
+        match tracking::judged(&key, part, epoch) {
             Known::Judged(judged) => {
                 *verdict = judged;
                 return Reason::Allowed;
@@ -34,7 +44,7 @@ pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict,
     let mut is_answer = false;
     if role == Role::Answers || role == Role::Either {
         key.protocol ^= ConnectionKey::BY_POD;
-        match tracking::judged(&key, packet, true, epoch, now) {
+        match tracking::judged(&key, answer, epoch) {
             Known::Judged(judged) => {
                 *verdict = judged;
                 return Reason::Established;
@@ -75,11 +85,11 @@ pub fn decide(ctx: &TcContext, packet: &Packet, way: Way, verdict: &mut Verdict,
     }
     let judged = Judged::new(epoch, found.enforced);
     if is_answer {
-        tracking::pass(&key, packet, true, now, judged, found.staged);
+        tracking::pass(&key, answer, judged, found.staged);
         return Reason::Established;
     }
     if role == Role::Begins || role == Role::Either {
-        tracking::pass(&key, packet, false, now, judged, found.staged);
+        tracking::pass(&key, part, judged, found.staged);
     }
     *begins = !is_known;
     Reason::Allowed

@@ -9,10 +9,10 @@ use crate::flow;
 use crate::maps::{self, Kept};
 use crate::related;
 use crate::socket;
-use crate::tracking::{self, Role};
+use crate::tracking::{self, Part, Role};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::TcContext;
-use backend_ebpf_abi::{ConnectionKey, Endpoint, FlowEvent, Reason, Verdict, nobodys};
+use backend_ebpf_abi::{ConnectionKey, Endpoint, FlowEvent, FlowsWanted, Judged, Reason, Verdict, nobodys};
 use backend_ebpf_programs::packet::{self, ICMPV6, Packet, TCP};
 use backend_ebpf_programs::{DROP, NEXT, Way, now_seconds};
 
@@ -32,10 +32,13 @@ pub fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
     let mut begins = false;
-    let Some(reason) = decide(ctx, way, &mut packet, &mut verdict, &mut begins) else { return NEXT };
+    let Some(wanted) = flow::wanted() else { return NEXT };
+    let Some(reason) = decide(ctx, way, wanted, &mut packet, &mut verdict, &mut begins) else { return NEXT };
     maps::count_host(reason, way);
-    if begins || !reason.passes() {
-        flow::tell(ctx, &packet, flow::pods(way) | FlowEvent::OF_NODE, reason, &verdict);
+    let is_decision = begins || !reason.passes();
+    if is_decision || flow::is_chosen(wanted, reason) {
+        let chosen = if is_decision { 0 } else { FlowEvent::CHOSEN };
+        flow::tell(ctx, &packet, flow::pods(way) | FlowEvent::OF_NODE | chosen, reason, &verdict);
     }
     let control = ctx.cb_mut();
     control[0] = reason as u32;
@@ -46,7 +49,14 @@ pub fn judge(ctx: &mut TcContext, way: Way) -> i32 {
 
 /// `None`: it is no packet of the node's, or nothing is enforced here.
 #[inline(always)]
-fn decide(ctx: &TcContext, way: Way, packet: &mut Packet, verdict: &mut Verdict, begins: &mut bool) -> Option<Reason> {
+fn decide(
+    ctx: &TcContext,
+    way: Way,
+    wanted: &FlowsWanted,
+    packet: &mut Packet,
+    verdict: &mut Verdict,
+    begins: &mut bool,
+) -> Option<Reason> {
     let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
     // SAFETY: the kernel gives a whole context, and the verifier checks each access.
     let (is_tagged, tag, kind) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci, (*skb).pkt_type) };
@@ -76,7 +86,7 @@ fn decide(ctx: &TcContext, way: Way, packet: &mut Packet, verdict: &mut Verdict,
     if packet.protocol == ICMPV6 && (OF_THE_LINK.contains(&message) || message == LISTENER_REPORT_V2) {
         return Some(Reason::NeighbourDiscovery);
     }
-    let reason = connection(ctx, packet, way, host, verdict);
+    let reason = connection(ctx, packet, way, host, flow::counted(ctx, wanted), verdict);
     // A packet that policy was asked about, and no later one of what it let in.
     *begins = matches!(reason, Reason::Allowed) && verdict.allows();
     Some(reason)
@@ -99,18 +109,26 @@ fn end(ctx: &TcContext, packet: &Packet, way: Way) -> Option<&'static Endpoint> 
 }
 
 #[inline(always)]
-fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdict: &mut Verdict) -> Reason {
+fn connection(
+    ctx: &TcContext,
+    packet: &Packet,
+    way: Way,
+    host: &Endpoint,
+    bytes: u32,
+    verdict: &mut Verdict,
+) -> Reason {
     let is_from = way == Way::FromPod;
     let role = tracking::role(packet);
     let now = now_seconds();
     let mut key = tracking::key(packet, way, is_from);
     key.interface = host.id;
-    if role != Role::Answers && role != Role::Single && tracking::is_open(&key, packet, false, now) {
+    let part = Part { packet, is_answer: false, now, bytes };
+    if role != Role::Answers && role != Role::Single && tracking::is_open(&key, part) {
         return Reason::Allowed;
     }
     if role == Role::Answers || role == Role::Either {
         key.protocol ^= ConnectionKey::BY_POD;
-        if tracking::is_open(&key, packet, true, now) {
+        if tracking::is_open(&key, Part { is_answer: true, ..part }) {
             return Reason::Established;
         }
         key.protocol ^= ConnectionKey::BY_POD;
@@ -128,7 +146,8 @@ fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdi
     let passes_through = is_from && !socket::has_one(ctx);
     // Opened before anything was enforced here.
     if passes_through || (packet.protocol == TCP && role != Role::Begins && socket::is_connected(ctx, packet, way)) {
-        tracking::open(&key, packet, now);
+        // Nobody was told that it began.
+        tracking::pass(&key, part, Judged::NEVER, 0);
         return Reason::Established;
     }
     let other = if is_from { &packet.destination } else { &packet.source };
@@ -146,7 +165,8 @@ fn connection(ctx: &TcContext, packet: &Packet, way: Way, host: &Endpoint, verdi
         return Reason::Denied;
     }
     if role == Role::Begins || role == Role::Either {
-        tracking::open(&key, packet, now);
+        // It is not judged again: the verdict is for who tells of it when it is over.
+        tracking::pass(&key, part, Judged::new(maps::epoch(), found.enforced), found.staged);
     }
     Reason::Allowed
 }

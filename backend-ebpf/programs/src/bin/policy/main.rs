@@ -14,7 +14,7 @@ mod tracking;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use backend_ebpf_abi::Verdict;
+use backend_ebpf_abi::{FlowEvent, Verdict};
 use backend_ebpf_programs::packet::{self, Packet};
 use backend_ebpf_programs::{DROP, NEXT, Way};
 use maps::Kept;
@@ -48,14 +48,17 @@ fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
     let mut begins = false;
+    let Some(wanted) = flow::wanted() else { return DROP };
     let reason = match packet::parse::<Kept>(ctx, way, &mut packet) {
-        None => decide::decide(ctx, &packet, way, &mut verdict, &mut begins),
+        None => decide::decide(ctx, &packet, way, wanted, &mut verdict, &mut begins),
         Some(reason) => reason,
     };
     maps::count(reason, way);
     // The later packets of a connection pay no more than this for flows.
-    if begins || !reason.passes() {
-        flow::tell(ctx, &packet, flow::pods(way), reason, &verdict);
+    let is_decision = begins || !reason.passes();
+    if is_decision || flow::is_chosen(wanted, reason) {
+        let chosen = if is_decision { 0 } else { FlowEvent::CHOSEN };
+        flow::tell(ctx, &packet, flow::pods(way) | chosen, reason, &verdict);
     }
     let control = ctx.cb_mut();
     control[0] = reason as u32;

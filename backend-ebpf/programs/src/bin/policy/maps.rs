@@ -5,8 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use backend_ebpf_abi::{
-    Connection, ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey,
-    ProgramRef, Reason, SOURCE_BITS, TRAFFIC_BITS, Verdict, VerdictKey, source_key, traffic_key,
+    ConnectionKey, Endpoint, EndpointKey, Fragment, FragmentKey, IDENTITY_NONE, PeerClass, PeerKey, ProgramRef, Reason,
+    SOURCE_BITS, TRAFFIC_BITS, Tracked, Verdict, VerdictKey, source_key, traffic_key,
 };
 use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::Fragments;
@@ -34,7 +34,10 @@ static VERDICTS: HashMap<VerdictKey, Verdict> = HashMap::with_max_entries(SOME, 
 #[map]
 static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_entries(SOME, 0);
 #[map]
-static CONNECTIONS: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(SOME, 0);
+static CONNECTIONS: LruHashMap<ConnectionKey, Tracked> = LruHashMap::with_max_entries(SOME, 0);
+/// So many got an entry that had none: who counts entries knows from it how many had to make room.
+#[map]
+static CONNECTIONS_BEGUN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// What numbers of identities and programs stand for. Nothing here asks: it is for who comes after the one that wrote it.
 #[map]
 static MEANINGS: HashMap<u64, [u8; 16]> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
@@ -145,12 +148,20 @@ impl Fragments for Kept {
 }
 
 #[inline(always)]
-pub fn connection(key: &ConnectionKey) -> Option<*mut Connection> {
+pub fn connection(key: &ConnectionKey) -> Option<*mut Tracked> {
     CONNECTIONS.get_ptr_mut(key)
 }
 
 #[inline(always)]
-pub fn remember_connection(key: &ConnectionKey, connection: &Connection) {
+pub fn remember_connection(key: &ConnectionKey, tracked: &Tracked) {
     // Without an entry its answers are judged like new connections.
-    let _ = CONNECTIONS.insert(key, connection, 0);
+    let _ = CONNECTIONS.insert(key, tracked, 0);
+}
+
+#[inline(always)]
+pub fn count_begun() {
+    if let Some(counter) = CONNECTIONS_BEGUN.get_ptr_mut(0) {
+        // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
+        unsafe { *counter += 1 };
+    }
 }

@@ -1,7 +1,8 @@
 //! Which packets answer others, and which connections were judged already. Never a verdict of its own.
 
+use crate::flow;
 use crate::maps;
-use backend_ebpf_abi::{Connection, ConnectionKey, Judged, Verdict};
+use backend_ebpf_abi::{Connection, ConnectionKey, Judged, Tracked, Verdict};
 use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::{
     ACK, ECHO, ECHO_REPLY, ECHO_REPLY_V6, ECHO_V6, FIN, ICMP, ICMPV6, Packet, RST, SYN, TCP,
@@ -68,21 +69,34 @@ pub enum Known {
     Judged(Verdict),
 }
 
+/// A packet as a part of a connection.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    pub packet: &'a Packet,
+    pub is_answer: bool,
+    /// Seconds since the machine was started.
+    pub now: u32,
+    /// Its bytes without the link's header; 0: nobody wants to know what passes.
+    pub bytes: u32,
+}
+
 /// Looks for the connection. A message's code is no part of the key, so messages are never judged by one that came before.
 #[inline(always)]
-pub fn judged(key: &ConnectionKey, packet: &Packet, is_answer: bool, epoch: u32, now: u32) -> Known {
+pub fn judged(key: &ConnectionKey, part: Part<'_>, epoch: u32) -> Known {
     let Some(entry) = maps::connection(key) else { return Known::No };
     let found = read(entry);
-    if !found.is_alive(packet.protocol, now) {
+    if !found.is_alive(part.packet.protocol, part.now) {
         return Known::No;
     }
-    let is_message = packet.protocol == ICMP || packet.protocol == ICMPV6;
-    if is_message || (begins_anew(packet) && !is_answer) {
+    if begins_anew(part) {
+        return if found.is_closing() { Known::No } else { Known::Open };
+    }
+    if part.packet.protocol == ICMP || part.packet.protocol == ICMPV6 {
         return Known::Open;
     }
     match found.judged.allowed_in(epoch) {
         Some(enforced) => {
-            note(entry, &found, state(packet, is_answer), now);
+            note(entry, &found, part);
             Known::Judged(Verdict { enforced, staged: found.staged })
         }
         None => Known::Open,
@@ -91,72 +105,90 @@ pub fn judged(key: &ConnectionKey, packet: &Packet, is_answer: bool, epoch: u32,
 
 /// A packet of the connection passes by this verdict.
 #[inline(always)]
-pub fn pass(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32, judged: Judged, staged: u32) {
-    let state = state(packet, is_answer);
+pub fn pass(key: &ConnectionKey, part: Part<'_>, judged: Judged, staged: u32) {
     if let Some(entry) = maps::connection(key) {
-        let found = read(entry);
-        if found.is_alive(packet.protocol, now) && (is_answer || !begins_anew(packet)) {
-            note(entry, &found, state, now);
+        let mut found = read(entry);
+        let goes_on = found.is_alive(part.packet.protocol, part.now);
+        if goes_on && !(begins_anew(part) && found.is_closing()) {
+            if begins_anew(part) {
+                // Nothing is known of this beginning but itself.
+                found.state = 0;
+                // SAFETY: the map's own entry, as in `read`.
+                unsafe { (*entry).connection.state = 0 };
+            }
+            note(entry, &found, part);
             if found.judged != judged {
                 // SAFETY: the map's own entry, as in `read`; verdict and epoch are one word.
                 unsafe {
-                    (*entry).staged = staged;
-                    core::ptr::write_volatile(&raw mut (*entry).judged.0, judged.0);
+                    (*entry).connection.staged = staged;
+                    core::ptr::write_volatile(&raw mut (*entry).connection.judged.0, judged.0);
                 }
             }
             return;
         }
+        if part.bytes != 0 {
+            flow::tell_end(key, entry);
+        }
+    } else {
+        maps::count_begun();
     }
-    maps::remember_connection(key, &Connection { judged, staged, ..Connection::seen(now, state) });
+    let connection = Connection { judged, staged, ..Connection::seen(part.now, state(part)) };
+    open(key, &connection, part.bytes);
+}
+
+/// A function of its own, because the stack of who calls it is nearly full.
+#[inline(never)]
+fn open(key: &ConnectionKey, connection: &Connection, bytes: u32) {
+    maps::remember_connection(key, &Tracked::opened(*connection, bytes));
 }
 
 /// Whether the packet belongs to a connection that is open, and notes it. What was let in stays so, whatever policy says since.
 #[inline(always)]
-pub fn is_open(key: &ConnectionKey, packet: &Packet, is_answer: bool, now: u32) -> bool {
+pub fn is_open(key: &ConnectionKey, part: Part<'_>) -> bool {
     let Some(entry) = maps::connection(key) else { return false };
     let found = read(entry);
-    if !found.is_alive(packet.protocol, now) || (begins_anew(packet) && !is_answer) {
+    if !found.is_alive(part.packet.protocol, part.now) || begins_anew(part) {
         return false;
     }
-    note(entry, &found, state(packet, is_answer), now);
+    note(entry, &found, part);
     true
 }
 
-/// A connection that is open from now on, or goes on.
 #[inline(always)]
-pub fn open(key: &ConnectionKey, packet: &Packet, now: u32) {
-    maps::remember_connection(key, &Connection::seen(now, state(packet, false)));
-}
-
-#[inline(always)]
-pub fn read(entry: *mut Connection) -> Connection {
+pub fn read(entry: *mut Tracked) -> Connection {
     // SAFETY: the map's own entry. One that is reused while it is read is another connection's: its key was not ours when it
     // was looked up, so at worst this packet is taken for one of a connection that has just made room.
     unsafe {
-        let mut found = *entry;
+        let mut found = (*entry).connection;
         // In one piece, so that verdict and epoch belong together.
-        found.judged.0 = core::ptr::read_volatile(&raw const (*entry).judged.0);
+        found.judged.0 = core::ptr::read_volatile(&raw const (*entry).connection.judged.0);
         found
     }
 }
 
 #[inline(always)]
-fn note(entry: *mut Connection, found: &Connection, state: u32, now: u32) {
-    let state = found.state | state;
-    // SAFETY: the map's own entry, as in `read`. Two CPUs that write at once may lose a bit, which the next packet sets again.
+fn note(entry: *mut Tracked, found: &Connection, part: Part<'_>) {
+    let state = found.state | state(part);
+    // SAFETY: the map's own entry, as in `read`. Two CPUs that write at once may lose a bit, which the next packet sets again, or
+    // one of two packets that go the same way: a count that others wait for costs more than all else here.
     unsafe {
-        if found.seen_seconds != now {
-            (*entry).seen_seconds = now;
+        if found.seen_seconds != part.now {
+            (*entry).connection.seen_seconds = part.now;
         }
         if found.state != state {
-            (*entry).state = state;
+            (*entry).connection.state = state;
+        }
+        if part.bytes != 0 {
+            let count = if part.is_answer { &raw mut (*entry).received } else { &raw mut (*entry).sent };
+            (*count).packets += 1;
+            (*count).bytes += part.bytes as u64;
         }
     }
 }
 
 /// What a packet says of its connection.
 #[inline(always)]
-fn state(packet: &Packet, is_answer: bool) -> u32 {
+fn state(Part { packet, is_answer, .. }: Part<'_>) -> u32 {
     let mut state = if is_answer { Connection::ANSWERED } else { 0 };
     if packet.protocol == TCP {
         if packet.flags & FIN != 0 {
@@ -169,8 +201,8 @@ fn state(packet: &Packet, is_answer: bool) -> u32 {
     state
 }
 
-/// Whether a packet begins a connection, also where there is one like it.
+/// Whether the packet begins a connection, also where there is one like it.
 #[inline(always)]
-fn begins_anew(packet: &Packet) -> bool {
-    packet.protocol == TCP && packet.flags & (SYN | ACK) == SYN
+fn begins_anew(part: Part<'_>) -> bool {
+    part.packet.protocol == TCP && part.packet.flags & (SYN | ACK) == SYN && !part.is_answer
 }

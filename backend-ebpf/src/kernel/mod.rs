@@ -13,6 +13,7 @@ mod object;
 pub(crate) mod raw;
 mod read;
 mod tcx;
+mod trial;
 mod usage;
 pub(crate) mod verifier;
 

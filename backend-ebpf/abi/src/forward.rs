@@ -1,9 +1,14 @@
 //! Where packets of pods go. Never whether they may: that is policy's.
 
+/// The version of the layouts and meanings here. Entries of another one are not read, also where programs happen to be the same.
+pub const FORWARD_VERSION: u32 = 2;
+
 /// What all programs of one node have to know.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Settings {
+    /// [`FORWARD_VERSION`], in every layout first.
+    pub version: u32,
     /// Our underlay address, the source of outer packets, see [`crate::mapped`].
     pub local: [u8; 16],
     /// The VXLAN network identifier.

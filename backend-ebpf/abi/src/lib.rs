@@ -27,9 +27,9 @@ mod service;
 
 pub use connection::{Connection, ConnectionKey, Count, Judged, Tracked};
 pub use flow::{Ended, FlowEvent, FlowsWanted};
-pub use forward::{Forwarded, Pod, Settings, Way};
+pub use forward::{FORWARD_VERSION, Forwarded, Pod, Settings, Way};
 pub use fragment::{Fragment, FragmentKey};
-pub use masquerade::{Coming, Leaving, Life, Masqueraded, Masquerading, Tuple};
+pub use masquerade::{Coming, Leaving, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 pub use policy::{
     Endpoint, EndpointKey, IDENTITY_NONE, OF_NODE, PeerClass, PeerKey, ProgramRef, SOURCE_BITS, TRAFFIC_BITS, Verdict,
     VerdictKey, mapped, nobodys, source_key, traffic_key,
@@ -40,5 +40,5 @@ pub use service::{
     RANGE_BITS, RangeKey, ReverseKey, SERVICE_VERSION, SlotKey, Target,
 };
 
-/// The version of these layouts. Maps of another one are not read.
+/// The version of the layouts of policy. Maps of another one are not read.
 pub const VERSION: u32 = 4;

@@ -7,10 +7,18 @@
 
 use crate::Connection;
 
+/// The version of the layouts and meanings here. Connections of another one are not read.
+pub const MASQUERADE_VERSION: u32 = 2;
+
 /// What the programs have to know of the node.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Masquerading {
+    /// [`MASQUERADE_VERSION`], in every layout first.
+    pub version: u32,
+    /// Until then, in seconds since the machine was started, a successor of other programs makes no entry of its own: what it does
+    /// not know yet may be a connection of theirs, whose entry is on its way. 0: it succeeds nobody.
+    pub handed_over_seconds: u32,
     /// The node's IPv4 address outside, see [`crate::mapped`]; zeros: it has none.
     pub v4: [u8; 16],
     /// Its IPv6 address; zeros: it has none.
@@ -21,9 +29,8 @@ pub struct Masquerading {
     pub first_port: u16,
     /// How many there are, from 1 on; 0: nobody has written this yet.
     pub ports: u16,
-    /// Until then, in seconds since the machine was started, a successor of other programs makes no entry of its own: what it does
-    /// not know yet may be a connection of theirs, whose entry is on its way. 0: it succeeds nobody.
-    pub handed_over_seconds: u32,
+    /// 0.
+    pub unused: u32,
 }
 
 impl Masquerading {

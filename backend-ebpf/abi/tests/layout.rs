@@ -1,4 +1,4 @@
-//! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
+//! Layouts byte for byte: a change here is a change of the part's version (`VERSION`, `FORWARD_VERSION`, ..). Never a behaviour.
 
 use backend_ebpf_abi::{
     AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Count, Ended, Endpoint, EndpointKey, FlowEvent,
@@ -41,7 +41,7 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(Ended, 112, { key: 0, 44; unused: 44, 4; tracked: 48, 64 });
     layout!(FlowsWanted, 12, { decisions: 0, 4; one_of: 4, 4; at_most: 8, 4 });
     layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
-    layout!(Settings, 32, { local: 0, 16; vni: 16, 4; tunnel: 20, 4; underlay: 24, 4; flags: 28, 4 });
+    layout!(Settings, 36, { version: 0, 4; local: 4, 16; vni: 20, 4; tunnel: 24, 4; underlay: 28, 4; flags: 32, 4 });
     layout!(Way, 20, { node: 0, 16; kind: 16, 4 });
     layout!(Pod, 16, { interface: 0, 4; addresses: 4, 12 });
     layout!(FlowEvent, 80, {
@@ -49,7 +49,10 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
         identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
         marks: 71, 1; one_of: 72, 4; unused: 76, 4
     });
-    layout!(Masquerading, 48, { v4: 0, 16; v6: 16, 16; salt: 32, 8; first_port: 40, 2; ports: 42, 2; handed_over_seconds: 44, 4 });
+    layout!(Masquerading, 56, {
+        version: 0, 4; handed_over_seconds: 4, 4; v4: 8, 16; v6: 24, 16; salt: 40, 8; first_port: 48, 2; ports: 50, 2;
+        unused: 52, 4
+    });
     layout!(Tuple, 40, { own: 0, 16; other: 16, 16; own_port: 32, 2; other_port: 34, 2; protocol: 36, 4 });
     layout!(Leaving, 16, { life: 0, 8; port: 8, 2; flags: 10, 2; unused: 12, 4 });
     layout!(Coming, 32, { own: 0, 16; life: 16, 8; own_port: 24, 2; unused: 26, 6 });

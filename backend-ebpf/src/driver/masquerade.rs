@@ -11,7 +11,7 @@ use crate::kernel::at_hook;
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
 use crate::kernel::{KernelError, MasqueradeMaps, Which};
 use crate::object::{Key, Masquerading, Object};
-use backend_ebpf_abi::{Masquerading as Settings, mapped};
+use backend_ebpf_abi::{MASQUERADE_VERSION, Masquerading as Settings, mapped};
 use cni_core::backend::{Op, Result};
 use net_linux::marks;
 use std::hash::{BuildHasher as _, RandomState};
@@ -163,7 +163,8 @@ fn fill(
     let salt = if former.salt == 0 { RandomState::new().hash_one(0) } else { former.salt };
     let (v4, v6) = (wanted.v4.map_or([0; 16], |v4| mapped(v4.octets())), wanted.v6.map_or([0; 16], |v6| v6.octets()));
     let (first_port, ports) = wanted.ports;
-    maps.set_settings(Settings { v4, v6, salt, first_port, ports, handed_over_seconds })?;
+    let version = MASQUERADE_VERSION;
+    maps.set_settings(Settings { version, handed_over_seconds, v4, v6, salt, first_port, ports, unused: 0 })?;
     maps.set_prefixes(Which::Sources, &wanted.sources)
 }
 

@@ -1,7 +1,8 @@
 //! Programs and entries of their maps. Never a pin: an interface holds its programs, and they their maps.
 //!
 //! All programs of a node use the same maps. Other programs than this build's, or a change of what they are attached to, are
-//! put there by a new load: it takes over all entries first, then each hook gets its new program at once.
+//! put there by a new load: it takes over all entries first, then each hook gets its new program at once. Maps of another version
+//! are not read: their programs count as strange, and the new load's entries are written anew.
 
 use super::device::Devices;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
@@ -10,7 +11,7 @@ use crate::kernel::forward::{self, Attached, Forward, Generation};
 use crate::kernel::masquerade::Loaded;
 use crate::kernel::{ForwardMaps, KernelError, Side, address_of, bytes};
 use crate::object::{Carriage, Key, Object, PodEntry, Programs};
-use backend_ebpf_abi::{Pod, Settings, Way};
+use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way};
 use cni_core::backend::{Capability, Error, ErrorKind, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use net_linux::link::LinkKind;
@@ -317,6 +318,7 @@ fn settings(devices: &Devices, programs: &Arc<Programs>) -> Result<Settings> {
     let index = |name: &InterfaceName| devices.index(name).ok_or_else(|| no_device(&Key::Programs, name));
     let own = |name: &InterfaceName| devices.our_index(name).ok_or_else(|| no_device(&Key::Programs, name));
     Ok(Settings {
+        version: FORWARD_VERSION,
         local: bytes(programs.local),
         vni: programs.vni,
         // A stranger's device of that name is none of ours to attach to.

@@ -8,11 +8,13 @@ use super::at_hook::{self, Program, fd_of, map_ids};
 use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
 use super::tcx::{self, Position, Side};
+use super::trial;
 use super::verifier;
 use aya::maps::MapInfo;
 use aya::programs::tc::TcError;
 use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use backend_ebpf_abi::{FORWARD_VERSION, Settings};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
@@ -100,6 +102,7 @@ impl Generation {
         }
         let loaded = Self { bpf };
         loaded.bind()?;
+        loaded.unversioned()?.set_settings(Settings { version: FORWARD_VERSION, ..Settings::default() })?;
         Ok(loaded)
     }
 
@@ -144,6 +147,26 @@ impl Generation {
     pub fn maps(&self) -> Result<ForwardMaps, KernelError> {
         let ids = map_ids(Forward::PastStack, &self.info(Forward::PastStack)?)?;
         ForwardMaps::of(ids)?.ok_or(KernelError::Missing { name: "PODS" })
+    }
+
+    /// The same before anybody has written their version.
+    fn unversioned(&self) -> Result<ForwardMaps, KernelError> {
+        let ids = map_ids(Forward::PastStack, &self.info(Forward::PastStack)?)?;
+        ForwardMaps::of_any_version(ids)?.ok_or(KernelError::Missing { name: "PODS" })
+    }
+
+    /// Gives a program a frame (`BPF_PROG_TEST_RUN`), which goes nowhere, so many times. Answers what it returned (-1 passes the
+    /// packet on, 2 drops it, 7 sends it elsewhere), the frame as it is then, and how long a round took on average.
+    ///
+    /// # Errors
+    /// The kernel refuses the frame: one of less than 14 bytes, for example.
+    pub fn try_frame(
+        &self,
+        program: Forward,
+        frame: &[u8],
+        rounds: u32,
+    ) -> Result<(i32, Vec<u8>, std::time::Duration), KernelError> {
+        trial::run(&self.bpf, program.name(), frame, rounds)
     }
 }
 

@@ -5,7 +5,7 @@ use super::raw::Raw;
 use super::usage::{self, Used};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
-use backend_ebpf_abi::{Pod, Settings, Way, mapped};
+use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way, mapped};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -22,11 +22,17 @@ pub struct ForwardMaps {
 const NAMES: [&str; 3] = ["SETTINGS", "WAYS", "PODS"];
 
 impl ForwardMaps {
-    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there.
+    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout or
+    /// version.
     ///
     /// # Errors
     /// The kernel does not give them.
     pub fn of(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
+        let Some(maps) = Self::of_any_version(ids)? else { return Ok(None) };
+        Ok((maps.settings()?.version == FORWARD_VERSION).then_some(maps))
+    }
+
+    pub(super) fn of_any_version(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
         let mut found: [Option<(u32, MapData)>; 3] = [None, None, None];
         for id in ids {
             let opened = MapData::from_id(id).and_then(|data| Ok((data.info()?, data)));
@@ -42,10 +48,15 @@ impl ForwardMaps {
         };
         let room = |data: &MapData| data.info().map(|info| info.max_entries());
         let sizes = (room(&pods).map_err(opened("PODS"))?, room(&ways).map_err(opened("WAYS"))?);
-        let settings = Map::from_map_data(settings).and_then(Array::try_from).map_err(opened("SETTINGS"))?;
-        let ways = Map::from_map_data(ways).and_then(LpmTrie::try_from).map_err(opened("WAYS"))?;
-        let pods = Map::from_map_data(pods).and_then(HashMap::try_from).map_err(opened("PODS"))?;
-        Ok(Some(Self { ids: [settings_id, ways_id, pods_id], sizes, settings, ways, pods }))
+        let ids = [settings_id, ways_id, pods_id];
+        let maps = || -> Result<Self, MapError> {
+            let settings = Map::from_map_data(settings)?.try_into()?;
+            let ways = Map::from_map_data(ways)?.try_into()?;
+            let pods = Map::from_map_data(pods)?.try_into()?;
+            Ok(Self { ids, sizes, settings, ways, pods })
+        };
+        // Keys or values of other lengths are another build's.
+        Ok(maps().ok())
     }
 
     /// Whether maps with these numbers are these, as far as they are there. Programs use other maps beside.

@@ -8,10 +8,12 @@ use super::error::KernelError;
 use super::forward::{self, all_at};
 use super::masquerade_maps::MasqueradeMaps;
 use super::tcx::{self, Position, Side};
+use super::trial;
 use super::verifier;
 use aya::maps::MapInfo;
-use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, TestRun as _, TestRunOptions};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use backend_ebpf_abi::{MASQUERADE_VERSION, Masquerading};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
@@ -110,6 +112,10 @@ impl Loaded {
         }
         let loaded = Self { bpf };
         loaded.bind()?;
+        let ids = map_ids(Masquerade::Out, &loaded.info(Masquerade::Out)?)?;
+        let maps = MasqueradeMaps::of_any_version(ids)?;
+        let settings = Masquerading { version: MASQUERADE_VERSION, ..Masquerading::default() };
+        maps.ok_or(KernelError::Missing { name: "COMING" })?.set_settings(settings)?;
         Ok(loaded)
     }
 
@@ -166,19 +172,7 @@ impl Loaded {
         frame: &[u8],
         rounds: u32,
     ) -> Result<(i32, Vec<u8>, std::time::Duration), KernelError> {
-        let name = program.name();
-        let failed = |source| KernelError::Program { program: name, source };
-        let loaded: &SchedClassifier =
-            self.bpf.program(name).ok_or(KernelError::Missing { name })?.try_into().map_err(failed)?;
-        let mut after = vec![0; frame.len()];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut after),
-            repeat: rounds,
-            ..TestRunOptions::default()
-        };
-        let result = loaded.test_run(options).map_err(failed)?;
-        Ok((result.return_value.cast_signed(), after, result.duration))
+        trial::run(&self.bpf, program.name(), frame, rounds)
     }
 }
 

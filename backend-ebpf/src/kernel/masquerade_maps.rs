@@ -6,7 +6,7 @@ use super::masquerade::Room;
 use super::raw::Raw;
 use super::usage::{self, Used};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
-use backend_ebpf_abi::{Coming, Leaving, Masqueraded, Masquerading, Tuple};
+use backend_ebpf_abi::{Coming, Leaving, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 use ipnet::IpNet;
 
 type Prefixes = LpmTrie<MapData, [u8; 16], u32>;
@@ -47,11 +47,17 @@ pub struct MasqueradeMaps {
 const NAMES: [&str; 6] = ["MASQUERADING", "MASQ_SOURCES", "MASQ_KEEP", "LEAVING", "COMING", "MASQUERADED"];
 
 impl MasqueradeMaps {
-    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout.
+    /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout or
+    /// version.
     ///
     /// # Errors
     /// The kernel does not give them.
     pub fn of(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
+        let Some(maps) = Self::of_any_version(ids)? else { return Ok(None) };
+        Ok((maps.settings()?.version == MASQUERADE_VERSION).then_some(maps))
+    }
+
+    pub(super) fn of_any_version(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
         let mut found: [Option<(u32, MapData)>; 6] = [const { None }; 6];
         for id in ids {
             // It went with its last program.

@@ -15,6 +15,7 @@ mod read;
 mod sweep;
 mod take;
 mod tcx;
+mod trial;
 mod usage;
 pub(crate) mod verifier;
 

@@ -6,3 +6,4 @@
 
 mod conformance;
 mod fast;
+mod versions;

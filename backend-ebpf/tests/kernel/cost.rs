@@ -22,10 +22,10 @@ fn most_verified(figure: u32) -> u32 {
 
 /// The same of the programs of forwarding.
 const MOST_FORWARD: [(Forward, u32, u64); 4] = [
-    (Forward::IntoTunnel, 920, 190),
-    (Forward::OutOfTunnel, 1_210, 340),
-    (Forward::PastStack, 1_280, 345),
-    (Forward::FromUnderlay, 840, 340),
+    (Forward::IntoTunnel, 345, 71),
+    (Forward::OutOfTunnel, 470, 124),
+    (Forward::PastStack, 670, 132),
+    (Forward::FromUnderlay, 395, 124),
 ];
 
 #[test]

@@ -115,9 +115,17 @@ impl World {
     }
 
     pub(crate) fn maps(&self) -> MasqueradeMaps {
+        self.readable_maps().unwrap()
+    }
+
+    pub(crate) fn has_maps(&self) -> bool {
+        self.readable_maps().is_some()
+    }
+
+    fn readable_maps(&self) -> Option<MasqueradeMaps> {
         let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
         let found = self.node().netns.run(find).unwrap();
-        MasqueradeMaps::of(found.into_iter().flat_map(|found| found.map_ids)).unwrap().unwrap()
+        MasqueradeMaps::of(found.into_iter().flat_map(|found| found.map_ids)).unwrap()
     }
 
     fn chains(&self) -> String {

@@ -4,7 +4,7 @@
 use crate::frame::{Above, Frame, source_of};
 use crate::nodes::{FAR, PATIENCE, World};
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
-use backend_ebpf::abi::{Coming, Life, Masqueraded, Tuple, mapped};
+use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple, mapped};
 use backend_ebpf::kernel::masquerade::Masquerade;
 use serde_json::json;
 use std::io::{Read as _, Write as _};
@@ -69,6 +69,24 @@ fn whoever_has_a_port_there_has_it_after_the_connections_were_taken_over() {
     old.maps.set_coming(tuple, of(4, 100)).unwrap();
     new.maps.take_over(&old.maps).unwrap();
     assert_eq!(coming(&new), [(tuple, of(4, 100))]);
+}
+
+#[test]
+fn connections_of_another_version_are_not_read_and_programs_are_loaded_anew() {
+    let section = json!({ "mode": "native", "masquerade": "ebpf" });
+    let mut world = World::new(&section);
+    world.pod().talks_to(ip(FAR[0]));
+    for other in [MASQUERADE_VERSION + 1, MASQUERADE_VERSION - 1] {
+        let mut old = world.maps();
+        let settings = old.settings().unwrap();
+        old.set_settings(Masquerading { version: other, ..settings }).unwrap();
+        assert!(!world.has_maps());
+        world.restart(&section);
+        let new = world.maps();
+        assert_eq!(new.settings().unwrap().version, MASQUERADE_VERSION);
+        assert_ne!(new.settings().unwrap().salt, settings.salt, "nothing of it was read");
+        world.pod().talks_to(ip(FAR[0]));
+    }
 }
 
 /// Where the far host takes its time to answer.

@@ -1,7 +1,7 @@
 //! The programs with a node's settings, and a clock like theirs. Never attached.
 
 use crate::frame::Frame;
-use backend_ebpf::abi::{Masqueraded, Masquerading, mapped};
+use backend_ebpf::abi::{MASQUERADE_VERSION, Masqueraded, Masquerading, mapped};
 use backend_ebpf::kernel::masquerade::{Loaded, Masquerade, Room};
 use backend_ebpf::kernel::{MasqueradeMaps, Which};
 use std::net::IpAddr;
@@ -53,7 +53,9 @@ impl Rig {
     pub(crate) fn set(&mut self, ports: u16, handed_over_seconds: u32) {
         let [IpAddr::V4(v4), IpAddr::V6(v6)] = NODE.map(ip) else { unreachable!() };
         let (v4, v6) = (mapped(v4.octets()), v6.octets());
-        let settings = Masquerading { v4, v6, salt: 7, first_port: FIRST_PORT, ports, handed_over_seconds };
+        let (salt, first_port) = (7, FIRST_PORT);
+        let version = MASQUERADE_VERSION;
+        let settings = Masquerading { version, handed_over_seconds, v4, v6, salt, first_port, ports, unused: 0 };
         self.maps.set_settings(settings).unwrap();
     }
 

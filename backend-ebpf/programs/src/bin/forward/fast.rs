@@ -1,13 +1,14 @@
 //! Past the host's stack. Never an answer to a sender: what needs one is left to the stack, which knows how.
 
-use crate::headers::{self, CHECKSUM_AT, HOP_LIMIT_AT, Headers, LINK_BYTES, TTL_AT};
+use crate::headers::{self, CHECKSUM_AT, HOP_LIMIT_AT, Headers, LINK_BYTES, TTL_AT, is_v4};
 use crate::maps;
-use crate::tunnel::{is_v4, words};
+use crate::tunnel::{node, zeroed};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_redir_neigh;
 use aya_ebpf::helpers::{bpf_check_mtu, bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{Forwarded, Pod, Settings, Way};
+use core::mem::MaybeUninit;
 
 /// Packets that are cut on the way are judged by their pieces: `BPF_MTU_CHK_SEGS`.
 const SEGMENTS: u64 = 1;
@@ -43,18 +44,20 @@ pub fn from_pod(ctx: &TcContext) -> Option<i32> {
     }
     one_hop_less(ctx, &packet)?;
     maps::count(Forwarded::ToNode);
-    // SAFETY: integers and a union of integers, for which zeros are values.
-    let mut next: bpf_redir_neigh = unsafe { core::mem::zeroed() };
-    if is_v4(&way.node) {
+    let mut room = MaybeUninit::<bpf_redir_neigh>::uninit();
+    // SAFETY: words and a union of words, for which zeros are values.
+    let next = unsafe { zeroed(&mut room) };
+    let node = node(way);
+    if is_v4(&node) {
         next.nh_family = AF_INET;
-        next.__bindgen_anon_1.ipv4_nh = words(&way.node)[3];
+        next.__bindgen_anon_1.ipv4_nh = node[3];
     } else {
         next.nh_family = AF_INET6;
-        next.__bindgen_anon_1.ipv6_nh = words(&way.node);
+        next.__bindgen_anon_1.ipv6_nh = node;
     }
     let length = core::mem::size_of::<bpf_redir_neigh>() as i32;
     // SAFETY: a next hop of the length that is said.
-    Some(unsafe { bpf_redirect_neigh(settings.underlay, &mut next, length, 0) } as i32)
+    Some(unsafe { bpf_redirect_neigh(settings.underlay, next, length, 0) } as i32)
 }
 
 /// The same for what came from another node's pods. What came from outside is left to the stack: it sees the answers, which it

@@ -1,11 +1,12 @@
 //! Into the tunnel and out of it. Never an outer packet's bytes: the tunnel device makes them of what is said here.
 
-use crate::headers;
+use crate::headers::{self, Address, is_v4};
 use crate::maps;
 use aya_ebpf::bindings::bpf_tunnel_key;
 use aya_ebpf::helpers::{bpf_skb_change_type, bpf_skb_get_tunnel_key, bpf_skb_set_tunnel_key};
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{Forwarded, Settings, Way};
+use core::mem::MaybeUninit;
 
 /// `BPF_F_*` of `include/uapi/linux/bpf.h`.
 const TUNINFO_IPV6: u64 = 1;
@@ -30,24 +31,42 @@ pub fn wrap(ctx: &TcContext) -> Forwarded {
     }
 }
 
+/// Makes it all zeros, a word at a time and where it is: the compiler would call a loop over bytes.
+///
+/// # Safety
+/// Zeros are a value of the type, which is aligned to four bytes and as long as some words.
+#[inline(always)]
+pub unsafe fn zeroed<T>(room: &mut MaybeUninit<T>) -> &mut T {
+    let words: *mut u32 = room.as_mut_ptr().cast();
+    for at in 0..core::mem::size_of::<T>() / 4 {
+        // SAFETY: within the room, which is aligned to words.
+        unsafe { words.add(at).write_volatile(0) };
+    }
+    // SAFETY: all of it is written, and zeros are a value.
+    unsafe { room.assume_init_mut() }
+}
+
 #[inline(always)]
 fn to(ctx: &TcContext, settings: &Settings, way: &Way) -> Forwarded {
-    // SAFETY: integers and unions of integers, for which zeros are values.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    let mut room = MaybeUninit::<bpf_tunnel_key>::uninit();
+    // SAFETY: words and unions of words, for which zeros are values.
+    let key = unsafe { zeroed(&mut room) };
+    let (node, local) = (node(way), local(settings));
     key.tunnel_id = settings.vni;
     key.tunnel_ttl = OUTER_TTL;
     // Over IPv6 without a checksum too (RFC 6935); both ends have the device so.
     let mut flags = ZERO_CSUM_TX;
-    if is_v4(&way.node) {
-        key.__bindgen_anon_1.remote_ipv4 = v4(&way.node);
-        key.__bindgen_anon_3.local_ipv4 = v4(&settings.local);
+    if is_v4(&node) {
+        // The helper wants the machine's order for IPv4.
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(node[3]);
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be(local[3]);
     } else {
         flags |= TUNINFO_IPV6;
-        key.__bindgen_anon_1.remote_ipv6 = words(&way.node);
-        key.__bindgen_anon_3.local_ipv6 = words(&settings.local);
+        key.__bindgen_anon_1.remote_ipv6 = node;
+        key.__bindgen_anon_3.local_ipv6 = local;
     }
     // SAFETY: the kernel's own packet and a key of the length that is said.
-    let refused = unsafe { bpf_skb_set_tunnel_key(ctx.skb.skb, &mut key, KEY_BYTES, flags) } != 0;
+    let refused = unsafe { bpf_skb_set_tunnel_key(ctx.skb.skb, key, KEY_BYTES, flags) } != 0;
     if refused { Forwarded::Refused } else { Forwarded::Wrapped }
 }
 
@@ -55,13 +74,14 @@ fn to(ctx: &TcContext, settings: &Settings, way: &Way) -> Forwarded {
 #[inline(always)]
 pub fn unwrap(ctx: &TcContext) -> Forwarded {
     let Some(settings) = maps::settings() else { return Forwarded::Refused };
-    // SAFETY: as above.
-    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
-    let family = if is_v4(&settings.local) { 0 } else { TUNINFO_IPV6 };
-    // SAFETY: as above.
-    if unsafe { bpf_skb_get_tunnel_key(ctx.skb.skb, &mut key, KEY_BYTES, family) } != 0 {
+    let mut key = MaybeUninit::<bpf_tunnel_key>::uninit();
+    let family = if is_v4(&local(settings)) { 0 } else { TUNINFO_IPV6 };
+    // SAFETY: the kernel's own packet and room of the length that is said.
+    if unsafe { bpf_skb_get_tunnel_key(ctx.skb.skb, key.as_mut_ptr(), KEY_BYTES, family) } != 0 {
         return Forwarded::Refused;
     }
+    // SAFETY: the helper has written all of it; where it fails, too.
+    let key = unsafe { key.assume_init_ref() };
     if key.tunnel_id != settings.vni {
         return Forwarded::OtherNetwork;
     }
@@ -70,20 +90,19 @@ pub fn unwrap(ctx: &TcContext) -> Forwarded {
     if refused { Forwarded::Refused } else { Forwarded::Unwrapped }
 }
 
+/// The other node's address.
 #[inline(always)]
-pub fn is_v4(address: &[u8; 16]) -> bool {
-    words(address)[..2] == [0, 0] && words(address)[2] == u32::from_ne_bytes([0, 0, 0xff, 0xff])
+pub fn node(way: &Way) -> Address {
+    // SAFETY: the first field of a value that begins at a multiple of four.
+    unsafe { *(&raw const *way).cast() }
 }
 
-/// As a number: the helper wants the machine's order for IPv4.
+/// Our own.
 #[inline(always)]
-fn v4(address: &[u8; 16]) -> u32 {
-    u32::from_be_bytes([address[12], address[13], address[14], address[15]])
+fn local(settings: &Settings) -> Address {
+    // SAFETY: it follows a word, in a value that begins at a multiple of four.
+    unsafe { *(&raw const settings.local).cast() }
 }
 
-/// In network order, which the helper wants for IPv6.
-#[inline(always)]
-pub fn words(address: &[u8; 16]) -> [u32; 4] {
-    let word = |at: usize| u32::from_ne_bytes([address[at], address[at + 1], address[at + 2], address[at + 3]]);
-    [word(0), word(4), word(8), word(12)]
-}
+const _: () = assert!(core::mem::offset_of!(Way, node) == 0 && core::mem::align_of::<Way>() == 4);
+const _: () = assert!(core::mem::offset_of!(Settings, local) == 4 && core::mem::align_of::<Settings>() == 4);

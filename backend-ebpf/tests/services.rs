@@ -6,8 +6,10 @@ use cni_core::model::{
     BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName, TrafficScope,
 };
 use cni_core::policy::model::Protocol;
+use ipnet::IpNet;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 fn item(backends: &[(u8, bool)], scheduler: Scheduler, affinity: u32) -> ServiceItem {
@@ -73,11 +75,47 @@ proptest! {
     }
 }
 
+fn range() -> impl Strategy<Value = IpNet> {
+    (any::<IpAddr>(), 0_u8..=128).prop_map(|(address, bits)| {
+        // Few different ones, so that some are within others or side by side.
+        let bits = if address.is_ipv4() { bits % 33 } else { bits };
+        let near = match address {
+            IpAddr::V4(v4) => IpAddr::from((u32::from(v4) & 0xc000_0003).to_be_bytes()),
+            IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & (3 << 126 | 3)).to_be_bytes()),
+        };
+        IpNet::new(near, bits).expect("at most as many bits as the family has")
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_frontend_has_the_clients_of_its_family_that_it_is_for_and_is_not_open_before_it_has_them(
+        ranges in proptest::collection::vec(range(), 0..12),
+        clients in proptest::collection::vec(range(), 1..40),
+    ) {
+        let plain = item(&[(1, true)], Scheduler::RoundRobin, 0);
+        let entries = compile(&ServiceItem { sources: Some(ranges.clone().into()), ..plain.clone() }).unwrap();
+        let written: Vec<IpNet> =
+            entries.iter().filter_map(|(key, _)| if let Key::Range(_, range) = key { Some(*range) } else { None }).collect();
+        for client in clients.iter().map(IpNet::addr).filter(IpAddr::is_ipv4) {
+            let [wanted, found] = [&ranges, &written].map(|of| of.iter().any(|range| range.contains(&client)));
+            prop_assert_eq!(wanted, found, "{}", client);
+        }
+        prop_assert!(written.iter().all(|range| range.addr().is_ipv4()), "{:?}", written);
+        let is_flagged = |entries: &[(Key, Object)]| {
+            entries.iter().any(|(_, object)| matches!(object, Object::Frontend { limited: 4, .. }))
+        };
+        prop_assert!(is_flagged(&entries), "also of no range");
+        prop_assert!(!is_flagged(&compile(&plain).unwrap()));
+        let ranges_first = |(key, _): &(Key, Object)| !matches!(key, Key::Range(..)) || key.rank().level == 0;
+        prop_assert!(entries.iter().all(ranges_first));
+    }
+}
+
 #[test]
 fn what_sockets_cannot_know_is_refused() {
     let plain = item(&[(1, true)], Scheduler::RoundRobin, 0);
     let sctp = ServiceItem { key: ServiceKey { protocol: Protocol(132), ..plain.key.clone() }, ..plain.clone() };
-    let prefixes = ServiceItem { sources: Some([].into()), ..plain.clone() };
     let direct = ServiceItem { direct_return: true, ..plain.clone() };
     let counting = [
         Scheduler::LeastConnections,
@@ -86,7 +124,7 @@ fn what_sockets_cannot_know_is_refused() {
         Scheduler::NeverQueue,
     ];
     let counting = counting.map(|scheduler| (ServiceItem { scheduler, ..plain.clone() }, "scheduler"));
-    let others = [(sctp, "protocol"), (prefixes, "loadBalancerSourceRanges"), (direct, "direct-server-return")];
+    let others = [(sctp, "protocol"), (direct, "direct-server-return")];
     for (item, field) in others.into_iter().chain(counting) {
         let error = compile(&item).unwrap_err();
         assert_eq!((error.kind, error.field), (ErrorKind::Unsupported, Some(field)));

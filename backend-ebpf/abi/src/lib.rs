@@ -36,8 +36,8 @@ pub use policy::{
 };
 pub use reason::Reason;
 pub use service::{
-    Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_BITS, MAGLEV_ENTRIES, MaglevTable, MemberKey, ReverseKey,
-    SERVICE_VERSION, SlotKey, Target,
+    AddressKey, Affinity, AffinityKey, Frontend, FrontendKey, MAGLEV_BITS, MAGLEV_ENTRIES, MaglevTable, MemberKey,
+    RANGE_BITS, RangeKey, ReverseKey, SERVICE_VERSION, SlotKey, Target,
 };
 
 /// The version of these layouts. Maps of another one are not read.

@@ -2,14 +2,15 @@
 //! somebody has to hand out: a frontend's own address is the key of all that belongs to it.
 //!
 //! ```text
-//! connect, sendmsg ─> FrontendKey ─> Frontend ─┬─> affinity (client) ──> member? ─┐
+//! connect, sendmsg ─> FrontendKey ─> Frontend ─── limited? ─> AddressKey (client) ─> its address ─> RangeKey ─> allowed
+//!                                              ├─> affinity (client) ──> member? ─┐
 //!                                              ├─> Maglev table (client) ─> slot ─┼─> SlotKey ─> Target
 //!                                              └─> turn ──────────────────> slot ─┘
 //! recvmsg, getpeername ─> ReverseKey (socket, Target) ─> Target, the service's
 //! ```
 
 /// The version of these layouts. Maps of another one are not read.
-pub const SERVICE_VERSION: u32 = 1;
+pub const SERVICE_VERSION: u32 = 2;
 
 /// Entries of a Maglev table that are filled by turns: a prime, a hundred for each of ten backends.
 pub const MAGLEV_ENTRIES: usize = 1021;
@@ -44,6 +45,9 @@ pub struct Frontend {
     pub choice: u32,
     /// Whose turn it is. Written by the programs.
     pub turn: u32,
+    /// 0: every client is served; [`Frontend::V4`] or [`Frontend::V6`]: only one whose address of this version is in a range of the
+    /// frontend's.
+    pub limited: u32,
 }
 
 impl Frontend {
@@ -53,6 +57,36 @@ impl Frontend {
     pub const BY_CLIENT: u32 = 1;
     /// By Maglev's table and the frontend.
     pub const BY_DESTINATION: u32 = 2;
+
+    /// IPv4.
+    pub const V4: u32 = 4;
+    /// IPv6.
+    pub const V6: u32 = 6;
+}
+
+/// Who may use a frontend: the key of a trie, with [`RANGE_BITS`] and as many bits of the client as count.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RangeKey {
+    /// Whose.
+    pub frontend: FrontendKey,
+    /// The client's address, see [`crate::mapped`].
+    pub client: [u8; 16],
+}
+
+/// Bits of a [`RangeKey`] before the client: all of them always count.
+pub const RANGE_BITS: u32 = 160;
+
+/// The address that a client has for others.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressKey {
+    /// The cookie of the client's network namespace.
+    pub client: u64,
+    /// [`Frontend::V4`] or [`Frontend::V6`].
+    pub version: u32,
+    /// 0.
+    pub unused: u32,
 }
 
 /// One of a frontend's backends.

@@ -1,10 +1,10 @@
 //! Layouts byte for byte: a change here is a change of [`backend_ebpf_abi::VERSION`]. Never a behaviour.
 
 use backend_ebpf_abi::{
-    Affinity, AffinityKey, Coming, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment, FragmentKey,
-    Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable, Masquerading, MemberKey, PeerClass, PeerKey, Pod,
-    ProgramRef, Reason, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict, VerdictKey, Way, mapped, source_key,
-    traffic_key,
+    AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Endpoint, EndpointKey, FlowEvent, Fragment,
+    FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable, Masquerading, MemberKey, PeerClass,
+    PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict,
+    VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -55,13 +55,16 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
 #[test]
 fn keys_and_values_of_services_have_these_bytes_and_no_padding() {
     layout!(FrontendKey, 20, { address: 0, 16; port: 16, 2; protocol: 18, 2 });
-    layout!(Frontend, 16, { count: 0, 4; affinity_seconds: 4, 4; choice: 8, 4; turn: 12, 4 });
+    layout!(Frontend, 20, { count: 0, 4; affinity_seconds: 4, 4; choice: 8, 4; turn: 12, 4; limited: 16, 4 });
     layout!(SlotKey, 24, { frontend: 0, 20; slot: 20, 4 });
     layout!(Target, 20, { address: 0, 16; port: 16, 2; unused: 18, 2 });
     layout!(MemberKey, 40, { frontend: 0, 20; backend: 20, 20 });
     layout!(AffinityKey, 32, { client: 0, 8; frontend: 8, 20; unused: 28, 4 });
     layout!(Affinity, 24, { backend: 0, 20; seen_seconds: 20, 4 });
+    layout!(RangeKey, 36, { frontend: 0, 20; client: 20, 16 });
+    layout!(AddressKey, 16, { client: 0, 8; version: 8, 4; unused: 12, 4 });
     layout!(ReverseKey, 32, { socket: 0, 8; backend: 8, 20; protocol: 28, 4 });
+    assert_eq!(offset_of!(RangeKey, client) * 8, RANGE_BITS as usize);
     assert_eq!(size_of::<MaglevTable>(), 2048);
     assert!(MAGLEV_ENTRIES <= 1024 && !(2..32).any(|divisor| MAGLEV_ENTRIES.is_multiple_of(divisor)), "a prime");
 }

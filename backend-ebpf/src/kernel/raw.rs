@@ -4,9 +4,9 @@
 
 use aya::Pod;
 use backend_ebpf_abi::{
-    Coming, Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, Leaving, MaglevTable,
-    Masquerading, MemberKey, PeerClass, PeerKey, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict, VerdictKey,
-    Way,
+    AddressKey, Coming, Connection, ConnectionKey, Endpoint, EndpointKey, Frontend, FrontendKey, Leaving, MaglevTable,
+    Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings, SlotKey, Target, Tuple, Verdict,
+    VerdictKey, Way,
 };
 
 /// A key or value of ours.
@@ -24,4 +24,4 @@ macro_rules! plain {
 plain!(Connection, ConnectionKey, Endpoint, EndpointKey, PeerClass, PeerKey, Verdict, VerdictKey);
 plain!(Coming, Leaving, Masquerading, Tuple);
 plain!(Settings, Way, backend_ebpf_abi::Pod);
-plain!(Frontend, FrontendKey, MaglevTable, MemberKey, ReverseKey, SlotKey, Target, u32);
+plain!(AddressKey, Frontend, FrontendKey, MaglevTable, MemberKey, RangeKey, ReverseKey, SlotKey, Target, u32);

@@ -8,8 +8,9 @@ use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, T
 use cni_core::backend::{Error, ErrorKind, Gate, Rank, Result};
 use cni_core::model::{Scheduler, ServiceBackend, ServiceItem};
 use cni_core::policy::model::Protocol;
+use ipnet::IpNet;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// One thing in the kernel.
@@ -25,6 +26,8 @@ pub enum Key {
     Member(MemberKey),
     /// A frontend's table.
     Table(FrontendKey),
+    /// Clients that may use a frontend which is not for all.
+    Range(FrontendKey, IpNet),
     /// A frontend.
     Frontend(FrontendKey),
     /// A program at a cgroup, by the number of its directory.
@@ -45,6 +48,8 @@ pub enum Object {
     Slot(Target),
     /// It is there.
     Member,
+    /// They may.
+    Range,
     /// Slots by hash.
     Table(Arc<MaglevTable>),
     /// [`Frontend`] without what programs write.
@@ -55,6 +60,8 @@ pub enum Object {
         affinity_seconds: u32,
         /// [`Frontend::choice`].
         choice: u32,
+        /// [`Frontend::limited`].
+        limited: u32,
     },
     /// The program's tag: the kernel's hash of its instructions. 0: one that does not use our maps.
     Hook(u64),
@@ -67,6 +74,8 @@ impl Key {
         match self {
             Self::OldMaps(_) | Self::Pins => Rank::level(0),
             Self::Slot(_) | Self::Member(_) | Self::Table(_) => Rank::level(0).gate(Gate::Item),
+            // Without one of them fewer are served. So a frontend that is not for all any more does not wait for it.
+            Self::Range(..) => Rank::level(0),
             Self::Frontend(_) => Rank::level(1),
             Self::Hook(..) => Rank::level(2),
         }
@@ -97,6 +106,7 @@ impl fmt::Display for Key {
                 write!(f, "{} member {}", Named(&key.frontend), socket(key.backend.address, key.backend.port))
             }
             Self::Table(key) => write!(f, "{} table", Named(key)),
+            Self::Range(key, clients) => write!(f, "{} clients {clients}", Named(key)),
             Self::Frontend(key) => write!(f, "{}", Named(key)),
             Self::Hook(hook, cgroup) => write!(f, "program {} at cgroup {cgroup}", hook.name()),
         }
@@ -106,13 +116,16 @@ impl fmt::Display for Key {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldMaps | Self::Member | Self::Pins { intact: true } => f.write_str("there"),
+            Self::OldMaps | Self::Member | Self::Range | Self::Pins { intact: true } => f.write_str("there"),
             Self::Pins { intact: false } => f.write_str("not of all maps"),
             Self::Slot(target) => write!(f, "{}", socket(target.address, target.port)),
             Self::Table(_) => f.write_str("a table"),
-            Self::Frontend { count, affinity_seconds: 0, .. } => write!(f, "{count} backends"),
-            Self::Frontend { count, affinity_seconds, .. } => {
-                write!(f, "{count} backends, affinity {affinity_seconds} s")
+            Self::Frontend { count, affinity_seconds, limited, .. } => {
+                write!(f, "{count} backends")?;
+                if *affinity_seconds > 0 {
+                    write!(f, ", affinity {affinity_seconds} s")?;
+                }
+                f.write_str(if *limited > 0 { ", not for all clients" } else { "" })
             }
             Self::Hook(0) => f.write_str("another program"),
             Self::Hook(tag) => write!(f, "program {tag:016x}"),
@@ -129,11 +142,17 @@ fn of_backend(backend: &ServiceBackend) -> Target {
     target(SocketAddr::new(backend.address, backend.port))
 }
 
+/// Of which clients a frontend is, as few prefixes of its family as say it; none also where it is for all.
+pub(super) fn clients(item: &ServiceItem) -> Vec<IpNet> {
+    let ranges = item.sources.iter().flat_map(|sources| sources.iter());
+    let of_family = ranges.filter(|range| range.addr().is_ipv6() == item.key.address.is_ipv6());
+    IpNet::aggregate(&of_family.map(IpNet::trunc).collect())
+}
+
 /// The entries of a frontend.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for what sockets cannot know: SCTP, who a client is by its address, how many connections a backend
-/// has. [`ErrorKind::Invalid`] for backends of another family, or more than 65,535.
+/// [`ErrorKind::Unsupported`] for what sockets cannot know: SCTP, how many connections a backend has. [`ErrorKind::Invalid`] for backends of another family, or more than 65,535.
 pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
     let unsupported = |field, detail| {
         let error = Error::new(ErrorKind::Unsupported, "compile", &item.key, detail);
@@ -141,10 +160,6 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
     };
     if !matches!(item.key.protocol.0, 6 | 17) {
         return unsupported("protocol", "programs at sockets translate TCP and UDP only");
-    }
-    if item.sources.is_some() {
-        let detail = "a socket that connects has no address yet, so no client can be told from another by its prefix";
-        return unsupported("loadBalancerSourceRanges", detail);
     }
     if item.direct_return {
         let detail = "what a socket or nftables has translated is translated back where it was, so answers go that way; IPVS can do it";
@@ -187,7 +202,13 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
     if has_table && !targets.is_empty() {
         entries.push((Key::Table(frontend), Object::Table(maglev::table(&targets).into())));
     }
+    let limited = match (&item.sources, item.key.address) {
+        (None, _) => 0,
+        (Some(_), IpAddr::V4(_)) => Frontend::V4,
+        (Some(_), IpAddr::V6(_)) => Frontend::V6,
+    };
+    entries.extend(clients(item).into_iter().map(|clients| (Key::Range(frontend, clients), Object::Range)));
     let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-    entries.push((Key::Frontend(frontend), Object::Frontend { count, affinity_seconds, choice }));
+    entries.push((Key::Frontend(frontend), Object::Frontend { count, affinity_seconds, choice, limited }));
     Ok(entries)
 }

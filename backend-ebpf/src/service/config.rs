@@ -19,6 +19,8 @@ const MOST: u32 = 1 << 20;
 pub struct Sizes {
     /// Network namespaces that are served: pods of this node, and the node itself.
     pub clients: u32,
+    /// Prefixes of `loadBalancerSourceRanges`, of all frontends together.
+    pub ranges: u32,
     /// Addresses with port and protocol: a service has one for each of its addresses and ports.
     pub frontends: u32,
     /// Backends of all frontends together.
@@ -37,6 +39,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             clients: 4096,
+            ranges: 65_536,
             frontends: 65_536,
             backends: 524_288,
             tables: 16_384,
@@ -50,9 +53,12 @@ impl Default for Sizes {
 impl Sizes {
     /// Each with its name in the configuration and that of its map.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, &'static str, u32); 7] {
+    pub const fn named(&self) -> [(&'static str, &'static str, u32); 9] {
         [
             ("maps.clients", "CLIENTS", self.clients),
+            // One of each version.
+            ("maps.clients", "ADDRESSES", self.clients.saturating_mul(2)),
+            ("maps.ranges", "RANGES", self.ranges),
             ("maps.frontends", "FRONTENDS", self.frontends),
             ("maps.backends", "SLOTS", self.backends),
             ("maps.tables", "TABLES", self.tables),

@@ -1,6 +1,6 @@
 //! The driver: what [`super::compile`] wants, in maps and at hooks. Never diffs, orders or retries: the engine does.
 
-use super::clients::{ClientDriver, Namespace, Served};
+use super::clients::ClientDriver;
 use super::compile::{Key, Object, compile};
 use super::config::{Config, Sizes};
 use super::flush;
@@ -52,15 +52,17 @@ impl SocketDriver {
         })
     }
 
-    /// Whose sockets are served: in the maps of these programs. The network namespace of the calling thread always is.
+    /// Whose sockets are served: in the maps of these programs. The network namespace of the calling thread always is; its own
+    /// addresses are those of the node.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn clients(&self) -> Result<ClientDriver> {
+    pub fn clients(&self, node: &NodeContext) -> Result<ClientDriver> {
         let failed = |error| Error::new(ErrorKind::Kernel, "open", "network namespace", &error).because(error);
         let cookie = self.own.cookie().map_err(failed)?;
-        let own = (Namespace(cookie), Served::of(self.own.id().inode));
-        ClientDriver::open(&self.pins.maps(), own, self.config.maps)
+        let mut driver = ClientDriver::open(&self.pins.maps(), (cookie, self.own.id().inode), self.config.maps)?;
+        driver.adopt(node)?;
+        Ok(driver)
     }
 
     /// How full the maps of these programs are.

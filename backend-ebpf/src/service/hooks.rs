@@ -128,9 +128,9 @@ pub(super) fn error_of(operation: &'static str, object: impl std::fmt::Display, 
     Error::new(kind, operation, object, &source).because(source)
 }
 
-/// Whether a map has no room left.
+/// Whether a map has no room left: tries say it otherwise.
 pub(super) fn is_full(source: &KernelError) -> bool {
-    os_error(source) == Some(E2BIG)
+    matches!(os_error(source), Some(E2BIG | ENOSPC))
 }
 
 /// Numbers of `include/uapi/asm-generic/errno-base.h`.

@@ -5,8 +5,8 @@ use super::hooks::error_of;
 use crate::kernel::raw::Raw;
 use crate::kernel::{KernelError, count};
 use aya::Pod;
-use aya::maps::{HashMap, Map, MapData, MapError};
-use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, SlotKey, Target};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
+use backend_ebpf_abi::{AddressKey, Frontend, FrontendKey, MaglevTable, MemberKey, RangeKey, SlotKey, Target};
 use cni_core::backend::{Dropped, Meter, Result, TableUse, WhenFull};
 use std::path::Path;
 
@@ -32,6 +32,10 @@ fn keys<K: Pod, V: Pod>(map: &Map, room: u32) -> std::result::Result<u64, MapErr
     count(HashMap::<_, K, V>::try_from(map)?.keys(), room)
 }
 
+fn prefixes(map: &Map, room: u32) -> std::result::Result<u64, MapError> {
+    count(LpmTrie::<_, Raw<RangeKey>, u32>::try_from(map)?.keys(), room)
+}
+
 impl Meter for Metered {
     /// Programs at sockets drop no packet.
     fn dropped(&self) -> Result<Vec<Dropped>> {
@@ -43,6 +47,8 @@ impl Meter for Metered {
         let used = |(table, map, room): &(&'static str, Map, u32)| {
             let entries = match *table {
                 "CLIENTS" => Some(keys::<u64, u32>(map, *room)),
+                "ADDRESSES" => Some(keys::<Raw<AddressKey>, [u8; 16]>(map, *room)),
+                "RANGES" => Some(prefixes(map, *room)),
                 "FRONTENDS" => Some(keys::<Raw<FrontendKey>, Raw<Frontend>>(map, *room)),
                 "SLOTS" => Some(keys::<Raw<SlotKey>, Raw<Target>>(map, *room)),
                 "TABLES" => Some(keys::<Raw<FrontendKey>, Raw<MaglevTable>>(map, *room)),

@@ -29,7 +29,7 @@ mod pins;
 mod probe;
 pub mod proxy;
 
-pub use clients::{ClientDriver, Namespace, Served};
+pub use clients::{ClientDriver, ClientKey, ClientObject};
 pub use compile::{Key, Object, compile};
 pub use config::{Config, Sizes};
 pub use driver::SocketDriver;

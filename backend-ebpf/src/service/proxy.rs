@@ -38,7 +38,7 @@ impl ProxyBackend for EbpfServices {
         let config = Config::from_json(&request.config)?;
         let driver = SocketDriver::open(&config)?;
         let meter = driver.meter()?;
-        let clients = Reconciler::new(driver.clients()?)?;
+        let clients = Reconciler::new(driver.clients(&request.node)?)?;
         let outside = match (driver.capabilities().has(Capability::OutsideClients), config.outside_clients) {
             (true, _) => Some(OutsideDriver::open()?),
             // What an earlier configuration served goes with the first state.

@@ -26,3 +26,4 @@ mod service_drift;
 mod service_laws;
 mod services;
 mod sockets;
+mod source_ranges;

@@ -27,7 +27,7 @@ fn outside() -> NetNs {
 }
 
 /// Somebody behind this interface of the calling thread's namespace.
-fn behind(interface: &str) -> NetNs {
+pub(crate) fn behind(interface: &str) -> NetNs {
     let outside = NetNs::new().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), outside.as_fd().as_raw_fd());
     run(&format!("ip link add {interface} type veth peer name wire netns {path}"));
@@ -39,7 +39,7 @@ fn behind(interface: &str) -> NetNs {
     outside
 }
 
-fn commit(engine: &mut Reconciler<OutsideDriver>, items: Vec<ServiceItem>) {
+pub(crate) fn commit(engine: &mut Reconciler<OutsideDriver>, items: Vec<ServiceItem>) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     items.into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
     engine.stage(Change::InSync).unwrap();
@@ -212,10 +212,19 @@ impl Testbed for Bed {
 fn the_laws_of_every_engine_hold_for_clients_outside() {
     in_a_namespace(|| {
         let affine = |backends| ServiceItem { affinity_seconds: NonZeroU32::new(60), ..item(V4, 6, backends) };
+        let limited = |at, backends, clients: &str| ServiceItem {
+            sources: Some([clients.parse().unwrap()].into()),
+            ..item(at, 6, backends)
+        };
         let states = [
             vec![],
-            vec![affine("abc"), item(V6, 17, "ab")],
-            vec![item(V4, 6, "bc"), item(V6, 17, "abc"), item(V6, 6, "")],
+            vec![affine("abc"), item(V6, 17, "ab"), limited(V6, "a", "fd00::/8")],
+            vec![
+                item(V4, 6, "bc"),
+                item(V6, 17, "abc"),
+                limited(V6, "", "fd00::/9"),
+                limited("192.0.2.1:81", "ab", "10.0.0.0/8"),
+            ],
         ];
         let settings = Settings { walks: 4, fault_points: 3, ..Settings::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -8,6 +8,7 @@ use cni_core::model::{
     ServiceKey, ServiceName, TrafficScope,
 };
 use cni_core::policy::model::Protocol;
+use cni_core::testkit::engine::fake;
 use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -64,10 +65,10 @@ impl Proxy {
         Self::open_with(&Config { cgroup: Some(cgroup.to_owned()), ..Config::default() })
     }
 
-    fn open_with(config: &Config) -> Self {
+    pub(crate) fn open_with(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let driver = SocketDriver::open(config).unwrap();
-        let mut clients = Reconciler::new(driver.clients().unwrap()).unwrap();
+        let mut clients = Reconciler::new(driver.clients(&fake::node()).unwrap()).unwrap();
         let mut engine = Reconciler::new(driver).unwrap();
         runtime.block_on(engine.resync()).unwrap();
         assert!(runtime.block_on(clients.commit()).is_complete());
@@ -77,19 +78,21 @@ impl Proxy {
     /// Serves a pod's namespace, or no more.
     fn serve(&mut self, pod: &NetNs, served: bool) {
         let endpoint = EndpointId::of("c0ffee", "eth0").unwrap();
-        self.2
-            .stage(if served {
-                Change::Put(ServiceClient {
-                    endpoint,
-                    netns_cookie: pod.cookie().unwrap(),
-                    netns_inode: pod.id().inode,
-                })
-            } else {
-                Change::Remove(endpoint)
-            })
-            .unwrap();
+        if served { self.serve_as(endpoint, pod, &[]) } else { self.tell(Change::Remove(endpoint)) }
+    }
+
+    /// Serves a pod's namespace, as an attachment with these addresses.
+    pub(crate) fn serve_as(&mut self, endpoint: EndpointId, pod: &NetNs, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let (netns_cookie, netns_inode) = (pod.cookie().unwrap(), pod.id().inode);
+        self.tell(Change::Put(ServiceClient { endpoint, netns_cookie, netns_inode, addresses }));
+    }
+
+    fn tell(&mut self, change: Change<ServiceClient>) {
+        self.2.stage(change).unwrap();
         self.2.stage(Change::InSync).unwrap();
         assert!(self.1.block_on(self.2.commit()).is_complete());
+        assert!(self.1.block_on(self.2.resync()).unwrap().is_none(), "what was written is what is read");
     }
 
     pub(crate) fn put(&mut self, items: Vec<ServiceItem>) {

@@ -251,6 +251,8 @@ pub struct ServiceClient {
     pub netns_cookie: u64,
     /// The inode of that namespace.
     pub netns_inode: u64,
+    /// Its addresses: who it is for a service that is not for all clients.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Item for ServiceClient {

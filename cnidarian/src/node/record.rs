@@ -64,7 +64,8 @@ impl Record {
     /// The pod as a user of services, where its namespace is known.
     pub(crate) fn client(&self) -> Option<ServiceClient> {
         let (endpoint, netns_inode) = (self.endpoint.id.clone(), self.netns_inode);
-        self.netns_cookie.map(|netns_cookie| ServiceClient { endpoint, netns_cookie, netns_inode })
+        let addresses = self.endpoint.addresses.clone();
+        self.netns_cookie.map(|netns_cookie| ServiceClient { endpoint, netns_cookie, netns_inode, addresses })
     }
 
     /// What ADD answers.

@@ -3,6 +3,7 @@
 use super::cluster::Following;
 use super::error::NodeError;
 use super::{Inner, policy};
+use cni_core::backend::Change;
 use cni_core::store::FilesStore;
 use futures_util::StreamExt;
 use net_linux::heap;
@@ -133,6 +134,10 @@ pub(super) async fn look(inner: Arc<Inner>) {
                 let changes = inner.cluster.set_underlay(found);
                 if !changes.is_empty() {
                     tracing::info!("the underlay changed");
+                    if let Some(clients) = &inner.clients {
+                        // The node as a client of services has another address.
+                        let _ = clients.change_all(vec![Change::Node(inner.cluster.context())]).await;
+                    }
                     let _ = inner.datapath.change_all(changes).await;
                 }
             }

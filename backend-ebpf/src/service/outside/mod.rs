@@ -4,6 +4,7 @@
 
 pub mod object;
 mod rules;
+mod sources;
 mod stale;
 mod watch;
 
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Known, Op, Rank, Result, Support, described};
 use cni_core::model::{NodeContext, ServiceItem};
 use net_linux::conntrack::Conntrack;
-use net_linux::nft::{Batch, Chain, Data, Element, Nft, NftError, Rule, Table, TableContents, Verdict};
+use net_linux::nft::{Batch, Chain, Data, Element, Nft, NftError, Rule, Set, Table, TableContents, Verdict};
 use nix::errno::Errno;
 use rules::Kind;
 use stale::Led;
@@ -45,6 +46,8 @@ pub(super) fn refusal() -> Option<String> {
     for by_client in [false, true] {
         make_choice(&mut batch, Choice { count: 1, by_client, ipv6: by_client });
     }
+    let nobody = Frontend { address: SocketAddr::from(([0; 4], 0)), protocol: 0 };
+    sources::put(&mut batch, &nobody, &[], None);
     match nft.would_take(batch, rules::table().family) {
         Support::Yes => None,
         Support::No { reason } => Some(reason),
@@ -115,6 +118,7 @@ impl OutsideDriver {
             let intact = contents.rules_of(&chain.object.id).map(|rule| &rule.object).eq([&rule]);
             found.push((Key::Choice(choice), Object::Rules { intact }));
         }
+        found.extend(sources::read(&contents));
         for (kind, ipv6, wanted) in rules::sets() {
             let Some((_, elements)) = contents.set(&wanted.id) else { continue };
             found.extend(elements.iter().filter_map(|element| entry(kind, ipv6, element)));
@@ -123,7 +127,11 @@ impl OutsideDriver {
     }
 
     fn write(&mut self, ops: &[Write]) -> Result<(), NftError> {
-        let unsure = |op: &Write| *present(op) == Known::Unknown || *op.key() == Key::Rules;
+        let unsure = |op: &Write| match (op.key(), present(op)) {
+            (Key::Rules, _) | (_, Known::Unknown) => true,
+            (Key::Sources(_), present) => !is_whole(present),
+            _ => false,
+        };
         if !ops.iter().any(unsure) {
             // Nothing is read, so others may change the ruleset meanwhile.
             return self.nft.commit(&batch_of(ops, None));
@@ -153,6 +161,12 @@ fn batch_of(ops: &[Write], mut there: Option<&TableContents>) -> Batch {
                     batch.flush_chain(&chain.id);
                     batch.delete_chain(&chain.id);
                 }
+            }
+            (Key::Sources(frontend), Op::Put { object: Object::Sources { clients, then }, .. }) => {
+                sources::put(&mut batch, frontend, clients, *then);
+            }
+            (Key::Sources(frontend), Op::Delete { present, .. }) => {
+                sources::delete(&mut batch, frontend, is_whole(present), there);
             }
             _ => {}
         }
@@ -191,6 +205,11 @@ fn present(op: &Write) -> &Known<Object> {
     }
 }
 
+/// Whether a frontend's set and chain are both there, or neither.
+const fn is_whole(present: &Known<Object>) -> bool {
+    matches!(present, Known::Absent | Known::Present(Object::Sources { .. }))
+}
+
 /// Elements go before they come: the kernel refuses another value for a key that it has.
 fn elements(batch: &mut Batch, ops: &[Write], there: Option<&TableContents>) {
     let mut sets: BTreeMap<(Kind, bool), [Vec<Element>; 2]> = BTreeMap::new();
@@ -209,10 +228,13 @@ fn elements(batch: &mut Batch, ops: &[Write], there: Option<&TableContents>) {
             gone.push(Element::new(key.clone()));
         }
         if let Op::Put { object, .. } = op {
-            put.push(match object {
-                Object::Backend(backend) => Element::new(key).with(Data::Value(rules::value(*backend))),
-                Object::Frontend(choice) => Element::new(key).with(Data::Verdict(rules::verdict(*choice))),
-                Object::Rules { .. } | Object::There => Element::new(key),
+            put.push(match (object, op.key()) {
+                (Object::Backend(backend), _) => Element::new(key).with(Data::Value(rules::value(*backend))),
+                (Object::Frontend(choice), _) => Element::new(key).with(Data::Verdict(rules::verdict(*choice))),
+                (Object::Limited, Key::Frontend(frontend)) => {
+                    Element::new(key).with(Data::Verdict(sources::verdict(frontend)))
+                }
+                _ => Element::new(key),
             });
         }
     }
@@ -252,7 +274,9 @@ fn make_choice(batch: &mut Batch, choice: Choice) {
 
 /// Whether a set has our name and is not as we make it: of a later release, or by whoever can write here.
 fn has_foreign_sets(contents: &TableContents) -> bool {
+    let sources = |found: &Set| sources::frontend_of(&found.id.name).is_some_and(|of| *found != sources::set(&of));
     rules::sets().any(|(.., set)| contents.set(&set.id).is_some_and(|(found, _)| found.object != set))
+        || contents.sets.iter().any(|set| sources(&set.object))
 }
 
 fn is_intact(contents: &TableContents) -> bool {
@@ -279,7 +303,8 @@ fn entry(kind: Kind, ipv6: bool, element: &Element) -> Option<(Key, Object)> {
         (Kind::Masqueraded, None) => (Key::Masqueraded(frontend), Object::There),
         (Kind::Refused, None) => (Key::Refused(frontend), Object::There),
         (Kind::Frontends, Some(Data::Verdict(Verdict::Goto(chain)))) => {
-            (Key::Frontend(frontend), Object::Frontend(rules::choice_of(chain)?))
+            let limited = sources::frontend_of(chain).filter(|of| *of == frontend).map(|_| Object::Limited);
+            (Key::Frontend(frontend), limited.or_else(|| rules::choice_of(chain).map(Object::Frontend))?)
         }
         (Kind::Backends, Some(Data::Value(value))) => {
             let place = u32::from_ne_bytes(*rest.get(8..)?.first_chunk()?);

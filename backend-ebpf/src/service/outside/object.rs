@@ -1,9 +1,12 @@
 //! What is translated for clients outside of the node, as elements of nftables. Pure: never a kernel.
 
+use crate::service::compile::clients;
 use cni_core::backend::{Error, Gate, Rank, Result};
 use cni_core::model::{Scheduler, ServiceItem, TrafficScope};
+use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Where clients find a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,14 +39,16 @@ pub enum Key {
     Backend(Frontend, u32),
     /// That answers of backends elsewhere have to come back by this node.
     Masqueraded(Frontend),
-    /// A frontend with backends.
+    /// Who may use a frontend that is not for all.
+    Sources(Frontend),
+    /// A frontend with backends, or one that is not for all.
     Frontend(Frontend),
     /// A frontend without.
     Refused(Frontend),
 }
 
 /// What is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// Rules or a chain.
     Rules {
@@ -52,19 +57,29 @@ pub enum Object {
     },
     /// Where connections end.
     Backend(SocketAddr),
+    /// Who may, and what comes of their packets.
+    Sources {
+        /// Prefixes of the frontend's family, in order, none within or beside another that could be one with it.
+        clients: Arc<[IpNet]>,
+        /// How their backend is chosen; `None`: there is none.
+        then: Option<Choice>,
+    },
     /// How a frontend's backend is chosen.
     Frontend(Choice),
+    /// By [`Key::Sources`] of the same frontend.
+    Limited,
     /// It is there.
     There,
 }
 
 impl Key {
-    /// Rules before all, backends before their frontend.
+    /// Rules before all, backends and clients before their frontend.
     pub(super) const fn rank(&self) -> Rank {
         match self {
             Self::Rules => Rank::level(0).gate(Gate::All),
             Self::Choice(_) | Self::Backend(..) | Self::Masqueraded(_) => Rank::level(1).gate(Gate::Item),
-            Self::Frontend(_) | Self::Refused(_) => Rank::level(2),
+            Self::Sources(_) => Rank::level(2).gate(Gate::Item),
+            Self::Frontend(_) | Self::Refused(_) => Rank::level(3),
         }
     }
 }
@@ -89,6 +104,7 @@ impl fmt::Display for Key {
             Self::Choice(choice) => write!(f, "nftables chain {choice}"),
             Self::Backend(frontend, place) => write!(f, "outside {frontend} backend {place}"),
             Self::Masqueraded(frontend) => write!(f, "outside {frontend} masquerade"),
+            Self::Sources(frontend) => write!(f, "outside {frontend} clients"),
             Self::Frontend(frontend) => write!(f, "outside {frontend}"),
             Self::Refused(frontend) => write!(f, "outside {frontend} refused"),
         }
@@ -101,7 +117,9 @@ impl fmt::Display for Object {
             Self::Rules { intact: true } | Self::There => f.write_str("there"),
             Self::Rules { intact: false } => f.write_str("changed by somebody"),
             Self::Backend(address) => write!(f, "{address}"),
+            Self::Sources { clients, .. } => write!(f, "{} prefixes", clients.len()),
             Self::Frontend(choice) => write!(f, "{} backends", choice.count),
+            Self::Limited => f.write_str("not for all clients"),
         }
     }
 }
@@ -120,17 +138,23 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         return Err(Error::invalid(&item.key, "backends", "one has an address of the other family"));
     }
     let count = u32::try_from(backends.len()).unwrap_or(u32::MAX);
-    if count == 0 {
-        return Ok(vec![(Key::Refused(frontend), Object::There)]);
-    }
     let by_client =
         item.affinity_seconds.is_some() || matches!(item.scheduler, Scheduler::SourceHash | Scheduler::Maglev);
-    let choice = Choice { count, by_client, ipv6 };
-    let mut entries = vec![
-        (Key::Choice(choice), Object::Rules { intact: true }),
-        (Key::Frontend(frontend), Object::Frontend(choice)),
-    ];
-    if item.scope == TrafficScope::Cluster {
+    let choice = (count > 0).then_some(Choice { count, by_client, ipv6 });
+    let mut entries = match choice {
+        Some(choice) => vec![(Key::Choice(choice), Object::Rules { intact: true })],
+        None => vec![(Key::Refused(frontend), Object::There)],
+    };
+    match (&item.sources, choice) {
+        (Some(_), then) => {
+            // Not even told that there is no backend, who may not know of the service.
+            entries.push((Key::Sources(frontend), Object::Sources { clients: clients(item).into(), then }));
+            entries.push((Key::Frontend(frontend), Object::Limited));
+        }
+        (None, Some(choice)) => entries.push((Key::Frontend(frontend), Object::Frontend(choice))),
+        (None, None) => {}
+    }
+    if choice.is_some() && item.scope == TrafficScope::Cluster {
         entries.push((Key::Masqueraded(frontend), Object::There));
     }
     let placed = (0..).zip(backends);

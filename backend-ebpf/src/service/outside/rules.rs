@@ -3,6 +3,7 @@
 //! ```text
 //! prerouting -105  to a frontend of the whole cluster, not from a pod: mark
 //!                  to a frontend, not from a pod: its choice ─> choose4-random-3: a number below 3, the backend at that place, dnat
+//!                                                 or its clients (`sources`) ─> drop, or its choice
 //! postrouting  95  marked, and not to a pod of this node: masquerade
 //! input, forward -5  to a frontend without backends: refuse
 //! ```
@@ -88,7 +89,7 @@ pub(super) fn element(key: &Ours) -> Option<(Kind, bool, Key)> {
         (frontend.address.is_ipv6(), Key::concat(&fields))
     };
     let (kind, (ipv6, key)) = match key {
-        Ours::Rules | Ours::Choice(_) => return None,
+        Ours::Rules | Ours::Choice(_) | Ours::Sources(_) => return None,
         Ours::Backend(frontend, place) => (Kind::Backends, of(frontend, Some(*place))),
         Ours::Masqueraded(frontend) => (Kind::Masqueraded, of(frontend, None)),
         Ours::Frontend(frontend) => (Kind::Frontends, of(frontend, None)),
@@ -190,7 +191,7 @@ pub(super) fn chains() -> Vec<(Chain, Vec<Rule>)> {
     parts.collect()
 }
 
-fn family(program: Program, ipv6: bool) -> Program {
+pub(super) fn family(program: Program, ipv6: bool) -> Program {
     if ipv6 { program.ipv6() } else { program.ipv4() }
 }
 

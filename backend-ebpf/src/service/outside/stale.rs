@@ -48,6 +48,12 @@ impl Led {
                 Op::Put { key: Key::Frontend(frontend), present: Known::Absent, .. } if frontend.protocol == UDP => {
                     begun.insert(*frontend);
                 }
+                Op::Put { key: Key::Sources(frontend), object: Object::Sources { then: Some(_), .. }, present }
+                    if frontend.protocol == UDP
+                        && !matches!(present, Known::Present(Object::Sources { then: Some(_), .. })) =>
+                {
+                    begun.insert(*frontend);
+                }
                 _ => {}
             }
         }

@@ -3,9 +3,11 @@
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap};
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{HashMap, LpmTrie, LruHashMap};
 use backend_ebpf_abi::{
-    Affinity, AffinityKey, Frontend, FrontendKey, MaglevTable, MemberKey, ReverseKey, SlotKey, Target,
+    AddressKey, Affinity, AffinityKey, Frontend, FrontendKey, MaglevTable, MemberKey, RANGE_BITS, RangeKey, ReverseKey,
+    SlotKey, Target,
 };
 
 /// Whoever loads the object sets the numbers of entries.
@@ -13,6 +15,11 @@ const SOME: u32 = 1024;
 
 #[map]
 static CLIENTS: HashMap<u64, u32> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+/// Of clients, for frontends that are not for all of them.
+#[map]
+static ADDRESSES: HashMap<AddressKey, [u8; 16]> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+#[map]
+static RANGES: LpmTrie<RangeKey, u32> = LpmTrie::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 #[map]
 static FRONTENDS: HashMap<FrontendKey, Frontend> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 #[map]
@@ -31,6 +38,17 @@ static REVERSE: LruHashMap<ReverseKey, Target> = LruHashMap::with_max_entries(SO
 pub fn is_client(netns_cookie: u64) -> bool {
     // SAFETY: nothing of the entry is read.
     unsafe { CLIENTS.get(&netns_cookie) }.is_some()
+}
+
+/// Whether a client's address of this version is in a range of a frontend's. Whose address nobody told is in none.
+#[inline(always)]
+pub fn is_in_a_range(frontend: &FrontendKey, version: u32, netns_cookie: u64) -> bool {
+    // SAFETY: entries are replaced whole, and freed after the program ended.
+    let Some(client) = (unsafe { ADDRESSES.get(&AddressKey { client: netns_cookie, version, unused: 0 }) }) else {
+        return false;
+    };
+    let key = RangeKey { frontend: *frontend, client: *client };
+    RANGES.get(&Key::new(RANGE_BITS + 128, key)).is_some()
 }
 
 #[inline(always)]

@@ -15,12 +15,21 @@ const PROCEED: i32 = 1;
 
 /// `include/uapi/asm-generic/errno.h`.
 const ECONNREFUSED: i32 = 111;
+const ETIMEDOUT: i32 = 110;
 
 /// What the caller sees: as if the backend itself refused. Without a number of ours it would be `EPERM`.
 #[inline(always)]
 fn refuse() -> i32 {
     // SAFETY: the helper takes a number.
     unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REFUSE
+}
+
+/// What a client sees whose packets are dropped, but at once.
+#[inline(always)]
+fn deny() -> i32 {
+    // SAFETY: as above.
+    unsafe { bpf_set_retval(-ETIMEDOUT) };
     REFUSE
 }
 
@@ -38,6 +47,9 @@ pub fn forwards<const V6: bool>(ctx: &SockAddrContext) -> i32 {
     }
     // SAFETY: entries are replaced whole, and freed after the program ended.
     let found = unsafe { *frontend };
+    if found.limited != 0 && !maps::is_in_a_range(&key, found.limited, client) {
+        return deny();
+    }
     if found.count == 0 {
         return refuse();
     }

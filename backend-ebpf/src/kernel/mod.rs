@@ -2,6 +2,7 @@
 
 pub(crate) mod at_hook;
 mod attach;
+pub(crate) mod batch;
 mod error;
 mod flows;
 pub mod forward;

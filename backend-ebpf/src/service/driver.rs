@@ -5,6 +5,7 @@ use super::compile::{Key, Object, compile};
 use super::config::{Config, Sizes};
 use super::flush;
 use super::hooks::{Cgroup, error_of, is_full, name};
+use super::maps::{Entry, is_of_one_call};
 use super::meter::Metered;
 use super::object::{Hook, Programs};
 use super::pins::Pins;
@@ -73,6 +74,7 @@ impl SocketDriver {
         Metered::open(&self.config.maps, &self.pins.maps())
     }
 
+    /// What is no entry of a map.
     fn write(&mut self, op: &Op<Key, Object>) -> Result<()> {
         let operation = if matches!(op, Op::Put { .. }) { "create" } else { "delete" };
         match op {
@@ -86,15 +88,38 @@ impl SocketDriver {
                 let pinned = self.programs.pin_missing(&self.config.maps, &self.pins.maps());
                 pinned.map_err(|error| error_of(operation, op.key(), error))
             }
-            Op::Put { key, object, .. } => {
-                let written = self.programs.entry(key, Some(object));
-                written.map_err(|error| refused(operation, key, error, &self.config.maps))
-            }
-            Op::Delete { key, .. } => {
-                let gone = self.programs.entry(key, None);
-                gone.map_err(|error| refused(operation, key, error, &self.config.maps))
+            Op::Put { key, .. } | Op::Delete { key, .. } => {
+                Err(error_of(operation, key, KernelError::Missing { name: "place for such an object" }))
             }
         }
+    }
+
+    /// In order, and what one call of the kernel can write, by one.
+    fn write_all(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
+        let mut told = Vec::with_capacity(batch.len());
+        while let Some(op) = batch.get(told.len()) {
+            let first = entry(op);
+            let rest = batch[told.len()..].iter().map(entry);
+            let run: Vec<_> = rest.take_while(|next| is_of_one_call(&first, next)).collect();
+            if run.is_empty() {
+                told.push(self.write(op));
+                continue;
+            }
+            let operation = if first.1.is_some() { "create" } else { "delete" };
+            let written = self.programs.write(&run).into_iter().zip(&run);
+            told.extend(
+                written.map(|(done, (key, _))| done.map_err(|error| refused(operation, key, error, &self.config.maps))),
+            );
+        }
+        told
+    }
+}
+
+/// A write as maps have it.
+const fn entry(op: &Op<Key, Object>) -> Entry<'_> {
+    match op {
+        Op::Put { key, object, .. } => (key, Some(object)),
+        Op::Delete { key, .. } => (key, None),
     }
 }
 
@@ -163,7 +188,7 @@ impl Driver for SocketDriver {
     }
 
     async fn apply(&mut self, batch: &[Op<Key, Object>]) -> Vec<Result<()>> {
-        let written: Vec<Result<()>> = batch.iter().map(|op| self.write(op)).collect();
+        let written = self.write_all(batch);
         let gone = batch.iter().zip(&written).filter_map(|(op, done)| match op {
             Op::Delete { key: Key::Member(member), .. } if done.is_ok() => Some(*member),
             _ => None,

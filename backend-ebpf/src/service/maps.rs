@@ -3,11 +3,12 @@
 use super::compile::{Key, Object};
 use super::object::Programs;
 use crate::kernel::raw::Raw;
-use crate::kernel::{KernelError, address_of, bytes};
+use crate::kernel::{KernelError, address_of, batch, bytes};
 use aya::Pod;
 use aya::maps::lpm_trie::Key as Prefix;
-use aya::maps::{HashMap, LpmTrie, MapData, MapError};
-use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, RANGE_BITS, RangeKey, SlotKey, Target};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
+use aya::sys::SyscallError;
+use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, RANGE_BITS, RangeKey, SlotKey};
 use ipnet::IpNet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
@@ -21,17 +22,24 @@ fn anybody() -> u32 {
 
 const RANGES: &str = "RANGES";
 
-fn written(map: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { map, verb: "written", source }
+/// The map that an entry is in; `None` for what is no entry.
+const fn map_of(key: &Key) -> Option<&'static str> {
+    match key {
+        Key::Slot(_) => Some("SLOTS"),
+        Key::Member(_) => Some("MEMBERS"),
+        Key::Table(_) => Some("TABLES"),
+        Key::Range(..) => Some(RANGES),
+        Key::Frontend(_) => Some("FRONTENDS"),
+        Key::OldMaps(_) | Key::Pins | Key::Hook(..) => None,
+    }
 }
 
-/// Nothing where the entry was gone already.
-fn gone_or(removed: Result<(), MapError>) -> Result<(), MapError> {
-    match removed {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+/// An entry: there with this object, or not there.
+pub(super) type Entry<'a> = (&'a Key, Option<&'a Object>);
+
+/// Entries that one call of the kernel can write: of one map, and all are to be there, or none.
+pub(super) fn is_of_one_call((a, first): &Entry<'_>, (b, second): &Entry<'_>) -> bool {
+    map_of(a).is_some() && map_of(a) == map_of(b) && first.is_some() == second.is_some()
 }
 
 /// Clients of a frontend as the trie has them.
@@ -53,33 +61,67 @@ fn range_of(prefix: &Prefix<Raw<RangeKey>>) -> Option<(FrontendKey, IpNet)> {
 }
 
 impl Programs {
-    /// Writes one entry, or takes it away; one that is not there is taken away already. Hooks and old maps are none.
-    ///
-    /// # Errors
-    /// The kernel refuses; `E2BIG`: the map is full.
-    pub(super) fn entry(&mut self, key: &Key, object: Option<&Object>) -> Result<(), KernelError> {
-        match (key, object) {
-            (Key::Slot(key), Some(Object::Slot(target))) => self.put("SLOTS", *key, *target),
-            (Key::Member(key), Some(Object::Member)) => self.put("MEMBERS", *key, 1_u32),
-            (Key::Table(key), Some(Object::Table(table))) => self.put("TABLES", *key, **table),
-            (Key::Range(frontend, clients), Some(Object::Range)) => {
-                let (prefix, failed) = (range(frontend, *clients), |source| written(RANGES, source));
-                self.ranges_mut()?.insert(&prefix, 1, 0).map_err(failed)
-            }
-            (Key::Range(frontend, clients), None) => {
-                let gone = self.ranges_mut()?.remove(&range(frontend, *clients));
-                gone_or(gone).map_err(|source| written(RANGES, source))
-            }
-            (Key::Frontend(key), Some(Object::Frontend { count, affinity_seconds, choice, limited })) => {
-                let (count, affinity_seconds, choice, limited) = (*count, *affinity_seconds, *choice, *limited);
-                self.put("FRONTENDS", *key, Frontend { count, affinity_seconds, choice, turn: anybody(), limited })
-            }
-            (Key::Slot(key), None) => self.remove::<_, Target>("SLOTS", *key),
-            (Key::Member(key), None) => self.remove::<_, u32>("MEMBERS", *key),
-            (Key::Table(key), None) => self.remove::<_, MaglevTable>("TABLES", *key),
-            (Key::Frontend(key), None) => self.remove::<_, Frontend>("FRONTENDS", *key),
-            _ => Err(KernelError::Missing { name: "map for such an entry" }),
+    /// Writes entries of one map that are all to be there, or all taken away; one that is not there is taken away already.
+    /// Answers for each, in order. `E2BIG`, of tries `ENOSPC`: the map is full.
+    pub(super) fn write(&self, entries: &[Entry<'_>]) -> Vec<Result<(), KernelError>> {
+        let Some((first, _)) = entries.first() else { return Vec::new() };
+        let missing = |_: &Entry<'_>| Err(KernelError::Missing { name: "map for such an entry" });
+        let told = match first {
+            Key::Slot(_) => self.write_as(entries, |key, object| match (key, object) {
+                (Key::Slot(key), Some(Object::Slot(target))) => Some((Raw(*key), Some(Raw(*target)))),
+                (Key::Slot(key), None) => Some((Raw(*key), None)),
+                _ => None,
+            }),
+            Key::Member(_) => self.write_as(entries, |key, object| match key {
+                Key::Member(key) => Some((Raw(*key), object.map(|_| 1_u32))),
+                _ => None,
+            }),
+            Key::Table(_) => self.write_as(entries, |key, object| match (key, object) {
+                (Key::Table(key), Some(Object::Table(table))) => Some((Raw(*key), Some(Raw(**table)))),
+                (Key::Table(key), None) => Some((Raw(*key), None)),
+                _ => None,
+            }),
+            Key::Range(..) => self.write_as(entries, |key, object| match key {
+                Key::Range(frontend, clients) => Some((range(frontend, *clients), object.map(|_| 1_u32))),
+                _ => None,
+            }),
+            Key::Frontend(_) => self.write_as(entries, |key, object| match (key, object) {
+                (Key::Frontend(key), Some(Object::Frontend { count, affinity_seconds, choice, limited })) => {
+                    let (count, affinity_seconds, choice, limited) = (*count, *affinity_seconds, *choice, *limited);
+                    let frontend = Frontend { count, affinity_seconds, choice, turn: anybody(), limited };
+                    Some((Raw(*key), Some(Raw(frontend))))
+                }
+                (Key::Frontend(key), None) => Some((Raw(*key), None)),
+                _ => None,
+            }),
+            Key::OldMaps(_) | Key::Pins | Key::Hook(..) => None,
+        };
+        told.unwrap_or_else(|| entries.iter().map(missing).collect())
+    }
+
+    /// `None`: there is no such map, or one of them is none of its entries.
+    fn write_as<K: Pod, V: Pod>(
+        &self,
+        entries: &[Entry<'_>],
+        of: impl Fn(&Key, Option<&Object>) -> Option<(K, Option<V>)>,
+    ) -> Option<Vec<Result<(), KernelError>>> {
+        let name = map_of(entries.first()?.0)?;
+        let map: &MapData = match self.bpf.map(name)? {
+            Map::HashMap(map) | Map::LpmTrie(map) => map,
+            _ => return None,
+        };
+        let (mut keys, mut values) = (Vec::with_capacity(entries.len()), Vec::new());
+        for (key, object) in entries {
+            let (key, value) = of(key, *object)?;
+            keys.push(key);
+            values.extend(value);
         }
+        let told = if values.is_empty() { batch::remove(map, &keys) } else { batch::put(map, &keys, &values) };
+        let failed = |io_error| {
+            let source = MapError::SyscallError(SyscallError { call: "bpf", io_error });
+            KernelError::Map { map: name, verb: "written", source }
+        };
+        Some(told.into_iter().map(|done| done.map_err(failed)).collect())
     }
 
     /// All entries.
@@ -103,34 +145,9 @@ impl Programs {
         Ok(found)
     }
 
-    fn put<K, V>(&mut self, name: &'static str, key: K, value: V) -> Result<(), KernelError>
-    where
-        Raw<K>: Pod,
-        Raw<V>: Pod,
-    {
-        let map = self.bpf.map_mut(name).ok_or(KernelError::Missing { name })?;
-        let failed = |source| written(name, source);
-        HashMap::<_, Raw<K>, Raw<V>>::try_from(map).map_err(failed)?.insert(Raw(key), Raw(value), 0).map_err(failed)
-    }
-
-    fn remove<K, V>(&mut self, name: &'static str, key: K) -> Result<(), KernelError>
-    where
-        Raw<K>: Pod,
-        Raw<V>: Pod,
-    {
-        let map = self.bpf.map_mut(name).ok_or(KernelError::Missing { name })?;
-        let failed = |source| written(name, source);
-        gone_or(HashMap::<_, Raw<K>, Raw<V>>::try_from(map).map_err(failed)?.remove(&Raw(key))).map_err(failed)
-    }
-
     fn ranges(&self) -> Result<LpmTrie<&MapData, Raw<RangeKey>, u32>, KernelError> {
         let map = self.bpf.map(RANGES).ok_or(KernelError::Missing { name: RANGES })?;
         LpmTrie::try_from(map).map_err(|source| KernelError::Map { map: RANGES, verb: "read", source })
-    }
-
-    fn ranges_mut(&mut self) -> Result<LpmTrie<&mut MapData, Raw<RangeKey>, u32>, KernelError> {
-        let map = self.bpf.map_mut(RANGES).ok_or(KernelError::Missing { name: RANGES })?;
-        LpmTrie::try_from(map).map_err(|source| written(RANGES, source))
     }
 
     fn each<K, V>(&self, name: &'static str, mut see: impl FnMut(K, V)) -> Result<(), KernelError>

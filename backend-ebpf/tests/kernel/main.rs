@@ -23,6 +23,7 @@ mod outside;
 mod place;
 mod pod;
 mod related;
+mod service_batches;
 mod service_drift;
 mod service_laws;
 mod services;

@@ -1,10 +1,10 @@
 //! Layouts byte for byte: a change here is a change of the part's version (`VERSION`, `FORWARD_VERSION`, ..). Never a behaviour.
 
 use backend_ebpf_abi::{
-    AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Count, Ended, Endpoint, EndpointKey, FlowEvent,
-    FlowsWanted, Fragment, FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable, Masquerading,
-    MemberKey, PeerClass, PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings, SlotKey, Target,
-    Tracked, Tuple, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
+    AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Count, Ended, Endpoint, EndpointKey,
+    FlowEvent, FlowsWanted, Fragment, FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable,
+    Masquerading, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings,
+    SlotKey, Target, Tracked, Tuple, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 

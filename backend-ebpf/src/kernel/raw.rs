@@ -5,8 +5,8 @@
 use aya::Pod;
 use backend_ebpf_abi::{
     AddressKey, Coming, ConnectionKey, Endpoint, EndpointKey, FlowsWanted, Frontend, FrontendKey, Leaving, MaglevTable,
-    Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings, SlotKey, Target, Tracked, Tuple, Verdict,
-    VerdictKey, Way,
+    Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings, SlotKey, Target, Tracked, Tuple,
+    Verdict, VerdictKey, Way,
 };
 
 /// A key or value of ours.

@@ -4,18 +4,23 @@
 //! cargo build --release -p cnidarian-agent
 //! cargo build --profile shim -p cnidarian-cni --target x86_64-unknown-linux-musl
 //! cargo run --release -p benches --bin throughput        # as root, with Debian's iperf3 and iproute2
+//! throughput 11 "vxlan by hand" "ebpf vxlan"             # so many rounds, of those whose names have one of these in them
 //! ```
+//! Everything runs on one machine, so a datagram is on its way to the other pod's socket while `send` has not returned: the
+//! sending thread's own time for many of them is what the way costs, however busy the machine is. Round trips have the waking of both
+//! ends in them.
 #![forbid(unsafe_code)]
 
 use benches::programs;
 use benches::stats::{Table, quantile};
 use net_linux::netns::NetNs;
-use std::net::IpAddr;
+use rustix::time::{ClockId, clock_gettime};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use testlab::lab::{Fabric, Lab};
-use testlab::probe::{Patience, Protocol, Responder, probe_all};
+use testlab::probe::{PORT, Patience, Protocol, Responder, probe_all};
 use testlab::registry::Registry;
 use testlab::scenario::Scenario;
 
@@ -23,6 +28,13 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 const ROUNDS: usize = 3;
 const SECONDS: &str = "3";
+/// Round trips of one round.
+const TRIPS: usize = 1000;
+/// Datagrams of one burst, and bursts of one round.
+const DATAGRAMS: u32 = 1000;
+const BURSTS: usize = 20;
+/// Where datagrams go that nobody answers.
+const SINK: u16 = 7778;
 
 /// One pod and whom it talks to: a pod of another node and one of its own, however they came about.
 struct Cluster {
@@ -38,57 +50,85 @@ struct Peer {
     pod: NetNs,
     address: IpAddr,
     tcp: Vec<f64>,
+    /// Round trips of sockets that are new.
+    new: Vec<Duration>,
+    /// Round trips of one socket.
     latency: Vec<Duration>,
+    /// One way, of one socket.
+    datagram: Vec<Duration>,
 }
 
 impl Peer {
     fn new(pod: NetNs, address: IpAddr) -> Peer {
-        Peer { pod, address, tcp: Vec::new(), latency: Vec::new() }
+        Peer { pod, address, tcp: Vec::new(), new: Vec::new(), latency: Vec::new(), datagram: Vec::new() }
     }
 }
 
+/// What is measured: by hand, or (backend, its section, policy).
+type Way = Option<(&'static str, &'static str, &'static str)>;
+
+const WAYS: &[(&str, Way)] = &[
+    ("VXLAN by hand", None),
+    (MASQUERADING, None),
+    ("cnidarian vxlan", Some(("vxlan", "{mode: vxlan}", "nftables"))),
+    ("cnidarian vxlan, trackOuterPackets", Some(("vxlan", "{mode: vxlan, trackOuterPackets: true}", "nftables"))),
+    ("cnidarian ebpf vxlan", Some(("ebpf", "{mode: vxlan}", "ebpf"))),
+    ("cnidarian ebpf vxlan, fastPath", Some(("ebpf", "{mode: vxlan, fastPath: true}", "ebpf"))),
+    ("cnidarian host-gw", Some(("vxlan", "{mode: host-gw}", "nftables"))),
+    ("cnidarian ebpf native", Some(("ebpf", "{mode: native}", "ebpf"))),
+    ("cnidarian ebpf native, fastPath", Some(("ebpf", "{mode: native, fastPath: true}", "ebpf"))),
+    ("cnidarian udp", Some(("vxlan", "{mode: udp}", "nftables"))),
+];
+
+/// The one that does the same work as ours.
+const MASQUERADING: &str = "VXLAN by hand, masquerading";
+
 fn main() -> Result<(), AnyError> {
-    let mut clusters = vec![
-        by_hand("VXLAN by hand", false)?,
-        by_hand("VXLAN by hand, masquerading", true)?,
-        lab("cnidarian vxlan", "vxlan", "{mode: vxlan}", "nftables")?,
-        lab("cnidarian vxlan, trackOuterPackets", "vxlan", "{mode: vxlan, trackOuterPackets: true}", "nftables")?,
-        lab("cnidarian ebpf vxlan", "ebpf", "{mode: vxlan}", "ebpf")?,
-        lab("cnidarian ebpf vxlan, fastPath", "ebpf", "{mode: vxlan, fastPath: true}", "ebpf")?,
-        lab("cnidarian host-gw", "vxlan", "{mode: host-gw}", "nftables")?,
-        lab("cnidarian ebpf native", "ebpf", "{mode: native}", "ebpf")?,
-        lab("cnidarian ebpf native, fastPath", "ebpf", "{mode: native, fastPath: true}", "ebpf")?,
-        lab("cnidarian udp", "vxlan", "{mode: udp}", "nftables")?,
-    ];
-    for round in 0..ROUNDS {
+    let mut arguments = std::env::args().skip(1);
+    let rounds = arguments.next().map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
+    let asked: Vec<String> = arguments.collect();
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|part| name.contains(part.as_str()));
+    let ways = WAYS.iter().filter(|(name, _)| is_asked(name));
+    let made = ways.map(|(name, way)| match way {
+        None => by_hand(name, *name == MASQUERADING),
+        Some((backend, config, policy)) => lab(name, backend, config, policy),
+    });
+    let mut clusters = made.collect::<Result<Vec<_>, _>>()?;
+    if clusters.is_empty() {
+        return Err(format!("none of the names has one of {asked:?} in it").into());
+    }
+    for round in 0..rounds {
         for cluster in &mut clusters {
-            eprintln!("round {} of {ROUNDS}: {}", round + 1, cluster.name);
+            eprintln!("round {} of {rounds}: {}", round + 1, cluster.name);
             measure(&cluster.from, &mut cluster.far)?;
             measure(&cluster.from, &mut cluster.near)?;
         }
     }
     println!(
-        "ratios are to the masquerading one; one TCP stream of {SECONDS} s, the median of {ROUNDS} rounds; IPv4, 2 nodes, one segment"
+        "one TCP stream of {SECONDS} s, medians of {rounds} rounds; IPv4, 2 nodes, one segment; ratios in brackets"
     );
     println!("between nodes\n{}", table(&clusters, |cluster| &cluster.far));
     println!("inside a node\n{}", table(&clusters, |cluster| &cluster.near));
     Ok(())
 }
 
+/// Ratios are to the masquerading one, or to the first.
 fn table(clusters: &[Cluster], peer: impl Fn(&Cluster) -> &Peer) -> Table {
-    let mut table = Table::new(&["", "TCP Gbit/s", "to by hand", "UDP round trip p50 µs", "to by hand"]);
-    // The one that does the same work.
-    let base = peer(&clusters[1]);
-    let (tcp, round_trip) = (best(&base.tcp), quantile(&base.latency, 0.5));
+    let mut table = Table::new(&["", "TCP Gbit/s", "UDP round trip µs", "of a new socket", "ns of a datagram one way"]);
+    let base = clusters.iter().find(|cluster| cluster.name == MASQUERADING).unwrap_or(&clusters[0]);
     for cluster in clusters {
-        let own = peer(cluster);
-        let (own_tcp, own_trip) = (best(&own.tcp), quantile(&own.latency, 0.5));
+        let (own, base) = (peer(cluster), peer(base));
+        let (tcp, base_tcp) = (median(&own.tcp), median(&base.tcp));
+        let time = |of: fn(&Peer) -> &Vec<Duration>, unit: f64, digits: usize| {
+            let [own, base] = [own, base].map(|peer| quantile(of(peer), 0.5).as_secs_f64());
+            format!("{:.digits$} ({:.2})", own * unit, own / base)
+        };
         table.row(&[
             cluster.name.to_owned(),
-            format!("{own_tcp:.2}"),
-            format!("{:.2}", own_tcp / tcp),
-            format!("{:.1}", own_trip.as_secs_f64() * 1e6),
-            format!("{:.2}", own_trip.as_secs_f64() / round_trip.as_secs_f64()),
+            format!("{tcp:.2} ({:.2})", tcp / base_tcp),
+            time(|peer| &peer.latency, 1e6, 1),
+            time(|peer| &peer.new, 1e6, 1),
+            time(|peer| &peer.datagram, 1e9 / f64::from(DATAGRAMS), 0),
         ]);
     }
     table
@@ -96,11 +136,14 @@ fn table(clusters: &[Cluster], peer: impl Fn(&Cluster) -> &Peer) -> Table {
 
 fn measure(from: &NetNs, peer: &mut Peer) -> Result<(), AnyError> {
     peer.tcp.push(iperf(from, peer)?);
-    peer.latency.push(latency(from, peer)?);
+    peer.new.push(of_new_sockets(from, peer)?);
+    peer.latency.push(of_one_socket(from, peer)?);
+    let bursts = one_way(from, peer)?;
+    peer.datagram.extend(bursts);
     Ok(())
 }
 
-fn best(rates: &[f64]) -> f64 {
+fn median(rates: &[f64]) -> f64 {
     let mut rates = rates.to_vec();
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or_default()
@@ -220,10 +263,54 @@ fn iperf(from: &NetNs, peer: &Peer) -> Result<f64, AnyError> {
     }
 }
 
-/// The median of a thousand UDP round trips.
-fn latency(from: &NetNs, peer: &Peer) -> Result<Duration, AnyError> {
+/// The median of UDP round trips, each of a new socket.
+fn of_new_sockets(from: &NetNs, peer: &Peer) -> Result<Duration, AnyError> {
     let _responder = Responder::start(&peer.pod)?;
-    let patience = Patience { timeout: Duration::from_secs(1), samples: 1000 };
+    let patience = Patience { timeout: Duration::from_secs(1), samples: TRIPS };
     let mut answers = probe_all(from, &[(Protocol::Udp, peer.address)], patience)?;
     Ok(answers.remove(0)?)
+}
+
+/// The same of one socket.
+fn of_one_socket(from: &NetNs, peer: &Peer) -> Result<Duration, AnyError> {
+    let _responder = Responder::start(&peer.pod)?;
+    let socket = connected(from, SocketAddr::new(peer.address, PORT))?;
+    let mut times = Vec::with_capacity(TRIPS);
+    for _ in 0..TRIPS {
+        let start = Instant::now();
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 64])?;
+        times.push(start.elapsed());
+    }
+    Ok(quantile(&times, 0.5))
+}
+
+/// Many datagrams one way, after an answer was seen. What the receiver has no room for has come all the way too.
+fn one_way(from: &NetNs, peer: &Peer) -> Result<Vec<Duration>, AnyError> {
+    let target = SocketAddr::new(peer.address, SINK);
+    let receiver = peer.pod.run(|| UdpSocket::bind(target))??;
+    let sender = connected(from, target)?;
+    sender.send(b"?")?;
+    let (_, seen_as) = receiver.recv_from(&mut [0; 8])?;
+    receiver.send_to(b"!", seen_as)?;
+    sender.recv(&mut [0; 8])?;
+    let burst = || {
+        let start = of_thread();
+        (0..DATAGRAMS).try_for_each(|_| sender.send(b"?").map(drop))?;
+        Ok(of_thread().saturating_sub(start))
+    };
+    (0..BURSTS).map(|_| burst()).collect()
+}
+
+/// Processor time of this thread, with what the kernel did on its way.
+fn of_thread() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+fn connected(from: &NetNs, to: SocketAddr) -> Result<UdpSocket, AnyError> {
+    let socket = from.run(|| UdpSocket::bind(("0.0.0.0", 0)))??;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.connect(to)?;
+    Ok(socket)
 }

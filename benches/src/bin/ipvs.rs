@@ -1,5 +1,5 @@
-//! Services on IPVS from empty, beside `ipvsadm --restore` of the same state; a read-back without changes; one endpoint. Never
-//! asserts a time.
+//! Services on IPVS from empty, beside `ipvsadm --restore` of the same state; a read-back without changes beside `ipvsadm --save`;
+//! one endpoint. Never asserts a time.
 //!
 //! ```text
 //! cargo build --release -p benches --bin ipvs
@@ -46,6 +46,9 @@ fn main() -> Result<(), AnyError> {
     let mut later = Table::new(&[
         "services x 10 endpoints",
         "read-back without changes ms",
+        "of IPVS alone ms",
+        "`ipvsadm --save -n` ms",
+        "ipvsadm / IPVS alone",
         "a destination µs",
         "endpoint goes p50 / p99 µs",
         "comes p50 / p99 µs",
@@ -132,14 +135,16 @@ fn only_ipvs(items: &[ServiceItem]) -> Result<Duration, AnyError> {
 }
 
 /// Reads back what nobody changed, then lets an endpoint of one service go and come.
-async fn changes(items: &[ServiceItem], rounds: usize) -> Result<[String; 6], AnyError> {
+async fn changes(items: &[ServiceItem], rounds: usize) -> Result<[String; 9], AnyError> {
     let (mut engine, ..) = from_empty(items).await?;
-    let mut read = Vec::new();
+    let (mut read, mut alone, mut saved) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let begun = Instant::now();
         let drift = engine.resync().await?;
         read.push(begun.elapsed());
         assert!(drift.is_none(), "{drift:?}");
+        alone.push(timed(|| read_ipvs(items.len()))?);
+        saved.push(timed(|| save(items.len()))?);
     }
     let (mut goes, mut comes, mut writes) = (Vec::new(), Vec::new(), 0);
     for round in 0..ONES {
@@ -156,11 +161,14 @@ async fn changes(items: &[ServiceItem], rounds: usize) -> Result<[String; 6], An
     }
     let micros = |time: Duration| format!("{:.0}", time.as_secs_f64() * 1e6);
     let both = |times: &[Duration]| format!("{} / {}", micros(quantile(times, 0.5)), micros(quantile(times, 0.99)));
-    let half = quantile(&read, 0.5);
+    let (half, alone, saved) = (quantile(&read, 0.5), quantile(&alone, 0.5), quantile(&saved, 0.5));
     let destinations = u32::try_from(items.len())? * ENDPOINTS;
     Ok([
         items.len().to_string(),
         millis(half),
+        millis(alone),
+        millis(saved),
+        format!("{:.2}", saved.as_secs_f64() / alone.as_secs_f64()),
         format!("{:.1}", half.as_secs_f64() * 1e6 / f64::from(destinations)),
         both(&goes),
         both(&comes),
@@ -173,6 +181,26 @@ fn restore(script: &str) -> Result<(), AnyError> {
     program.stdin.take().ok_or("no pipe")?.write_all(script.as_bytes())?;
     let status = program.wait()?;
     if status.success() { Ok(()) } else { Err(format!("ipvsadm: {status}").into()) }
+}
+
+/// All services and destinations through the decoder, without addresses, rules and sets, and compared with nothing.
+fn read_ipvs(services: usize) -> Result<(), AnyError> {
+    let mut ipvs = Ipvs::open()?;
+    let mut destinations = 0;
+    let found = ipvs.services()?;
+    for (service, _) in &found {
+        destinations += ipvs.destinations(&service.id)?.len();
+    }
+    assert_eq!((found.len(), destinations), (services, services * ENDPOINTS as usize));
+    Ok(())
+}
+
+/// All services and destinations by `ipvsadm`, into a pipe.
+fn save(services: usize) -> Result<(), AnyError> {
+    let output = Command::new("/usr/sbin/ipvsadm").args(["--save", "-n"]).output()?;
+    let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert_eq!(lines, services * (1 + ENDPOINTS as usize));
+    if output.status.success() { Ok(()) } else { Err(format!("ipvsadm: {}", output.status).into()) }
 }
 
 /// As `ipvsadm --save --numeric` writes it.

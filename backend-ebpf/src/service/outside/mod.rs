@@ -24,6 +24,9 @@ use std::net::{IpAddr, SocketAddr};
 
 type Write = Op<Key, Object>;
 
+/// Up to so many backends, a frontend finds its chain made already.
+const USUAL_BACKENDS: u32 = 16;
+
 /// What clients outside reach, in the network namespace that it was opened in.
 pub struct OutsideDriver {
     nft: Nft,
@@ -343,7 +346,15 @@ impl Driver for OutsideDriver {
     }
 
     fn base(&self) -> Result<Vec<(Key, Object)>> {
-        Ok(self.serves.then_some((Key::Rules, Object::Rules { intact: true })).into_iter().collect())
+        if !self.serves {
+            return Ok(Vec::new());
+        }
+        // Before a new chain may use a map the kernel looks at all that is in it, so the usual ones are made while it is empty.
+        let numbers = (1..=USUAL_BACKENDS).flat_map(|count| [(count, false), (count, true)]);
+        let choices =
+            numbers.flat_map(|(count, by_client)| [false, true].map(|ipv6| Choice { count, by_client, ipv6 }));
+        let keys = std::iter::once(Key::Rules).chain(choices.map(Key::Choice));
+        Ok(keys.map(|key| (key, Object::Rules { intact: true })).collect())
     }
 
     fn compile(&self, item: &ServiceItem) -> Result<Vec<(Key, Object)>> {

@@ -250,6 +250,7 @@ fn item(at: &str, kind: FrontendKind) -> Result<ServiceItem, AnyError> {
         address: endpoint.ip(),
         port: endpoint.port(),
         usage: BackendUse::Active,
+        weight: 1,
         conditions: Conditions { ready: true, serving: true, terminating: false },
         local: true,
         node: Some("node-1".into()),

@@ -183,6 +183,7 @@ fn item(number: u32, endpoints: u32) -> ServiceItem {
         address: address([10, 128, 0, 1], number * ENDPOINTS + at),
         port: 8080,
         usage: BackendUse::Active,
+        weight: 1,
         conditions: Conditions { ready: true, serving: true, terminating: false },
         local: false,
         node: Some("node-2".into()),

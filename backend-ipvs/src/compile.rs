@@ -89,7 +89,8 @@ pub fn compile(item: &ServiceItem) -> Result<Objects> {
                 format_args!("{place} is of another family than the frontend"),
             ));
         }
-        objects.push((Key::Destination(id, place), Object::Destination(destination(backend, place, direct))));
+        let destination = destination(backend, item.scheduler.weighs(), place, direct);
+        objects.push((Key::Destination(id, place), Object::Destination(destination)));
         if direct == Direct::Here {
             objects.push(element(set(Kind::Tunnelled), nft::Key::address(backend.address)));
         }
@@ -151,9 +152,10 @@ fn service(item: &ServiceItem, id: ServiceId) -> Service {
     Service { flags, persistence_seconds, ours: true, ..Service::new(id, item.scheduler.to_string()) }
 }
 
-fn destination(backend: &ServiceBackend, place: SocketAddr, direct: Direct) -> Destination {
+fn destination(backend: &ServiceBackend, weighs: bool, place: SocketAddr, direct: Direct) -> Destination {
     let weight = match backend.usage {
-        BackendUse::Active => backend.weight.into(),
+        BackendUse::Active if weighs => backend.weight.into(),
+        BackendUse::Active => 1,
         BackendUse::Draining => 0,
     };
     let forward = if direct == Direct::Away && !backend.local { Forward::Ipip } else { Forward::Masquerade };

@@ -129,14 +129,18 @@ fn affinity_is_persistence_of_single_clients() {
 }
 
 #[test]
-fn one_that_serves_has_the_weight_of_its_endpoint() {
+fn one_that_serves_has_the_weight_of_its_endpoint_where_the_scheduler_weighs() {
     let heavy = ServiceBackend { weight: 5, ..backend("10.244.1.2:8080", BackendUse::Active) };
-    let objects = compile(&item("10.96.0.10:80", vec![heavy])).unwrap();
-    let weights = objects.iter().filter_map(|(_, object)| match object {
-        Object::Destination(destination) => Some(destination.weight),
-        _ => None,
-    });
-    assert_eq!(weights.collect::<Vec<_>>(), [5]);
+    for (scheduler, weight) in [(Scheduler::WeightedRoundRobin, 5), (Scheduler::Maglev, 5), (Scheduler::SourceHash, 1)]
+    {
+        let item = ServiceItem { scheduler, ..item("10.96.0.10:80", vec![heavy.clone()]) };
+        let objects = compile(&item).unwrap();
+        let weights = objects.iter().filter_map(|(_, object)| match object {
+            Object::Destination(destination) => Some(destination.weight),
+            _ => None,
+        });
+        assert_eq!(weights.collect::<Vec<_>>(), [weight], "{scheduler}");
+    }
 }
 
 #[test]

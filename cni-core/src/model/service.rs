@@ -122,7 +122,8 @@ pub struct UnknownScheduler {
 }
 
 impl Scheduler {
-    /// Whether weights of backends count: IPVS's `rr`, `lc`, `sh` and `dh` do not ask for them.
+    /// Whether weights of backends count. IPVS's `rr`, `lc` and `dh` do not ask for them; its `sh` does, but gives its 256 places to
+    /// as few backends as they fit (`ip_vs_sh_reassign` of `net/netfilter/ipvs/ip_vs_sh.c`).
     #[must_use]
     pub const fn weighs(self) -> bool {
         match self {

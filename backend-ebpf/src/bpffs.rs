@@ -85,6 +85,10 @@ pub(crate) fn refusal(place: &Path) -> Option<String> {
     if !known.split_whitespace().any(|name| name == "bpf") {
         return Some("this kernel has no bpffs (CONFIG_BPF_SYSCALL)".to_owned());
     }
+    if is_bpffs(place) && device(place) == device(&place.join("..")) {
+        // Of a folder in it nobody would know who looks for our pins.
+        return Some(format!("{}: a folder in a bpffs; name the bpffs itself", place.display()));
+    }
     let why = match fs::read_dir(place).map(|mut entries| entries.next().is_none()) {
         Err(_) => "no folder to mount a bpffs at; mount sysfs at /sys",
         Ok(is_empty) if is_empty || is_bpffs(place) => return None,
@@ -95,12 +99,15 @@ pub(crate) fn refusal(place: &Path) -> Option<String> {
 
 /// Every bpffs that is mounted, but for this one by whatever path.
 pub(crate) fn others(known: &Path) -> Vec<PathBuf> {
-    let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
-    let known = is_bpffs(known).then(|| device(known)).flatten();
-    let mut seen: BTreeSet<u64> = known.into_iter().collect();
+    let place = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let mut seen: BTreeSet<(u64, u64)> = is_bpffs(known).then(|| place(known)).flatten().into_iter().collect();
     // What another file system hides is no bpffs at its path.
     let reachable = mounts::of("bpf").into_iter().filter(|path| is_bpffs(path));
-    reachable.filter(|path| device(path).is_some_and(|device| seen.insert(device))).collect()
+    reachable.filter(|path| place(path).is_some_and(|place| seen.insert(place))).collect()
+}
+
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|found| found.dev())
 }
 
 fn is_bpffs(path: &Path) -> bool {

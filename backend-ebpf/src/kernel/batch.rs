@@ -13,8 +13,14 @@ const UPDATE: libc::c_long = 2;
 const DELETE: libc::c_long = 3;
 const UPDATE_BATCH: libc::c_long = 26;
 const DELETE_BATCH: libc::c_long = 27;
-/// At most so many bytes of keys and values in one call, so that a large map does not need twice its memory.
+/// At most so many bytes of keys and values at once, so that a large map does not need twice its memory.
 const MOST_BYTES: usize = 1 << 20;
+
+/// How many entries to write at once, 1 or more.
+pub(crate) const fn at_once<K, V>() -> usize {
+    let fit = MOST_BYTES / (size_of::<K>() + size_of::<V>());
+    if fit == 0 { 1 } else { fit }
+}
 
 /// The part of `union bpf_attr` for one entry.
 #[repr(C)]
@@ -40,18 +46,13 @@ struct Many {
     flags: u64,
 }
 
-/// Puts entries, of which there are as many keys as values. Answers for each, in order.
+/// Puts entries, of which there are as many keys as values, [`at_once`] at most. Answers for each, in order.
 pub(crate) fn put<K: Pod, V: Pod>(map: &MapData, keys: &[K], values: &[V]) -> Vec<io::Result<()>> {
     let Some(map) = fitting(map, size_of::<K>(), size_of::<V>()).filter(|_| keys.len() == values.len()) else {
         return keys.iter().map(|_| Err(io::ErrorKind::InvalidInput.into())).collect();
     };
-    let at_once = (MOST_BYTES / (size_of::<K>() + size_of::<V>())).max(1);
-    let chunks = keys.chunks(at_once).zip(values.chunks(at_once));
-    let whole = |(keys, values): (&[K], &[V])| {
-        let many = |from: usize| many(map, Write::Put, &keys[from..], &values[from..]);
-        written(keys.len(), many, |at| one(map, Write::Put, &keys[at], values.get(at)))
-    };
-    chunks.flat_map(whole).collect()
+    let many = |from: usize| many(map, Write::Put, &keys[from..], &values[from..]);
+    written(keys.len(), many, |at| one(map, Write::Put, &keys[at], values.get(at)))
 }
 
 /// Takes entries away; one that is not there is taken away already. Answers for each, in order.
@@ -59,13 +60,9 @@ pub(crate) fn remove<K: Pod>(map: &MapData, keys: &[K]) -> Vec<io::Result<()>> {
     let Some(map) = fitting(map, size_of::<K>(), 0) else {
         return keys.iter().map(|_| Err(io::ErrorKind::InvalidInput.into())).collect();
     };
-    let at_once = (MOST_BYTES / size_of::<K>()).max(1);
-    let whole = |keys: &[K]| {
-        let many = |from: usize| many::<K, u8>(map, Write::Remove, &keys[from..], &[]);
-        let told = written(keys.len(), many, |at| one::<K, u8>(map, Write::Remove, &keys[at], None));
-        told.into_iter().map(gone)
-    };
-    keys.chunks(at_once).flat_map(whole).collect()
+    let many = |from: usize| many::<K, u8>(map, Write::Remove, &keys[from..], &[]);
+    let told = written(keys.len(), many, |at| one::<K, u8>(map, Write::Remove, &keys[at], None));
+    told.into_iter().map(gone).collect()
 }
 
 /// The map's descriptor, where it has keys, and values if any are to be written, of so many bytes.

@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub enum Key {
     /// Maps of another layout or of other sizes, which are only ever removed.
     OldMaps(Generation),
+    /// Programs and maps in another bpffs, by its place among those that are mounted: an earlier configuration's, only ever removed.
+    Elsewhere(usize),
     /// Pins of our maps.
     Pins,
     /// A backend of a frontend.
@@ -37,8 +39,8 @@ pub enum Key {
 /// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
-    /// Maps, whatever is in them.
-    OldMaps,
+    /// What is only ever removed, whatever is in it.
+    Old,
     /// Pins.
     Pins {
         /// Whether each map has one.
@@ -72,7 +74,7 @@ impl Key {
     #[must_use]
     pub const fn rank(&self) -> Rank {
         match self {
-            Self::OldMaps(_) | Self::Pins => Rank::level(0),
+            Self::OldMaps(_) | Self::Elsewhere(_) | Self::Pins => Rank::level(0),
             Self::Slot(_) | Self::Member(_) | Self::Table(_) => Rank::level(0).gate(Gate::Item),
             // Without one of them fewer are served. So a frontend that is not for all any more does not wait for it.
             Self::Range(..) => Rank::level(0),
@@ -100,6 +102,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OldMaps(generation) => write!(f, "maps of generation {generation}"),
+            Self::Elsewhere(place) => write!(f, "services in another bpffs ({place})"),
             Self::Pins => f.write_str("pins of services' maps"),
             Self::Slot(key) => write!(f, "{} backend {}", Named(&key.frontend), key.slot),
             Self::Member(key) => {
@@ -116,7 +119,7 @@ impl fmt::Display for Key {
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OldMaps | Self::Member | Self::Range | Self::Pins { intact: true } => f.write_str("there"),
+            Self::Old | Self::Member | Self::Range | Self::Pins { intact: true } => f.write_str("there"),
             Self::Pins { intact: false } => f.write_str("not of all maps"),
             Self::Slot(target) => write!(f, "{}", socket(target.address, target.port)),
             Self::Table(_) => f.write_str("a table"),
@@ -165,7 +168,7 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
         let detail = "what a socket or nftables has translated is translated back where it was, so answers go that way; IPVS can do it";
         return unsupported("direct-server-return", detail);
     }
-    let first_weight = item.active().map(|backend| backend.weight).next();
+    let first_weight = item.backends.first().map(|backend| backend.weight);
     let (choice, has_table) = match item.scheduler {
         Scheduler::RoundRobin | Scheduler::WeightedRoundRobin => (Frontend::IN_TURN, false),
         Scheduler::SourceHash | Scheduler::Maglev => (Frontend::BY_CLIENT, true),
@@ -177,7 +180,7 @@ pub fn compile(item: &ServiceItem) -> Result<Vec<(Key, Object)>> {
             return unsupported("scheduler", "programs at sockets do not see when a connection ends; use rr or maglev");
         }
     };
-    if item.scheduler.weighs() && item.active().any(|backend| Some(backend.weight) != first_weight) {
+    if item.scheduler.weighs() && item.backends.iter().any(|backend| Some(backend.weight) != first_weight) {
         let detail = "endpoints have different weights, and all get as much here; use rr or sh, or services: ipvs";
         return unsupported("weight", detail);
     }

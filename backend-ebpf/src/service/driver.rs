@@ -23,6 +23,8 @@ pub struct SocketDriver {
     capabilities: Capabilities,
     programs: Programs,
     pins: Pins,
+    /// An earlier configuration's, in another bpffs: its programs would go on with backends that are none any more.
+    elsewhere: Vec<Pins>,
     cgroup: Cgroup,
     /// The node's own network namespace.
     own: NetNs,
@@ -46,6 +48,7 @@ impl SocketDriver {
             config: config.clone(),
             capabilities: probe::capabilities(config),
             programs,
+            elsewhere: Pins::elsewhere(&config.bpffs, &config.maps)?,
             pins,
             cgroup,
             own,
@@ -83,6 +86,7 @@ impl SocketDriver {
             }
             Op::Delete { key: Key::Hook(hook, number), .. } => self.pins.remove(&name(*hook, *number)),
             Op::Delete { key: Key::OldMaps(version), .. } => self.pins.remove_old_maps(*version),
+            Op::Delete { key: Key::Elsewhere(place), .. } => self.elsewhere.get(*place).map_or(Ok(()), Pins::clear),
             Op::Put { key: Key::Pins, .. } => {
                 self.pins.make_folders()?;
                 let pinned = self.programs.pin_missing(&self.config.maps, &self.pins.maps());
@@ -183,7 +187,9 @@ impl Driver for SocketDriver {
         let intact = self.programs.are_pinned(&self.config.maps, &self.pins.maps());
         found.push((Key::Pins, Object::Pins { intact }));
         found.extend(self.programs.attached(&self.pins, &self.cgroup)?);
-        found.extend(self.pins.old_maps()?.into_iter().map(|version| (Key::OldMaps(version), Object::OldMaps)));
+        found.extend(self.pins.old_maps()?.into_iter().map(|version| (Key::OldMaps(version), Object::Old)));
+        let elsewhere = self.elsewhere.iter().enumerate().filter(|(_, pins)| pins.exist());
+        found.extend(elsewhere.map(|(place, _)| (Key::Elsewhere(place), Object::Old)));
         Ok(found)
     }
 

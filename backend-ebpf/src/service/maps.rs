@@ -11,7 +11,7 @@ use aya::sys::SyscallError;
 use backend_ebpf_abi::{Frontend, FrontendKey, MaglevTable, MemberKey, RANGE_BITS, RangeKey, SlotKey};
 use ipnet::IpNet;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Whose turn it is first: were it always the first one's, each change and each node would begin with it.
@@ -30,7 +30,7 @@ const fn map_of(key: &Key) -> Option<&'static str> {
         Key::Table(_) => Some("TABLES"),
         Key::Range(..) => Some(RANGES),
         Key::Frontend(_) => Some("FRONTENDS"),
-        Key::OldMaps(_) | Key::Pins | Key::Hook(..) => None,
+        Key::OldMaps(_) | Key::Elsewhere(_) | Key::Pins | Key::Hook(..) => None,
     }
 }
 
@@ -53,9 +53,11 @@ fn range(frontend: &FrontendKey, clients: IpNet) -> Prefix<Raw<RangeKey>> {
 fn range_of(prefix: &Prefix<Raw<RangeKey>>) -> Option<(FrontendKey, IpNet)> {
     let Raw(RangeKey { frontend, client }) = prefix.data();
     let bits = prefix.prefix_len().checked_sub(RANGE_BITS)?;
-    let clients = match address_of(client) {
-        IpAddr::V4(v4) => IpNet::new(v4.into(), u8::try_from(bits.checked_sub(96)?).ok()?),
-        IpAddr::V6(v6) => IpNet::new(v6.into(), u8::try_from(bits).ok()?),
+    // By the frontend's family: IPv6 has prefixes whose addresses look mapped.
+    let clients = match (address_of(frontend.address), address_of(client)) {
+        (IpAddr::V4(_), IpAddr::V4(v4)) => IpNet::new(v4.into(), u8::try_from(bits.checked_sub(96)?).ok()?),
+        (IpAddr::V4(_), IpAddr::V6(_)) => return None,
+        (IpAddr::V6(_), _) => IpNet::new(Ipv6Addr::from(client).into(), u8::try_from(bits).ok()?),
     };
     Some((frontend, clients.ok()?))
 }
@@ -94,7 +96,7 @@ impl Programs {
                 (Key::Frontend(key), None) => Some((Raw(*key), None)),
                 _ => None,
             }),
-            Key::OldMaps(_) | Key::Pins | Key::Hook(..) => None,
+            Key::OldMaps(_) | Key::Elsewhere(_) | Key::Pins | Key::Hook(..) => None,
         };
         told.unwrap_or_else(|| entries.iter().map(missing).collect())
     }
@@ -110,13 +112,16 @@ impl Programs {
             Map::HashMap(map) | Map::LpmTrie(map) => map,
             _ => return None,
         };
-        let (mut keys, mut values) = (Vec::with_capacity(entries.len()), Vec::new());
-        for (key, object) in entries {
-            let (key, value) = of(key, *object)?;
-            keys.push(key);
-            values.extend(value);
+        let mut told = Vec::with_capacity(entries.len());
+        for some in entries.chunks(batch::at_once::<K, V>()) {
+            let (mut keys, mut values) = (Vec::with_capacity(some.len()), Vec::new());
+            for (key, object) in some {
+                let (key, value) = of(key, *object)?;
+                keys.push(key);
+                values.extend(value);
+            }
+            told.extend(if values.is_empty() { batch::remove(map, &keys) } else { batch::put(map, &keys, &values) });
         }
-        let told = if values.is_empty() { batch::remove(map, &keys) } else { batch::put(map, &keys, &values) };
         let failed = |io_error| {
             let source = MapError::SyscallError(SyscallError { call: "bpf", io_error });
             KernelError::Map { map: name, verb: "written", source }

@@ -79,7 +79,12 @@ impl Pins {
     /// The namespace has no number (before Linux 5.14).
     pub(super) fn elsewhere(bpffs: &Path, sizes: &Sizes) -> Result<Vec<Self>> {
         let found = bpffs::others(bpffs).into_iter().map(|other| Self::of_this_namespace(&other, sizes));
-        Ok(found.collect::<Result<Vec<_>>>()?.into_iter().filter(|pins| pins.folder.exists()).collect())
+        Ok(found.collect::<Result<Vec<_>>>()?.into_iter().filter(Self::exist).collect())
+    }
+
+    /// Whether anything of ours can be there.
+    pub(super) fn exist(&self) -> bool {
+        self.folder.exists()
     }
 
     /// The same folder, made, with what a killed agent left half done cleared. Mounts the file system if it is not.
@@ -143,7 +148,7 @@ impl Pins {
 
     /// Takes all away: links first, so that no program looks into maps that are gone.
     pub(super) fn clear(&self) -> Result<()> {
-        if !self.folder.exists() {
+        if !self.exist() {
             return Ok(());
         }
         let links = self.names()?.into_iter().filter(|name| !name.starts_with(MAPS));

@@ -36,8 +36,6 @@ impl ProxyBackend for EbpfServices {
 
     async fn open(&self, request: OpenRequest) -> Result<ProxyParts> {
         let config = Config::from_json(&request.config)?;
-        // An earlier configuration's, in a bpffs of its own: its programs would go on with backends that are none any more.
-        Pins::elsewhere(&config.bpffs, &config.maps)?.iter().try_for_each(Pins::clear)?;
         let driver = SocketDriver::open(&config)?;
         let meter = driver.meter()?;
         let clients = Reconciler::new(driver.clients(&request.node)?)?;

@@ -4,9 +4,8 @@ use crate::place::in_own_place;
 use crate::services::{Proxy, V4, items};
 use crate::sockets::{client, in_a_namespace};
 use backend_ebpf::engine::BPFFS;
-use backend_ebpf::service::{Config, EbpfServices};
-use cni_core::backend::{Drift, Engine, OpenRequest, ProxyBackend as _};
-use cni_core::testkit::engine::fake;
+use backend_ebpf::service::{Config, EbpfServices, SocketDriver};
+use cni_core::backend::{Drift, Engine, ProxyBackend as _};
 use net_linux::netns::NetNs;
 use nix::mount::{MsFlags, mount};
 use std::os::unix::fs::MetadataExt as _;
@@ -79,27 +78,31 @@ fn pins_that_somebody_removes_are_back_with_the_same_maps() {
 }
 
 #[test]
-fn who_is_opened_with_another_bpffs_takes_an_earlier_one_s_programs_away() {
+fn who_is_opened_with_another_bpffs_takes_an_earlier_one_s_programs_away_when_its_own_are_there() {
     let Some(cgroup) = Cgroup::new() else { return };
     in_own_place(|| {
         let bpffs = tempfile::tempdir().unwrap();
-        let config = Config { cgroup: Some(cgroup.0.clone()), bpffs: bpffs.path().to_owned(), ..Config::default() };
-        let mut earlier = Proxy::open_with(&config);
+        let with =
+            |bpffs: &Path| Config { cgroup: Some(cgroup.0.clone()), bpffs: bpffs.to_owned(), ..Config::default() };
+        let mut earlier = Proxy::open_with(&with(bpffs.path()));
         earlier.put(items("abc"));
+        drop(earlier);
         let pins = bpffs.path().join(folder().strip_prefix(BPFFS).unwrap());
-        assert!(pins.exists());
-        let open = |bpffs: &Path| {
-            let config = serde_json::json!({"cgroup": cgroup.0, "bpffs": bpffs});
-            let state_dir = bpffs.to_owned();
-            let request = OpenRequest { node: fake::node(), config, state_dir, host_stack_for: Vec::new() };
-            earlier.1.block_on(EbpfServices.open(request)).unwrap()
-        };
         // The same one by another path is no other.
         let again = tempfile::tempdir().unwrap();
         mount(Some(bpffs.path()), again.path(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-        drop(open(again.path()));
+        Proxy::open_with(&with(again.path())).put(items("abc"));
         assert!(pins.exists());
-        drop(open(Path::new(BPFFS)));
+        // Who cannot be opened takes nothing away.
+        let nowhere = Config { cgroup: Some("/nowhere".into()), ..with(Path::new(BPFFS)) };
+        assert!(SocketDriver::open(&nowhere).is_err());
+        let inside = bpffs.path().join("inside");
+        std::fs::create_dir(&inside).unwrap();
+        let refused = SocketDriver::open(&with(&inside)).err().unwrap();
+        assert!(refused.to_string().contains("name the bpffs itself"), "{refused}");
+        let mut next = Proxy::open_with(&with(Path::new(BPFFS)));
+        assert!(pins.exists(), "its own are not there yet");
+        next.put(items("abc"));
         assert!(!pins.exists(), "its programs would lead to backends that are none any more");
         EbpfServices.clear().unwrap();
     });

@@ -116,14 +116,30 @@ impl EbpfDriver {
         }
         let held = self.held.masquerade.take().filter(|held| held.maps().is_ok_and(|maps| maps.room() == room));
         let loaded = held.map_or_else(|| Loaded::load(room), Ok)?;
+        let done = self.attach_masquerading(&loaded, &present, interface, wanted);
+        // Also after an error: what is attached by now is this load's.
+        self.held.masquerade = Some(loaded);
+        done
+    }
+
+    /// Attaches what is not there of a load, which succeeds other programs if there are any with other maps. Where there are its
+    /// own maps already nothing is handed over: connections go on in them.
+    fn attach_masquerading(
+        &self,
+        loaded: &Loaded,
+        present: &Present,
+        interface: u32,
+        wanted: &Masquerading,
+    ) -> std::result::Result<MasqueradeMaps, KernelError> {
         let mut maps = loaded.maps()?;
-        if let Some(old) = &present.maps {
+        let predecessor = present.maps.as_ref().filter(|old| !old.are_same(&maps));
+        if let Some(old) = predecessor {
             // The salt goes along: who has no entry any more gets the port that it had, if that is free.
             maps.set_settings(Settings { ports: 0, ..old.settings()? })?;
             maps.take_over(old)?;
         }
-        let succeeds = present.maps.is_some();
-        fill(&mut maps, wanted, if succeeds { now_seconds().saturating_add(HANDED_OVER_SECONDS) } else { 0 })?;
+        let handed_over_seconds = predecessor.map_or(0, |_| now_seconds().saturating_add(HANDED_OVER_SECONDS));
+        fill(&mut maps, wanted, handed_over_seconds)?;
         let attach = || {
             Masquerade::ALL.into_iter().try_for_each(|program| {
                 let (info, old) = (loaded.info(program)?, present.at(program, interface));
@@ -135,14 +151,13 @@ impl EbpfDriver {
             })
         };
         self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })??;
-        if let Some(old) = &present.maps {
+        if let Some(old) = predecessor {
             maps.take_over(old)?;
             maps.set_settings(Settings { handed_over_seconds: 0, ..maps.settings()? })?;
         }
         for old in present.attached.iter().filter(|old| old.interface != interface) {
             self.take_masquerading_off(old)?;
         }
-        self.held.masquerade = Some(loaded);
         Ok(maps)
     }
 

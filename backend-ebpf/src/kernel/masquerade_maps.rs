@@ -96,6 +96,12 @@ impl MasqueradeMaps {
         self.ids.iter().all(|own| ids.contains(own))
     }
 
+    /// Whether these are the same maps in the kernel, and not only others of the same kind.
+    #[must_use]
+    pub fn are_same(&self, others: &Self) -> bool {
+        self.ids == others.ids
+    }
+
     /// Entries that there is room for.
     #[must_use]
     pub fn room(&self) -> Room {

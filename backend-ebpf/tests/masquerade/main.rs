@@ -9,5 +9,6 @@ mod frame;
 mod model;
 mod nodes;
 mod packets;
+mod put_back;
 mod replaced;
 mod rig;

@@ -3,8 +3,9 @@
 
 use crate::frame::{Above, Frame, source_of};
 use crate::nodes::{FAR, PATIENCE, World};
+use crate::put_back::crowd;
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
-use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple, mapped};
+use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 use backend_ebpf::kernel::masquerade::Masquerade;
 use serde_json::json;
 use std::io::{Read as _, Write as _};
@@ -115,15 +116,7 @@ fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
 fn connections_that_begin_while_programs_are_replaced_are_refused_by_nobody() {
     let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
     let mut world = World::new(&section(60_000));
-    let mut maps = world.maps();
-    let other = mapped([198, 51, 100, 7]);
-    for number in 0..20_000_u16 {
-        let [high, low] = number.to_be_bytes();
-        let (node, pod) = (mapped([192, 0, 2, 1]), mapped([10, 244, high, low]));
-        let tuple = Tuple { own: node, other, own_port: 61_000, other_port: 1 + number, protocol: 17 };
-        let life = Life::new(seconds_since_boot(), 0);
-        maps.set_coming(tuple, Coming { own: pod, life, own_port: 7, unused: [0; 3] }).unwrap();
-    }
+    crowd(&mut world.maps(), 20_000);
     let listener = world.far.netns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SLOW)).unwrap()).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {

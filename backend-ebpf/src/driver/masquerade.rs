@@ -9,7 +9,7 @@ use super::meter::now_seconds;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
 use crate::kernel::at_hook;
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
-use crate::kernel::{KernelError, MasqueradeMaps, Which};
+use crate::kernel::{HANDED_OVER_SECONDS, KernelError, MasqueradeMaps, Which};
 use crate::object::{Key, Masquerading, Object};
 use backend_ebpf_abi::{MASQUERADE_VERSION, Masquerading as Settings, mapped};
 use cni_core::backend::{Op, Result};
@@ -19,9 +19,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Prefixes of pods, and of what is kept, that there is room for.
 const PREFIXES: u32 = 4096;
-
-/// So long new programs may wait for entries of those before them, if nobody ends that: whoever had to is gone then.
-const HANDED_OVER_SECONDS: u32 = 10;
 
 /// What is in the kernel.
 #[derive(Default)]
@@ -136,7 +133,7 @@ impl EbpfDriver {
         if let Some(old) = predecessor {
             // The salt goes along: who has no entry any more gets the port that it had, if that is free.
             maps.set_settings(Settings { ports: 0, ..old.settings()? })?;
-            maps.take_over(old)?;
+            maps.take_over(old, now_seconds)?;
         }
         let handed_over_seconds = predecessor.map_or(0, |_| now_seconds().saturating_add(HANDED_OVER_SECONDS));
         fill(&mut maps, wanted, handed_over_seconds)?;
@@ -152,7 +149,7 @@ impl EbpfDriver {
         };
         self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })??;
         if let Some(old) = predecessor {
-            maps.take_over(old)?;
+            maps.take_over(old, now_seconds)?;
             maps.set_settings(Settings { handed_over_seconds: 0, ..maps.settings()? })?;
         }
         for old in present.attached.iter().filter(|old| old.interface != interface) {

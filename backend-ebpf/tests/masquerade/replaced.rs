@@ -8,6 +8,7 @@ use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_s
 use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 use backend_ebpf::kernel::masquerade::Masquerade;
 use serde_json::json;
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -53,23 +54,68 @@ fn asks_answered(question: &Frame) -> Frame {
     Frame { above, source: question.destination, destination: question.source, ..question.clone() }
 }
 
+fn outside(other_port: u16) -> Tuple {
+    Tuple { own: [1; 16], other: [2; 16], own_port: FIRST_PORT, other_port, protocol: 17 }
+}
+
+fn of_pod(pod: u8, seen_seconds: u32) -> Coming {
+    Coming { own: [pod; 16], life: Life::new(seen_seconds, 0), own_port: 7, unused: [0; 3] }
+}
+
 #[test]
 fn whoever_has_a_port_there_has_it_after_the_connections_were_taken_over() {
     let (mut old, mut new) = (Rig::new(8), Rig::new(8));
-    let tuple = Tuple { own: [1; 16], other: [2; 16], own_port: FIRST_PORT, other_port: 443, protocol: 17 };
-    let of = |pod: u8, seen| Coming { own: [pod; 16], life: Life::new(seen, 0), own_port: 7, unused: [0; 3] };
+    let (tuple, now) = (outside(443), 10_000);
     let coming = |rig: &Rig| rig.maps.coming().unwrap();
-    old.maps.set_coming(tuple, of(3, 100)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(3, 100))]);
+    let mut take_over = |there, here: Option<Coming>| {
+        old.maps.set_coming(tuple, there).unwrap();
+        if let Some(here) = here {
+            new.maps.set_coming(tuple, here).unwrap();
+        }
+        new.maps.take_over(&old.maps, || now).unwrap();
+        coming(&new)
+    };
+    assert_eq!(take_over(of_pod(3, now - 2), None), [(tuple, of_pod(3, now - 2))]);
     // Seen here since, and there not.
-    new.maps.set_coming(tuple, of(3, 101)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(3, 101))]);
+    assert_eq!(take_over(of_pod(3, now - 2), Some(of_pod(3, now - 1))), [(tuple, of_pod(3, now - 1))]);
     // Ended there, and its port was given away.
-    old.maps.set_coming(tuple, of(4, 100)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(4, 100))]);
+    assert_eq!(take_over(of_pod(4, now - 2), None), [(tuple, of_pod(4, now - 2))]);
+    // Ended here, from a time long before.
+    assert_eq!(take_over(of_pod(4, now - 2), Some(of_pod(4, now - 1000))), [(tuple, of_pod(4, now - 2))]);
+}
+
+/// Both halves of a connection: it is `COMING` that says whether a pod's is alive.
+#[test]
+fn what_has_ended_is_not_taken_over() {
+    let rig = Rig::new(8);
+    let mut new = Rig::new(8);
+    let ask = |port| Frame::new(ip(PODS[0][0]), ip(OUTSIDE[0][0]), Above::Udp(port, 443, true));
+    let known = Frame::new(ip(OUTSIDE[0][0]), ip(PODS[0][0]), Above::Udp(443, 50_000, true));
+    assert!(rig.out(&ask(40_000)).is_some());
+    // Somebody outside, who knows the pod's own address.
+    assert_eq!(rig.back(&known), known.bytes());
+    assert_eq!((rig.maps.coming().unwrap().len(), rig.maps.leaving().unwrap().len()), (1, 2));
+    let now = seconds_since_boot();
+    new.maps.take_over(&rig.maps, || now + 1000).unwrap();
+    assert_eq!((new.maps.coming().unwrap(), new.maps.leaving().unwrap()), (Vec::new(), Vec::new()));
+    new.maps.take_over(&rig.maps, || now).unwrap();
+    assert_eq!((new.maps.coming().unwrap().len(), new.maps.leaving().unwrap().len()), (1, 2));
+}
+
+#[test]
+fn programs_wait_for_as_long_as_entries_are_taken_over_and_then_ten_seconds() {
+    let (mut old, mut new) = (Rig::new(8), Rig::new(8));
+    let start = seconds_since_boot();
+    for other_port in 1..=3000 {
+        old.maps.set_coming(outside(other_port), of_pod(3, start)).unwrap();
+    }
+    // Each look at the clock is a second later.
+    let clock = Cell::new(start);
+    let tick = || clock.replace(clock.get() + 1);
+    new.maps.take_over(&old.maps, tick).unwrap();
+    assert!(clock.get() - start >= 4, "{}", clock.get() - start);
+    assert_eq!(new.maps.settings().unwrap().handed_over_seconds, clock.get() - 1 + 10);
+    assert_eq!(new.maps.coming().unwrap().len(), old.maps.coming().unwrap().len());
 }
 
 #[test]

@@ -39,6 +39,15 @@ impl Which {
     }
 }
 
+/// Whose a port is that one connection has there, where entries are taken from, and another here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prior {
+    /// Of the one there: programs here are handed over to and give no port, so that theirs has ended.
+    There,
+    /// Of the one here: programs here give ports by now.
+    Here,
+}
+
 /// The maps of one load of the object.
 pub struct MasqueradeMaps {
     ids: [u32; 6],
@@ -208,13 +217,12 @@ impl MasqueradeMaps {
     }
 
     /// Takes over the connections of others that are alive, so that programs can be replaced and keep them. What is here already
-    /// of the same pod, and alive, stays: it may have been seen since. Who has a port there has it here, because programs that are
-    /// handed over to give none ([`Masquerading::handed_over_seconds`]). That is extended while this goes on, to
-    /// [`HANDED_OVER_SECONDS`] from the last time; it ends by [`Self::set_settings`].
+    /// of the same pod, and alive, stays: it may have been seen since. [`Masquerading::handed_over_seconds`] is extended while this
+    /// goes on, to [`HANDED_OVER_SECONDS`] from the last time; it ends by [`Self::set_settings`].
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn take_over(&mut self, others: &Self, now_seconds: impl Fn() -> u32) -> Result<(), KernelError> {
+    pub fn take_over(&mut self, others: &Self, prior: Prior, now_seconds: impl Fn() -> u32) -> Result<(), KernelError> {
         let (mut taking, room) = (Taking { maps: self, now_seconds, passed: 0, now: 0 }, others.room.connections);
         let mut ended = HashSet::new();
         for (tuple, coming) in entries(&others.coming, "COMING", room, || taking.goes_on().map(drop))? {
@@ -225,7 +233,8 @@ impl MasqueradeMaps {
             }
             let map = &mut taking.maps.coming;
             let stays = |Raw(here): Raw<Coming>| {
-                (here.own, here.own_port) == (coming.own, coming.own_port) && here.life.is_alive(protocol, now)
+                (prior == Prior::Here || (here.own, here.own_port) == (coming.own, coming.own_port))
+                    && here.life.is_alive(protocol, now)
             };
             if !present(map.get(&Raw(tuple), 0)).map_err(read("COMING"))?.is_some_and(stays) {
                 map.insert(Raw(tuple), Raw(coming), 0).map_err(written("COMING"))?;
@@ -239,8 +248,9 @@ impl MasqueradeMaps {
                 continue;
             }
             let map = &mut taking.maps.leaving;
-            let stays =
-                |Raw(here): Raw<Leaving>| (here.port, here.flags) == (leaving.port, leaving.flags) && !is_over(&here);
+            let stays = |Raw(here): Raw<Leaving>| {
+                (prior == Prior::Here || (here.port, here.flags) == (leaving.port, leaving.flags)) && !is_over(&here)
+            };
             if !present(map.get(&Raw(tuple), 0)).map_err(read("LEAVING"))?.is_some_and(stays) {
                 map.insert(Raw(tuple), Raw(leaving), 0).map_err(written("LEAVING"))?;
             }

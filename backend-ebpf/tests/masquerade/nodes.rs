@@ -97,14 +97,23 @@ impl World {
         &self.cluster.pods[0]
     }
 
-    /// Another agent, as after a crash of the one before.
-    pub(crate) fn restart(&mut self, section: &Value) {
+    /// The agent ends.
+    pub(crate) fn stop(&mut self) {
+        self.cluster.nodes[0].stop();
+    }
+
+    /// Another agent, as after a crash of the one before. Whether all of it is in force.
+    pub(crate) fn starts(&mut self, section: &Value) -> bool {
         let node = &mut self.cluster.nodes[0];
         node.stop();
         node.section = section.clone();
         node.start();
-        let context = context(node);
-        node.stage_all(vec![Change::Node(context)]);
+        node.stage(vec![Change::Node(context(node))]).is_complete()
+    }
+
+    /// The same, and it is.
+    pub(crate) fn restart(&mut self, section: &Value) {
+        assert!(self.starts(section));
         self.cluster.introduce(&self.cluster.nodes[0]);
     }
 
@@ -312,7 +321,7 @@ fn an_agent_that_ends_leaves_open_connections_to_those_that_follow() {
     let asking: Vec<UdpSocket> = (0..2).map(|family| asking(&world.pod().netns, family)).collect();
     let before: Vec<_> = asking.iter().map(heard).collect();
     for room in [8192, 8192] {
-        world.cluster.nodes[0].stop();
+        world.stop();
         echoes(&mut streams);
         world.restart(&section(room));
         echoes(&mut streams);
@@ -353,7 +362,7 @@ fn either_programs_or_chains_masquerade_and_never_both() {
         // And what another backend would find.
         world.node().stage_all(vec![Change::Node(context(world.node()))]);
         assert_eq!(world.programs().len(), 2);
-        world.cluster.nodes[0].stop();
+        world.stop();
         world.node().netns.run(|| Ebpf.clear().unwrap()).unwrap();
         assert!(world.programs().is_empty());
     }

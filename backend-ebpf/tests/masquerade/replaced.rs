@@ -6,6 +6,7 @@ use crate::nodes::{FAR, PATIENCE, World};
 use crate::put_back::crowd;
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
 use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
+use backend_ebpf::kernel::Prior;
 use backend_ebpf::kernel::masquerade::Masquerade;
 use serde_json::json;
 use std::cell::Cell;
@@ -67,21 +68,23 @@ fn whoever_has_a_port_there_has_it_after_the_connections_were_taken_over() {
     let (mut old, mut new) = (Rig::new(8), Rig::new(8));
     let (tuple, now) = (outside(443), 10_000);
     let coming = |rig: &Rig| rig.maps.coming().unwrap();
-    let mut take_over = |there, here: Option<Coming>| {
+    let mut take_over = |there, here: Option<Coming>, prior| {
         old.maps.set_coming(tuple, there).unwrap();
         if let Some(here) = here {
             new.maps.set_coming(tuple, here).unwrap();
         }
-        new.maps.take_over(&old.maps, || now).unwrap();
+        new.maps.take_over(&old.maps, prior, || now).unwrap();
         coming(&new)
     };
-    assert_eq!(take_over(of_pod(3, now - 2), None), [(tuple, of_pod(3, now - 2))]);
+    assert_eq!(take_over(of_pod(3, now - 2), None, Prior::There), [(tuple, of_pod(3, now - 2))]);
     // Seen here since, and there not.
-    assert_eq!(take_over(of_pod(3, now - 2), Some(of_pod(3, now - 1))), [(tuple, of_pod(3, now - 1))]);
+    assert_eq!(take_over(of_pod(3, now - 2), Some(of_pod(3, now - 1)), Prior::There), [(tuple, of_pod(3, now - 1))]);
     // Ended there, and its port was given away.
-    assert_eq!(take_over(of_pod(4, now - 2), None), [(tuple, of_pod(4, now - 2))]);
+    assert_eq!(take_over(of_pod(4, now - 2), None, Prior::There), [(tuple, of_pod(4, now - 2))]);
+    // And the same where ports are given here by now.
+    assert_eq!(take_over(of_pod(3, now - 2), None, Prior::Here), [(tuple, of_pod(4, now - 2))]);
     // Ended here, from a time long before.
-    assert_eq!(take_over(of_pod(4, now - 2), Some(of_pod(4, now - 1000))), [(tuple, of_pod(4, now - 2))]);
+    assert_eq!(take_over(of_pod(4, now - 2), Some(of_pod(4, now - 1000)), Prior::There), [(tuple, of_pod(4, now - 2))]);
 }
 
 /// Both halves of a connection: it is `COMING` that says whether a pod's is alive.
@@ -96,9 +99,9 @@ fn what_has_ended_is_not_taken_over() {
     assert_eq!(rig.back(&known), known.bytes());
     assert_eq!((rig.maps.coming().unwrap().len(), rig.maps.leaving().unwrap().len()), (1, 2));
     let now = seconds_since_boot();
-    new.maps.take_over(&rig.maps, || now + 1000).unwrap();
+    new.maps.take_over(&rig.maps, Prior::There, || now + 1000).unwrap();
     assert_eq!((new.maps.coming().unwrap(), new.maps.leaving().unwrap()), (Vec::new(), Vec::new()));
-    new.maps.take_over(&rig.maps, || now).unwrap();
+    new.maps.take_over(&rig.maps, Prior::There, || now).unwrap();
     assert_eq!((new.maps.coming().unwrap().len(), new.maps.leaving().unwrap().len()), (1, 2));
 }
 
@@ -112,7 +115,7 @@ fn programs_wait_for_as_long_as_entries_are_taken_over_and_then_ten_seconds() {
     // Each look at the clock is a second later.
     let clock = Cell::new(start);
     let tick = || clock.replace(clock.get() + 1);
-    new.maps.take_over(&old.maps, tick).unwrap();
+    new.maps.take_over(&old.maps, Prior::There, tick).unwrap();
     assert!(clock.get() - start >= 4, "{}", clock.get() - start);
     assert_eq!(new.maps.settings().unwrap().handed_over_seconds, clock.get() - 1 + 10);
     assert_eq!(new.maps.coming().unwrap().len(), old.maps.coming().unwrap().len());

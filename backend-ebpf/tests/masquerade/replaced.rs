@@ -2,7 +2,7 @@
 //! hand that has to pass: its sender sends it again.
 
 use crate::frame::{Above, Frame, source_of};
-use crate::nodes::{FAR, PATIENCE, World};
+use crate::nodes::{FAR, World};
 use crate::put_back::crowd;
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
 use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
@@ -14,6 +14,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
+use testlab::patience::stretched;
 
 #[test]
 fn what_is_unknown_waits_while_connections_are_on_their_way_and_what_is_known_passes() {
@@ -151,10 +152,14 @@ fn resets_sent(world: &World) -> u64 {
     names.zip(figures).find(|(name, _)| *name == "OutRsts").unwrap().1.parse().unwrap()
 }
 
+/// What begins while programs are replaced is sent again after 1, 3 and 7 s, and each of these may meet another replacement.
+const THREE_TIMES_SENT: Duration = Duration::from_secs(15);
+
 /// One question and its answer, which comes when the question has long passed.
 fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = stretched(THREE_TIMES_SENT);
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"?")?;
     stream.read_exact(&mut [0])
 }

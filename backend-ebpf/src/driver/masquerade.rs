@@ -7,27 +7,25 @@
 use super::device::Devices;
 use super::meter::now_seconds;
 use super::{EbpfDriver, kernel_error, no_device, not_for};
-use crate::kernel::at_hook;
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
-use crate::kernel::{KernelError, MasqueradeMaps, Which};
+use crate::kernel::{HANDED_OVER_SECONDS, KernelError, MasqueradeMaps, Prior, Which};
 use crate::object::{Key, Masquerading, Object};
 use backend_ebpf_abi::{MASQUERADE_VERSION, Masquerading as Settings, mapped};
 use cni_core::backend::{Op, Result};
 use net_linux::marks;
 use std::hash::{BuildHasher as _, RandomState};
+use std::iter;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Prefixes of pods, and of what is kept, that there is room for.
 const PREFIXES: u32 = 4096;
 
-/// So long new programs may wait for entries of those before them, if nobody ends that: whoever had to is gone then.
-const HANDED_OVER_SECONDS: u32 = 10;
-
 /// What is in the kernel.
 #[derive(Default)]
 struct Present {
     attached: Vec<Attached>,
-    maps: Option<MasqueradeMaps>,
+    /// Theirs, each once: where an agent was killed between two programs, the one has others than the other.
+    maps: Vec<MasqueradeMaps>,
 }
 
 impl Present {
@@ -37,14 +35,10 @@ impl Present {
 
     /// Whether there are this build's programs with the same maps, at this interface and nowhere else.
     fn is_whole(&self, interface: u32) -> std::result::Result<bool, KernelError> {
-        if self.attached.is_empty() {
-            return Ok(false);
-        }
-        let (tags, maps) = (masquerade::tags()?, self.maps.as_ref());
-        let is_current = |found: &Attached| {
-            maps.is_some_and(|maps| maps.are_used_by(&found.map_ids))
-                && found.info.tag() == tags[found.program as usize]
-        };
+        let [maps] = &self.maps[..] else { return Ok(false) };
+        let tags = masquerade::tags()?;
+        let is_current =
+            |found: &Attached| maps.are_used_by(&found.map_ids) && found.info.tag() == tags[found.program as usize];
         let both = Masquerade::ALL.iter().all(|program| self.at(*program, interface).is_some());
         Ok(both && self.attached.len() == Masquerade::ALL.len() && self.attached.iter().all(is_current))
     }
@@ -60,7 +54,11 @@ impl EbpfDriver {
             for (name, index) in interfaces {
                 attached.extend(masquerade::find(name, index)?);
             }
-            let maps = MasqueradeMaps::of(attached.iter().flat_map(|found| found.map_ids.iter().copied()))?;
+            let mut maps: Vec<MasqueradeMaps> = Vec::new();
+            for found in &attached {
+                let others = MasqueradeMaps::of(found.map_ids.iter().copied())?;
+                maps.extend(others.filter(|others| !maps.iter().any(|known| known.are_same(others))));
+            }
             Ok(Present { attached, maps })
         };
         self.host.inside(scan)?.map_err(|error| kernel_error("read", &Key::Masquerade, error))
@@ -71,14 +69,17 @@ impl EbpfDriver {
         let at = |found: &Attached| (found.interface, found.program.side(), found.info.id());
         self.watched.masquerading.set(present.attached.iter().map(at).collect());
         if let Some(first) = present.attached.first() {
-            let read = || match &present.maps {
-                Some(maps) if present.is_whole(first.interface)? => object(devices, first.interface, maps),
+            let read = || match present.maps.first() {
+                // Who has not taken over all yet is to be asked again.
+                Some(maps) if self.held.predecessors.is_empty() && present.is_whole(first.interface)? => {
+                    object(devices, first.interface, maps)
+                }
                 _ => Ok(None),
             };
             let object = read().map_err(|error| kernel_error("read", &Key::Masquerade, error))?;
             found.push((Key::Masquerade, object.map_or(Object::Strange, |object| Object::Masquerade(object.into()))));
         }
-        self.metered.set_masquerading(present.maps);
+        self.metered.set_masquerading(present.maps.into_iter().next());
         Ok(())
     }
 
@@ -92,6 +93,7 @@ impl EbpfDriver {
             Op::Delete { .. } => {
                 present.attached.iter().try_for_each(|old| self.take_masquerading_off(old)).map_err(failed)?;
                 self.held.masquerade = None;
+                self.held.predecessors.clear();
                 self.metered.set_masquerading(None);
                 return Ok(());
             }
@@ -109,47 +111,90 @@ impl EbpfDriver {
         wanted: &Masquerading,
     ) -> std::result::Result<MasqueradeMaps, KernelError> {
         let room = Room { connections: wanted.room, prefixes: PREFIXES };
-        let is_whole = present.is_whole(interface)?;
-        if let Some(mut maps) = present.maps.take_if(|maps| is_whole && maps.room() == room) {
-            fill(&mut maps, wanted, 0)?;
-            return Ok(maps);
+        let is_there = present.is_whole(interface)? && present.maps.iter().all(|maps| maps.room() == room);
+        let mut maps = if is_there { present.maps.swap_remove(0) } else { self.masquerading_of(room)?.maps()? };
+        let is_used = is_there || present.maps.iter().any(|used| used.are_same(&maps));
+        let has = maps.settings()?;
+        // Of an attempt that failed long ago: its programs give ports by now.
+        let prior = if is_used && !has.is_handed_over(now_seconds()) { Prior::Here } else { Prior::There };
+        // Where there are several, those that packets leave by were found first: it is them that give ports.
+        let mut from = present.maps.split_off(0);
+        for old in std::mem::take(&mut self.held.predecessors) {
+            if !from.iter().any(|known| known.are_same(&old)) {
+                from.push(old);
+            }
         }
+        // Where there are its own maps already nothing is handed over: connections go on in them.
+        from.retain(|old| !old.are_same(&maps));
+        let mut done = || {
+            if let (false, Some(old)) = (is_used, from.first()) {
+                // The salt goes along: who has no entry any more gets the port that it had, if that is free.
+                maps.set_settings(Settings { salt: old.settings()?.salt, ..has })?;
+            }
+            let attach = || if is_there { Ok(()) } else { self.attach_masquerading(&present, interface) };
+            hand_over(&mut maps, &from, prior, wanted, attach)
+        };
+        if let Err(error) = done() {
+            self.held.predecessors = from;
+            return Err(error);
+        }
+        for old in present.attached.iter().filter(|old| old.interface != interface) {
+            self.take_masquerading_off(old)?;
+        }
+        Ok(maps)
+    }
+
+    /// The newest load if it has that room, or else one that takes its place. It stays also if nothing comes of it: what is
+    /// attached by then is this load's.
+    fn masquerading_of(&mut self, room: Room) -> std::result::Result<&Loaded, KernelError> {
         let held = self.held.masquerade.take().filter(|held| held.maps().is_ok_and(|maps| maps.room() == room));
         let loaded = held.map_or_else(|| Loaded::load(room), Ok)?;
-        let mut maps = loaded.maps()?;
-        if let Some(old) = &present.maps {
-            // The salt goes along: who has no entry any more gets the port that it had, if that is free.
-            maps.set_settings(Settings { ports: 0, ..old.settings()? })?;
-            maps.take_over(old)?;
-        }
-        let succeeds = present.maps.is_some();
-        fill(&mut maps, wanted, if succeeds { now_seconds().saturating_add(HANDED_OVER_SECONDS) } else { 0 })?;
+        Ok(self.held.masquerade.insert(loaded))
+    }
+
+    /// Attaches what is not there of the newest load.
+    fn attach_masquerading(&self, present: &Present, interface: u32) -> std::result::Result<(), KernelError> {
+        let loaded = self.held.masquerade.as_ref().ok_or(KernelError::Missing { name: "masq_out" })?;
         let attach = || {
             Masquerade::ALL.into_iter().try_for_each(|program| {
                 let (info, old) = (loaded.info(program)?, present.at(program, interface));
                 if old.is_none_or(|old| old.info.id() != info.id()) {
-                    at_hook::attach(program, interface, &loaded.program(program)?, old)?;
+                    loaded.attach(program, interface, old)?;
                 }
                 self.watched.masquerading.insert(interface, program.side(), info.id());
                 Ok(())
             })
         };
-        self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })??;
-        if let Some(old) = &present.maps {
-            maps.take_over(old)?;
-            maps.set_settings(Settings { handed_over_seconds: 0, ..maps.settings()? })?;
-        }
-        for old in present.attached.iter().filter(|old| old.interface != interface) {
-            self.take_masquerading_off(old)?;
-        }
-        self.held.masquerade = Some(loaded);
-        Ok(maps)
+        self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })?
     }
 
     fn take_masquerading_off(&self, old: &Attached) -> std::result::Result<(), KernelError> {
         self.watched.masquerading.remove(old.interface, old.program.side());
         self.host.inside(|| old.detach()).map_err(|_| KernelError::Missing { name: "network namespace" })?
     }
+}
+
+/// Attaches programs, whose maps take over the connections of others, if there are any; of those that differ about a
+/// port, the first are right. Programs wait until all connections are there.
+fn hand_over(
+    maps: &mut MasqueradeMaps,
+    from: &[MasqueradeMaps],
+    prior: Prior,
+    wanted: &Masquerading,
+    attach: impl FnOnce() -> std::result::Result<(), KernelError>,
+) -> std::result::Result<(), KernelError> {
+    if from.is_empty() {
+        fill(maps, wanted, 0)?;
+        return attach();
+    }
+    fill(maps, wanted, now_seconds().saturating_add(HANDED_OVER_SECONDS))?;
+    let priors = iter::once(prior).chain(iter::repeat(Prior::Here));
+    let mut copy =
+        || from.iter().zip(priors.clone()).try_for_each(|(old, prior)| maps.take_over(old, prior, now_seconds));
+    copy()?;
+    attach()?;
+    copy()?;
+    maps.set_settings(Settings { handed_over_seconds: 0, ..maps.settings()? })
 }
 
 /// What is kept comes first, so that nothing is masqueraded for a moment that should not be.

@@ -9,7 +9,7 @@ use super::{EbpfDriver, kernel_error, no_device, not_for};
 use crate::kernel::at_hook;
 use crate::kernel::forward::{self, Attached, Forward, Generation};
 use crate::kernel::masquerade::Loaded;
-use crate::kernel::{ForwardMaps, KernelError, Side, address_of, bytes};
+use crate::kernel::{ForwardMaps, KernelError, MasqueradeMaps, Side, address_of, bytes};
 use crate::object::{Carriage, Key, Object, PodEntry, Programs};
 use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way};
 use cni_core::backend::{Capability, Error, ErrorKind, Op, Result};
@@ -25,6 +25,8 @@ pub(super) struct Held {
     generation: Option<Generation>,
     /// The newest load of masquerading.
     pub(super) masquerade: Option<Loaded>,
+    /// Maps that it succeeds and that not all was taken over from: an attempt failed, and by now nothing else may hold them.
+    pub(super) predecessors: Vec<MasqueradeMaps>,
 }
 
 /// What is in the kernel.

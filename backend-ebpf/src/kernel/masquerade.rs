@@ -142,6 +142,15 @@ impl Loaded {
         fd_of(program, &self.info(program)?)
     }
 
+    /// Attaches a program to an interface of the calling thread's network namespace, in the place of an older one if there is one:
+    /// no packet passes in between without one of the two.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&self, program: Masquerade, interface: u32, old: Option<&Attached>) -> Result<(), KernelError> {
+        at_hook::attach(program, interface, &self.program(program)?, old)
+    }
+
     /// What the kernel knows of a program.
     ///
     /// # Errors

@@ -8,6 +8,13 @@ use super::usage::{self, Used};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
 use backend_ebpf_abi::{Coming, Leaving, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 use ipnet::IpNet;
+use std::collections::HashSet;
+
+/// So long new programs may wait for entries of those before them, if nobody ends that: whoever had to is gone then.
+pub const HANDED_OVER_SECONDS: u32 = 10;
+
+/// Entries that are read or written in much less than that.
+const STEP: u32 = 1024;
 
 type Prefixes = LpmTrie<MapData, [u8; 16], u32>;
 
@@ -30,6 +37,15 @@ impl Which {
             Self::Keep => "MASQ_KEEP",
         }
     }
+}
+
+/// Whose a port is that one connection has there, where entries are taken from, and another here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prior {
+    /// Of the one there: programs here are handed over to and give no port, so that theirs has ended.
+    There,
+    /// Of the one here: programs here give ports by now.
+    Here,
 }
 
 /// The maps of one load of the object.
@@ -96,6 +112,12 @@ impl MasqueradeMaps {
         self.ids.iter().all(|own| ids.contains(own))
     }
 
+    /// Whether these are the same maps in the kernel, and not only others of the same kind.
+    #[must_use]
+    pub fn are_same(&self, others: &Self) -> bool {
+        self.ids == others.ids
+    }
+
     /// Entries that there is room for.
     #[must_use]
     pub fn room(&self) -> Room {
@@ -159,7 +181,7 @@ impl MasqueradeMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn coming(&self) -> Result<Vec<(Tuple, Coming)>, KernelError> {
-        entries(&self.coming, "COMING", self.room.connections)
+        entries(&self.coming, "COMING", self.room.connections, || Ok(()))
     }
 
     /// All connections as they leave.
@@ -167,7 +189,7 @@ impl MasqueradeMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn leaving(&self) -> Result<Vec<(Tuple, Leaving)>, KernelError> {
-        entries(&self.leaving, "LEAVING", self.room.connections)
+        entries(&self.leaving, "LEAVING", self.room.connections, || Ok(()))
     }
 
     /// Writes a connection as it comes back.
@@ -194,23 +216,43 @@ impl MasqueradeMaps {
         present(self.leaving.remove(&Raw(*tuple))).map(drop).map_err(written("LEAVING"))
     }
 
-    /// Takes over the connections of others, so that programs can be replaced and keep them. What is here already of the same
-    /// pod stays: it may have been seen since. Who has a port there has it here, because programs that are handed over to give
-    /// none ([`Masquerading::handed_over_seconds`]).
+    /// Takes over the connections of others that are alive, so that programs can be replaced and keep them. What is here already
+    /// of the same pod, and alive, stays: it may have been seen since. [`Masquerading::handed_over_seconds`] is extended while this
+    /// goes on, to [`HANDED_OVER_SECONDS`] from the last time; it ends by [`Self::set_settings`].
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn take_over(&mut self, others: &Self) -> Result<(), KernelError> {
-        for (tuple, coming) in others.coming()? {
-            let here = present(self.coming.get(&Raw(tuple), 0)).map_err(read("COMING"))?;
-            if here.is_none_or(|Raw(here)| (here.own, here.own_port) != (coming.own, coming.own_port)) {
-                self.coming.insert(Raw(tuple), Raw(coming), 0).map_err(written("COMING"))?;
+    pub fn take_over(&mut self, others: &Self, prior: Prior, now_seconds: impl Fn() -> u32) -> Result<(), KernelError> {
+        let (mut taking, room) = (Taking { maps: self, now_seconds, passed: 0, now: 0 }, others.room.connections);
+        let mut ended = HashSet::new();
+        for (tuple, coming) in entries(&others.coming, "COMING", room, || taking.goes_on().map(drop))? {
+            let (now, protocol) = (taking.goes_on()?, tuple.protocol as u8);
+            if !coming.life.is_alive(protocol, now) {
+                ended.insert((Tuple { own: coming.own, own_port: coming.own_port, ..tuple }, tuple.own_port));
+                continue;
+            }
+            let map = &mut taking.maps.coming;
+            let stays = |Raw(here): Raw<Coming>| {
+                (prior == Prior::Here || (here.own, here.own_port) == (coming.own, coming.own_port))
+                    && here.life.is_alive(protocol, now)
+            };
+            if !present(map.get(&Raw(tuple), 0)).map_err(read("COMING"))?.is_some_and(stays) {
+                map.insert(Raw(tuple), Raw(coming), 0).map_err(written("COMING"))?;
             }
         }
-        for (tuple, leaving) in others.leaving()? {
-            let here = present(self.leaving.get(&Raw(tuple), 0)).map_err(read("LEAVING"))?;
-            if here.is_none_or(|Raw(here)| (here.port, here.flags) != (leaving.port, leaving.flags)) {
-                self.leaving.insert(Raw(tuple), Raw(leaving), 0).map_err(written("LEAVING"))?;
+        for (tuple, leaving) in entries(&others.leaving, "LEAVING", room, || taking.goes_on().map(drop))? {
+            let (now, protocol) = (taking.goes_on()?, tuple.protocol as u8);
+            // Only of these the life is here; that of others is in `COMING`.
+            let is_over = |of: &Leaving| of.flags & Leaving::AS_IT_IS != 0 && !of.life.is_alive(protocol, now);
+            if is_over(&leaving) || leaving.flags == 0 && ended.contains(&(tuple, leaving.port)) {
+                continue;
+            }
+            let map = &mut taking.maps.leaving;
+            let stays = |Raw(here): Raw<Leaving>| {
+                (prior == Prior::Here || (here.port, here.flags) == (leaving.port, leaving.flags)) && !is_over(&here)
+            };
+            if !present(map.get(&Raw(tuple), 0)).map_err(read("LEAVING"))?.is_some_and(stays) {
+                map.insert(Raw(tuple), Raw(leaving), 0).map_err(written("LEAVING"))?;
             }
         }
         Ok(())
@@ -246,17 +288,42 @@ fn read(map: &'static str) -> impl Fn(MapError) -> KernelError {
     move |source| KernelError::Map { map, verb: "read", source }
 }
 
-/// At most as many as there is room for: where some go meanwhile, the kernel may begin again.
+/// The way through all entries of others, which may take longer than programs wait for them by themselves.
+struct Taking<'a, F> {
+    maps: &'a mut MasqueradeMaps,
+    now_seconds: F,
+    passed: u32,
+    now: u32,
+}
+
+impl<F: Fn() -> u32> Taking<'_, F> {
+    /// One entry more. Has the programs wait for longer now and then; answers what time it was then, in seconds.
+    fn goes_on(&mut self) -> Result<u32, KernelError> {
+        if self.passed.is_multiple_of(STEP) {
+            self.now = (self.now_seconds)();
+            let handed_over_seconds = self.now.saturating_add(HANDED_OVER_SECONDS);
+            let settings = Masquerading { handed_over_seconds, ..self.maps.settings()? };
+            self.maps.set_settings(settings)?;
+        }
+        self.passed = self.passed.wrapping_add(1);
+        Ok(self.now)
+    }
+}
+
+/// At most as many as there is room for: where some go meanwhile, the kernel may begin again. Before each one something else is
+/// done.
 fn entries<V: Copy>(
     map: &HashMap<MapData, Raw<Tuple>, Raw<V>>,
     name: &'static str,
     room: u32,
+    mut before: impl FnMut() -> Result<(), KernelError>,
 ) -> Result<Vec<(Tuple, V)>, KernelError>
 where
     Raw<V>: aya::Pod,
 {
     let mut found = Vec::new();
     for (key, _) in map.keys().zip(0..room) {
+        before()?;
         let key = key.map_err(read(name))?;
         if let Some(Raw(value)) = present(map.get(&key, 0)).map_err(read(name))? {
             found.push((key.0, value));

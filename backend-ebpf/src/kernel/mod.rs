@@ -26,7 +26,7 @@ pub use error::{AttachError, KernelError};
 pub use flows::{FLOW_MAPS, FlowReader, Told};
 pub use forward_maps::ForwardMaps;
 pub(crate) use forward_maps::{address_of, bytes};
-pub use masquerade_maps::{MasqueradeMaps, Which};
+pub use masquerade_maps::{HANDED_OVER_SECONDS, MasqueradeMaps, Prior, Which};
 pub use object::{Judgement, KEPT_MAPS, OBJECT, Object, Pins, Sizes, Way};
 pub use read::{POLICY_MAPS, PolicyMaps};
 pub use sweep::{Over, Sweep};

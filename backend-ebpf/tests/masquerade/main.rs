@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
+mod cut_short;
 mod errors;
 mod frame;
 mod model;
 mod nodes;
 mod packets;
+mod put_back;
 mod replaced;
 mod rig;

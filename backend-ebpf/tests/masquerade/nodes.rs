@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
-use testlab::bed::{Cluster, Node, Pod, Underlays, cable, run, try_run, udp, wait_for};
+use testlab::bed::{Cluster, Node, Pod, Underlays, cable, run, try_run, udp};
 
 pub(crate) const FAR: [&str; 2] = ["203.0.113.2", "2001:db8:f::2"];
 const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
@@ -97,18 +97,27 @@ impl World {
         &self.cluster.pods[0]
     }
 
-    /// Another agent, as after a crash of the one before.
-    pub(crate) fn restart(&mut self, section: &Value) {
+    /// The agent ends.
+    pub(crate) fn stop(&mut self) {
+        self.cluster.nodes[0].stop();
+    }
+
+    /// Another agent, as after a crash of the one before. Whether all of it is in force.
+    pub(crate) fn starts(&mut self, section: &Value) -> bool {
         let node = &mut self.cluster.nodes[0];
         node.stop();
         node.section = section.clone();
         node.start();
-        let context = context(node);
-        node.stage_all(vec![Change::Node(context)]);
+        node.stage(vec![Change::Node(context(node))]).is_complete()
+    }
+
+    /// The same, and it is.
+    pub(crate) fn restart(&mut self, section: &Value) {
+        assert!(self.starts(section));
         self.cluster.introduce(&self.cluster.nodes[0]);
     }
 
-    fn programs(&self) -> Vec<&'static str> {
+    pub(crate) fn programs(&self) -> Vec<&'static str> {
         let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
         let found = self.node().netns.run(find).unwrap();
         found.into_iter().map(|found| found.program.name()).collect()
@@ -145,7 +154,7 @@ fn any(to: IpAddr) -> SocketAddr {
 }
 
 /// A socket that talks to the far host.
-fn asking(from: &NetNs, family: usize) -> UdpSocket {
+pub(crate) fn asking(from: &NetNs, family: usize) -> UdpSocket {
     let to: IpAddr = FAR[family].parse().unwrap();
     let socket = from.run(|| UdpSocket::bind(any(to)).unwrap()).unwrap();
     socket.connect((to, WHO)).unwrap();
@@ -154,14 +163,14 @@ fn asking(from: &NetNs, family: usize) -> UdpSocket {
 }
 
 /// As whom the far host hears it.
-fn heard(socket: &UdpSocket) -> Option<SocketAddr> {
+pub(crate) fn heard(socket: &UdpSocket) -> Option<SocketAddr> {
     socket.send(b"who am I?").unwrap();
     let mut buffer = [0; 64];
     let length = socket.recv(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).parse().unwrap())
 }
 
-fn unmapped(heard: SocketAddr) -> (IpAddr, u16) {
+pub(crate) fn unmapped(heard: SocketAddr) -> (IpAddr, u16) {
     (heard.ip().to_canonical(), heard.port())
 }
 
@@ -312,7 +321,7 @@ fn an_agent_that_ends_leaves_open_connections_to_those_that_follow() {
     let asking: Vec<UdpSocket> = (0..2).map(|family| asking(&world.pod().netns, family)).collect();
     let before: Vec<_> = asking.iter().map(heard).collect();
     for room in [8192, 8192] {
-        world.cluster.nodes[0].stop();
+        world.stop();
         echoes(&mut streams);
         world.restart(&section(room));
         echoes(&mut streams);
@@ -321,7 +330,7 @@ fn an_agent_that_ends_leaves_open_connections_to_those_that_follow() {
     }
 }
 
-fn echoes(streams: &mut [TcpStream]) {
+pub(crate) fn echoes(streams: &mut [TcpStream]) {
     for stream in streams {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"still there?").unwrap();
@@ -353,26 +362,9 @@ fn either_programs_or_chains_masquerade_and_never_both() {
         // And what another backend would find.
         world.node().stage_all(vec![Change::Node(context(world.node()))]);
         assert_eq!(world.programs().len(), 2);
-        world.cluster.nodes[0].stop();
+        world.stop();
         world.node().netns.run(|| Ebpf.clear().unwrap()).unwrap();
         assert!(world.programs().is_empty());
-    }
-}
-
-#[test]
-fn programs_that_somebody_takes_off_are_back_without_being_asked_for() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
-    let socket = asking(&world.pod().netns, 0);
-    let before = heard(&socket).unwrap();
-    for which in 0..2 {
-        let take_off = || {
-            let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-            let found = masquerade::find("eth0", index).unwrap();
-            found[which].detach().unwrap();
-        };
-        world.node().netns.run(take_off).unwrap();
-        wait_for("the program is back", Duration::from_secs(20), || world.programs().len() == 2);
-        assert_eq!(heard(&socket), Some(before), "its connection is what it was");
     }
 }
 

@@ -2,15 +2,19 @@
 //! hand that has to pass: its sender sends it again.
 
 use crate::frame::{Above, Frame, source_of};
-use crate::nodes::{FAR, PATIENCE, World};
+use crate::nodes::{FAR, World};
+use crate::put_back::crowd;
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
-use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple, mapped};
+use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
+use backend_ebpf::kernel::Prior;
 use backend_ebpf::kernel::masquerade::Masquerade;
 use serde_json::json;
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
+use testlab::patience::stretched;
 
 #[test]
 fn what_is_unknown_waits_while_connections_are_on_their_way_and_what_is_known_passes() {
@@ -52,23 +56,70 @@ fn asks_answered(question: &Frame) -> Frame {
     Frame { above, source: question.destination, destination: question.source, ..question.clone() }
 }
 
+fn outside(other_port: u16) -> Tuple {
+    Tuple { own: [1; 16], other: [2; 16], own_port: FIRST_PORT, other_port, protocol: 17 }
+}
+
+fn of_pod(pod: u8, seen_seconds: u32) -> Coming {
+    Coming { own: [pod; 16], life: Life::new(seen_seconds, 0), own_port: 7, unused: [0; 3] }
+}
+
 #[test]
 fn whoever_has_a_port_there_has_it_after_the_connections_were_taken_over() {
     let (mut old, mut new) = (Rig::new(8), Rig::new(8));
-    let tuple = Tuple { own: [1; 16], other: [2; 16], own_port: FIRST_PORT, other_port: 443, protocol: 17 };
-    let of = |pod: u8, seen| Coming { own: [pod; 16], life: Life::new(seen, 0), own_port: 7, unused: [0; 3] };
+    let (tuple, now) = (outside(443), 10_000);
     let coming = |rig: &Rig| rig.maps.coming().unwrap();
-    old.maps.set_coming(tuple, of(3, 100)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(3, 100))]);
+    let mut take_over = |there, here: Option<Coming>, prior| {
+        old.maps.set_coming(tuple, there).unwrap();
+        if let Some(here) = here {
+            new.maps.set_coming(tuple, here).unwrap();
+        }
+        new.maps.take_over(&old.maps, prior, || now).unwrap();
+        coming(&new)
+    };
+    assert_eq!(take_over(of_pod(3, now - 2), None, Prior::There), [(tuple, of_pod(3, now - 2))]);
     // Seen here since, and there not.
-    new.maps.set_coming(tuple, of(3, 101)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(3, 101))]);
+    assert_eq!(take_over(of_pod(3, now - 2), Some(of_pod(3, now - 1)), Prior::There), [(tuple, of_pod(3, now - 1))]);
     // Ended there, and its port was given away.
-    old.maps.set_coming(tuple, of(4, 100)).unwrap();
-    new.maps.take_over(&old.maps).unwrap();
-    assert_eq!(coming(&new), [(tuple, of(4, 100))]);
+    assert_eq!(take_over(of_pod(4, now - 2), None, Prior::There), [(tuple, of_pod(4, now - 2))]);
+    // And the same where ports are given here by now.
+    assert_eq!(take_over(of_pod(3, now - 2), None, Prior::Here), [(tuple, of_pod(4, now - 2))]);
+    // Ended here, from a time long before.
+    assert_eq!(take_over(of_pod(4, now - 2), Some(of_pod(4, now - 1000)), Prior::There), [(tuple, of_pod(4, now - 2))]);
+}
+
+/// Both halves of a connection: it is `COMING` that says whether a pod's is alive.
+#[test]
+fn what_has_ended_is_not_taken_over() {
+    let rig = Rig::new(8);
+    let mut new = Rig::new(8);
+    let ask = |port| Frame::new(ip(PODS[0][0]), ip(OUTSIDE[0][0]), Above::Udp(port, 443, true));
+    let known = Frame::new(ip(OUTSIDE[0][0]), ip(PODS[0][0]), Above::Udp(443, 50_000, true));
+    assert!(rig.out(&ask(40_000)).is_some());
+    // Somebody outside, who knows the pod's own address.
+    assert_eq!(rig.back(&known), known.bytes());
+    assert_eq!((rig.maps.coming().unwrap().len(), rig.maps.leaving().unwrap().len()), (1, 2));
+    let now = seconds_since_boot();
+    new.maps.take_over(&rig.maps, Prior::There, || now + 1000).unwrap();
+    assert_eq!((new.maps.coming().unwrap(), new.maps.leaving().unwrap()), (Vec::new(), Vec::new()));
+    new.maps.take_over(&rig.maps, Prior::There, || now).unwrap();
+    assert_eq!((new.maps.coming().unwrap().len(), new.maps.leaving().unwrap().len()), (1, 2));
+}
+
+#[test]
+fn programs_wait_for_as_long_as_entries_are_taken_over_and_then_ten_seconds() {
+    let (mut old, mut new) = (Rig::new(8), Rig::new(8));
+    let start = seconds_since_boot();
+    for other_port in 1..=3000 {
+        old.maps.set_coming(outside(other_port), of_pod(3, start)).unwrap();
+    }
+    // Each look at the clock is a second later.
+    let clock = Cell::new(start);
+    let tick = || clock.replace(clock.get() + 1);
+    new.maps.take_over(&old.maps, Prior::There, tick).unwrap();
+    assert!(clock.get() - start >= 4, "{}", clock.get() - start);
+    assert_eq!(new.maps.settings().unwrap().handed_over_seconds, clock.get() - 1 + 10);
+    assert_eq!(new.maps.coming().unwrap().len(), old.maps.coming().unwrap().len());
 }
 
 #[test]
@@ -101,10 +152,14 @@ fn resets_sent(world: &World) -> u64 {
     names.zip(figures).find(|(name, _)| *name == "OutRsts").unwrap().1.parse().unwrap()
 }
 
+/// What begins while programs are replaced is sent again after 1, 3 and 7 s, and each of these may meet another replacement.
+const THREE_TIMES_SENT: Duration = Duration::from_secs(15);
+
 /// One question and its answer, which comes when the question has long passed.
 fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = stretched(THREE_TIMES_SENT);
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"?")?;
     stream.read_exact(&mut [0])
 }
@@ -115,15 +170,7 @@ fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
 fn connections_that_begin_while_programs_are_replaced_are_refused_by_nobody() {
     let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
     let mut world = World::new(&section(60_000));
-    let mut maps = world.maps();
-    let other = mapped([198, 51, 100, 7]);
-    for number in 0..20_000_u16 {
-        let [high, low] = number.to_be_bytes();
-        let (node, pod) = (mapped([192, 0, 2, 1]), mapped([10, 244, high, low]));
-        let tuple = Tuple { own: node, other, own_port: 61_000, other_port: 1 + number, protocol: 17 };
-        let life = Life::new(seconds_since_boot(), 0);
-        maps.set_coming(tuple, Coming { own: pod, life, own_port: 7, unused: [0; 3] }).unwrap();
-    }
+    crowd(&mut world.maps(), 20_000);
     let listener = world.far.netns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SLOW)).unwrap()).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {

@@ -191,8 +191,10 @@ fn what_had_to_make_room_before_it_was_read_is_counted_as_lost() {
         let tables = meter.tables().unwrap();
         let open = tables.iter().find(|table| table.table == "CONNECTIONS").unwrap().entries.unwrap();
         let (events, lost) = told(runtime, &mut *source);
-        assert!(ended(&events).is_empty() && open > 0, "{open} are open");
-        assert_eq!(lost, u64::from(BEGUN) - open);
+        let over = u64::try_from(ended(&events).len()).unwrap();
+        // On a slow machine some are over meanwhile.
+        assert!(open > 0 && lost > u64::from(BEGUN) / 2, "{open} are open, {lost} lost");
+        assert_eq!(lost + over + open, u64::from(BEGUN));
         meter.tables().unwrap();
         assert_eq!(told(runtime, &mut *source).1, 0, "it is said once");
     });

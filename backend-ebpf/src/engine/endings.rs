@@ -50,6 +50,14 @@ impl OwnEpoch {
     pub(crate) fn set(&self, epoch: u32) {
         self.0.store(epoch, Ordering::Relaxed);
     }
+
+    /// Verdicts are noted in other maps from now on, where this was the last epoch; 0: nobody noted any there. Whoever shares the old
+    /// ones with a predecessor goes on to do so.
+    pub(super) fn begin_after(&self, last: u32) {
+        if self.is_known() {
+            self.set(if last == 0 { 0 } else { last.saturating_add(1) });
+        }
+    }
 }
 
 /// Where they are taken from the map.

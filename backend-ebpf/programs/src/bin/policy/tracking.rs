@@ -129,8 +129,6 @@ pub fn pass(key: &ConnectionKey, part: Part<'_>, judged: Judged, staged: u32) {
         if part.bytes != 0 {
             flow::tell_end(key, entry);
         }
-    } else {
-        maps::count_begun();
     }
     let connection = Connection { judged, staged, ..Connection::seen(part.now, state(part)) };
     open(key, &connection, part.bytes);

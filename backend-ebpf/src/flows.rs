@@ -83,7 +83,7 @@ impl Flows {
             match told {
                 Read::Packet(told) => {
                     let interface = self.interfaces.name(told.interface);
-                    let events = events_of(told, &self.rules, interface.as_ref(), offset_ns);
+                    let events = events_of(told, &self.rules, &self.own_epoch, interface.as_ref(), offset_ns);
                     heard.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
                 }
                 Read::Ended(told) => heard.extend(self.ended(&ended::taken_place_of(told), offset_ns)),
@@ -184,7 +184,13 @@ fn offset_ns() -> i128 {
 }
 
 /// What rules ask to log, what staged policies would do where somebody wants to know, and what was done.
-fn events_of(told: &FlowEvent, rules: &RuleNames, interface: Option<&Arc<str>>, offset_ns: i128) -> Vec<Event> {
+fn events_of(
+    told: &FlowEvent,
+    rules: &RuleNames,
+    own_epoch: &OwnEpoch,
+    interface: Option<&Arc<str>>,
+    offset_ns: i128,
+) -> Vec<Event> {
     let from_pod = told.marks & FlowEvent::FROM_POD != 0;
     let own = if from_pod { Direction::Egress } else { Direction::Ingress };
     let reason = Told::of(told.reason);
@@ -214,7 +220,8 @@ fn events_of(told: &FlowEvent, rules: &RuleNames, interface: Option<&Arc<str>>, 
     if told.marks & FlowEvent::CHOSEN != 0 {
         let by = match told.enforced & Decided::ALLOW {
             0 => By { rule: "an open connection".into(), ..By::default() },
-            _ => decided(rules, told.enforced, own).0,
+            // Its verdict is from its connection's entry, which may be a predecessor's.
+            _ => decided_in(rules, own_epoch, told.epoch, told.enforced, own),
         };
         return vec![event(Verdict::Allowed, None, by)];
     }
@@ -256,6 +263,15 @@ fn decided(rules: &RuleNames, verdict: u32, own: Direction) -> (By, Reason) {
         Some(Named { by: None, .. }) => nobody(),
         None if number == 0 => nobody(),
         None => (By { rule: "a rule that is gone".into(), ..By::default() }, Reason::Rule),
+    }
+}
+
+/// The same of a verdict that was noted in this epoch, perhaps before this process was there.
+fn decided_in(rules: &RuleNames, own_epoch: &OwnEpoch, epoch: u32, verdict: u32, own: Direction) -> By {
+    if own_epoch.has(epoch) {
+        decided(rules, verdict, own).0
+    } else {
+        By { rule: "decided before this agent was started".into(), ..By::default() }
     }
 }
 
@@ -317,4 +333,41 @@ fn packet(told: &FlowEvent) -> Option<Packet> {
         tcp_flags: (protocol == Protocol::TCP).then_some(TcpFlags(told.flags)),
         bytes: told.bytes.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs of ours go on with what those of a predecessor noted, until all of ours are in force.
+    #[test]
+    fn a_chosen_packets_rule_is_named_by_our_numbers_alone() {
+        let by = |marks, epoch| {
+            let told = FlowEvent {
+                time_ns: 0,
+                source: [1; 16],
+                destination: [2; 16],
+                interface: 7,
+                reason: Told::Allowed as u32,
+                enforced: Decided::ALLOW,
+                staged: 0,
+                identity: 0,
+                bytes: 60,
+                source_port: 40_000,
+                detail: 80,
+                protocol: 6,
+                flags: 16,
+                v4: 0,
+                marks,
+                one_of: 1,
+                epoch,
+            };
+            let own_epoch = OwnEpoch::all();
+            own_epoch.set(5);
+            events_of(&told, &RuleNames::default(), &own_epoch, None, 0).remove(0).by.rule.to_string()
+        };
+        let (chosen, begun) = (FlowEvent::CHOSEN, FlowEvent::ALL);
+        assert_eq!([by(chosen, 5), by(chosen, 4)], ["no tier decides", "decided before this agent was started"]);
+        assert_eq!(by(begun, 4), "no tier decides", "what begins was asked of our own programs");
+    }
 }

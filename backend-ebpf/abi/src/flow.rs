@@ -39,8 +39,8 @@ pub struct FlowEvent {
     pub marks: u8,
     /// Chance chose it, one of so many packets; else 0.
     pub one_of: u32,
-    /// 0.
-    pub unused: u32,
+    /// The epoch of the policy that is in force, see [`crate::Judged`]: of a chosen packet it says whose numbers its verdict has.
+    pub epoch: u32,
 }
 
 impl FlowEvent {
@@ -77,7 +77,7 @@ impl FlowEvent {
             v4: bytes[70],
             marks: bytes[71],
             one_of: word(72),
-            unused: 0,
+            epoch: word(76),
         })
     }
 }

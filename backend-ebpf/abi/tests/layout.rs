@@ -94,7 +94,7 @@ fn an_event_is_read_from_its_bytes() {
     assert_eq!(words.map(u32::to_ne_bytes).concat(), bytes[40..64]);
     assert_eq!([event.source_port, event.detail].map(u16::to_ne_bytes).concat(), bytes[64..68]);
     assert_eq!([event.protocol, event.flags, event.v4, event.marks], bytes[68..72]);
-    assert_eq!(event.one_of.to_ne_bytes(), bytes[72..76]);
+    assert_eq!([event.one_of, event.epoch].map(u32::to_ne_bytes).concat(), bytes[72..80]);
     assert_eq!((FlowEvent::read(&bytes[1..]), FlowEvent::read(&[0; 81])), (None, None));
 }
 

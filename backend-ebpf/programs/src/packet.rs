@@ -173,7 +173,8 @@ pub type Ends = [[u8; 16]; 2];
 /// Reads the ends of the packet that an ICMP error quotes. Answers its protocol, and where that one's header is; `None`: it is not
 /// all there, or it is a later fragment, which has no ports. Of extension headers only a fragment's is looked behind.
 #[inline(always)]
-pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(u8, u32)> {
+pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: [&mut [u8; 16]; 2]) -> Option<(u8, u32)> {
+    let [source, destination] = ends;
     let at = error.upper + ERROR_BYTES;
     if error.v4 {
         let header = load::<{ IPV4_BYTES as usize }>(ctx, at)?;
@@ -182,8 +183,8 @@ pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(
         if header[0] >> 4 != 4 || header_bytes < IPV4_BYTES || fragment & FRAGMENT_OFFSET != 0 {
             return None;
         }
-        for (end, first) in [(0, 12), (1, 16)] {
-            ends[end] = mapped([header[first], header[first + 1], header[first + 2], header[first + 3]]);
+        for (end, first) in [(source, 12), (destination, 16)] {
+            *end = mapped([header[first], header[first + 1], header[first + 2], header[first + 3]]);
         }
         return Some((header[9], at + header_bytes));
     }
@@ -191,7 +192,8 @@ pub fn quoted_ends(ctx: &TcContext, error: &Packet, ends: &mut Ends) -> Option<(
     if header[0] >> 4 != 6 {
         return None;
     }
-    load_into(ctx, at + 8, ends)?;
+    load_into(ctx, at + 8, source)?;
+    load_into(ctx, at + 24, destination)?;
     if header[6] == FRAGMENT {
         let fragment = load::<8>(ctx, at + IPV6_BYTES)?;
         let place = u16::from_be_bytes([fragment[2], fragment[3]]);
@@ -227,10 +229,9 @@ fn load<const N: usize>(ctx: &TcContext, offset: u32) -> Option<[u8; N]> {
 
 /// Without a copy on the stack.
 #[inline(always)]
-fn load_into(ctx: &TcContext, offset: u32, to: &mut Ends) -> Option<()> {
-    let bytes = core::mem::size_of::<Ends>() as u32;
+fn load_into(ctx: &TcContext, offset: u32, to: &mut [u8; 16]) -> Option<()> {
     // SAFETY: the kernel's own packet, and room for so many bytes.
-    let failed = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast(), offset, to.as_mut_ptr().cast(), bytes) };
+    let failed = unsafe { bpf_skb_load_bytes(ctx.as_ptr().cast(), offset, to.as_mut_ptr().cast(), 16) };
     if failed == 0 { Some(()) } else { None }
 }
 

@@ -50,6 +50,14 @@ impl OwnEpoch {
     pub(crate) fn set(&self, epoch: u32) {
         self.0.store(epoch, Ordering::Relaxed);
     }
+
+    /// Verdicts are noted in other maps from now on, where this was the last epoch; 0: nobody noted any there. Whoever shares the old
+    /// ones with a predecessor goes on to do so.
+    pub(super) fn begin_after(&self, last: u32) {
+        if self.is_known() {
+            self.set(if last == 0 { 0 } else { last.saturating_add(1) });
+        }
+    }
 }
 
 /// Where they are taken from the map.
@@ -62,10 +70,26 @@ pub(super) struct Endings {
 }
 
 struct Sweeper {
-    told: Sender<Ending>,
     /// In the network namespace of the endpoints' interfaces.
     links: Socket,
+    teller: Teller,
+}
+
+/// What was counted of a map of connections: its number, how many began before and after its entries were counted, and how many are
+/// there.
+struct Counted {
+    map: u32,
+    begun: [u64; 2],
+    present: u64,
+}
+
+/// Who tells of what was taken, and of what was lost.
+struct Teller {
+    told: Sender<Ending>,
     ledger: Ledger,
+    /// Taken since the ledger looked last.
+    taken: u64,
+    /// Lost, and not told yet.
     lost: u64,
 }
 
@@ -79,7 +103,7 @@ impl Endings {
     /// The reading end. There is one. The calling thread is in the network namespace of the interfaces.
     pub(super) fn reader(&self) -> Result<Receiver<Ending>> {
         let (told, reader) = mpsc::channel(MOST);
-        let sweeper = Sweeper { told, links: Socket::route()?, ledger: Ledger::default(), lost: 0 };
+        let sweeper = Sweeper { links: Socket::route()?, teller: Teller::new(told) };
         *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweeper);
         Ok(reader)
     }
@@ -93,12 +117,12 @@ impl Endings {
     pub(super) fn count(&self, maps: &UsedMaps, now_seconds: u32) -> Result<Vec<crate::kernel::Used>> {
         let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = self.wanted.load(Ordering::Relaxed);
-        match sweeper.as_mut().filter(|sweeper| wanted && !sweeper.told.is_closed()) {
+        match sweeper.as_mut().filter(|sweeper| wanted && !sweeper.teller.told.is_closed()) {
             Some(sweeper) => sweeper.count(maps, now_seconds),
             None => {
                 if let Some(sweeper) = &mut *sweeper {
                     // Whoever wants to know again begins anew.
-                    sweeper.ledger = Ledger::default();
+                    sweeper.teller.ledger = Ledger::default();
                 }
                 maps.used(now_seconds, None).map_err(refused)
             }
@@ -108,24 +132,73 @@ impl Endings {
 
 impl Sweeper {
     fn count(&mut self, maps: &UsedMaps, now_seconds: u32) -> Result<Vec<crate::kernel::Used>> {
-        let Self { told, links, ledger, lost } = self;
+        let Self { links, teller } = self;
         let mut gone = HashMap::new();
         let mut is_gone =
             |index| *gone.entry(index).or_insert_with(|| matches!(Link::get(links, &LinkId::Index(index)), Ok(None)));
         // One place is for what was lost.
-        let mut sweep = Sweep::new(told.capacity().saturating_sub(1), &mut is_gone);
-        let before = maps.begun().map_err(refused)?;
-        let used = maps.used(now_seconds, Some(&mut sweep)).map_err(refused)?;
-        let after = maps.begun().map_err(refused)?;
-        let taken = u64::try_from(sweep.over.len()).unwrap_or(u64::MAX);
-        *lost += ledger.look(maps.connections_id().map_err(refused)?, [before, after], sweep.present, taken);
-        if *lost > 0 && told.try_send(Ending::Lost(*lost)).is_ok() {
-            *lost = 0;
+        let mut sweep = Sweep::new(teller.told.capacity().saturating_sub(1), &mut is_gone);
+        let counted = counted(maps, now_seconds, &mut sweep);
+        let (counts, used) = counted.map_or_else(|error| (None, Err(error)), |(counts, used)| (Some(counts), Ok(used)));
+        teller.tell(sweep.over, counts);
+        used
+    }
+}
+
+/// Counts, and takes what is over. After an error, what was taken until then is in the sweep.
+fn counted(maps: &UsedMaps, now_seconds: u32, sweep: &mut Sweep<'_>) -> Result<(Counted, Vec<crate::kernel::Used>)> {
+    let map = maps.connections_id().map_err(refused)?;
+    let before = maps.begun().map_err(refused)?;
+    let used = maps.used(now_seconds, Some(sweep)).map_err(refused)?;
+    let after = maps.begun().map_err(refused)?;
+    Ok((Counted { map, begun: [before, after], present: sweep.present }, used))
+}
+
+impl Teller {
+    fn new(told: Sender<Ending>) -> Self {
+        Self { told, ledger: Ledger::default(), taken: 0, lost: 0 }
+    }
+
+    /// Tells of what was taken; without counts, which could not be had, what was lost is told the next time.
+    fn tell(&mut self, over: Vec<Over>, counts: Option<Counted>) {
+        self.taken += u64::try_from(over.len()).unwrap_or(u64::MAX);
+        if let Some(Counted { map, begun, present }) = counts {
+            self.lost += self.ledger.look(map, begun, present, std::mem::take(&mut self.taken));
         }
-        for over in sweep.over {
+        if self.lost > 0 && self.told.try_send(Ending::Lost(self.lost)).is_ok() {
+            self.lost = 0;
+        }
+        for over in over {
             // There is room, or nobody reads any more.
-            let _ = told.try_send(Ending::Over(over));
+            let _ = self.told.try_send(Ending::Over(over));
         }
-        Ok(used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backend_ebpf_abi::{Connection, ConnectionKey, Tracked};
+
+    fn over() -> Over {
+        let key =
+            ConnectionKey { interface: 1, own: [1; 16], other: [2; 16], own_port: 3, other_port: 4, protocol: 17 };
+        Over { key, tracked: Tracked::opened(Connection::seen(100, 0), 60), endpoint_gone: false }
+    }
+
+    #[test]
+    fn what_was_taken_before_a_count_failed_is_told_and_not_lost() {
+        let (told, mut reader) = mpsc::channel(8);
+        let mut teller = Teller::new(told);
+        let counts = |begun, present| Some(Counted { map: 1, begun: [begun; 2], present });
+        teller.tell(Vec::new(), counts(10, 10));
+        teller.tell(vec![over(); 3], None);
+        assert_eq!(reader.len(), 3);
+        teller.tell(vec![over()], counts(11, 6));
+        let heard: Vec<Ending> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+        assert!(matches!(
+            heard[..],
+            [Ending::Over(_), Ending::Over(_), Ending::Over(_), Ending::Lost(1), Ending::Over(_)]
+        ));
     }
 }

@@ -15,6 +15,10 @@ struct Counts {
 /// # Laws
 /// 1. Whatever begins while entries are counted, it never says that more are lost than are.
 /// 2. When nothing begins while they are counted, it has said of all that were lost since the first count.
+///
+/// For the first law a program makes an entry before it counts it, and only one that it made. Where the first count falls between both,
+/// that one, of each CPU, is taken for lost. What is lost is an entry: also one of a connection that was open before anything was enforced,
+/// of which nobody would have been told.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     first: Option<Counts>,

@@ -36,6 +36,11 @@ impl Running {
         Ok(Self { object, attached: BTreeMap::new(), guards: BTreeMap::new(), folder, kept, flows })
     }
 
+    /// Whether connections of one go on in the other.
+    pub(super) fn keeps_with(&self, other: &Self) -> bool {
+        self.kept == other.kept
+    }
+
     /// Its maps, for who looks how full they are.
     pub(super) fn used_maps(&self) -> Result<UsedMaps> {
         UsedMaps::pinned(&self.folder, &Pins { kept: &self.kept, flows: &self.flows }).map_err(refused)

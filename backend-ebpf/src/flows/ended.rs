@@ -1,10 +1,10 @@
 //! Connections that are over, as events: why, and what passed. Pure: never asks what is in a map.
 
-use super::{address, decided};
+use super::{address, decided_in};
 use crate::engine::OwnEpoch;
 use crate::policy::RuleNames;
 use backend_ebpf_abi::{Connection, ConnectionKey, Count, Ended as Replaced, Judged, OF_NODE, Tracked};
-use cni_core::flow::{By, Ended as Record, Ending, Event, Icmp, Packet, Traffic, Verdict};
+use cni_core::flow::{Ended as Record, Ending, Event, Icmp, Packet, Traffic, Verdict};
 use cni_core::policy::model::{Direction, Protocol};
 use std::sync::Arc;
 
@@ -66,10 +66,7 @@ pub(super) fn event_of(
     }
     let by_pod = key.protocol & ConnectionKey::BY_POD != 0;
     let own = if by_pod { Direction::Egress } else { Direction::Ingress };
-    let by = match u32::try_from(judged >> 32).is_ok_and(|epoch| own_epoch.has(epoch)) {
-        true => decided(rules, judged as u32, own).0,
-        false => By { rule: "decided before this agent was started".into(), ..By::default() },
-    };
+    let by = decided_in(rules, own_epoch, (judged >> 32) as u32, judged as u32, own);
     let (sent, received) = (traffic(tracked.sent), traffic(tracked.received));
     // Its first packet has a record of its own.
     let opening = (tracked.opening_bytes != 0).into();

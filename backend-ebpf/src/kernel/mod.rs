@@ -3,6 +3,7 @@
 pub(crate) mod at_hook;
 mod attach;
 pub(crate) mod batch;
+mod call;
 mod error;
 mod flows;
 pub mod forward;
@@ -14,7 +15,6 @@ mod object;
 pub(crate) mod raw;
 mod read;
 mod sweep;
-mod take;
 mod tcx;
 mod trial;
 mod usage;

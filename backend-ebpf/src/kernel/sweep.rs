@@ -1,11 +1,11 @@
-//! Connections that are over, taken out of their map while it is counted. Never one that goes on, where its packets could miss it.
+//! Connections that are over, taken out of their map while it is counted. Never one that goes on for longer than to put it back.
 
+use super::call::Entries;
 use super::raw::Raw;
-use super::take::{put_where_none, take};
 use aya::maps::{HashMap, Map, MapError};
 use aya::sys::SyscallError;
 use backend_ebpf_abi::{ConnectionKey, OF_NODE, Tracked};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::io;
 
 /// A connection that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,9 @@ pub(super) fn open(map: &Map, room: u32, now_seconds: u32, sweep: Option<&mut Sw
     }
     if let (Some(sweep), Map::LruHashMap(data)) = (sweep, map) {
         sweep.present = present;
+        let entries = Entries::of(data)?;
         for (key, endpoint_gone) in doomed {
-            let taken = take_over(data.fd().as_fd(), &key, endpoint_gone, now_seconds)?;
+            let taken = take_over(&entries, &key, endpoint_gone, now_seconds)?;
             sweep.present = sweep.present.saturating_sub(u64::from(taken.is_some()));
             sweep.over.extend(taken);
         }
@@ -77,19 +78,25 @@ pub(super) fn open(map: &Map, room: u32, now_seconds: u32, sweep: Option<&mut Sw
     Ok(alive)
 }
 
-/// Takes one that was over when it was looked at. One that has begun anew since is put back at once.
+/// Takes one that was over when it was looked at. One that has begun anew since is put back at once: a packet in between is judged as
+/// one without a connection.
 fn take_over(
-    map: BorrowedFd<'_>,
+    map: &Entries<'_, Raw<ConnectionKey>, Raw<Tracked>>,
     key: &Raw<ConnectionKey>,
     endpoint_gone: bool,
     now_seconds: u32,
 ) -> Result<Option<Over>, MapError> {
     let failed = |call| move |io_error| MapError::SyscallError(SyscallError { call, io_error });
-    let taken = take(map, key).map_err(failed("bpf_map_lookup_and_delete_elem"))?;
-    let Some(tracked) = taken else { return Ok(None) };
+    let tracked = match map.take(key) {
+        Ok(Raw(tracked)) => tracked,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("bpf_map_lookup_and_delete_elem")(error)),
+    };
     if endpoint_gone || !is_alive(&key.0, &tracked, now_seconds) {
         return Ok(Some(Over { key: key.0, tracked, endpoint_gone }));
     }
-    put_where_none(map, key, tracked).map_err(failed("bpf_map_update_elem"))?;
-    Ok(None)
+    match map.put_where_none(key, &Raw(tracked)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("bpf_map_update_elem")(error)),
+        _ => Ok(None),
+    }
 }

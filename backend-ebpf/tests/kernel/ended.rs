@@ -2,7 +2,7 @@
 
 use crate::attached::{CLIENT, SERVER, pod};
 use crate::bed::judge;
-use crate::conformance::config;
+use crate::conformance::{config, place};
 use crate::flows::{OPEN, enforcing, telling, told};
 use crate::frames::Frame;
 use crate::place::{block_on, in_own_place, run};
@@ -10,10 +10,12 @@ use crate::pod::ADDRESSES;
 use backend_ebpf::abi::{Connection, ConnectionKey, FlowsWanted, Reason, Tracked};
 use backend_ebpf::engine::{self, BPFFS, Config};
 use backend_ebpf::kernel::{Object, Pins, Sizes, Sweep, UsedMaps, Way};
-use cni_core::backend::{Meter, PolicyParts};
+use cni_core::backend::{Change, Meter, PolicyParts};
 use cni_core::flow::{Ended, Ending, Event, Traffic, Verdict, Wanted};
 use cni_core::policy::model::Direction;
 use net_linux::netns::NetNs;
+use serde_json::json;
+use std::fs::{DirEntry, read_dir};
 use std::net::UdpSocket;
 use std::path::Path;
 use tokio::runtime::Runtime;
@@ -179,6 +181,33 @@ fn a_connection_of_a_pod_that_is_gone_is_told_once_with_all_that_passed_and_by_w
 }
 
 #[test]
+fn in_maps_of_other_sizes_rules_are_named_from_the_beginning_and_the_former_ones_are_not_kept() {
+    between_pods(1024, |client, _, parts, _, runtime| {
+        let config = Config { flows: Wanted::All, ..config() };
+        // Each successor goes on with what is kept, so epochs are many by now.
+        for _ in 0..3 {
+            *parts = enforcing(&config, &[OPEN]);
+            commit(parts);
+        }
+        let meter = parts.meter.take().unwrap();
+        let mut source = parts.flows.take().unwrap();
+        let maps = json!({ "connections": 2048, "fragments": 64, "verdicts": 4096 });
+        parts.engine.stage(Change::Config(json!({ "flows": "all", "maps": maps }))).unwrap();
+        commit(parts);
+        let kept = |file: &DirEntry| file.file_name().to_str().unwrap().starts_with("kept-");
+        let folders = read_dir(place()).unwrap().map(Result::unwrap).filter(kept).count();
+        assert_eq!(folders, 1, "what no program goes on with");
+        let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        voice.send_to(b"x", (SERVER.1[0], OPEN)).unwrap();
+        run(&format!("ip link delete {}", SERVER.0));
+        meter.tables().unwrap();
+        let (events, _) = told(runtime, &mut *source);
+        let by: Vec<&str> = events.iter().filter(|event| event.ended.is_some()).map(|event| &*event.by.rule).collect();
+        assert_eq!(by, ["spec.rules[0]"], "{events:?}");
+    });
+}
+
+#[test]
 fn what_had_to_make_room_before_it_was_read_is_counted_as_lost() {
     const BEGUN: u16 = 3000;
     between_pods(256, |client, _, parts, meter, runtime| {
@@ -191,8 +220,10 @@ fn what_had_to_make_room_before_it_was_read_is_counted_as_lost() {
         let tables = meter.tables().unwrap();
         let open = tables.iter().find(|table| table.table == "CONNECTIONS").unwrap().entries.unwrap();
         let (events, lost) = told(runtime, &mut *source);
-        assert!(ended(&events).is_empty() && open > 0, "{open} are open");
-        assert_eq!(lost, u64::from(BEGUN) - open);
+        let over = u64::try_from(ended(&events).len()).unwrap();
+        // On a slow machine some are over meanwhile.
+        assert!(open > 0 && lost > u64::from(BEGUN) / 2, "{open} are open, {lost} lost");
+        assert_eq!(lost + over + open, u64::from(BEGUN));
         meter.tables().unwrap();
         assert_eq!(told(runtime, &mut *source).1, 0, "it is said once");
     });

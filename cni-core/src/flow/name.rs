@@ -2,7 +2,7 @@
 
 use super::record::{End, Flow, Kind};
 use super::source::Event;
-use crate::policy::model::{Identity, LabelMap, Workload, WorkloadKind};
+use crate::policy::model::{Direction, Identity, LabelMap, Workload, WorkloadKind};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub trait Names {
     fn behind(&self, interface: &str) -> Option<Who>;
     /// Who has an address.
     fn at(&self, address: IpAddr) -> Option<Who>;
+    /// Who had an address behind an interface of this node that may be gone: never who has it behind another one now.
+    fn had(&self, address: IpAddr) -> Option<Who>;
     /// The tier of a policy of this text, `NetworkPolicy shop/web`.
     fn tier_of(&self, policy: &str) -> Option<Arc<str>>;
 }
@@ -45,9 +47,11 @@ pub trait Names {
 #[must_use]
 pub fn name(event: Event, node: &Arc<str>, heard_unix_us: u64, names: &impl Names) -> Flow {
     let Event { packet, mut by, .. } = event;
-    let end = |interface: &Option<Arc<str>>, address: Option<IpAddr>, port, identity| {
+    // The end at which a connection was that is over, perhaps because its interface is.
+    let left = event.direction.filter(|_| event.ended.is_some());
+    let end = |side, interface: &Option<Arc<str>>, address: Option<IpAddr>, port, identity| {
         let who = interface.as_deref().and_then(|interface| names.behind(interface));
-        let who = who.or_else(|| names.at(address?));
+        let who = who.or_else(|| if left == Some(side) { names.had(address?) } else { names.at(address?) });
         let end = End { address, port, identity, ..End::default() };
         match who {
             Some(Who { kind, namespace, name, labels }) => End { kind: Some(kind), namespace, name, labels, ..end },
@@ -55,8 +59,9 @@ pub fn name(event: Event, node: &Arc<str>, heard_unix_us: u64, names: &impl Name
         }
     };
     let ports = packet.and_then(|packet| packet.ports).unzip();
-    let source = end(&event.input, packet.map(|packet| packet.source), ports.0, event.identities[0]);
-    let destination = end(&event.output, packet.map(|packet| packet.destination), ports.1, event.identities[1]);
+    let (from, to) = packet.map(|packet| (packet.source, packet.destination)).unzip();
+    let source = end(Direction::Egress, &event.input, from, ports.0, event.identities[0]);
+    let destination = end(Direction::Ingress, &event.output, to, ports.1, event.identities[1]);
     if by.tier.is_none() {
         by.tier = by.policy.as_deref().and_then(|policy| names.tier_of(policy));
     }

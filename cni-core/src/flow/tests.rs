@@ -451,6 +451,11 @@ impl Names for OnePod {
         })
     }
 
+    /// Another one has come to all addresses.
+    fn had(&self, _: IpAddr) -> Option<Who> {
+        None
+    }
+
     fn tier_of(&self, policy: &str) -> Option<Arc<str>> {
         (policy == "NetworkPolicy shop/a").then(|| "default".into())
     }
@@ -480,9 +485,18 @@ fn the_interface_says_who_sent_it_even_when_the_address_lies() {
     assert_eq!((flow.source.kind, flow.source.name.as_deref()), (Some(Kind::Pod), Some("a")));
     assert_eq!((flow.destination.kind, flow.destination.port, flow.time_unix_us), (None, Some(80), 5));
     assert_eq!(flow.by.tier.as_deref(), Some("default"));
-    let from_node =
-        name(Event { input: Some("eth0".into()), time_unix_us: Some(3), ..event }, &"n1".into(), 5, &OnePod);
-    assert_eq!((from_node.source.kind, from_node.time_unix_us), (Some(Kind::Node), 3));
+    let from_node = Event { input: Some("eth0".into()), time_unix_us: Some(3), ..event };
+    let named = |event: &Event| {
+        let flow = name(event.clone(), &"n1".into(), 5, &OnePod);
+        (flow.source.kind, flow.time_unix_us)
+    };
+    assert_eq!(named(&from_node), (Some(Kind::Node), 3));
+    let (sent, received) = (Traffic { packets: 1, bytes: 40 }, Traffic::default());
+    let ended = Some(Ended { why: Ending::EndpointGone, seconds: 1, sent, received });
+    let over = Event { input: None, ended, ..from_node };
+    assert_eq!(named(&over), (None, 3), "who has its address now came later");
+    let to_it = Event { direction: Some(Direction::Ingress), ..over };
+    assert_eq!(named(&to_it), (Some(Kind::Node), 3), "of the other end nothing else is known");
 }
 
 #[test]

@@ -125,6 +125,7 @@ impl Enforcing {
             running.pin_missing()?;
         }
         let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
+        let last_epoch = fresh.object.epoch();
         let mut view = View::default();
         for write in &writes {
             if let Err(error) = fresh.object.write(write) {
@@ -134,12 +135,20 @@ impl Enforcing {
             view.take(write, &self.names);
         }
         let ready = fresh.used_maps().and_then(|maps| self.telling.begin(&mut fresh.object).map(|()| maps));
-        match ready {
-            Ok(maps) => self.metered.set(maps),
+        let ready = ready.and_then(|maps| Ok((maps, last_epoch.map_err(refused)?)));
+        let last_epoch = match ready {
+            Ok((maps, last_epoch)) => {
+                self.metered.set(maps);
+                last_epoch
+            }
             Err(error) => {
                 let discarded = fresh.discard();
                 return discarded.and(Err(error));
             }
+        };
+        if self.running.as_ref().is_some_and(|old| !old.keeps_with(&fresh)) {
+            self.metered.endings.own_epoch.begin_after(last_epoch);
+            self.other_kept = true;
         }
         let old = self.running.replace(fresh);
         tables.succeed(&self.tables);
@@ -167,9 +176,7 @@ impl Enforcing {
     /// From now on no program of a predecessor's judges, so verdicts have our numbers.
     fn own_epoch(&self) {
         let own = &self.metered.endings.own_epoch;
-        let left = &self.left;
-        let alone = left.generations.is_empty() && left.interfaces.is_empty() && left.guards.is_empty();
-        if let (Some(running), true, false) = (&self.running, alone, own.is_known()) {
+        if let (Some(running), true, false) = (&self.running, self.left.is_empty(), own.is_known()) {
             // Without it nobody is said to have decided, until the next commit.
             let _ = running.object.epoch().map(|epoch| own.set(epoch));
         }
@@ -195,9 +202,23 @@ impl Enforcing {
         }
     }
 
-    /// All of ours is in force: what a predecessor left goes. Interfaces that it closed stay closed.
+    /// All of ours is in force: what a predecessor left goes, and what is kept in other sizes. Interfaces that it closed stay closed.
     pub(super) fn succeed(&mut self, report: &mut CommitReport) {
-        if self.left.generations.is_empty() && self.left.interfaces.is_empty() && self.left.guards.is_empty() {
+        self.take_over(report);
+        if !self.other_kept || !self.left.is_empty() {
+            return;
+        }
+        match self.place.remove_other_kept(&self.sizes) {
+            Ok(()) => self.other_kept = false,
+            Err(error) => {
+                let (object, error) = ("maps of other sizes".to_owned(), pins("remove", &error));
+                report.failed.push(Failure { items: Vec::new(), object, error });
+            }
+        }
+    }
+
+    fn take_over(&mut self, report: &mut CommitReport) {
+        if self.left.is_empty() {
             return;
         }
         let left = std::mem::take(&mut self.left);
@@ -209,8 +230,7 @@ impl Enforcing {
             let removed = bpffs::remove(&self.place.generation(*number));
             result = result.and(removed.map_err(|error| pins("remove", &error)));
         }
-        let kept = self.place.remove_other_kept(&self.sizes).map_err(|error| pins("remove", &error));
-        if let Err(error) = result.and(kept) {
+        if let Err(error) = result {
             report.failed.push(Failure { items: Vec::new(), object: "a predecessor's maps".to_owned(), error });
             self.left = Left { objects: Objects::new(), ..left };
         }

@@ -20,6 +20,11 @@ pub(super) struct Left {
 }
 
 impl Left {
+    /// Whether nothing is in force that is not ours.
+    pub(super) fn is_empty(&self) -> bool {
+        self.generations.is_empty() && self.interfaces.is_empty() && self.guards.is_empty()
+    }
+
     /// All generations that are pinned.
     pub(super) fn read(place: &Place, hook: Hook) -> Result<Self> {
         let names = running::interfaces()?;

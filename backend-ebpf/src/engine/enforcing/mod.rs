@@ -67,6 +67,8 @@ struct Enforcing {
     last_generation: u32,
     /// What runs cannot go on: a map is full, or sizes are others.
     worn: bool,
+    /// Maps of other sizes may be kept: ours before a change of them, or a predecessor's.
+    other_kept: bool,
     view: View,
     names: BTreeMap<u32, InterfaceName>,
     /// What was staged since all was in force.
@@ -148,6 +150,7 @@ impl Enforcing {
             devices_known: false,
             last_generation: 0,
             worn: false,
+            other_kept: true,
             view: View::default(),
             names: BTreeMap::new(),
             touched: BTreeSet::new(),

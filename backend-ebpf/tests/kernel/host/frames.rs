@@ -18,6 +18,7 @@ use cni_core::policy::program::{ChainId, HostInterface, PolicyItem};
 use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use tokio::runtime::Runtime;
 
 /// Indices of two interfaces with the frames' Ethernet address.
 pub(super) const ETH0: u32 = 7001;
@@ -174,16 +175,21 @@ fn who_hears_of_the_link_is_not_cut_off_from_it() {
     });
 }
 
+/// All that is decided.
+fn telling(enforcer: &mut Enforcer) -> (Flows, Runtime) {
+    enforcer.object.want_flows(FlowsWanted::of(FlowsWanted::ALL)).unwrap();
+    let reader = enforcer.object.flows().unwrap();
+    let source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
+    (source, tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap())
+}
+
 #[test]
 fn a_decision_about_the_node_is_told_once_as_seen_from_it_and_a_drop_is_counted_as_the_nodes() {
     in_namespace(|| {
         let dns = chain_id("dns", Direction::Ingress);
         let rules = vec![(Action::Allow, vec![port(Protocol::UDP, 53)])];
         let mut enforcer = open_for(&[(&dns, chain(&dns, rules))]);
-        enforcer.object.want_flows(FlowsWanted::of(FlowsWanted::ALL)).unwrap();
-        let reader = enforcer.object.flows().unwrap();
-        let mut source = Flows::new(reader, enforcer.tables.rule_names()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut source, runtime) = telling(&mut enforcer);
         let (inward, outward) = ((Way::ToHost, "192.0.2.9", "192.0.2.1"), (Way::FromHost, "192.0.2.1", "192.0.2.9"));
         for ((way, from, to), port) in [(inward, 53), (inward, 53), (inward, 54), (outward, 55), (outward, 55)] {
             enforcer.object.judge(way, ETH0, &udp_to(from, to, port), 1).unwrap();
@@ -208,5 +214,28 @@ fn a_decision_about_the_node_is_told_once_as_seen_from_it_and_a_drop_is_counted_
             counts.into_iter().find(|(reason, _)| *reason == Reason::Denied).unwrap().1
         };
         assert_eq!(Way::EVERY.map(denied), [0, 0, 0, 1]);
+    });
+}
+
+#[test]
+fn a_beginning_that_is_seen_again_is_told_once_and_one_after_an_end_again() {
+    const FIN: u8 = 1;
+    const SYN: u8 = 2;
+    in_namespace(|| {
+        let dns = chain_id("dns", Direction::Ingress);
+        let rules = vec![(Action::Allow, vec![port(Protocol::TCP, 53)])];
+        let mut enforcer = open_for(&[(&dns, chain(&dns, rules))]);
+        let (mut source, runtime) = telling(&mut enforcer);
+        let [node, other] = ["192.0.2.1", "192.0.2.9"].map(|address| address.parse().unwrap());
+        for (way, from, to, port) in [(Way::ToHost, other, node, 53), (Way::FromHost, node, other, 55)] {
+            let mut pass = |flags| {
+                let payload = [&[0, 53, 0, port, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags][..], &[0; 6]].concat();
+                let frame = to_node(&Frame::new(from, to, 6, payload).bytes());
+                let judgement = enforcer.object.judge(way, ETH0, &frame, 1).unwrap();
+                assert_eq!(judgement.reason, Some(Reason::Allowed), "{way:?} {flags}");
+                told(&runtime, &mut source).0.iter().filter(|event| event.ended.is_none()).count()
+            };
+            assert_eq!([SYN, SYN, FIN, SYN].map(&mut pass), [1, 0, 0, 1], "{way:?}");
+        }
     });
 }

@@ -131,6 +131,12 @@ impl Names for Known<'_> {
         self.front.intake.workload_at(address).map(|workload| Who::from(&**workload))
     }
 
+    fn had(&self, address: IpAddr) -> Option<Who> {
+        // Whoever is attached with it now came later: else its interface would have told.
+        let is_anothers = self.attached.values().any(|endpoint| endpoint.addresses.contains(&address));
+        if is_anothers { None } else { self.at(address) }
+    }
+
     fn tier_of(&self, policy: &str) -> Option<Arc<str>> {
         self.front.intake.tier_of(policy)
     }

@@ -98,7 +98,7 @@ const NOWHERE: u32 = 0;
 #[inline(never)]
 fn sent(ctx: &TcContext, error: &Packet, tuple: &mut Tuple) -> u32 {
     let mut ends: Ends = [[0; 16]; 2];
-    let Some((protocol, upper)) = packet::quoted_ends(ctx, error, &mut ends) else { return NOWHERE };
+    let Some((protocol, upper)) = packet::quoted_ends(ctx, error, ends.each_mut()) else { return NOWHERE };
     let Some((from, to)) = packet::quoted_ports(ctx, protocol, upper) else { return NOWHERE };
     [tuple.own, tuple.other] = ends;
     (tuple.own_port, tuple.other_port) = (from, other_port_of(protocol, to));
@@ -110,7 +110,7 @@ fn sent(ctx: &TcContext, error: &Packet, tuple: &mut Tuple) -> u32 {
 #[inline(never)]
 fn got(ctx: &TcContext, error: &Packet, tuple: &mut Tuple) -> u32 {
     let mut ends: Ends = [[0; 16]; 2];
-    let Some((protocol, upper)) = packet::quoted_ends(ctx, error, &mut ends) else { return NOWHERE };
+    let Some((protocol, upper)) = packet::quoted_ends(ctx, error, ends.each_mut()) else { return NOWHERE };
     let Some((from, to)) = packet::quoted_ports(ctx, protocol, upper) else { return NOWHERE };
     [tuple.other, tuple.own] = ends;
     (tuple.own_port, tuple.other_port) = (to, other_port_of(protocol, from));

@@ -88,25 +88,27 @@ pub fn tell(ctx: &TcContext, packet: &Packet, marks: u8, reason: Reason, verdict
     }
     let Some(mut entry) = FLOWS.reserve::<FlowEvent>(0) else { return lose() };
     let other = if marks & FlowEvent::FROM_POD != 0 { &packet.destination } else { &packet.source };
-    entry.write(FlowEvent {
-        // SAFETY: the helper has no arguments and cannot fail.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-        source: packet.source,
-        destination: packet.destination,
-        interface: packet.interface,
-        reason: reason as u32,
-        enforced: verdict.enforced,
-        staged: verdict.staged,
-        identity: maps::identity(packet.v4, other),
-        bytes: ctx.len().saturating_sub(LINK_BYTES),
-        source_port: packet.source_port,
-        detail: packet.detail,
-        protocol: packet.protocol,
-        flags: packet.flags,
-        v4: packet.v4 as u8,
-        marks: marks | if all { FlowEvent::ALL } else { 0 },
-        one_of: if chosen { wanted.one_of } else { 0 },
-        unused: 0,
-    });
+    let into = entry.as_mut_ptr();
+    // SAFETY: the ring's memory for one of these, of which each field is written, one by one, because there is no stack for it; the
+    // helper has no arguments and cannot fail.
+    unsafe {
+        (*into).time_ns = bpf_ktime_get_ns();
+        (*into).source = packet.source;
+        (*into).destination = packet.destination;
+        (*into).interface = packet.interface;
+        (*into).reason = reason as u32;
+        (*into).enforced = verdict.enforced;
+        (*into).staged = verdict.staged;
+        (*into).identity = maps::identity(packet.v4, other);
+        (*into).bytes = ctx.len().saturating_sub(LINK_BYTES);
+        (*into).source_port = packet.source_port;
+        (*into).detail = packet.detail;
+        (*into).protocol = packet.protocol;
+        (*into).flags = packet.flags;
+        (*into).v4 = packet.v4 as u8;
+        (*into).marks = marks | if all { FlowEvent::ALL } else { 0 };
+        (*into).one_of = if chosen { wanted.one_of } else { 0 };
+        (*into).epoch = maps::epoch();
+    }
     entry.submit(0);
 }

@@ -31,10 +31,11 @@ const LISTENER_REPORT_V2: u8 = 143;
 pub fn judge(ctx: &mut TcContext, way: Way) -> i32 {
     let mut verdict = Verdict::CLOSED;
     let mut packet = Packet::default();
-    let mut begins = false;
     let Some(wanted) = flow::wanted() else { return NEXT };
-    let Some(reason) = decide(ctx, way, wanted, &mut packet, &mut verdict, &mut begins) else { return NEXT };
+    let Some(reason) = decide(ctx, way, wanted, &mut packet, &mut verdict) else { return NEXT };
     maps::count_host(reason, way);
+    // A packet that policy was asked about, and no later one of what it let in.
+    let begins = matches!(reason, Reason::Allowed) && verdict.allows();
     let is_decision = begins || !reason.passes();
     if is_decision || flow::is_chosen(wanted, reason) {
         let chosen = if is_decision { 0 } else { FlowEvent::CHOSEN };
@@ -55,7 +56,6 @@ fn decide(
     wanted: &FlowsWanted,
     packet: &mut Packet,
     verdict: &mut Verdict,
-    begins: &mut bool,
 ) -> Option<Reason> {
     let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
     // SAFETY: the kernel gives a whole context, and the verifier checks each access.
@@ -86,10 +86,7 @@ fn decide(
     if packet.protocol == ICMPV6 && (OF_THE_LINK.contains(&message) || message == LISTENER_REPORT_V2) {
         return Some(Reason::NeighbourDiscovery);
     }
-    let reason = connection(ctx, packet, way, host, flow::counted(ctx, wanted), verdict);
-    // A packet that policy was asked about, and no later one of what it let in.
-    *begins = matches!(reason, Reason::Allowed) && verdict.allows();
-    Some(reason)
+    Some(connection(ctx, packet, way, host, flow::counted(ctx, wanted), verdict))
 }
 
 /// What is enforced of the node at its end of the packet.
@@ -160,13 +157,14 @@ fn connection(
     };
     let program = if is_from { &host.egress } else { &host.ingress };
     let Some(found) = decide::walk(program, &asked) else { return Reason::Incomplete };
-    *verdict = found;
-    if !found.allows() {
-        return Reason::Denied;
-    }
-    if role == Role::Begins || role == Role::Either {
+    if found.allows() && (role == Role::Begins || role == Role::Either) {
         // It is not judged again: the verdict is for who tells of it when it is over.
-        tracking::pass(&key, part, Judged::new(maps::epoch(), found.enforced), found.staged);
+        let judged = Judged::new(maps::epoch(), found.enforced);
+        if tracking::pass(&key, part, judged, found.staged) {
+            // The same beginning seen again, as any other packet of what is open.
+            return Reason::Allowed;
+        }
     }
-    Reason::Allowed
+    *verdict = found;
+    if found.allows() { Reason::Allowed } else { Reason::Denied }
 }

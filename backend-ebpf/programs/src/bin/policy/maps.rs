@@ -1,6 +1,6 @@
 //! The maps. Never filled here, but for fragments and counters; who loads the programs says how large they are.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
@@ -152,14 +152,21 @@ pub fn connection(key: &ConnectionKey) -> Option<*mut Tracked> {
     CONNECTIONS.get_ptr_mut(key)
 }
 
+/// The entry of one that is over is replaced, where there is one. Where there is none it is made and counted, unless another CPU makes
+/// it meanwhile: then that one stays.
 #[inline(always)]
 pub fn remember_connection(key: &ConnectionKey, tracked: &Tracked) {
+    // Looked for again, because callers have no stack to remember it.
+    let is_new = connection(key).is_none();
+    let flags = if is_new { BPF_NOEXIST } else { BPF_ANY };
     // Without an entry its answers are judged like new connections.
-    let _ = CONNECTIONS.insert(key, tracked, 0);
+    if CONNECTIONS.insert(key, tracked, flags as u64).is_ok() && is_new {
+        count_begun();
+    }
 }
 
 #[inline(always)]
-pub fn count_begun() {
+fn count_begun() {
     if let Some(counter) = CONNECTIONS_BEGUN.get_ptr_mut(0) {
         // SAFETY: this CPU's own counter, and programs are not interrupted by themselves.
         unsafe { *counter += 1 };

@@ -13,31 +13,33 @@ use crate::tracking;
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::ConnectionKey;
 use backend_ebpf_programs::Way;
-use backend_ebpf_programs::packet::{self, ECHO, ECHO_V6, Ends, ICMP, ICMPV6, Packet};
+use backend_ebpf_programs::packet::{self, ECHO, ECHO_V6, ICMP, ICMPV6, Packet};
 
-/// Finds the connection of the packet that an error quotes, and makes `key` its key. Answers whether the pod began it.
+/// Finds the connection of the packet that an error quotes, and makes `key` its key; where there is none, `key` is nobody's. Answers whether the pod
+/// began it.
 ///
 /// A function of its own, because the stack of who calls it is nearly full.
 #[inline(never)]
 pub fn connection(ctx: &TcContext, error: &Packet, way: Way, now: u32, key: &mut ConnectionKey) -> Option<bool> {
-    let mut ends: Ends = [[0; 16]; 2];
-    let (protocol, upper) = packet::quoted_ends(ctx, error, &mut ends)?;
-    let [source, destination] = &ends;
+    // The pod's own end sent what an error to it quotes. Straight into the key: beside it there is no stack.
+    let ends = match way {
+        Way::FromPod => [&mut key.other, &mut key.own],
+        Way::ToPod => [&mut key.own, &mut key.other],
+    };
+    let (protocol, upper) = packet::quoted_ends(ctx, error, ends)?;
+    let (source, destination) = match way {
+        Way::FromPod => (&key.other, &key.own),
+        Way::ToPod => (&key.own, &key.other),
+    };
     // It goes back to who sent what it quotes, and is about a packet of the pod's.
     if *source != error.destination || (way == Way::FromPod && *destination != error.source) {
         return None;
     }
     let (from_port, to_port) = packet::quoted_ports(ctx, protocol, upper)?;
-    match way {
-        Way::FromPod => {
-            (key.own, key.other) = (*destination, *source);
-            (key.own_port, key.other_port) = (to_port, from_port);
-        }
-        Way::ToPod => {
-            (key.own, key.other) = (*source, *destination);
-            (key.own_port, key.other_port) = (from_port, to_port);
-        }
-    }
+    (key.own_port, key.other_port) = match way {
+        Way::FromPod => (to_port, from_port),
+        Way::ToPod => (from_port, to_port),
+    };
     key.protocol = protocol as u32 | ConnectionKey::BY_POD;
     if is_open(key, protocol, now) {
         return Some(true);

@@ -103,9 +103,9 @@ pub fn judged(key: &ConnectionKey, part: Part<'_>, epoch: u32) -> Known {
     }
 }
 
-/// A packet of the connection passes by this verdict.
+/// A packet of the connection passes by this verdict. Answers whether it was open before.
 #[inline(always)]
-pub fn pass(key: &ConnectionKey, part: Part<'_>, judged: Judged, staged: u32) {
+pub fn pass(key: &ConnectionKey, part: Part<'_>, judged: Judged, staged: u32) -> bool {
     if let Some(entry) = maps::connection(key) {
         let mut found = read(entry);
         let goes_on = found.is_alive(part.packet.protocol, part.now);
@@ -124,16 +124,15 @@ pub fn pass(key: &ConnectionKey, part: Part<'_>, judged: Judged, staged: u32) {
                     core::ptr::write_volatile(&raw mut (*entry).connection.judged.0, judged.0);
                 }
             }
-            return;
+            return true;
         }
         if part.bytes != 0 {
             flow::tell_end(key, entry);
         }
-    } else {
-        maps::count_begun();
     }
     let connection = Connection { judged, staged, ..Connection::seen(part.now, state(part)) };
     open(key, &connection, part.bytes);
+    false
 }
 
 /// A function of its own, because the stack of who calls it is nearly full.

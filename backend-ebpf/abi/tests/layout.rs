@@ -47,7 +47,7 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(FlowEvent, 80, {
         time_ns: 0, 8; source: 8, 16; destination: 24, 16; interface: 40, 4; reason: 44, 4; enforced: 48, 4; staged: 52, 4;
         identity: 56, 4; bytes: 60, 4; source_port: 64, 2; detail: 66, 2; protocol: 68, 1; flags: 69, 1; v4: 70, 1;
-        marks: 71, 1; one_of: 72, 4; unused: 76, 4
+        marks: 71, 1; one_of: 72, 4; epoch: 76, 4
     });
     layout!(Masquerading, 56, {
         version: 0, 4; handed_over_seconds: 4, 4; v4: 8, 16; v6: 24, 16; salt: 40, 8; first_port: 48, 2; ports: 50, 2;

@@ -123,7 +123,11 @@ impl Items {
             let decided = parts[..2].iter().filter(early).find_map(|part| self.walk(&tiers(part), direction, &packet));
             decided.or_else(|| self.walk(&tiers(&parts[2]), direction, &packet)).unwrap_or(Verdict::Allow)
         };
-        (walk(false), parts.iter().any(|part| part.staged.is_some()).then(|| walk(true)))
+        // What a failsafe keeps out of a stage is not asked there, staged or not.
+        let is_asked = |tiers: &Vec<TierProgram>| !self.is_failsafe(tiers, &packet);
+        let staged = parts[..2].iter().filter_map(|part| part.staged.as_ref().filter(|tiers| is_asked(tiers)));
+        let any = staged.chain(&parts[2].staged).next().is_some();
+        (walk(false), any.then(|| walk(true)))
     }
 
     /// What a failsafe keeps open in an early stage is not decided there.

@@ -151,6 +151,12 @@ proptest! {
     }
 }
 
+/// The only staged policy is of a stage that is not asked about answers of a failsafe port.
+#[test]
+fn a_stage_that_is_not_asked_has_nothing_staged() {
+    agree(&mut Dice::new(11_319_235_013_516_058_400), 5).unwrap();
+}
+
 /// A random cluster, and connections on which the evaluator and the programs must agree.
 fn agree(dice: &mut Dice, policies: usize) -> Result<(), TestCaseError> {
     let scene = Scene::random(dice, 10, policies);

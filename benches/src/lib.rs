@@ -3,4 +3,5 @@
 
 pub mod place;
 pub mod programs;
+pub mod services;
 pub mod stats;

@@ -8,25 +8,22 @@
 #![forbid(unsafe_code)]
 
 use backend_ipvs::config::Config;
+use benches::services::{ENDPOINTS, item};
 use benches::stats::{Table, millis, quantile};
 use cni_core::backend::{Change, ServiceProxy};
-use cni_core::model::{
-    BackendUse, Conditions, FrontendKind, Scheduler, ServiceBackend, ServiceItem, ServiceKey, ServiceName, TrafficScope,
-};
-use cni_core::policy::model::Protocol;
+use cni_core::model::ServiceItem;
 use net_linux::ipvs::{Destination, Ipvs, Service, ServiceId};
 use net_linux::link::{LinkChange, LinkId};
 use net_linux::netlink::{Batch, Socket};
 use net_linux::netns::NetNs;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-const ENDPOINTS: u32 = 10;
 /// Services, and how often each way is tried; the median counts.
 const SIZES: [(u32, usize); 2] = [(1_000, 3), (10_000, 1)];
 /// Changes of one endpoint.
@@ -214,31 +211,4 @@ fn script(items: &[ServiceItem]) -> String {
         }
     }
     script
-}
-
-fn item(number: u32, endpoints: u32) -> ServiceItem {
-    let address = |base: [u8; 4], number| IpAddr::from(Ipv4Addr::from(u32::from_be_bytes(base) + number));
-    let backend = |at| ServiceBackend {
-        address: address([10, 128, 0, 1], number * ENDPOINTS + at),
-        port: 8080,
-        usage: BackendUse::Active,
-        weight: 1,
-        conditions: Conditions { ready: true, serving: true, terminating: false },
-        local: false,
-        node: Some("node-2".into()),
-        zone: None,
-    };
-    ServiceItem {
-        key: ServiceKey { address: address([10, 96, 0, 1], number), port: 80, protocol: Protocol::TCP },
-        service: ServiceName { namespace: "default".into(), name: format!("web-{number}").into() },
-        port_name: "".into(),
-        kind: FrontendKind::ClusterIp,
-        scope: TrafficScope::Cluster,
-        scheduler: Scheduler::RoundRobin,
-        affinity_seconds: None,
-        sources: None,
-        health_check_port: None,
-        direct_return: false,
-        backends: (0..endpoints).map(backend).collect(),
-    }
 }

@@ -5,22 +5,17 @@
 
 use backend_ebpf::service::{Config, EbpfServices, Key, Object, SocketDriver};
 use benches::place::apart;
+use benches::services::{ENDPOINTS, item};
 use benches::stats::{Table, millis, quantile};
 use cni_core::backend::{Change, Driver as _, Known, Op, OpenRequest, ProxyBackend as _, ProxyParts};
-use cni_core::model::{
-    BackendUse, Conditions, FrontendKind, InterfaceName, NodeContext, NodeName, Scheduler, ServiceBackend, ServiceItem,
-    ServiceKey, ServiceName, TrafficScope, Underlay,
-};
-use cni_core::policy::model::Protocol;
+use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use testlab::bed::Cgroup;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-const ENDPOINTS: u32 = 10;
 const SIZES: [u32; 2] = [1_000, 10_000];
 /// Of each way to load; the median counts.
 const ROUNDS: usize = 5;
@@ -175,31 +170,4 @@ fn map_bytes() -> f64 {
         Some((value("map_id:")?, value("memlock:")?))
     });
     of_maps.collect::<BTreeMap<_, _>>().into_values().sum::<u64>() as f64
-}
-
-fn item(number: u32, endpoints: u32) -> ServiceItem {
-    let address = |base: [u8; 4], number| IpAddr::from(Ipv4Addr::from(u32::from_be_bytes(base) + number));
-    let backend = |at| ServiceBackend {
-        address: address([10, 128, 0, 1], number * ENDPOINTS + at),
-        port: 8080,
-        usage: BackendUse::Active,
-        weight: 1,
-        conditions: Conditions { ready: true, serving: true, terminating: false },
-        local: false,
-        node: Some("node-2".into()),
-        zone: None,
-    };
-    ServiceItem {
-        key: ServiceKey { address: address([10, 96, 0, 1], number), port: 80, protocol: Protocol::TCP },
-        service: ServiceName { namespace: "default".into(), name: format!("web-{number}").into() },
-        port_name: "".into(),
-        kind: FrontendKind::ClusterIp,
-        scope: TrafficScope::Cluster,
-        scheduler: Scheduler::RoundRobin,
-        affinity_seconds: None,
-        sources: None,
-        health_check_port: None,
-        direct_return: false,
-        backends: (0..endpoints).map(backend).collect(),
-    }
 }

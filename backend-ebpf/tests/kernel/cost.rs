@@ -15,9 +15,13 @@ const MOST: [(Way, u32, u64); 4] = [
     (Way::ToHost, 118_000, 415),
 ];
 
-/// Other kernels' verifiers go through others: 6.1 through 381,254 of what masquerades on the way out, and 83,052 on the way back.
+fn is_stock_kernel() -> bool {
+    std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some()
+}
+
+/// Other kernels' verifiers go through others: 6.1 through 381,254 of what masquerades on the way out.
 fn most_verified(figure: u32) -> u32 {
-    if std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some() { figure / 2 * 7 } else { figure }
+    if is_stock_kernel() { figure / 2 * 5 } else { figure }
 }
 
 /// The same of the programs of forwarding.
@@ -50,7 +54,10 @@ const MOST_MASQUERADE: [(Masquerade, u32, u64); 2] = [(Masquerade::Out, 166_000,
 fn verifier_costs_of_masquerading_stay_below_the_committed_figures() {
     let loaded = Loaded::load(Room { connections: 1, prefixes: 1 }).unwrap();
     for (program, most_verified, most_stack) in MOST_MASQUERADE {
-        let (info, most_verified) = (loaded.info(program).unwrap(), self::most_verified(most_verified));
+        let (info, figure) = (loaded.info(program).unwrap(), self::most_verified(most_verified));
+        // A tenth above what 6.1 needed of this one.
+        let is_dear = is_stock_kernel() && program == Masquerade::In;
+        let most_verified = if is_dear { 91_500 } else { figure };
         let verified = info.verified_instruction_count().expect("the kernel tells since 5.16");
         let (name, stack) = (program.name(), stack_bytes(MASQUERADE_OBJECT, program.name()));
         println!("{name:13} instructions verified: {verified} (at most {most_verified})");

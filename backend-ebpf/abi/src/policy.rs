@@ -124,10 +124,28 @@ impl Verdict {
     pub const LOGGED: u32 = 1 << 30;
     /// The bit of `staged` that says: there are staged policies.
     pub const STAGED: u32 = 1 << 30;
+    /// The bit of `enforced` that says: the other end has an address of the pod's own node, and what the node itself sends is always
+    /// let in. All else is for anybody else who sends from that address, see [`Verdict::of_sender`].
+    pub const OWN_NODE: u32 = 1 << 29;
     /// The bits of the rule's number.
-    pub const RULE: u32 = Self::STAGED - 1;
+    pub const RULE: u32 = Self::OWN_NODE - 1;
     /// Denied by no rule: what is said where nothing was written.
     pub const CLOSED: Self = Self { enforced: 0, staged: 0 };
+    /// Let in, and no tier had a say.
+    pub const OPEN: Self = Self { enforced: Self::ALLOW, staged: 0 };
+
+    /// What it is for who sends: the node itself, or somebody else, whatever address the packet has.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_sender(self, is_node: bool) -> Self {
+        if self.enforced & Self::OWN_NODE == 0 {
+            self
+        } else if is_node {
+            Self::OPEN
+        } else {
+            Self { enforced: self.enforced & !Self::OWN_NODE, staged: self.staged }
+        }
+    }
 
     /// Whether the packet may pass.
     #[must_use]

@@ -30,6 +30,14 @@ pub fn interface(ctx: &TcContext) -> u32 {
     unsafe { (*skb).ifindex }
 }
 
+/// Whether the packet was made on this node: it came in by no interface.
+#[inline(always)]
+pub fn is_own(ctx: &TcContext) -> bool {
+    let skb = ctx.as_ptr().cast::<aya_ebpf::bindings::__sk_buff>();
+    // SAFETY: the kernel gives a whole context, and the verifier checks the access.
+    unsafe { (*skb).ingress_ifindex == 0 }
+}
+
 /// Seconds since the machine was started.
 #[inline(always)]
 pub fn now_seconds() -> u32 {

@@ -38,27 +38,29 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Neighbour discovery: from the router solicitation to the advertisement of neighbours. RFC 4861, section 4.
-const DISCOVERY: core::ops::RangeInclusive<u8> = 133..=136;
+/// Neighbour discovery: router solicitation, and solicitation and advertisement of neighbours. RFC 4861, section 4. Routers do not advertise
+/// themselves there: a pod that did would offer itself to the node.
+const DISCOVERY: [u8; 3] = [133, 135, 136];
 /// What no router passes on. RFC 4861, section 7.1.
 const ON_LINK: u8 = 255;
 
 /// What policy asks a packet for.
+#[repr(C)]
 #[derive(Default)]
 pub struct Packet {
     pub interface: u32,
-    pub v4: bool,
-    pub protocol: u8,
-    /// The destination port, or an ICMP message's type and code, or 0.
-    pub detail: u16,
-    /// Or an echo's identifier, or 0.
-    pub source_port: u16,
-    /// TCP's flags.
-    pub flags: u8,
     pub source: [u8; 16],
     pub destination: [u8; 16],
     /// Where the protocol's header is.
     pub upper: u32,
+    /// The destination port, or an ICMP message's type and code, or 0.
+    pub detail: u16,
+    /// Or an echo's identifier, or 0.
+    pub source_port: u16,
+    pub v4: bool,
+    pub protocol: u8,
+    /// TCP's flags.
+    pub flags: u8,
     /// A later fragment: its ports are those of the first one, and there is no header of the protocol.
     pub later: bool,
 }
@@ -222,6 +224,17 @@ fn tagged(ctx: &TcContext) -> bool {
     unsafe { (*skb).vlan_present != 0 }
 }
 
+/// Whether an address of an IPv6 header is one that maps have for IPv4: never on a link (RFC 4291, section 2.5.5.2; RFC 4942, section
+/// 2.2), and it would be taken for the IPv4 address here. One comparison, so that the verifier does not go on with what each word was found
+/// to be.
+#[inline(always)]
+fn is_mapped(address: [u32; 4]) -> bool {
+    address[0] | address[1] | (address[2] ^ u32::from_ne_bytes([0, 0, 0xff, 0xff])) == 0
+}
+
+const _: () =
+    assert!(core::mem::offset_of!(Packet, source) % 4 == 0 && core::mem::offset_of!(Packet, destination) % 4 == 0);
+
 #[inline(always)]
 fn load<const N: usize>(ctx: &TcContext, offset: u32) -> Option<[u8; N]> {
     ctx.load::<[u8; N]>(offset as usize).ok()
@@ -257,14 +270,22 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reaso
 
 #[inline(always)]
 fn ipv6(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reason> {
-    let Some(header) = load::<{ IPV6_BYTES as usize }>(ctx, LINK_BYTES) else { return Some(Reason::Malformed) };
-    if header[0] >> 4 != 6 {
+    let Ok(header) = ctx.load::<[u32; IPV6_BYTES as usize / 4]>(LINK_BYTES as usize) else {
+        return Some(Reason::Malformed);
+    };
+    let source = [header[2], header[3], header[4], header[5]];
+    let destination = [header[6], header[7], header[8], header[9]];
+    if header[0].to_ne_bytes()[0] >> 4 != 6 || is_mapped(source) || is_mapped(destination) {
         return Some(Reason::Malformed);
     }
-    packet.source.copy_from_slice(&header[8..24]);
-    packet.destination.copy_from_slice(&header[24..40]);
-    upper.hop_limit = header[7];
-    let mut next = header[6];
+    // SAFETY: as many bytes, at multiples of four.
+    unsafe {
+        (&raw mut packet.source).cast::<[u32; 4]>().write(source);
+        (&raw mut packet.destination).cast::<[u32; 4]>().write(destination);
+    }
+    let [_, _, first, hop_limit] = header[1].to_ne_bytes();
+    upper.hop_limit = hop_limit;
+    let mut next = first;
     let mut offset = LINK_BYTES + IPV6_BYTES;
     let mut round = 0;
     loop {

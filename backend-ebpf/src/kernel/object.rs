@@ -277,13 +277,28 @@ impl Object {
         self.program(way)?.info().map_err(|source| KernelError::Program { program: way.program(), source })
     }
 
-    /// Gives the program a frame (`BPF_PROG_TEST_RUN`), which goes nowhere, so many times.
+    /// Gives the program a frame (`BPF_PROG_TEST_RUN`), which goes nowhere, so many times. It seems to be made on this node.
     ///
     /// # Errors
     /// The kernel refuses the frame: one of less than 14 bytes, for example.
     pub fn judge(&self, way: Way, interface: u32, frame: &[u8], rounds: u32) -> Result<Judgement, KernelError> {
+        self.judge_passing(way, [0, interface], frame, rounds)
+    }
+
+    /// The same of a frame that came in by an interface before it is at another; 0: by none.
+    ///
+    /// # Errors
+    /// As [`Object::judge`].
+    pub fn judge_passing(
+        &self,
+        way: Way,
+        [came_by, interface]: [u32; 2],
+        frame: &[u8],
+        rounds: u32,
+    ) -> Result<Judgement, KernelError> {
         let mut context = [0; CONTEXT_BYTES];
-        // `ifindex`; the other fields that may be given stay 0.
+        // The other fields that may be given stay 0.
+        context[CAME_BY_AT..][..4].copy_from_slice(&came_by.to_ne_bytes());
         context[INTERFACE_AT..][..4].copy_from_slice(&interface.to_ne_bytes());
         let mut after = [0; CONTEXT_BYTES];
         let options = TestRunOptions {
@@ -310,5 +325,6 @@ impl Object {
     }
 }
 
-/// Where `ifindex` is in `struct __sk_buff`.
+/// Where `ingress_ifindex` and `ifindex` are in `struct __sk_buff`.
+const CAME_BY_AT: usize = 36;
 const INTERFACE_AT: usize = 40;

@@ -109,10 +109,6 @@ impl Compiled {
     }
 
     fn verdict(&self, holding: &Bits, own_node: bool, numbering: &mut Numbering<'_>) -> Verdict {
-        // Its own node always reaches a pod.
-        if own_node && self.direction == Direction::Ingress {
-            return Verdict { enforced: Verdict::ALLOW, staged: 0 };
-        }
         let (enforced, logs) = self.walk(&self.enforced, holding, own_node);
         let enforced = match logs.is_empty() {
             true => enforced,
@@ -120,7 +116,12 @@ impl Compiled {
         };
         // What rules of staged policies log is told by those that are enforced, or not at all.
         let staged = self.staged.as_ref().map_or(0, |steps| self.walk(steps, holding, own_node).0 | Verdict::STAGED);
-        Verdict { enforced, staged }
+        let verdict = Verdict { enforced, staged };
+        // Its own node always reaches a pod, but not all that has its address comes from it.
+        if own_node && self.direction == Direction::Ingress && verdict != Verdict::OPEN {
+            return Verdict { enforced: enforced | Verdict::OWN_NODE, staged };
+        }
+        verdict
     }
 
     /// What is decided, and the rules that log before.

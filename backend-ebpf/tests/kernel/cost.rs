@@ -26,7 +26,7 @@ fn most_verified(figure: u32) -> u32 {
 
 /// The same of the programs of forwarding.
 const MOST_FORWARD: [(Forward, u32, u64); 4] = [
-    (Forward::IntoTunnel, 345, 71),
+    (Forward::IntoTunnel, 345, 79),
     (Forward::OutOfTunnel, 470, 124),
     (Forward::PastStack, 670, 132),
     (Forward::FromUnderlay, 395, 124),

@@ -60,13 +60,14 @@ pub fn from_pod(ctx: &TcContext) -> Option<i32> {
     Some(unsafe { bpf_redirect_neigh(settings.underlay, next, length, 0) } as i32)
 }
 
-/// The same for what came from another node's pods. What came from outside is left to the stack: it sees the answers, which it
-/// would take for connections that begin, and masquerade, had it not seen what they answer.
+/// The same for what came from another node's pods by the kind of way that packets to them go: by another only who pretends comes. What
+/// came from outside is left to the stack: it sees the answers, which it would take for connections that begin, and masquerade, had it
+/// not seen what they answer.
 #[inline(always)]
-pub fn to_pod(ctx: &TcContext) -> Option<i32> {
+pub fn to_pod(ctx: &TcContext, kind: u32) -> Option<i32> {
     direct()?;
     let packet = plain(ctx)?;
-    maps::way(&packet.source)?;
+    maps::way(&packet.source).filter(|way| way.kind == kind)?;
     deliver(ctx, &packet, maps::pod(&packet.destination)?)
 }
 

@@ -26,7 +26,7 @@ pub const fn v4_address(word: u32) -> Address {
 
 #[inline(always)]
 pub fn is_v4(address: &Address) -> bool {
-    address[0] == 0 && address[1] == 0 && address[2] == V4_MARK
+    address[0] | address[1] | (address[2] ^ V4_MARK) == 0
 }
 
 /// Where the count of hops is.
@@ -69,6 +69,10 @@ pub fn read(ctx: &TcContext) -> Option<Headers> {
             let [_, _, protocol, hops] = header[1].to_ne_bytes();
             let source = [header[2], header[3], header[4], header[5]];
             let destination = [header[6], header[7], header[8], header[9]];
+            // Taken for IPv4 addresses by maps, and never on a link. RFC 4291, section 2.5.5.2.
+            if is_v4(&source) || is_v4(&destination) {
+                return None;
+            }
             // Hop-by-hop options are for routers. RFC 8200, section 4.3.
             Some(Headers { v4: false, hops, protocol, options: protocol == 0, source, destination })
         }

@@ -11,7 +11,7 @@ mod tunnel;
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use backend_ebpf_abi::Forwarded;
+use backend_ebpf_abi::{Forwarded, Way};
 use backend_ebpf_programs::{DROP, NEXT};
 
 /// What the host's stack, or another program, sends into the tunnel device.
@@ -24,7 +24,7 @@ pub fn into_tunnel(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn out_of_tunnel(ctx: TcContext) -> i32 {
     match tunnel::unwrap(&ctx) {
-        Forwarded::Unwrapped => match fast::to_pod(&ctx) {
+        Forwarded::Unwrapped => match fast::to_pod(&ctx, Way::TUNNEL) {
             Some(action) => action,
             None => finish(Forwarded::Unwrapped),
         },
@@ -44,7 +44,7 @@ pub fn past_stack(ctx: TcContext) -> i32 {
 /// What comes from the underlay.
 #[classifier]
 pub fn from_underlay(ctx: TcContext) -> i32 {
-    match fast::to_pod(&ctx) {
+    match fast::to_pod(&ctx, Way::PLAIN) {
         Some(action) => action,
         None => finish(Forwarded::ToStack),
     }

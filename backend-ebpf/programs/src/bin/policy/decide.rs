@@ -63,7 +63,7 @@ pub fn decide(
         if is_answer { tracking::answered(packet) } else { (packet.detail, packet.source_port) };
     let mut asked = Asked { v4: packet.v4, protocol: packet.protocol, detail, source_port, other };
     let mut is_related = false;
-    if role == Role::Single && packet::is_error(packet) {
+    if role == Role::Single && !packet.later && packet::is_error(packet) {
         if let Some(pod_began) = related::connection(ctx, packet, way, now, &mut key) {
             is_related = true;
             by_pod = pod_began;
@@ -73,6 +73,8 @@ pub fn decide(
     }
     let program = if by_pod { &endpoint.egress } else { &endpoint.ingress };
     let Some(found) = walk(program, &asked) else { return Reason::Incomplete };
+    // An answer, or an error about what is open, was let in by what it answers.
+    let found = found.of_sender(is_answer || is_related || backend_ebpf_programs::is_own(ctx));
     *verdict = found;
     if !found.allows() {
         return match maps::endpoint(packet.interface, *other) {

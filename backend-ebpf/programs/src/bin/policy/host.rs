@@ -130,7 +130,7 @@ fn connection(
         }
         key.protocol ^= ConnectionKey::BY_POD;
     }
-    if role == Role::Single && packet::is_error(packet) {
+    if role == Role::Single && !packet.later && packet::is_error(packet) {
         if related::connection(ctx, packet, way, now, &mut key).is_some() {
             return Reason::Related;
         }
@@ -157,6 +157,8 @@ fn connection(
     };
     let program = if is_from { &host.egress } else { &host.ingress };
     let Some(found) = decide::walk(program, &asked) else { return Reason::Incomplete };
+    // Whoever sends from the node's own addresses was asked about before.
+    let found = found.of_sender(true);
     if found.allows() && (role == Role::Begins || role == Role::Either) {
         // It is not judged again: the verdict is for who tells of it when it is over.
         let judged = Judged::new(maps::epoch(), found.enforced);

@@ -177,26 +177,22 @@ impl Generation {
     }
 }
 
-static TAGS: OnceLock<[u64; 4]> = OnceLock::new();
-
 /// The tags of this build's programs, in the order of [`Forward::ALL`]: what tells them from others of the same name. The
 /// kernel computes them of the instructions, so it is asked once in a process.
 ///
 /// # Errors
 /// The kernel refuses the programs.
 pub fn tags() -> Result<[u64; 4], KernelError> {
+    static TAGS: OnceLock<[u64; 4]> = OnceLock::new();
     if let Some(tags) = TAGS.get() {
         return Ok(*tags);
     }
-    tags_of(&Generation::load((1, 1))?).map(|tags| *TAGS.get_or_init(|| tags))
-}
-
-fn tags_of(loaded: &Generation) -> Result<[u64; 4], KernelError> {
+    let loaded = Generation::load((1, 1))?;
     let mut tags = [0; 4];
     for (tag, program) in tags.iter_mut().zip(Forward::ALL) {
         *tag = loaded.info(program)?.tag();
     }
-    Ok(tags)
+    Ok(*TAGS.get_or_init(|| tags))
 }
 
 /// A program of ours that was found at an interface.
@@ -208,7 +204,6 @@ pub type Attached = hooks::Attached<Forward>;
 /// # Errors
 /// It does not, or has not.
 pub fn probe(hook: Hook) -> Result<(), KernelError> {
-    let loaded = Generation::load((1, 1))?;
-    let _ = TAGS.set(tags_of(&loaded)?);
-    hooks::try_out(hook, Forward::IntoTunnel, loaded.program(Forward::IntoTunnel)?.as_fd())
+    tags()?;
+    hooks::try_out(hook, Forward::IntoTunnel, || Generation::load((1, 1))?.program(Forward::IntoTunnel))
 }

@@ -18,6 +18,7 @@
 use super::error::{HookError, KernelError};
 use super::program::Known;
 use super::tcx::{self, Position};
+use aya::programs::ProgramFd;
 use net_linux::link::{Link, LinkId};
 use net_linux::netlink::{Batch, Socket};
 pub use net_linux::tc::Side;
@@ -27,6 +28,7 @@ use nix::net::if_::if_nametoindex;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,12 +317,21 @@ fn put(
 }
 
 /// Whether this kernel has hooks of this kind. Those of clsact cannot only be asked for: a program is attached to the loopback
-/// interface of the calling thread's network namespace.
-pub(super) fn try_out(hook: Hook, program: impl Program, fd: BorrowedFd<'_>) -> Result<(), KernelError> {
+/// interface of the calling thread's network namespace, once in a process, as a kernel does not change.
+pub(super) fn try_out(
+    hook: Hook,
+    program: impl Program,
+    load: impl FnOnce() -> Result<ProgramFd, KernelError>,
+) -> Result<(), KernelError> {
+    static CLSACT: OnceLock<()> = OnceLock::new();
+    if hook == Hook::Clsact && CLSACT.get().is_some() {
+        return Ok(());
+    }
     let mut hooks = hook.open()?;
     let loopback = if_nametoindex("lo").map_err(|errno| failed(program, 0, HookError::Call(errno.into())))?;
     if hook == Hook::Clsact {
-        hooks.attach(program, loopback, fd, None)?;
+        hooks.attach(program, loopback, load()?.as_fd(), None)?;
+        let _ = CLSACT.set(());
     }
     hooks.ids(loopback, program.side()).map(drop)
 }

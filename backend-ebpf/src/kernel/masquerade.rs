@@ -193,35 +193,30 @@ impl Loaded {
     }
 }
 
-static TAGS: OnceLock<[u64; 2]> = OnceLock::new();
-
 /// The tags of this build's programs, in the order of [`Masquerade::ALL`]; see [`super::forward::tags`].
 ///
 /// # Errors
 /// The kernel refuses the programs.
 pub fn tags() -> Result<[u64; 2], KernelError> {
+    static TAGS: OnceLock<[u64; 2]> = OnceLock::new();
     if let Some(tags) = TAGS.get() {
         return Ok(*tags);
     }
-    tags_of(&smallest()?).map(|tags| *TAGS.get_or_init(|| tags))
+    let loaded = Loaded::load(SMALLEST)?;
+    let tags = [loaded.info(Masquerade::Out)?.tag(), loaded.info(Masquerade::In)?.tag()];
+    Ok(*TAGS.get_or_init(|| tags))
 }
 
-fn smallest() -> Result<Loaded, KernelError> {
-    Loaded::load(Room { connections: 1, prefixes: 1 })
-}
-
-fn tags_of(loaded: &Loaded) -> Result<[u64; 2], KernelError> {
-    Ok([loaded.info(Masquerade::Out)?.tag(), loaded.info(Masquerade::In)?.tag()])
-}
+/// Room enough to try.
+const SMALLEST: Room = Room { connections: 1, prefixes: 1 };
 
 /// Whether this kernel takes the programs, and has hooks of this kind for them; see [`super::forward::probe`].
 ///
 /// # Errors
 /// It does not, or has not.
 pub fn probe(hook: Hook) -> Result<(), KernelError> {
-    let loaded = smallest()?;
-    let _ = TAGS.set(tags_of(&loaded)?);
-    hooks::try_out(hook, Masquerade::Out, loaded.program(Masquerade::Out)?.as_fd())
+    tags()?;
+    hooks::try_out(hook, Masquerade::Out, || Loaded::load(SMALLEST)?.program(Masquerade::Out))
 }
 
 /// A program of ours that was found at an interface.

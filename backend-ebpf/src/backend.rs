@@ -2,8 +2,8 @@
 
 use crate::config::{Config, Mode, refused};
 use crate::driver::EbpfDriver;
-use crate::kernel::forward::{self, Attached};
-use crate::kernel::{Side, masquerade};
+use crate::kernel::forward::Forward;
+use crate::kernel::{Hook, KernelError, Side, masquerade};
 use crate::ports;
 use crate::probe::{needed, probe};
 use crate::watch::EbpfWatch;
@@ -15,47 +15,59 @@ use net_linux::link::{Link, LinkFilter};
 use net_linux::netlink::Socket;
 use std::sync::Arc;
 
-/// The `ebpf` backend. Opened within a tokio runtime, in the network namespace of the calling thread.
+/// The `ebpf` backend, at the hooks that [`Hook::probe`] finds, as the policy engine's. Opened within a tokio runtime, in the network
+/// namespace of the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ebpf;
+
+/// The same at hooks of this kind, whatever this kernel has beside. A policy engine in eBPF on the same node has to be at the same.
+#[derive(Debug, Clone, Copy)]
+pub struct EbpfAt(pub Hook);
 
 #[async_trait]
 impl Backend for Ebpf {
     fn name(&self) -> &str {
-        "ebpf"
+        NAME
     }
 
     fn check(&self, config: &serde_json::Value) -> Result<()> {
         Config::from_json(config).map(|_| ()).map_err(refused)
     }
 
-    /// The fast path and masquerading: nobody else asks interfaces for programs. What is at the tunnel device goes with it.
+    /// The fast path and masquerading, at every hook: nobody else asks interfaces for programs. What is at the tunnel device goes
+    /// with it.
     fn clear(&self) -> Result<()> {
-        if forward::probe().is_err() {
-            return Ok(());
-        }
-        for link in Link::dump(&mut Socket::route()?, &LinkFilter::default())? {
-            let cleared = forward::find(&link.name, link.index, Side::Ingress).and_then(|found| {
-                let mut fast = found.iter().filter(|found| found.program.is_of_fast_path());
-                fast.try_for_each(Attached::detach)?;
-                masquerade::find(&link.name, link.index)?.iter().try_for_each(masquerade::Attached::detach)
-            });
-            cleared.map_err(|error| {
-                Error::new(ErrorKind::Kernel, "clear", format!("programs of {}", link.name), &error).because(error)
-            })?;
-        }
-        Ok(())
+        Hook::every().into_iter().try_for_each(clear)
+    }
+
+    async fn open(&self, request: OpenRequest) -> Result<Parts> {
+        EbpfAt(Hook::probe()).open(request).await
+    }
+}
+
+#[async_trait]
+impl Backend for EbpfAt {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn check(&self, config: &serde_json::Value) -> Result<()> {
+        Ebpf.check(config)
+    }
+
+    fn clear(&self) -> Result<()> {
+        Ebpf.clear()
     }
 
     async fn open(&self, request: OpenRequest) -> Result<Parts> {
         let config = Config::from_json(&request.config).map_err(refused)?;
         refuse_fast_path(&config, &request.host_stack_for)?;
         ports::refuse_taken(&config)?;
-        let capabilities = probe(&config);
+        let capabilities = probe(&config, self.0);
         capabilities.require(&needed(&config, request.node.masquerade.is_some()))?;
-        let driver = EbpfDriver::open(&config, &request.node, capabilities)?;
+        let driver = EbpfDriver::open_at(&config, &request.node, capabilities, self.0)?;
         let interface = request.node.underlay.interface.clone();
-        let watch = EbpfWatch::open(driver.watched().clone(), interface, driver.ports())?;
+        let watch = EbpfWatch::open(driver.watched().clone(), interface, driver.ports(), self.0)?;
         let (pod_mtu_bytes, attributes) = (driver.compiler().pod_mtu_bytes(), driver.compiler().attributes());
         let meter = Arc::new(driver.metered().clone());
         let mut parts = Parts::new(Box::new(Reconciler::new(driver)?), pod_mtu_bytes);
@@ -66,6 +78,29 @@ impl Backend for Ebpf {
         parts.node_ports = (config.mode == Mode::Vxlan).then_some(tunnel).into_iter().collect();
         Ok(parts)
     }
+}
+
+const NAME: &str = "ebpf";
+
+/// Takes programs off hooks of one kind.
+fn clear(hook: Hook) -> Result<()> {
+    let failed = |at: &str, error: KernelError| {
+        Error::new(ErrorKind::Kernel, "clear", format!("programs of {at}"), &error).because(error)
+    };
+    let mut hooks = hook.open().map_err(|error| failed("interfaces", error))?;
+    for link in Link::dump(&mut Socket::route()?, &LinkFilter::default())? {
+        let mut clear = || {
+            for found in hooks.find::<Forward>(link.index, Side::Ingress)? {
+                if found.program.is_of_fast_path() {
+                    hooks.detach(&found)?;
+                }
+            }
+            let masquerading = masquerade::find(&mut hooks, link.index)?;
+            masquerading.iter().try_for_each(|found| hooks.detach(found))
+        };
+        clear().map_err(|error| failed(&link.name, error))?;
+    }
+    Ok(())
 }
 
 /// Who has to see packets in the host's stack would not see those that skip it.

@@ -8,10 +8,11 @@
 //! let mut enforcer = Enforcer::new(Object::load(&Sizes::default())?);
 //! // Take items of the core's compiler into `enforcer.tables`, then:
 //! enforcer.commit()?;
+//! let (mut hooks, veth) = (Hook::probe().open()?, nix::net::if_::if_nametoindex("cni0123456789ab")?);
 //! for way in Way::PODS {
-//!     enforcer.object.attach(Hook::probe(), way, "cni0123456789ab")?;
+//!     enforcer.object.attach(&mut hooks, way, veth)?;
 //! }
-//! # Ok::<(), backend_ebpf::kernel::KernelError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! | module | what it holds |
@@ -51,5 +52,5 @@ pub mod probe;
 pub mod service;
 mod watch;
 
-pub use backend::Ebpf;
+pub use backend::{Ebpf, EbpfAt};
 pub use backend_ebpf_abi as abi;

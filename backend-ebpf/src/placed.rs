@@ -1,15 +1,15 @@
 //! Programs that somebody takes off their hook. The kernel tells nobody of that, so hooks are asked. Never puts one back: that is
 //! what a resync does.
 
-use crate::kernel::{Side, holds};
+use crate::kernel::{Hook, Hooks, Side};
+use cni_core::backend::{Error, ErrorKind, Result};
 use net_linux::netns::{NetNs, NetNsError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often hooks are asked: that is for how long a program can be missing. One question for each of a pod's two hooks takes the
-/// kernel less than a microsecond.
+/// How often hooks are asked: that is for how long a program can be missing. There is one question for each of a pod's two hooks.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The numbers of programs, with the interface and its side.
@@ -39,23 +39,27 @@ impl Placed {
     }
 
     /// Whether one of them is not where it was put. An interface that is gone took its programs along, and is not missed.
-    fn is_amiss(&self) -> bool {
+    fn is_amiss(&self, hooks: &mut Hooks) -> bool {
         let all = self.all().clone();
-        all.into_iter().any(|(interface, side, program)| holds(interface, side, program) == Some(false))
+        all.into_iter().any(|(interface, side, program)| hooks.holds(interface, side, program) == Some(false))
     }
 }
 
 /// Asks now and then.
 pub(crate) struct PlacedWatch {
     placed: Placed,
+    hooks: Hooks,
     netns: NetNs,
     clock: Option<Interval>,
 }
 
 impl PlacedWatch {
     /// For programs in the network namespace of the calling thread.
-    pub(crate) fn open(placed: Placed) -> Result<Self, NetNsError> {
-        Ok(Self { placed, netns: NetNs::current()?, clock: None })
+    pub(crate) fn open(placed: Placed, hook: Hook) -> Result<Self> {
+        let failed = |error: NetNsError| Error::new(ErrorKind::Kernel, "watch", "programs", &error).because(error);
+        let hooks =
+            hook.open().map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", &error).because(error))?;
+        Ok(Self { placed, hooks, netns: NetNs::current().map_err(failed)?, clock: None })
     }
 
     /// Waits until a program is missing. May be dropped at any moment and called again, within a tokio runtime.
@@ -68,7 +72,7 @@ impl PlacedWatch {
         loop {
             clock.tick().await;
             let here = NetNs::current().is_ok_and(|current| current == self.netns);
-            let ask = || self.placed.is_amiss();
+            let mut ask = || self.placed.is_amiss(&mut self.hooks);
             // A namespace that cannot be entered any more has nothing to put back.
             if if here { ask() } else { self.netns.run(ask).unwrap_or(false) } {
                 return;

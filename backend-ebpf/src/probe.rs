@@ -2,17 +2,17 @@
 //! has to be made to know is made in a namespace of the probe's own.
 
 use crate::config::{Config, Engine, Family, Mode};
-use crate::kernel::{forward, masquerade};
+use crate::kernel::{Hook, KernelError, forward, masquerade};
 use cni_core::backend::{Capabilities, Capability};
 use net_linux::link::Vxlan;
 use net_linux::netns::NetNs;
 use net_linux::probe;
 use std::fmt::Display;
 
-/// Probes in the network namespace of the calling thread and in one of its own.
+/// Probes in the network namespace of the calling thread and in ones of its own, for programs at hooks of this kind.
 #[must_use]
-pub fn probe(config: &Config) -> Capabilities {
-    let programs = programs();
+pub fn probe(config: &Config, hook: Hook) -> Capabilities {
+    let programs = tried(|| forward::probe(hook));
     let device = || probe::vxlan(Vxlan { collect_metadata: true, ..Vxlan::new(0, 8472) }).map_err(text);
     let made = NetNs::new().and_then(|namespace| namespace.run(device)).map_err(text).flatten();
     let fast_path = match (&programs, config.fast_path) {
@@ -21,7 +21,7 @@ pub fn probe(config: &Config) -> Capabilities {
     };
     let host_stack = match config.masquerade {
         Engine::Nftables => probe::host_stack(),
-        Engine::Ebpf => probe::host_stack().probed(Capability::Masquerade, masquerading()),
+        Engine::Ebpf => probe::host_stack().probed(Capability::Masquerade, tried(|| masquerade::probe(hook))),
     };
     host_stack
         .probed(Capability::Tunnel, programs.and(made))
@@ -33,16 +33,14 @@ pub fn probe(config: &Config) -> Capabilities {
         )
 }
 
-/// Loads the programs, and asks for their hooks.
-fn programs() -> Result<(), String> {
-    forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
-    forward::tags().map(drop).map_err(text)
-}
-
-/// The same of masquerading's.
-fn masquerading() -> Result<(), String> {
-    forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
-    masquerade::tags().map(drop).map_err(text)
+/// Loads programs, and tries the hooks.
+fn tried(probe: impl FnOnce() -> Result<(), KernelError> + Send) -> Result<(), String> {
+    NetNs::new().and_then(|namespace| namespace.run(probe)).map_err(text)?.map_err(|error| match error {
+        KernelError::Hook { source, .. } | KernelError::Query { source, .. } => {
+            format!("programs need TCX (Linux 6.6) or clsact with its programs (`sch_ingress`, `cls_bpf`): {source}")
+        }
+        error => error.to_string(),
+    })
 }
 
 /// What a configuration cannot do without.

@@ -1,8 +1,9 @@
 //! Who changed something of ours, as it happens. Never repairs: it asks for a resync.
 
+use crate::kernel::Hook;
 use crate::placed::{Placed, PlacedWatch};
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
+use cni_core::backend::{DriftWatch, Result};
 use cni_core::model::InterfaceName;
 use net_linux::host;
 use net_linux::monitor::{DriftMonitor, Event, Group};
@@ -72,11 +73,14 @@ pub(crate) struct EbpfWatch {
 }
 
 impl EbpfWatch {
-    /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's.
-    pub(crate) fn open(watched: Watched, underlay: InterfaceName, ports: (u32, Option<u32>)) -> Result<Self> {
-        let open = |placed: &Placed| {
-            PlacedWatch::open(placed.clone()).map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", error))
-        };
+    /// Listens in the network namespace of the calling thread, within a tokio runtime. `ports` are the driver's, as is the hook.
+    pub(crate) fn open(
+        watched: Watched,
+        underlay: InterfaceName,
+        ports: (u32, Option<u32>),
+        hook: Hook,
+    ) -> Result<Self> {
+        let open = |placed: &Placed| PlacedWatch::open(placed.clone(), hook);
         let (programs, masquerading) = (open(&watched.placed)?, open(&watched.masquerading)?);
         let concerns = move |event: &Event| watched.concerns(event, &underlay);
         let tables = DriftMonitor::open(&Group::ALL, vec![ports.0], concerns)?;

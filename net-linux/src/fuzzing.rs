@@ -1,7 +1,7 @@
 //! Doors for fuzzers to the parsers of what the kernel sends. Never used by anything else.
 
 use crate::netlink::wire::messages;
-use crate::{addr, fdb, link, neigh, nexthop, nft, route};
+use crate::{addr, fdb, link, neigh, nexthop, nft, route, tc};
 
 /// Reads bytes as a datagram of rtnetlink. Each message goes to every parser, whatever kind it says it is.
 pub fn route_netlink(bytes: &[u8]) {
@@ -12,6 +12,7 @@ pub fn route_netlink(bytes: &[u8]) {
         let _neighbour = neigh::parse(header, payload);
         let _entry = fdb::parse(header, payload);
         let _next_hop = nexthop::parse(header, payload);
+        let _filter = tc::parse(header, payload);
     }
 }
 

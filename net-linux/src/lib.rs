@@ -9,6 +9,7 @@
 //! | [`endpoint`] | pods: the host's routes and neighbours, shared by all drivers |
 //! | [`host`] | a node: settings, and what we have in nftables, shared by all drivers |
 //! | [`fib`] | routes learned from other routers, and the ways to their next hops |
+//! | [`tc`] | eBPF programs at an interface by clsact: put there, asked for, taken off |
 //! | [`monitor`] | changes of the tables, as they happen |
 //! | [`netns`] | network namespaces by descriptor |
 //! | [`pmtu`] | path MTU of UDP tunnels in user space |
@@ -70,6 +71,7 @@ pub mod sock_diag;
 #[allow(unsafe_code)]
 mod sys;
 pub mod sysctl;
+pub mod tc;
 pub mod tun;
 pub mod tunnel_ends;
 pub mod untracked;

@@ -6,7 +6,7 @@
 
 use super::device::Devices;
 use super::meter::now_seconds;
-use super::{EbpfDriver, kernel_error, no_device, not_for};
+use super::{EbpfDriver, inside, kernel_error, no_device, not_for};
 use crate::kernel::masquerade::{self, Attached, Loaded, Masquerade, Room};
 use crate::kernel::{HANDED_OVER_SECONDS, KernelError, MasqueradeMaps, Prior, Which};
 use crate::object::{Key, Masquerading, Object};
@@ -37,36 +37,38 @@ impl Present {
     fn is_whole(&self, interface: u32) -> std::result::Result<bool, KernelError> {
         let [maps] = &self.maps[..] else { return Ok(false) };
         let tags = masquerade::tags()?;
-        let is_current =
-            |found: &Attached| maps.are_used_by(&found.map_ids) && found.info.tag() == tags[found.program as usize];
+        let is_current = |found: &Attached| {
+            maps.are_used_by(&found.known.map_ids) && found.known.tag == tags[found.program as usize]
+        };
         let both = Masquerade::ALL.iter().all(|program| self.at(*program, interface).is_some());
         Ok(both && self.attached.len() == Masquerade::ALL.len() && self.attached.iter().all(is_current))
     }
 }
 
 impl EbpfDriver {
-    fn masquerading(&self, devices: &Devices) -> Result<Present> {
+    fn masquerading(&mut self, devices: &Devices) -> Result<Present> {
         let of_node = |name: &str| !marks::is_host_interface(name);
-        let interfaces: Vec<(&str, u32)> =
-            devices.all().iter().map(|link| (&*link.name, link.index)).filter(|(name, _)| of_node(name)).collect();
+        let interfaces: Vec<u32> =
+            devices.all().iter().filter(|link| of_node(&link.name)).map(|link| link.index).collect();
+        let hooks = &mut self.hooks;
         let scan = || {
             let mut attached = Vec::new();
-            for (name, index) in interfaces {
-                attached.extend(masquerade::find(name, index)?);
+            for index in interfaces {
+                attached.extend(masquerade::find(hooks, index)?);
             }
             let mut maps: Vec<MasqueradeMaps> = Vec::new();
             for found in &attached {
-                let others = MasqueradeMaps::of(found.map_ids.iter().copied())?;
+                let others = MasqueradeMaps::of(found.known.map_ids.iter().copied())?;
                 maps.extend(others.filter(|others| !maps.iter().any(|known| known.are_same(others))));
             }
             Ok(Present { attached, maps })
         };
-        self.host.inside(scan)?.map_err(|error| kernel_error("read", &Key::Masquerade, error))
+        inside(&self.host, scan).map_err(|error| kernel_error("read", &Key::Masquerade, error))
     }
 
     pub(super) fn read_masquerading(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let present = self.masquerading(devices)?;
-        let at = |found: &Attached| (found.interface, found.program.side(), found.info.id());
+        let at = |found: &Attached| (found.interface, found.program.side(), found.known.id);
         self.watched.masquerading.set(present.attached.iter().map(at).collect());
         if let Some(first) = present.attached.first() {
             let read = || match present.maps.first() {
@@ -153,24 +155,24 @@ impl EbpfDriver {
     }
 
     /// Attaches what is not there of the newest load.
-    fn attach_masquerading(&self, present: &Present, interface: u32) -> std::result::Result<(), KernelError> {
+    fn attach_masquerading(&mut self, present: &Present, interface: u32) -> std::result::Result<(), KernelError> {
         let loaded = self.held.masquerade.as_ref().ok_or(KernelError::Missing { name: "masq_out" })?;
         let attach = || {
             Masquerade::ALL.into_iter().try_for_each(|program| {
                 let (info, old) = (loaded.info(program)?, present.at(program, interface));
-                if old.is_none_or(|old| old.info.id() != info.id()) {
-                    loaded.attach(program, interface, old)?;
+                if old.is_none_or(|old| old.known.id != info.id()) {
+                    loaded.attach(&mut self.hooks, program, interface, old)?;
                 }
                 self.watched.masquerading.insert(interface, program.side(), info.id());
                 Ok(())
             })
         };
-        self.host.inside(attach).map_err(|_| KernelError::Missing { name: "network namespace" })?
+        inside(&self.host, attach)
     }
 
-    fn take_masquerading_off(&self, old: &Attached) -> std::result::Result<(), KernelError> {
+    fn take_masquerading_off(&mut self, old: &Attached) -> std::result::Result<(), KernelError> {
         self.watched.masquerading.remove(old.interface, old.program.side());
-        self.host.inside(|| old.detach()).map_err(|_| KernelError::Missing { name: "network namespace" })?
+        inside(&self.host, || self.hooks.detach(old))
     }
 }
 

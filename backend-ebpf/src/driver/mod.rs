@@ -16,7 +16,7 @@ mod tables;
 
 use crate::compile::Compiler;
 use crate::config::{Config, refused};
-use crate::kernel::KernelError;
+use crate::kernel::{Hook, Hooks, KernelError};
 use crate::object::{Key, Object, of_host};
 use crate::probe::needed;
 use crate::watch::Watched;
@@ -36,6 +36,8 @@ pub struct EbpfDriver {
     capabilities: Capabilities,
     host: Host,
     socket: Socket,
+    /// Where programs are.
+    hooks: Hooks,
     held: Held,
     watched: Watched,
     metered: Metered,
@@ -47,10 +49,19 @@ impl EbpfDriver {
     /// # Errors
     /// The node cannot carry this configuration, or no netlink socket can be had.
     pub fn open(config: &Config, node: &NodeContext, capabilities: Capabilities) -> Result<Self> {
+        Self::open_at(config, node, capabilities, Hook::probe())
+    }
+
+    /// The same with programs at hooks of this kind.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_at(config: &Config, node: &NodeContext, capabilities: Capabilities, hook: Hook) -> Result<Self> {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let (host, socket) = (Host::open()?, Socket::route()?);
         let (held, watched, metered) = (Held::default(), Watched::default(), Metered::default());
-        Ok(Self { compiler, capabilities, host, socket, held, watched, metered })
+        let hooks = hook.open().map_err(|error| kernel_error("open", &Key::Programs, error))?;
+        Ok(Self { compiler, capabilities, host, socket, hooks, held, watched, metered })
     }
 
     /// The node's part of the translation.
@@ -122,6 +133,14 @@ impl EbpfDriver {
     fn devices(&mut self) -> Result<Devices> {
         Devices::read(&mut self.socket)
     }
+}
+
+/// Runs `work` in the driver's network namespace, whose hooks TCX means.
+fn inside<T: Send>(
+    host: &Host,
+    work: impl FnOnce() -> std::result::Result<T, KernelError> + Send,
+) -> std::result::Result<T, KernelError> {
+    host.inside(work).map_err(|_| KernelError::Missing { name: "network namespace" })?
 }
 
 /// The op on an object of the host, in the shared code's terms; `None` for another.

@@ -5,17 +5,17 @@
 //! are not read: their programs count as strange, and the new load's entries are written anew.
 
 use super::device::Devices;
-use super::{EbpfDriver, kernel_error, no_device, not_for};
-use crate::kernel::at_hook;
+use super::{EbpfDriver, inside, kernel_error, no_device, not_for};
 use crate::kernel::forward::{self, Attached, Forward, Generation};
 use crate::kernel::masquerade::Loaded;
-use crate::kernel::{ForwardMaps, KernelError, MasqueradeMaps, Side, address_of, bytes};
+use crate::kernel::{ForwardMaps, HookError, KernelError, Known, MasqueradeMaps, Side, address_of, bytes};
 use crate::object::{Carriage, Key, Object, PodEntry, Programs};
 use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way};
 use cni_core::backend::{Capability, Error, ErrorKind, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use net_linux::link::LinkKind;
 use std::collections::HashMap;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 /// What the driver itself holds of its programs.
@@ -57,34 +57,32 @@ impl EbpfDriver {
         (config.max_pods, config.max_prefixes)
     }
 
-    fn present(&self, devices: &Devices) -> Result<Present> {
+    fn present(&mut self, devices: &Devices) -> Result<Present> {
         if !self.has_programs() {
             return Ok(Present::default());
         }
-        let interfaces: Vec<(&str, u32, bool)> = devices
-            .all()
-            .iter()
-            .map(|link| (&*link.name, link.index, matches!(link.kind, LinkKind::Vxlan(_))))
-            .collect();
+        let interfaces: Vec<(u32, bool)> =
+            devices.all().iter().map(|link| (link.index, matches!(link.kind, LinkKind::Vxlan(_)))).collect();
+        let hooks = &mut self.hooks;
         let scan = || {
             let mut attached = Vec::new();
-            for (name, index, is_tunnel) in interfaces {
+            for (index, is_tunnel) in interfaces {
                 let sides = [Some(Side::Ingress), is_tunnel.then_some(Side::Egress)];
                 for side in sides.into_iter().flatten() {
-                    attached.extend(forward::find(name, index, side)?);
+                    attached.extend(hooks.find(index, side)?);
                 }
             }
             // The node's own programs first: theirs are the maps that count.
             attached.sort_by_key(|found: &Attached| found.program == Forward::PastStack);
-            let maps = ForwardMaps::of(attached.iter().flat_map(|found| found.map_ids.iter().copied()))?;
+            let maps = ForwardMaps::of(attached.iter().flat_map(|found| found.known.map_ids.iter().copied()))?;
             Ok(Present { attached, maps })
         };
-        self.host.inside(scan)?.map_err(|error| kernel_error("read", &Key::Programs, error))
+        inside(&self.host, scan).map_err(|error| kernel_error("read", &Key::Programs, error))
     }
 
     pub(super) fn read_programs(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
         let present = self.present(&self.lasting(devices))?;
-        let at = |found: &Attached| (found.interface, found.program.side(), found.info.id());
+        let at = |found: &Attached| (found.interface, found.program.side(), found.known.id);
         self.watched.placed.set(present.attached.iter().map(at).collect());
         if present.attached.is_empty() {
             self.metered.set(None);
@@ -93,8 +91,8 @@ impl EbpfDriver {
         let failed = |error| kernel_error("read", &Key::Programs, error);
         let tags = forward::tags().map_err(failed)?;
         let is_current = |found: &Attached| {
-            let uses = present.maps.as_ref().is_some_and(|maps| maps.are_used_by(&found.map_ids));
-            uses && tags[found.program as usize] == found.info.tag()
+            let uses = present.maps.as_ref().is_some_and(|maps| maps.are_used_by(&found.known.map_ids));
+            uses && tags[found.program as usize] == found.known.tag
         };
         let (of_pods, of_node): (Vec<_>, Vec<_>) =
             present.attached.iter().partition(|found| found.program == Forward::PastStack);
@@ -155,8 +153,8 @@ impl EbpfDriver {
                     let maps = present.maps.as_ref();
                     let found = present.at(*program, Some(*index));
                     found.is_some_and(|found| {
-                        maps.is_some_and(|maps| maps.are_used_by(&found.map_ids) && maps.sizes() == wanted.sizes)
-                            && tags[found.program as usize] == found.info.tag()
+                        maps.is_some_and(|maps| maps.are_used_by(&found.known.map_ids) && maps.sizes() == wanted.sizes)
+                            && tags[found.program as usize] == found.known.tag
                     })
                 };
                 if hooks.iter().all(stays) {
@@ -219,17 +217,15 @@ impl EbpfDriver {
         }
         maps.set_settings(settings)?;
         let pods = present.attached.iter().filter(|found| found.program == Forward::PastStack);
-        let hooks = hooks.iter().copied().chain(pods.map(|found| (found.program, found.interface)));
-        self.host
-            .inside(|| {
-                hooks.into_iter().try_for_each(|(program, interface)| {
-                    let old = present.at(program, Some(interface));
-                    at_hook::attach(program, interface, &loaded.program(program)?, old)?;
-                    self.watched.placed.insert(interface, program.side(), loaded.info(program)?.id());
-                    Ok(())
-                })
+        let mut wanted = hooks.iter().copied().chain(pods.map(|found| (found.program, found.interface)));
+        inside(&self.host, || {
+            wanted.try_for_each(|(program, interface)| {
+                let old = present.at(program, Some(interface));
+                self.hooks.attach(program, interface, loaded.program(program)?.as_fd(), old)?;
+                self.watched.placed.insert(interface, program.side(), loaded.info(program)?.id());
+                Ok(())
             })
-            .map_err(|_| KernelError::Missing { name: "network namespace" })??;
+        })?;
         self.held.generation = Some(loaded);
         Ok(())
     }
@@ -239,37 +235,36 @@ impl EbpfDriver {
         let failed = |error| kernel_error("write", key, error);
         let tags = forward::tags().map_err(failed)?;
         present.maps(key)?;
-        let is_current = |info: &aya::programs::ProgramInfo, ids: &[u32]| {
-            present.maps.as_ref().is_some_and(|maps| maps.are_used_by(ids))
-                && info.tag() == tags[Forward::PastStack as usize]
-        };
-        let mut attached = present.attached.iter().filter(|found| found.program == Forward::PastStack);
-        let there = attached.find(|found| is_current(&found.info, &found.map_ids));
-        let there = there.map(|found| Ok((found.info.id(), found.fd()?))).transpose();
-        let held = self.held.generation.as_ref().and_then(|held| {
-            let info = held.info(Forward::PastStack).ok()?;
-            let ids = info.map_ids().ok()??;
-            is_current(&info, &ids).then(|| Ok((info.id(), held.program(Forward::PastStack)?)))
-        });
-        let (id, program) = match there.map_err(failed)? {
-            Some(program) => program,
-            None => match held.transpose().map_err(failed)? {
-                Some(program) => program,
-                None => return self.renew(devices, present, index, key),
-            },
+        let is_current = |known: &Known| {
+            let uses = present.maps.as_ref().is_some_and(|maps| maps.are_used_by(&known.map_ids));
+            uses && known.tag == tags[Forward::PastStack as usize]
         };
         let old = present.at(Forward::PastStack, Some(index));
-        if old.is_some_and(|old| is_current(&old.info, &old.map_ids)) {
+        if old.is_some_and(|old| is_current(&old.known)) {
             return Ok(());
         }
-        self.host.inside(|| at_hook::attach(Forward::PastStack, index, &program, old))?.map_err(failed)?;
-        self.watched.placed.insert(index, Forward::PastStack.side(), id);
+        let of_pods = present.attached.iter().filter(|found| found.program == Forward::PastStack);
+        let there = of_pods.map(|found| &found.known).find(|known| is_current(known)).cloned();
+        let held = || {
+            let id = self.held.generation.as_ref()?.info(Forward::PastStack).ok()?.id();
+            Known::of(id).ok().flatten().filter(is_current)
+        };
+        let Some(known) = there.or_else(held) else { return self.renew(devices, present, index, key) };
+        let not_given = |source| KernelError::Hook {
+            program: Forward::PastStack.name(),
+            interface: index,
+            source: HookError::Call(source),
+        };
+        let program = known.fd().map_err(|source| failed(not_given(source)))?;
+        let attach = || self.hooks.attach(Forward::PastStack, index, program.as_fd(), old);
+        inside(&self.host, attach).map_err(failed)?;
+        self.watched.placed.insert(index, Forward::PastStack.side(), known.id);
         Ok(())
     }
 
-    fn take_off(&self, old: &Attached) -> Result<(), KernelError> {
+    fn take_off(&mut self, old: &Attached) -> Result<(), KernelError> {
         self.watched.placed.remove(old.interface, old.program.side());
-        old.detach()
+        inside(&self.host, || self.hooks.detach(old))
     }
 
     /// Nobody holds the pods' program of the maps that are there, so all programs are loaded anew.

@@ -42,11 +42,11 @@ pub use crate::kernel::Hook;
 pub use backend::EbpfPolicy;
 pub use config::Config;
 pub(crate) use endings::{Ending, OwnEpoch};
-pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_parts, open_probed};
+pub use enforcing::{clear, is_there, observe, observe_at, open, open_at, open_parts, open_parts_at, open_probed};
 pub use objects::{Key, Object, Objects};
 pub use probe::probe;
 
-use crate::kernel::{AttachError, KernelError};
+use crate::kernel::KernelError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 use cni_core::backend::{Error, ErrorKind};
@@ -80,8 +80,8 @@ fn errno(error: &KernelError) -> Option<i32> {
     let io: &io::Error = match error {
         KernelError::Map { source: MapError::SyscallError(error), .. } => &error.io_error,
         KernelError::Program { source: ProgramError::SyscallError(error), .. } => &error.io_error,
-        KernelError::Attach { source: AttachError::Program(ProgramError::SyscallError(error)), .. } => &error.io_error,
-        KernelError::Attach { source: AttachError::Hook(error), .. } => error,
+        KernelError::Hook { source, .. } | KernelError::Query { source, .. } => return source.errno(),
+        KernelError::Hooks { source } => return source.errno().map(|errno| errno as i32),
         _ => return None,
     };
     io.raw_os_error()

@@ -44,7 +44,10 @@ fn refusal() -> Option<String> {
         return Some(error.to_string());
     }
     // The loopback interface of a namespace that nobody else has, and that goes now.
-    let tried = netns.run(|| Way::EVERY.into_iter().try_for_each(|way| object.attach(Hook::probe(), way, "lo")));
+    let tried = netns.run(|| {
+        let (mut hooks, lo) = (Hook::probe().open()?, 1);
+        Way::EVERY.into_iter().try_for_each(|way| object.attach(&mut hooks, way, lo))
+    });
     match tried {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(because(&error)),

@@ -4,7 +4,7 @@
 use super::place::Place;
 use super::refused;
 use crate::bpffs::{self, remove};
-use crate::kernel::{Hook, KernelError, Object, Pins, PolicyMaps, Sizes, UsedMaps, Way};
+use crate::kernel::{Hooks, KernelError, Object, Pins, PolicyMaps, Program as _, Sizes, UsedMaps, Way};
 use crate::policy::Write;
 use cni_core::backend::{Error, ErrorKind, Result};
 use cni_core::model::InterfaceName;
@@ -47,33 +47,33 @@ impl Running {
     }
 
     /// Puts its programs at an interface, in the place of an older generation's.
-    pub(super) fn attach(&mut self, hook: Hook, name: &InterfaceName, index: u32) -> Result<()> {
+    pub(super) fn attach(&mut self, hooks: &mut Hooks, name: &InterfaceName, index: u32) -> Result<()> {
         if self.attached.get(name) == Some(&index) {
             return Ok(());
         }
         for way in Way::PODS {
-            self.object.attach(hook, way, name.as_str()).map_err(refused)?;
+            self.object.attach(hooks, way, index).map_err(refused)?;
         }
         self.attached.insert(name.clone(), index);
         Ok(())
     }
 
     /// The same with its programs of the node itself.
-    pub(super) fn guard(&mut self, hook: Hook, name: &InterfaceName, index: u32) -> Result<()> {
+    pub(super) fn guard(&mut self, hooks: &mut Hooks, name: &InterfaceName, index: u32) -> Result<()> {
         if self.guards.get(name) == Some(&index) {
             return Ok(());
         }
         for way in Way::HOST {
-            self.object.attach(hook, way, name.as_str()).map_err(refused)?;
+            self.object.attach(hooks, way, index).map_err(refused)?;
         }
         self.guards.insert(name.clone(), index);
         Ok(())
     }
 
-    /// Whether its programs are where we put them; a hook that cannot be asked says yes.
-    pub(super) fn is_at(&self, hook: Hook, ways: [Way; 2], name: &InterfaceName) -> Result<bool> {
+    /// Whether its programs are where we put them.
+    pub(super) fn is_at(&self, hooks: &mut Hooks, ways: [Way; 2], name: &InterfaceName) -> Result<bool> {
         let ids = self.object.program_ids(ways).map_err(refused)?;
-        is_at(hook, ways, name, ids)
+        index(name).map_or(Ok(false), |index| is_at(hooks, ways, index, ids))
     }
 
     /// Pins again what somebody took away, in folders that are there. Whether there was any.
@@ -90,14 +90,11 @@ impl Running {
     }
 }
 
-fn is_at(hook: Hook, ways: [Way; 2], name: &InterfaceName, ids: [u32; 2]) -> Result<bool> {
+/// Of an interface that is gone they are not.
+fn is_at(hooks: &mut Hooks, ways: [Way; 2], index: u32, ids: [u32; 2]) -> Result<bool> {
     for (way, id) in ways.into_iter().zip(ids) {
-        match hook.programs(way, name.as_str()) {
-            Ok(Some(found)) if !found.contains(&id) => return Ok(false),
-            Ok(_) => {}
-            // It went while we looked.
-            Err(_) if index(name).is_none() => return Ok(false),
-            Err(error) => return Err(refused(error)),
+        if !hooks.ids(index, way.side()).map_err(refused)?.contains(&id) {
+            return Ok(false);
         }
     }
     Ok(true)
@@ -118,7 +115,7 @@ impl Earlier {
     pub(super) fn read(
         place: &Place,
         number: u32,
-        hook: Hook,
+        hooks: &mut Hooks,
         names: &BTreeMap<u32, InterfaceName>,
     ) -> Result<Option<Self>> {
         let folder = place.generation(number);
@@ -128,11 +125,11 @@ impl Earlier {
         };
         let mut earlier =
             Self { meant: maps.meant().map_err(refused)?, attached: BTreeSet::new(), guards: BTreeSet::new() };
-        for name in names.values() {
-            if is_pods(name) && is_at(hook, Way::PODS, name, pods)? {
+        for (index, name) in names {
+            if is_pods(name) && is_at(hooks, Way::PODS, *index, pods)? {
                 earlier.attached.insert(name.clone());
             }
-            if is_at(hook, Way::HOST, name, host)? {
+            if is_at(hooks, Way::HOST, *index, host)? {
                 earlier.guards.insert(name.clone());
             }
         }
@@ -159,20 +156,16 @@ pub(super) fn index(name: &InterfaceName) -> Option<u32> {
     if_nametoindex(name.as_str()).ok()
 }
 
-/// Those of them at which programs of ours are, of two ways and of whatever build, where this hook can be asked.
-pub(super) fn occupied<'a>(
-    hook: Hook,
+/// Those of them at which programs of ours are, of two ways and of whatever build.
+pub(super) fn occupied(
+    hooks: &mut Hooks,
     ways: [Way; 2],
-    names: impl IntoIterator<Item = &'a InterfaceName>,
+    names: &BTreeMap<u32, InterfaceName>,
 ) -> Result<BTreeSet<InterfaceName>> {
     let mut found = BTreeSet::new();
-    for name in names.into_iter().filter(|name| ways == Way::HOST || is_pods(name)) {
-        let has = |way| match hook.has_ours(way, name.as_str()) {
-            // It went while we looked.
-            Err(_) if index(name).is_none() => Ok(false),
-            has => has.map_err(refused),
-        };
+    for (index, name) in names.iter().filter(|(_, name)| ways == Way::HOST || is_pods(name)) {
         let [from, to] = ways;
+        let mut has = |way| hooks.has_ours(way, *index).map_err(refused);
         if has(from)? || has(to)? {
             found.insert(name.clone());
         }
@@ -189,7 +182,8 @@ pub(super) fn pins(operation: &'static str, error: &std::io::Error) -> Error {
     Error::new(kind, operation, "pins in the bpffs", error)
 }
 
-/// Takes both programs off an interface.
-pub(super) fn detach(hook: Hook, ways: [Way; 2], name: &InterfaceName) -> Result<(), KernelError> {
-    ways.into_iter().try_for_each(|way| hook.detach(way, name.as_str()))
+/// Takes both programs off an interface; of one that is gone they are off already.
+pub(super) fn detach(hooks: &mut Hooks, ways: [Way; 2], name: &InterfaceName) -> Result<(), KernelError> {
+    let Some(index) = index(name) else { return Ok(()) };
+    ways.into_iter().try_for_each(|way| hooks.take_off(way, index))
 }

@@ -2,12 +2,12 @@
 //! and somebody may take a program off. Never which.
 
 use super::running::is_pods;
+use crate::kernel::Hook;
 use crate::placed::{Placed, PlacedWatch};
 use async_trait::async_trait;
-use cni_core::backend::{DriftWatch, Error, ErrorKind, Result};
+use cni_core::backend::{DriftWatch, Result};
 use cni_core::model::InterfaceName;
 use net_linux::monitor::{Change, DriftMonitor, Event, Group};
-use net_linux::netns::NetNsError;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +19,7 @@ pub(super) struct PolicyWatch {
 
 impl PolicyWatch {
     /// Listens in the network namespace of the calling thread.
-    pub(super) fn open(placed: Placed) -> Result<Self> {
+    pub(super) fn open(placed: Placed, hook: Hook) -> Result<Self> {
         let known = Mutex::new(HashSet::<(u32, Option<u32>, InterfaceName)>::new());
         let is_new = move |event: &Event| match event {
             Event::Address(..) => true,
@@ -47,8 +47,7 @@ impl PolicyWatch {
             _ => false,
         };
         let node = DriftMonitor::open(&[Group::Addresses, Group::Links], Vec::new(), is_new)?;
-        let failed = |error: NetNsError| Error::new(ErrorKind::Kernel, "watch", "policy in eBPF", error);
-        Ok(Self { node, programs: PlacedWatch::open(placed).map_err(failed)? })
+        Ok(Self { node, programs: PlacedWatch::open(placed, hook)? })
     }
 }
 

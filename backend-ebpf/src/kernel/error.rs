@@ -23,15 +23,21 @@ pub enum KernelError {
         /// What the kernel said.
         source: ProgramError,
     },
-    /// A program cannot be attached or taken off.
-    #[error("the eBPF program {program} at {interface}: {source}")]
+    /// A program cannot be attached to a cgroup.
+    #[error("the eBPF program {program} at {place}: {source}")]
     Attach {
         /// Which one.
         program: &'static str,
-        /// At which interface.
-        interface: String,
+        /// At which cgroup.
+        place: String,
         /// What went wrong.
         source: AttachError,
+    },
+    /// Hooks cannot be asked for: there is no netlink socket.
+    #[error("hooks of interfaces cannot be asked for: {source}")]
+    Hooks {
+        /// What the kernel said.
+        source: net_linux::netlink::Error,
     },
     /// A program cannot be attached to an interface's hook or taken off it.
     #[error("the eBPF program {program} at the interface with index {interface}: {source}")]
@@ -41,7 +47,7 @@ pub enum KernelError {
         /// The interface.
         interface: u32,
         /// What the kernel said.
-        source: std::io::Error,
+        source: HookError,
     },
     /// A program cannot hold a map.
     #[error("the eBPF program {program} cannot hold a map: {source}")]
@@ -52,12 +58,12 @@ pub enum KernelError {
         source: std::io::Error,
     },
     /// The kernel does not tell what is attached to an interface.
-    #[error("programs at {interface} cannot be asked for: {source}")]
+    #[error("programs at the interface with index {interface} cannot be asked for: {source}")]
     Query {
         /// The interface.
-        interface: String,
+        interface: u32,
         /// What the kernel said.
-        source: ProgramError,
+        source: HookError,
     },
     /// The object has no such program or map: it is not the one that this version was built with.
     #[error("the eBPF object has no {name}")]
@@ -85,22 +91,41 @@ pub enum KernelError {
     },
 }
 
-/// Why a program cannot be attached or taken off.
+/// What the kernel says at a hook of an interface.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// By a system call: at TCX, or about the program.
+    #[error(transparent)]
+    Call(std::io::Error),
+    /// By netlink: at clsact.
+    #[error(transparent)]
+    Netlink(#[from] net_linux::netlink::Error),
+}
+
+impl HookError {
+    /// The kernel's error number, where it gave one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Call(error) => error.raw_os_error(),
+            Self::Netlink(error) => error.errno().map(|errno| errno as i32),
+        }
+    }
+}
+
+/// Why a program cannot be attached to a cgroup.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The kernel refuses the program at this hook.
     #[error(transparent)]
     Program(#[from] ProgramError),
-    /// The kernel refuses at a TCX hook, or there is no such interface.
-    #[error(transparent)]
-    Hook(std::io::Error),
-    /// The pinned link is none of a program at an interface, or cannot be opened.
+    /// The pinned link cannot be opened.
     #[error("its pinned link: {0}")]
     Link(#[from] LinkError),
     /// The link cannot be pinned: it needs a folder of a bpffs, and a name without dots.
     #[error("its link cannot be pinned: {0}")]
     Pin(#[from] PinError),
-    /// The pin of a link whose interface is gone cannot be removed.
+    /// The pin of a link whose cgroup is gone cannot be removed.
     #[error("the pin of an old link cannot be removed: {0}")]
     Unpin(#[source] std::io::Error),
 }

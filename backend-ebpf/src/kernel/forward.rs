@@ -4,15 +4,15 @@
 //! Nothing is pinned. A program stays with its interface, and holds the maps; who comes next asks the hooks for programs, and
 //! the programs for their maps.
 
-use super::at_hook::{self, Program, fd_of, map_ids};
 use super::error::KernelError;
 use super::forward_maps::ForwardMaps;
-use super::tcx::{self, Position, Side};
+use super::hooks::{self, Hook, Place, Program, Side, priority};
+use super::loaded::{fd_of, map_ids};
+use super::tcx;
 use super::trial;
 use super::verifier;
 use aya::maps::MapInfo;
-use aya::programs::tc::TcError;
-use aya::programs::{ProgramError, ProgramFd, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use backend_ebpf_abi::{FORWARD_VERSION, Settings};
 use std::os::fd::AsFd;
@@ -66,6 +66,8 @@ impl Forward {
 }
 
 impl Program for Forward {
+    const ALL: &'static [Self] = &Self::ALL;
+
     fn name(self) -> &'static str {
         self.name()
     }
@@ -75,8 +77,13 @@ impl Program for Forward {
     }
 
     /// Policy about the node looks at what is inside of the tunnel, behind the program that takes it out.
-    fn place(self) -> Position<'static> {
-        if self == Self::OutOfTunnel { Position::First } else { Position::Last }
+    fn place(self) -> Place {
+        match self {
+            Self::OutOfTunnel => Place::First(priority::OUT_OF_TUNNEL),
+            Self::PastStack => Place::Last(priority::PAST_STACK),
+            Self::FromUnderlay => Place::Last(priority::FROM_UNDERLAY),
+            Self::IntoTunnel => Place::Last(priority::INTO_TUNNEL),
+        }
     }
 }
 
@@ -189,64 +196,14 @@ pub fn tags() -> Result<[u64; 4], KernelError> {
 }
 
 /// A program of ours that was found at an interface.
-pub type Attached = at_hook::Attached<Forward>;
+pub type Attached = hooks::Attached<Forward>;
 
-/// Whether this kernel has TCX (Linux 6.6), asked by way of the loopback interface.
+/// Whether this kernel takes the programs, and has hooks of this kind for them. One may be attached to the loopback interface of the
+/// calling thread's network namespace: one of the caller's own.
 ///
 /// # Errors
-/// It has not.
-pub fn probe() -> Result<(), KernelError> {
-    query("lo", Side::Ingress).map(drop)
-}
-
-/// The same once in a process: a kernel does not change.
-pub(super) fn has_hooks() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| probe().is_ok())
-}
-
-/// All programs at one hook of an interface; none of one that is not there.
-///
-/// # Errors
-/// The kernel does not tell.
-pub(super) fn all_at(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
-    match query(interface, side) {
-        Err(KernelError::Query { source, .. }) if has_gone(&source) => Ok(Vec::new()),
-        found => found,
-    }
-}
-
-fn query(interface: &str, side: Side) -> Result<Vec<ProgramInfo>, KernelError> {
-    let side = match side {
-        Side::Ingress => TcAttachType::Ingress,
-        Side::Egress => TcAttachType::Egress,
-    };
-    let found = SchedClassifier::query_tcx(interface, side);
-    found.map(|(_, programs)| programs).map_err(|source| KernelError::Query { interface: interface.to_owned(), source })
-}
-
-/// Whether the interface went while it was asked about.
-fn has_gone(error: &ProgramError) -> bool {
-    let number = match error {
-        ProgramError::TcError(TcError::IoError(error)) => error.raw_os_error(),
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    number == Some(nix::libc::ENODEV)
-}
-
-/// Our programs at one hook of an interface of the calling thread's network namespace; none of one that is not there.
-///
-/// # Errors
-/// The kernel does not tell.
-pub fn find(name: &str, interface: u32, side: Side) -> Result<Vec<Attached>, KernelError> {
-    let ours = |info: &ProgramInfo| {
-        let name = info.name_as_str()?;
-        Forward::ALL.into_iter().find(|program| program.name() == name && program.side() == side)
-    };
-    all_at(name, side)?
-        .into_iter()
-        .filter_map(|info| Some((ours(&info)?, info)))
-        .map(|(program, info)| Attached::new(interface, program, info))
-        .collect()
+/// It does not, or has not.
+pub fn probe(hook: Hook) -> Result<(), KernelError> {
+    tags()?;
+    hooks::try_out(hook, Forward::IntoTunnel, || Generation::load((1, 1))?.program(Forward::IntoTunnel))
 }

@@ -3,11 +3,11 @@
 //!
 //! As in forwarding nothing is pinned: the interface holds the programs, and they their maps with the connections in them.
 
-use super::at_hook::{self, Program, fd_of, map_ids};
 use super::error::KernelError;
-use super::forward::{self, all_at};
+use super::hooks::{self, Hook, Hooks, Place, Program, Side, priority};
+use super::loaded::{fd_of, map_ids};
 use super::masquerade_maps::MasqueradeMaps;
-use super::tcx::{self, Position, Side};
+use super::tcx;
 use super::trial;
 use super::verifier;
 use aya::maps::MapInfo;
@@ -53,6 +53,8 @@ impl Masquerade {
 }
 
 impl Program for Masquerade {
+    const ALL: &'static [Self] = &Self::ALL;
+
     fn name(self) -> &'static str {
         self.name()
     }
@@ -62,10 +64,10 @@ impl Program for Masquerade {
     }
 
     /// Others see packets with the pod's address: it is the first of what comes in, and the last of what goes out.
-    fn place(self) -> Position<'static> {
+    fn place(self) -> Place {
         match self {
-            Self::In => Position::First,
-            Self::Out => Position::Last,
+            Self::In => Place::First(priority::MASQUERADE_IN),
+            Self::Out => Place::Last(priority::MASQUERADE_OUT),
         }
     }
 }
@@ -142,13 +144,19 @@ impl Loaded {
         fd_of(program, &self.info(program)?)
     }
 
-    /// Attaches a program to an interface of the calling thread's network namespace, in the place of an older one if there is one:
-    /// no packet passes in between without one of the two.
+    /// Attaches a program to an interface, in the place of an older one if there is one: no packet passes in between without one of
+    /// the two.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn attach(&self, program: Masquerade, interface: u32, old: Option<&Attached>) -> Result<(), KernelError> {
-        at_hook::attach(program, interface, &self.program(program)?, old)
+    pub fn attach(
+        &self,
+        hooks: &mut Hooks,
+        program: Masquerade,
+        interface: u32,
+        old: Option<&Attached>,
+    ) -> Result<(), KernelError> {
+        hooks.attach(program, interface, self.program(program)?.as_fd(), old)
     }
 
     /// What the kernel knows of a program.
@@ -194,29 +202,34 @@ pub fn tags() -> Result<[u64; 2], KernelError> {
     if let Some(tags) = TAGS.get() {
         return Ok(*tags);
     }
-    let loaded = Loaded::load(Room { connections: 1, prefixes: 1 })?;
+    let loaded = Loaded::load(SMALLEST)?;
     let tags = [loaded.info(Masquerade::Out)?.tag(), loaded.info(Masquerade::In)?.tag()];
     Ok(*TAGS.get_or_init(|| tags))
 }
 
-/// A program of ours that was found at an interface.
-pub type Attached = at_hook::Attached<Masquerade>;
+/// Room enough to try.
+const SMALLEST: Room = Room { connections: 1, prefixes: 1 };
 
-/// Our programs at both hooks of an interface of the calling thread's network namespace; none of one that is not there.
+/// Whether this kernel takes the programs, and has hooks of this kind for them; see [`super::forward::probe`].
+///
+/// # Errors
+/// It does not, or has not.
+pub fn probe(hook: Hook) -> Result<(), KernelError> {
+    tags()?;
+    hooks::try_out(hook, Masquerade::Out, || Loaded::load(SMALLEST)?.program(Masquerade::Out))
+}
+
+/// A program of ours that was found at an interface.
+pub type Attached = hooks::Attached<Masquerade>;
+
+/// Our programs at both sides of an interface; none of one that is not there.
 ///
 /// # Errors
 /// The kernel does not tell.
-pub fn find(name: &str, interface: u32) -> Result<Vec<Attached>, KernelError> {
+pub fn find(hooks: &mut Hooks, interface: u32) -> Result<Vec<Attached>, KernelError> {
     let mut found = Vec::new();
     for program in Masquerade::ALL {
-        // Most hooks have nothing, and on a kernel without them there is nothing either.
-        if tcx::query(interface, program.side()).is_ok_and(|at| at.is_empty()) || !forward::has_hooks() {
-            continue;
-        }
-        for info in all_at(name, program.side())?.into_iter().filter(|info| info.name_as_str() == Some(program.name()))
-        {
-            found.push(Attached::new(interface, program, info)?);
-        }
+        found.extend(hooks.find(interface, program.side())?);
     }
     Ok(found)
 }

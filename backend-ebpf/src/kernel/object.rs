@@ -263,7 +263,7 @@ impl Object {
         Ok([id(from)?, id(to)?])
     }
 
-    fn program(&self, way: Way) -> Result<&SchedClassifier, KernelError> {
+    pub(super) fn program(&self, way: Way) -> Result<&SchedClassifier, KernelError> {
         let name = way.program();
         let program = self.bpf.program(name).ok_or(KernelError::Missing { name })?;
         program.try_into().map_err(|source| KernelError::Program { program: name, source })

@@ -2,6 +2,7 @@
 //! maps; and which programs are at a cgroup. Never a link.
 #![expect(unsafe_code, reason = "the library attaches by links only, which end with their last holder")]
 
+use net_linux::tc::Side;
 use nix::libc;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,14 +19,12 @@ const BEFORE: u32 = 1 << 3;
 /// The most programs at one hook: `BPF_MPROG_MAX` of `include/linux/bpf_mprog.h`.
 const MOST: usize = 64;
 
-/// Which hook of an interface: `BPF_TCX_INGRESS` or `BPF_TCX_EGRESS`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u32)]
-pub enum Side {
-    /// What comes in.
-    Ingress = 46,
-    /// What goes out.
-    Egress = 47,
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`.
+const fn kind(side: Side) -> u32 {
+    match side {
+        Side::Ingress => 46,
+        Side::Egress => 47,
+    }
 }
 
 /// The part of `union bpf_attr` for the two commands.
@@ -70,7 +69,7 @@ pub(super) struct At {
 
 /// Where a program goes among those that are at the hook already.
 #[derive(Debug, Clone, Copy)]
-pub enum Position<'fd> {
+pub(super) enum Position<'fd> {
     /// Before all of them.
     First,
     /// Behind all of them.
@@ -81,7 +80,7 @@ pub enum Position<'fd> {
 
 /// Attaches a program.
 pub(super) fn attach(interface: u32, side: Side, program: BorrowedFd<'_>, position: Position<'_>) -> io::Result<()> {
-    let attributes = Attributes { interface, program: program.as_raw_fd(), kind: side as u32, ..Attributes::default() };
+    let attributes = Attributes { interface, program: program.as_raw_fd(), kind: kind(side), ..Attributes::default() };
     let attributes = match position {
         Position::First => Attributes { flags: BEFORE, ..attributes },
         Position::Last => attributes,
@@ -95,7 +94,7 @@ pub(super) fn query(interface: u32, side: Side) -> io::Result<Vec<At>> {
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut question = Question {
         target: interface,
-        kind: side as u32,
+        kind: kind(side),
         programs: programs.as_mut_ptr() as u64,
         count: MOST as u32,
         links: links.as_mut_ptr() as u64,
@@ -118,15 +117,9 @@ pub(crate) fn at_cgroup(cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<Vec<u32
     Ok(programs.into_iter().take(count).collect())
 }
 
-/// Whether a program is at a hook; `None` where the kernel does not tell, as of an interface that is gone.
-pub(crate) fn holds(interface: u32, side: Side, program: u32) -> Option<bool> {
-    let found = query(interface, side).ok()?;
-    Some(found.iter().any(|at| at.program == program))
-}
-
 /// Takes a program off the hook.
 pub(super) fn detach(interface: u32, side: Side, program: BorrowedFd<'_>) -> io::Result<()> {
-    command(DETACH, &Attributes { interface, program: program.as_raw_fd(), kind: side as u32, ..Attributes::default() })
+    command(DETACH, &Attributes { interface, program: program.as_raw_fd(), kind: kind(side), ..Attributes::default() })
 }
 
 /// Lets a program hold a map that it does not use.

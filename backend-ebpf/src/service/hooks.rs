@@ -62,11 +62,8 @@ impl Programs {
     pub(super) fn attach(&mut self, hook: Hook, cgroup: &Cgroup, pins: &Pins) -> Result<()> {
         let name = name(hook, cgroup.number);
         let (new, file) = (pins.new_file(&name), pins.file(&name));
-        let refused = |source| KernelError::Attach {
-            program: hook.name(),
-            interface: format!("cgroup {}", cgroup.number),
-            source,
-        };
+        let refused =
+            |source| KernelError::Attach { program: hook.name(), place: format!("cgroup {}", cgroup.number), source };
         let mut pinned = || -> Result<(), AttachError> {
             let program = self.program(hook).map_err(|error| match error {
                 KernelError::Program { source, .. } => AttachError::Program(source),

@@ -1,14 +1,19 @@
 //! What a predecessor of another layout left is known as that, and replaced. Never read.
 
-use backend_ebpf::Ebpf;
+use crate::each::at_each_hook;
+use crate::hooks::{backend, open};
 use backend_ebpf::abi::{FORWARD_VERSION, Settings};
-use backend_ebpf::kernel::forward::{self, Attached, Forward, Generation};
-use backend_ebpf::kernel::{ForwardMaps, Side};
+use backend_ebpf::kernel::forward::{Attached, Forward, Generation};
+use backend_ebpf::kernel::{ForwardMaps, Hook, Side};
 use serde_json::json;
 use testlab::bed::{Cluster, Node};
 
+at_each_hook! {
+    programs_whose_maps_have_another_version_are_loaded_anew,
+}
+
 /// All of the node's and its pod's.
-fn programs(node: &Node) -> Vec<Attached> {
+fn programs(hook: Hook, node: &Node) -> Vec<Attached> {
     let veth = node.endpoint_with([10, 0, 0, 1].into()).host_interface;
     let find = || {
         let mut found = Vec::new();
@@ -19,7 +24,7 @@ fn programs(node: &Node) -> Vec<Attached> {
             ("cnidarian-ebpf", Side::Egress),
         ] {
             if let Ok(index) = nix::net::if_::if_nametoindex(name) {
-                found.extend(forward::find(name, index, side).unwrap());
+                found.extend(open(hook).find(index, side).unwrap());
             }
         }
         found
@@ -28,20 +33,19 @@ fn programs(node: &Node) -> Vec<Attached> {
 }
 
 fn maps(programs: &[Attached]) -> Option<ForwardMaps> {
-    ForwardMaps::of(programs.iter().flat_map(|found| found.map_ids.iter().copied())).unwrap()
+    ForwardMaps::of(programs.iter().flat_map(|found| found.known.map_ids.iter().copied())).unwrap()
 }
 
 fn numbers(programs: &[Attached]) -> Vec<(Forward, u32)> {
-    programs.iter().map(|found| (found.program, found.info.id())).collect()
+    programs.iter().map(|found| (found.program, found.known.id)).collect()
 }
 
 /// As an older build sees what a newer one left, too. The programs themselves are the same here.
-#[test]
-fn programs_whose_maps_have_another_version_are_loaded_anew() {
+fn programs_whose_maps_have_another_version_are_loaded_anew(hook: Hook) {
     for (nodes, mode, count) in [([1, 2, 9], "vxlan", 4), ([1, 2, 3], "native", 2)] {
-        let mut cluster = Cluster::new(&Ebpf, &nodes, &json!({ "mode": mode, "fastPath": true }));
+        let mut cluster = Cluster::new(backend(hook), &nodes, &json!({ "mode": mode, "fastPath": true }));
         for other in [FORWARD_VERSION + 1, FORWARD_VERSION - 1, 0] {
-            let before = programs(&cluster.nodes[0]);
+            let before = programs(hook, &cluster.nodes[0]);
             let mut old = maps(&before).unwrap();
             let settings = old.settings().unwrap();
             old.set_settings(Settings { version: other, ..settings }).unwrap();
@@ -49,7 +53,7 @@ fn programs_whose_maps_have_another_version_are_loaded_anew() {
             cluster.nodes[0].stop();
             cluster.nodes[0].start();
             cluster.introduce(&cluster.nodes[0]);
-            let after = programs(&cluster.nodes[0]);
+            let after = programs(hook, &cluster.nodes[0]);
             assert_eq!((before.len(), after.len()), (count, count), "{mode}");
             let (before, numbers) = (numbers(&before), numbers(&after));
             assert!(numbers.iter().all(|number| !before.contains(number)), "{mode} {other}: {before:?} {numbers:?}");

@@ -2,6 +2,7 @@
 //! interface that others see.
 
 use crate::bed::enforcer;
+use crate::place::index;
 use crate::pod::{Place, Pod};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::{Hook, Way};
@@ -117,10 +118,6 @@ fn echoes(stream: &mut TcpStream) -> bool {
     stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok()
 }
 
-fn index(interface: &str) -> u32 {
-    nix::net::if_::if_nametoindex(interface).unwrap()
-}
-
 /// Both pods can be reached by nobody, but the server at one port; the client may go anywhere.
 fn attach(hook: Hook) -> Enforcer {
     let mut enforcer = enforcer();
@@ -130,9 +127,10 @@ fn attach(hook: Hook) -> Enforcer {
         pod.stage_at(&mut enforcer, &Place { name, interface: (interface, index(interface)), addresses });
     }
     enforcer.commit().unwrap();
+    let mut hooks = hook.open().unwrap();
     for (interface, _) in [CLIENT, SERVER] {
         for way in Way::PODS {
-            enforcer.object.attach(hook, way, interface).unwrap();
+            enforcer.object.attach(&mut hooks, way, index(interface)).unwrap();
         }
     }
     enforcer
@@ -203,7 +201,8 @@ fn policy_holds_whatever_becomes_of_the_loader(name: &str) {
         enforced("after the second one ended");
         for _ in 0..2 {
             for (interface, _) in [CLIENT, SERVER] {
-                Way::PODS.into_iter().for_each(|way| hook.detach(way, interface).unwrap());
+                let mut hooks = hook.open().unwrap();
+                Way::PODS.into_iter().for_each(|way| hooks.take_off(way, index(interface)).unwrap());
             }
         }
         assert_eq!(reached(CLOSED, PATIENCE), [true, true], "{name}: taken off");

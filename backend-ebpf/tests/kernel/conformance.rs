@@ -4,16 +4,16 @@
 //! that fails single writes. What that leaves untested, full maps and kills, is in `full` and `engine`.
 
 use crate::items::{ONE, TWO, states};
-use crate::place::{block_on, in_own_place, run};
+use crate::place::{block_on, in_own_place, index, run};
 use async_trait::async_trait;
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key as Prefix;
 use aya::maps::{LpmTrie, Map, MapData};
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::TcAttachOptions;
+use aya::programs::tc::{self, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType};
 use backend_ebpf::engine::{self, Config, Key, Object, Objects, probe};
-use backend_ebpf::kernel::{Hook, OBJECT, Sizes, Way};
+use backend_ebpf::kernel::{Hook, OBJECT, Side, Sizes, Way};
 use backend_ebpf::policy::{Device, Tables};
 use cni_core::backend::{Capabilities, Capability, Change, Engine, Error, ErrorKind, Item as _, Result};
 use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
@@ -188,11 +188,11 @@ impl Tamper for Bed {
         let of_host = object.strip_prefix("policy of the node at ");
         let ways = if of_host.is_some() { Way::HOST } else { Way::PODS };
         let interface = of_host.or_else(|| object.strip_prefix("policy at ")).unwrap();
+        let mut hooks = self.hook.open().map_err(failed)?;
         for way in ways {
-            self.hook.detach(way, interface).map_err(failed)?;
+            hooks.take_off(way, index(interface)).map_err(failed)?;
         }
-        // A filter of clsact cannot be asked for: it is put there again without being missed.
-        Ok(self.hook == Hook::Tcx)
+        Ok(true)
     }
 
     async fn alter(&mut self, object: &str) -> Result<bool> {
@@ -215,10 +215,15 @@ impl Strangers for Bed {
         let mut theirs = Ebpf::load(OBJECT).map_err(failed)?;
         let program: &mut SchedClassifier = theirs.program_mut("to_pod").unwrap().try_into().unwrap();
         program.load().map_err(failed)?;
-        if self.hook == Hook::Tcx {
-            let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-            program.attach_with_options(ONE, TcAttachType::Egress, options).map_err(failed)?;
-        }
+        let options = match self.hook {
+            Hook::Tcx => TcAttachOptions::TcxOrder(LinkOrder::default()),
+            Hook::Clsact => {
+                // One of ours may have come before.
+                let _ = tc::qdisc_add_clsact(ONE);
+                TcAttachOptions::Netlink(tc::NlOptions::default())
+            }
+        };
+        program.attach_with_options(ONE, TcAttachType::Egress, options).map_err(failed)?;
         self.strangers = Some(theirs);
         fs::create_dir_all(format!("{}/cnidarian/theirs", engine::BPFFS)).map_err(failed)
     }
@@ -236,8 +241,8 @@ impl Strangers for Bed {
         if let Some(theirs) = &self.strangers {
             let program: &SchedClassifier = theirs.program("to_pod").unwrap().try_into().unwrap();
             let id = program.info().map_err(failed)?.id();
-            let there = self.hook.programs(Way::ToPod, ONE).map_err(failed)?;
-            let there = there.is_none_or(|programs| programs.contains(&id));
+            let mut hooks = self.hook.open().map_err(failed)?;
+            let there = hooks.ids(index(ONE), Side::Egress).map_err(failed)?.contains(&id);
             all.insert("their program".to_owned(), there.to_string());
             let folder = fs::exists(format!("{}/cnidarian/theirs", engine::BPFFS)).map_err(failed)?;
             all.insert("their pins".to_owned(), folder.to_string());

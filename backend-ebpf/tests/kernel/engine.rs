@@ -2,14 +2,16 @@
 
 use crate::attached::{CLIENT, Killed, SERVER, pod};
 use crate::conformance::{config, place};
+use crate::each::at_each_hook;
 use crate::items::{chain, chain_id, endpoint, port, walk};
-use crate::place::{block_on, in_own_place, run};
+use crate::place::{block_on, in_own_place, index, run};
 use backend_ebpf::engine::{self, BPFFS, Config, Hook, probe};
 use backend_ebpf::kernel::Way;
 use cni_core::backend::{Change, CommitReport};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
 use net_linux::netns::NetNs;
+use nix::net::if_::if_nametoindex;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
@@ -17,6 +19,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use testlab::patience::stretched;
+
+at_each_hook! {
+    a_program_that_somebody_takes_off_is_missed_at_once_and_put_back,
+}
 
 /// The process that is to enforce and wait finds here how: `tcx`, `clsact`.
 const ENFORCER: &str = "CNIDARIAN_EBPF_ENFORCER";
@@ -245,31 +251,26 @@ fn beside_a_stream(work: impl FnOnce(&Told<'_>) + Send) {
     });
 }
 
-#[test]
-fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back() {
-    if Hook::probe() == Hook::Clsact {
-        // Where a program is taken off clsact nobody can ask.
-        return;
-    }
+fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back(hook: Hook) {
     in_own_place(|| {
         let [client, server] = pods();
         let closed = ear(&server, CLOSED);
         let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut parts = engine::open_parts(&config()).unwrap();
+            let mut parts = engine::open_parts_at(&config(), hook).unwrap();
             let (engine, watch) = (&mut parts.engine, parts.drift.as_mut().unwrap());
             items().into_iter().for_each(|item| engine.stage(Change::Put(item)).unwrap());
             engine.stage(Change::InSync).unwrap();
             assert!(engine.commit().await.is_complete());
             for way in Way::PODS {
                 assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
-                Hook::Tcx.detach(way, SERVER.0).unwrap();
+                hook.open().unwrap().take_off(way, index(SERVER.0)).unwrap();
                 tokio::time::timeout(patience(), watch.changed()).await.expect("nobody missed it").unwrap();
                 let drift = engine.resync().await.unwrap();
                 assert_eq!(drift.changed, [format!("policy at {}", SERVER.0)]);
                 assert!(drift.repair.is_complete());
-                assert!(Hook::Tcx.has_ours(way, SERVER.0).unwrap());
+                assert!(hook.open().unwrap().has_ours(way, index(SERVER.0)).unwrap());
             }
             heard(&closed);
             assert!(!reaches(&voice, &closed, CLOSED, Duration::from_millis(300)));
@@ -360,12 +361,12 @@ fn interfaces_that_go_while_all_is_taken_off_are_no_failure() {
                 ends.store(true, Ordering::Relaxed);
                 done.unwrap();
             });
-            let mut hooks = vec![Hook::probe(), Hook::Clsact];
-            hooks.dedup();
+            let mut hooks: Vec<_> = Hook::every().into_iter().map(|hook| hook.open().unwrap()).collect();
             while !ends.load(Ordering::Relaxed) {
                 for way in Way::EVERY {
-                    for &hook in &hooks {
-                        (0..60).for_each(|round| hook.detach(way, &format!("cni{round:012x}")).unwrap());
+                    for hooks in &mut hooks {
+                        let indices = (0..60).filter_map(|round| if_nametoindex(&*format!("cni{round:012x}")).ok());
+                        indices.for_each(|index| hooks.take_off(way, index).unwrap());
                     }
                 }
                 engine::clear().unwrap();

@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
+#[path = "../hooks/each.rs"]
+mod each;
+
 mod attached;
 mod bed;
 mod conformance;

@@ -76,7 +76,6 @@ fn what_is_dropped_is_counted_once_and_by_the_next_agent_too() {
         assert_eq!(counts.len(), all, "each once");
         drop((parts, meter));
         let mut parts = enforcing(&config(), &[OPEN]);
-        // Where a hook cannot be asked (clsact), a successor closes whatever could have been a predecessor's.
         parts.engine.stage(Change::Put(PolicyItem::Endpoint(endpoint("client", CLIENT.0, &CLIENT.1)))).unwrap();
         let meter = parts.meter.take().unwrap();
         commit(&mut parts);

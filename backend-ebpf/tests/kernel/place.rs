@@ -26,6 +26,11 @@ pub(crate) fn run(line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The index of an interface of the calling thread's network namespace.
+pub(crate) fn index(interface: &str) -> u32 {
+    nix::net::if_::if_nametoindex(interface).unwrap()
+}
+
 /// A future that never waits for anybody else.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = std::pin::pin!(future);

@@ -4,6 +4,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
+#[path = "../hooks/each.rs"]
+mod each;
+#[path = "../hooks/datapath.rs"]
+mod hooks;
+
 mod cut_short;
 mod errors;
 mod frame;

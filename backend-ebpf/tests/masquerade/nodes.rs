@@ -6,9 +6,12 @@
 //!
 //! The far host and the gate know no way to pods: whoever they hear was masqueraded.
 
+use crate::each::at_each_hook;
+use crate::hooks::{backend, index, open};
 use backend_ebpf::Ebpf;
 use backend_ebpf::abi::Masqueraded;
-use backend_ebpf::kernel::{MasqueradeMaps, masquerade};
+use backend_ebpf::kernel::masquerade::Attached;
+use backend_ebpf::kernel::{Hook, MasqueradeMaps, masquerade};
 use cni_core::backend::{Backend, Change, OpenRequest, WhenFull};
 use cni_core::model::{Masquerade, NodeContext};
 use net_linux::netns::NetNs;
@@ -17,6 +20,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 use testlab::bed::{Cluster, Node, Pod, Underlays, cable, run, try_run, udp};
+
+at_each_hook! {
+    pods_are_heard_outside_as_their_node_on_a_port_of_ours,
+    datagrams_in_pieces_get_through,
+    a_pod_hears_from_a_router_far_away_how_large_its_packets_may_be,
+    the_nodes_own_connections_and_pods_own_way_to_their_node_stay_as_they_are,
+    who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs,
+    who_outside_knows_the_way_to_a_pod_talks_with_its_own_address,
+    an_agent_that_ends_leaves_open_connections_to_those_that_follow,
+    either_programs_or_chains_masquerade_and_never_both,
+}
 
 pub(crate) const FAR: [&str; 2] = ["203.0.113.2", "2001:db8:f::2"];
 const NODE: [&str; 2] = ["192.0.2.1", "2001:db8:a::1"];
@@ -28,6 +42,7 @@ pub(crate) struct World {
     cluster: Cluster,
     pub(crate) far: Pod,
     gate: NetNs,
+    hook: Hook,
 }
 
 fn context(node: &Node) -> NodeContext {
@@ -74,10 +89,10 @@ fn far_host(underlays: &Underlays) -> (NetNs, Pod) {
 }
 
 impl World {
-    pub(crate) fn new(section: &Value) -> Self {
+    pub(crate) fn new(hook: Hook, section: &Value) -> Self {
         let underlays = Underlays::new();
         let (gate, far) = far_host(&underlays);
-        let cluster = Cluster::on(underlays, &Ebpf, &[1], section);
+        let cluster = Cluster::on(underlays, backend(hook), &[1], section);
         cluster.nodes[0].stage_all(vec![Change::Node(context(&cluster.nodes[0]))]);
         cluster.nodes[0]
             .netns
@@ -86,7 +101,7 @@ impl World {
                 run("ip -6 route add 2001:db8:f::/64 via 2001:db8:a::8");
             })
             .unwrap();
-        Self { cluster, far, gate }
+        Self { cluster, far, gate, hook }
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -118,9 +133,12 @@ impl World {
     }
 
     pub(crate) fn programs(&self) -> Vec<&'static str> {
-        let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
-        let found = self.node().netns.run(find).unwrap();
-        found.into_iter().map(|found| found.program.name()).collect()
+        self.attached().into_iter().map(|found| found.program.name()).collect()
+    }
+
+    fn attached(&self) -> Vec<Attached> {
+        let find = || masquerade::find(&mut open(self.hook), index("eth0")).unwrap();
+        self.node().netns.run(find).unwrap()
     }
 
     pub(crate) fn maps(&self) -> MasqueradeMaps {
@@ -132,9 +150,7 @@ impl World {
     }
 
     fn readable_maps(&self) -> Option<MasqueradeMaps> {
-        let find = || masquerade::find("eth0", nix::net::if_::if_nametoindex("eth0").unwrap()).unwrap();
-        let found = self.node().netns.run(find).unwrap();
-        MasqueradeMaps::of(found.into_iter().flat_map(|found| found.map_ids)).unwrap()
+        MasqueradeMaps::of(self.attached().into_iter().flat_map(|found| found.known.map_ids)).unwrap()
     }
 
     fn chains(&self) -> String {
@@ -176,10 +192,9 @@ pub(crate) fn unmapped(heard: SocketAddr) -> (IpAddr, u16) {
 
 const MODES: [&str; 2] = ["vxlan", "native"];
 
-#[test]
-fn pods_are_heard_outside_as_their_node_on_a_port_of_ours() {
+fn pods_are_heard_outside_as_their_node_on_a_port_of_ours(hook: Hook) {
     for (mode, fast_path) in [("vxlan", false), ("native", false), ("vxlan", true)] {
-        let world = World::new(&json!({ "mode": mode, "masquerade": "ebpf", "fastPath": fast_path }));
+        let world = World::new(hook, &json!({ "mode": mode, "masquerade": "ebpf", "fastPath": fast_path }));
         assert_eq!(world.programs(), ["masq_out", "masq_in"]);
         assert!(!world.chains().contains("masq-"), "{}", world.chains());
         for family in 0..2 {
@@ -194,9 +209,8 @@ fn pods_are_heard_outside_as_their_node_on_a_port_of_ours() {
 }
 
 /// Larger than the way and than the pod's own link, both ways: fragments.
-#[test]
-fn datagrams_in_pieces_get_through() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+fn datagrams_in_pieces_get_through(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "native", "masquerade": "ebpf" }));
     for far in FAR {
         let to: IpAddr = far.parse().unwrap();
         world
@@ -211,9 +225,8 @@ fn datagrams_in_pieces_get_through() {
     }
 }
 
-#[test]
-fn a_pod_hears_from_a_router_far_away_how_large_its_packets_may_be() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+fn a_pod_hears_from_a_router_far_away_how_large_its_packets_may_be(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "native", "masquerade": "ebpf" }));
     for far in FAR {
         let ping = || try_run(&format!("ping -n -M do -c 3 -i 0.2 -W 1 -s 1400 {far}"));
         // Routers answer at a limited rate, and neighbours may not be known yet.
@@ -230,9 +243,8 @@ fn a_pod_hears_from_a_router_far_away_how_large_its_packets_may_be() {
     }
 }
 
-#[test]
-fn the_nodes_own_connections_and_pods_own_way_to_their_node_stay_as_they_are() {
-    let world = World::new(&json!({ "mode": "vxlan", "masquerade": "ebpf" }));
+fn the_nodes_own_connections_and_pods_own_way_to_their_node_stay_as_they_are(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "vxlan", "masquerade": "ebpf" }));
     let at_node = Pod::serving(world.node().netns.clone(), NODE.map(|text| text.parse().unwrap()).to_vec());
     for family in 0..2 {
         let own = asking(&world.node().netns, family);
@@ -252,9 +264,8 @@ fn the_nodes_own_connections_and_pods_own_way_to_their_node_stay_as_they_are() {
     drop(at_node);
 }
 
-#[test]
-fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf", "masqueradePorts": "61000-61003" }));
+fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "native", "masquerade": "ebpf", "masqueradePorts": "61000-61003" }));
     for family in 0..2 {
         let sockets: Vec<UdpSocket> = (0..4).map(|_| asking(&world.pod().netns, family)).collect();
         let mut ports: Vec<u16> = sockets.iter().map(|socket| heard(socket).unwrap().port()).collect();
@@ -276,7 +287,7 @@ fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs() {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let read = || async {
-        let mut parts = Ebpf.open(request).await.unwrap();
+        let mut parts = backend(hook).open(request).await.unwrap();
         parts.datapath.resync().await.unwrap();
         let meter = parts.meter.unwrap();
         (meter.dropped().unwrap(), meter.tables().unwrap())
@@ -291,9 +302,8 @@ fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs() {
     );
 }
 
-#[test]
-fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "native", "masquerade": "ebpf" }));
     let routes = || {
         run("ip route add 10.244.1.0/24 via 192.0.2.1");
         run("ip -6 route add fd00:1::/64 via 2001:db8:a::1");
@@ -307,10 +317,9 @@ fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address() {
 }
 
 /// The sizes differ, so the second agent loads programs anew; the third finds all as it wants it.
-#[test]
-fn an_agent_that_ends_leaves_open_connections_to_those_that_follow() {
+fn an_agent_that_ends_leaves_open_connections_to_those_that_follow(hook: Hook) {
     let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
-    let mut world = World::new(&section(4096));
+    let mut world = World::new(hook, &section(4096));
     let mut streams: Vec<TcpStream> = FAR
         .iter()
         .map(|far| {
@@ -340,11 +349,10 @@ pub(crate) fn echoes(streams: &mut [TcpStream]) {
     }
 }
 
-#[test]
-fn either_programs_or_chains_masquerade_and_never_both() {
+fn either_programs_or_chains_masquerade_and_never_both(hook: Hook) {
     for mode in MODES {
         let section = |engine: &str| json!({ "mode": mode, "masquerade": engine });
-        let mut world = World::new(&section("nftables"));
+        let mut world = World::new(hook, &section("nftables"));
         for engine in ["nftables", "ebpf", "nftables", "ebpf"] {
             world.restart(&section(engine));
             let is_ebpf = engine == "ebpf";
@@ -370,7 +378,7 @@ fn either_programs_or_chains_masquerade_and_never_both() {
 
 #[test]
 fn ports_that_the_node_gives_to_its_own_sockets_are_refused() {
-    let world = World::new(&json!({ "mode": "native" }));
+    let world = World::new(Hook::probe(), &json!({ "mode": "native" }));
     let open = |section: Value| {
         let request = OpenRequest {
             node: context(world.node()),

@@ -1,16 +1,22 @@
 //! Programs that somebody takes off, and the agent puts back. Never another load: connections go on in the maps that they are in.
 
+use crate::each::at_each_hook;
+use crate::hooks::{index, open};
 use crate::nodes::{FAR, PATIENCE, World, asking, echoes, heard, unmapped};
 use crate::rig::seconds_since_boot;
 use backend_ebpf::abi::{Coming, Connection, Life, Tuple, mapped};
-use backend_ebpf::kernel::MasqueradeMaps;
 use backend_ebpf::kernel::masquerade::{self, Masquerade};
+use backend_ebpf::kernel::{Hook, MasqueradeMaps};
 use serde_json::json;
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use testlab::bed::wait_for;
 use testlab::patience::stretched;
+
+at_each_hook! {
+    programs_that_somebody_takes_off_are_back_without_being_asked_for_and_connections_go_on_meanwhile,
+}
 
 /// Where the far host listens, and does not answer.
 const ONE_WAY: u16 = 4002;
@@ -86,9 +92,8 @@ impl OneWay<'_> {
 
 /// Nothing gets through the hook whose program is gone, so the stream goes the other way. There are so many connections that to
 /// go through them takes a while.
-#[test]
-fn programs_that_somebody_takes_off_are_back_without_being_asked_for_and_connections_go_on_meanwhile() {
-    let world = World::new(&json!({ "mode": "native", "masquerade": "ebpf" }));
+fn programs_that_somebody_takes_off_are_back_without_being_asked_for_and_connections_go_on_meanwhile(hook: Hook) {
+    let world = World::new(hook, &json!({ "mode": "native", "masquerade": "ebpf" }));
     let asked = asking(&world.pod().netns, 0);
     let before = heard(&asked).unwrap();
     let to = |port| SocketAddr::new(FAR[0].parse().unwrap(), port);
@@ -108,9 +113,9 @@ fn programs_that_somebody_takes_off_are_back_without_being_asked_for_and_connect
     let settings = maps.settings().unwrap();
     for off in Masquerade::ALL {
         let take_off = || {
-            let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-            let found = masquerade::find("eth0", index).unwrap();
-            found.iter().find(|found| found.program == off).unwrap().detach().unwrap();
+            let mut hooks = open(hook);
+            let found = masquerade::find(&mut hooks, index("eth0")).unwrap();
+            hooks.detach(found.iter().find(|found| found.program == off).unwrap()).unwrap();
         };
         let (way, sender) = match off {
             Masquerade::Out => (OneWay { from: &far, to: &pod }, to(ONE_WAY)),

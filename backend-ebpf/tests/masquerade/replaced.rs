@@ -1,13 +1,14 @@
 //! Programs that take the place of others, whose connections are on their way to them. Never a new connection of a packet made by
 //! hand that has to pass: its sender sends it again.
 
+use crate::each::at_each_hook;
 use crate::frame::{Above, Frame, source_of};
 use crate::nodes::{FAR, World};
 use crate::put_back::crowd;
 use crate::rig::{DROP, FIRST_PORT, NEXT, NODE, OUTSIDE, PODS, Rig, ip, seconds_since_boot};
 use backend_ebpf::abi::{Coming, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
-use backend_ebpf::kernel::Prior;
 use backend_ebpf::kernel::masquerade::Masquerade;
+use backend_ebpf::kernel::{Hook, Prior};
 use serde_json::json;
 use std::cell::Cell;
 use std::io::{Read as _, Write as _};
@@ -15,6 +16,11 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use testlab::patience::stretched;
+
+at_each_hook! {
+    connections_of_another_version_are_not_read_and_programs_are_loaded_anew,
+    connections_that_begin_while_programs_are_replaced_are_refused_by_nobody,
+}
 
 #[test]
 fn what_is_unknown_waits_while_connections_are_on_their_way_and_what_is_known_passes() {
@@ -122,10 +128,9 @@ fn programs_wait_for_as_long_as_entries_are_taken_over_and_then_ten_seconds() {
     assert_eq!(new.maps.coming().unwrap().len(), old.maps.coming().unwrap().len());
 }
 
-#[test]
-fn connections_of_another_version_are_not_read_and_programs_are_loaded_anew() {
+fn connections_of_another_version_are_not_read_and_programs_are_loaded_anew(hook: Hook) {
     let section = json!({ "mode": "native", "masquerade": "ebpf" });
-    let mut world = World::new(&section);
+    let mut world = World::new(hook, &section);
     world.pod().talks_to(ip(FAR[0]));
     for other in [MASQUERADE_VERSION + 1, MASQUERADE_VERSION - 1] {
         let mut old = world.maps();
@@ -166,10 +171,9 @@ fn asks_slowly(to: SocketAddr) -> std::io::Result<()> {
 
 /// Connections that began just before programs were replaced are answered just after that. Other sizes are another load; there are
 /// so many connections that to take them over takes a while.
-#[test]
-fn connections_that_begin_while_programs_are_replaced_are_refused_by_nobody() {
+fn connections_that_begin_while_programs_are_replaced_are_refused_by_nobody(hook: Hook) {
     let section = |room: u32| json!({ "mode": "native", "masquerade": "ebpf", "maxMasqueraded": room });
-    let mut world = World::new(&section(60_000));
+    let mut world = World::new(hook, &section(60_000));
     crowd(&mut world.maps(), 20_000);
     let listener = world.far.netns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, SLOW)).unwrap()).unwrap();
     std::thread::spawn(move || {

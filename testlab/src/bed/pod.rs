@@ -82,7 +82,7 @@ impl Pod {
         let socket = self.netns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap()).unwrap();
         let to = SocketAddr::new(mapped(address), ECHO);
         let receiver = socket.try_clone().unwrap();
-        receiver.set_read_timeout(Some(LAST)).unwrap();
+        receiver.set_read_timeout(Some(stretched(LAST))).unwrap();
         let (sending, ended) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let (go_on, over) = (sending.clone(), ended.clone());
         let sender = std::thread::spawn(move || {

@@ -52,33 +52,6 @@ run() {
     end "$number" $?
 }
 
-# refused NUMBER SECONDS FOLDER REASON PROGRAM [ARGUMENT]...: it has to fail, and to say the reason.
-refused() {
-    number=$1 limit=$2 folder=$3 reason=$4 program=$(command -v "$5" || echo "$5")
-    shift 5
-    begin "$number"
-    (cd "$folder" && exec timeout -k 5 "$limit" "$program" "$@" 4>&-) >/tmp/refusal 2>&1
-    status=$?
-    cat /tmp/refusal
-    case $status in
-    0)
-        echo "it was not refused, and should be for: $reason"
-        status=1
-        ;;
-    # It was killed, whatever it said before.
-    137 | 143) ;;
-    *)
-        if grep -qF -- "$reason" /tmp/refusal; then
-            echo "refused, as it has to be"
-            status=0
-        else
-            echo "it should be refused for: $reason"
-        fi
-        ;;
-    esac
-    end "$number" "$status"
-}
-
 # talk NUMBER FOLDER PROGRAM [ARGUMENT]...: with the console as its terminal, for a person.
 talk() {
     number=$1 folder=$2 program=$(command -v "$3" || echo "$3")

@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Options, files: &[PathBuf], words: &[String]) -> Res
     let person = std::io::stdin().is_terminal();
     let folder = std::env::current_dir().map_err(|source| Error::File { path: ".".into(), source })?;
     let limit = (!person).then_some(Duration::from_secs(3600));
-    let case = Case { name: words.join(" "), folder, words, limit, refusal: None };
+    let case = Case { name: words.join(" "), folder, words, limit };
     let screen = if person { Screen::Person } else { Screen::Output };
     for kernel in options.kernels(&KERNELS[..1]) {
         let mut guest = Guest::new(&cache(), kernel)?;

@@ -27,8 +27,6 @@ pub(super) struct Suite {
     pub(super) sample: Option<&'static [&'static str]>,
     /// After this it is killed. Generous: an emulator on a busy machine.
     pub(super) limit: Duration,
-    /// A kernel that cannot do it, and what has to be said then.
-    pub(super) refused: Option<(&'static str, &'static str)>,
 }
 
 const ALL: Option<&'static [&'static str]> = Some(&[""]);
@@ -40,24 +38,24 @@ const fn tests(
     minutes: u64,
 ) -> Suite {
     let what = What::Tests { package, target, part: None };
-    Suite { what, sample, limit: Duration::from_secs(minutes * 60), refused: None }
+    Suite { what, sample, limit: Duration::from_secs(minutes * 60) }
 }
 
 const fn lab(scenario: &'static str, sample: Option<&'static [&'static str]>) -> Suite {
-    Suite { what: What::Lab(scenario), sample, limit: Duration::from_secs(5 * 60), refused: None }
+    Suite { what: What::Lab(scenario), sample, limit: Duration::from_secs(5 * 60) }
 }
 
 const fn verify(backend: &'static str, policy: &'static str) -> Suite {
-    Suite { what: What::Verify { backend, policy }, sample: ALL, limit: Duration::from_secs(10 * 60), refused: None }
+    Suite { what: What::Verify { backend, policy }, sample: ALL, limit: Duration::from_secs(10 * 60) }
 }
-
-/// Why programs of the backend `ebpf` are refused by a kernel before Linux 6.6.
-const NO_TCX: &str = "no TCX hooks (Linux 6.6)";
 
 /// Tests of `backend-ebpf` that try programs packet by packet, which say the same on every kernel that takes them.
 const PACKETS: &[&str] = &["connections::", "malformed::", "oracle::", "related::"];
 /// Those that open an engine dozens of times: under emulation each load of programs takes seconds.
 const LAWS: &[&str] = &["engine::", "every_law", "laws_of_every_engine"];
+
+/// The same of the datapath.
+const DATAPATH_LAWS: &[&str] = &["every_law"];
 
 /// Those that load every program of `backend-ebpf`, and see each kind work: what the verifier says is what kernels differ in most.
 const PROGRAMS: &[&str] = &[
@@ -80,6 +78,10 @@ pub(super) const SUITES: &[Suite] = &[
     tests("backend-ebpf", "kernel", Some(PROGRAMS), 30).part("kernel", Part::Without(&[PACKETS, LAWS])),
     tests("backend-ebpf", "kernel", None, 60).part("packets", Part::Only(PACKETS)),
     tests("backend-ebpf", "kernel", None, 120).part("laws", Part::Only(LAWS)),
+    tests("backend-ebpf", "datapath", Some(&["pods_talk_by_the_fast_path"]), 30)
+        .part("datapath", Part::Without(&[DATAPATH_LAWS])),
+    tests("backend-ebpf", "datapath", None, 60).part("forwarding laws", Part::Only(DATAPATH_LAWS)),
+    tests("backend-ebpf", "masquerade", Some(&["pods_are_heard_outside"]), 30),
     tests(
         "backend-ipvs",
         "kernel",
@@ -93,8 +95,8 @@ pub(super) const SUITES: &[Suite] = &[
     lab("vxlan", ALL),
     lab("bgp", ALL),
     lab("ipvs", ALL),
-    lab("ebpf", ALL).but_not_on("6.1", NO_TCX),
-    lab("ebpf-native", ALL).but_not_on("6.1", NO_TCX),
+    lab("ebpf", ALL),
+    lab("ebpf-native", ALL),
     lab("ebpf-routes", ALL),
     verify("ipvs", "nftables"),
     verify("vxlan", "ebpf"),
@@ -105,11 +107,6 @@ pub(super) const SUITES: &[Suite] = &[
 ];
 
 impl Suite {
-    /// One kernel has to be refused, with these words.
-    const fn but_not_on(self, kernel: &'static str, words: &'static str) -> Self {
-        Self { refused: Some((kernel, words)), ..self }
-    }
-
     /// A part of a target, by a name of its own.
     const fn part(self, name: &'static str, part: Part) -> Self {
         match self.what {

@@ -5,9 +5,7 @@ use super::super::refused;
 use super::super::running::{self, pins};
 use crate::kernel::{Hook, Way};
 use cni_core::backend::Result;
-use cni_core::model::InterfaceName;
 use net_linux::netns::NetNs;
-use std::collections::BTreeSet;
 
 /// Takes all programs of ours in the calling thread's network namespace off, and removes all maps and pins: for a node whose
 /// policy is switched off, or enforced otherwise. Foreign programs stay, and so does an empty clsact.
@@ -17,16 +15,15 @@ use std::collections::BTreeSet;
 pub fn clear() -> Result<()> {
     // A kernel that tells of no namespace has no eBPF either, and is no failure.
     let Ok(place) = NetNs::current().and_then(|netns| Place::of(&netns)) else { return Ok(()) };
-    let here: BTreeSet<InterfaceName> = running::interfaces()?.into_values().collect();
-    let hook = Hook::probe();
+    let here = running::interfaces()?;
     // One that cannot be taken off keeps no other on.
     let mut done = Ok(());
-    for ways in [Way::PODS, Way::HOST] {
-        for name in here.iter().filter(|name| ways == Way::HOST || running::is_pods(name)) {
-            done = done.and(running::detach(Hook::Clsact, ways, name).map_err(refused));
-        }
-        for name in running::occupied(hook, ways, &here)? {
-            done = done.and(running::detach(hook, ways, &name).map_err(refused));
+    for hook in Hook::every() {
+        let mut hooks = hook.open().map_err(refused)?;
+        for ways in [Way::PODS, Way::HOST] {
+            for name in running::occupied(&mut hooks, ways, &here)? {
+                done = done.and(running::detach(&mut hooks, ways, &name).map_err(refused));
+            }
         }
     }
     if !place.exists() {
@@ -45,7 +42,14 @@ pub fn is_there() -> Result<bool> {
     if place.exists() {
         return Ok(true);
     }
-    let (hook, here) = (Hook::probe(), running::interfaces()?.into_values().collect::<BTreeSet<_>>());
-    let is_at_none = |ways| running::occupied(hook, ways, &here).map(|found| found.is_empty());
-    Ok(!(is_at_none(Way::PODS)? && is_at_none(Way::HOST)?))
+    let here = running::interfaces()?;
+    for hook in Hook::every() {
+        let mut hooks = hook.open().map_err(refused)?;
+        for ways in [Way::PODS, Way::HOST] {
+            if !running::occupied(&mut hooks, ways, &here)?.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }

@@ -196,7 +196,7 @@ impl Enforcing {
 
     pub(super) fn attach_one(&mut self, name: &InterfaceName, items: Vec<String>, report: &mut CommitReport) {
         let (Some(running), Some(index)) = (&mut self.running, running::index(name)) else { return };
-        match running.attach(self.hook, name, index) {
+        match running.attach(&mut self.hooks, name, index) {
             Ok(()) => self.view.set_attached(Key::Interface(name.clone()), true),
             Err(error) => report.failed.push(Failure { items, object: format!("policy at {name}"), error }),
         }

@@ -55,7 +55,7 @@ impl Enforcing {
 
     pub(super) fn guard_one(&mut self, name: &InterfaceName, report: &mut CommitReport) {
         let (Some(running), Some(index)) = (&mut self.running, running::index(name)) else { return };
-        match running.guard(self.hook, name, index) {
+        match running.guard(&mut self.hooks, name, index) {
             Ok(()) => self.view.set_attached(Key::Host(name.clone()), true),
             Err(error) => report.failed.push(failure(Key::Host(name.clone()).to_string(), error)),
         }
@@ -66,7 +66,7 @@ impl Enforcing {
         let wanted: BTreeSet<InterfaceName> = self.tables.guarded().map(|(name, _)| name.clone()).collect();
         let mut result = Ok(());
         for name in names.difference(&wanted) {
-            match running::detach(self.hook, Way::HOST, name) {
+            match running::detach(&mut self.hooks, Way::HOST, name) {
                 // With an interface its programs go.
                 Err(error) if running::index(name).is_some() => result = Err(refused(error)),
                 _ => {

@@ -2,9 +2,10 @@
 
 use super::super::objects::{Key, Object, Objects, View};
 use super::super::place::Place;
+use super::super::refused;
 use super::super::running::{self, Earlier, pins};
 use super::here;
-use crate::kernel::{Hook, Way};
+use crate::kernel::{Hook, Hooks, Way};
 use cni_core::backend::Result;
 use cni_core::model::InterfaceName;
 use std::collections::BTreeSet;
@@ -26,16 +27,16 @@ impl Left {
     }
 
     /// All generations that are pinned.
-    pub(super) fn read(place: &Place, hook: Hook) -> Result<Self> {
+    pub(super) fn read(place: &Place, hooks: &mut Hooks) -> Result<Self> {
         let names = running::interfaces()?;
         let mut left = Self {
-            interfaces: running::occupied(hook, Way::PODS, names.values())?,
-            guards: running::occupied(hook, Way::HOST, names.values())?,
+            interfaces: running::occupied(hooks, Way::PODS, &names)?,
+            guards: running::occupied(hooks, Way::HOST, &names)?,
             ..Self::default()
         };
         for number in place.generations().map_err(|error| pins("list", &error))? {
             left.generations.push(number);
-            let Some(earlier) = Earlier::read(place, number, hook, &names)? else { continue };
+            let Some(earlier) = Earlier::read(place, number, hooks, &names)? else { continue };
             let mut view = View::default();
             earlier.meant.iter().for_each(|write| view.take(write, &names));
             earlier.attached.iter().for_each(|name| view.set_attached(Key::Interface(name.clone()), true));
@@ -67,5 +68,5 @@ pub fn observe() -> Result<Objects> {
 /// # Errors
 /// As [`observe`].
 pub fn observe_at(hook: Hook) -> Result<Objects> {
-    Left::read(&here()?, hook).map(|left| left.objects)
+    Left::read(&here()?, &mut hook.open().map_err(refused)?).map(|left| left.objects)
 }

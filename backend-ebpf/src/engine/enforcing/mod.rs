@@ -12,10 +12,10 @@ use super::place::Place;
 use super::running::{Running, pins};
 use super::telling::Telling;
 use super::watch::PolicyWatch;
-use super::{Config, acceptable, probe};
+use super::{Config, acceptable, probe, refused};
 use crate::bpffs::BPFFS;
 use crate::flows::Flows;
-use crate::kernel::{Hook, Sizes, Way};
+use crate::kernel::{Hook, Hooks, Program as _, Sizes, Way};
 use crate::placed::{ByHook, Placed};
 use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
@@ -46,7 +46,8 @@ fn here() -> Result<Place> {
 struct Enforcing {
     netns: NetNs,
     place: Place,
-    hook: Hook,
+    /// Where programs are.
+    hooks: Hooks,
     capabilities: Capabilities,
     sizes: Sizes,
     telling: Telling,
@@ -109,8 +110,16 @@ pub fn open_at(config: &Config, capabilities: Capabilities, hook: Hook) -> Resul
 /// # Errors
 /// As [`open`].
 pub fn open_parts(config: &Config) -> Result<PolicyParts> {
-    let mut engine = Enforcing::open(config, probe(), Hook::probe())?;
-    let watch = PolicyWatch::open(engine.placed.clone())?;
+    open_parts_at(config, Hook::probe())
+}
+
+/// The same at hooks of this kind, whatever this kernel has beside. A datapath in eBPF on the same node has to be at the same.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_parts_at(config: &Config, hook: Hook) -> Result<PolicyParts> {
+    let mut engine = Enforcing::open(config, probe(), hook)?;
+    let watch = PolicyWatch::open(engine.placed.clone(), hook)?;
     let endings = &engine.metered.endings;
     let (over, own_epoch) = (endings.reader()?, endings.own_epoch.clone());
     let flows = Flows::expecting(engine.telling.reader(), engine.tables.rule_names(), over, own_epoch)?;
@@ -132,7 +141,7 @@ impl Enforcing {
         let place = Place::of(&netns).map_err(failed)?;
         let metered = Metered::default();
         let mut engine = Self {
-            hook,
+            hooks: hook.open().map_err(refused)?,
             netns,
             place,
             capabilities,
@@ -179,7 +188,7 @@ impl Enforcing {
         }
         self.make_place()?;
         self.tables.set_node_addresses(node_addresses()?);
-        self.left = Left::read(&self.place, self.hook)?;
+        self.left = Left::read(&self.place, &mut self.hooks)?;
         self.place.remove_flows().map_err(|error| pins("remove", &error))?;
         self.last_generation = self.left.generations.last().copied().unwrap_or_default();
         self.begun = true;
@@ -223,7 +232,7 @@ impl Enforcing {
 
     /// Says where programs are that have to stay there.
     fn note_placed(&self) {
-        let Some(running) = self.running.as_ref().filter(|_| self.hook == Hook::Tcx) else { return };
+        let Some(running) = self.running.as_ref() else { return };
         let mut hooks = ByHook::new();
         for (ways, interfaces) in [(Way::PODS, &running.attached), (Way::HOST, &running.guards)] {
             // Without numbers nothing is looked for, until the next time.

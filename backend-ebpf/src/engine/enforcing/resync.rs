@@ -3,7 +3,7 @@
 use super::super::objects::{Key, View, differing};
 use super::super::refused;
 use super::Enforcing;
-use crate::kernel::{Hook, Way};
+use crate::kernel::Way;
 use crate::policy::Write;
 use cni_core::backend::{Drift, Error, ErrorKind, Result};
 use cni_core::policy::program::PolicyKey;
@@ -41,9 +41,9 @@ impl Enforcing {
         entries.sort_by_key(|write| write.level());
         entries.iter().for_each(|write| seen.take(write, &self.names));
         for name in running.attached.keys().cloned().collect::<Vec<_>>() {
-            let is_there = running.is_at(self.hook, Way::PODS, &name)?;
+            let is_there = running.is_at(&mut self.hooks, Way::PODS, &name)?;
             seen.set_attached(Key::Interface(name.clone()), is_there);
-            if !is_there || self.hook == Hook::Clsact {
+            if !is_there {
                 running.attached.remove(&name);
                 self.touched.extend(
                     self.tables
@@ -54,9 +54,9 @@ impl Enforcing {
             }
         }
         for name in running.guards.keys().cloned().collect::<Vec<_>>() {
-            let is_there = running.is_at(self.hook, Way::HOST, &name)?;
+            let is_there = running.is_at(&mut self.hooks, Way::HOST, &name)?;
             seen.set_attached(Key::Host(name.clone()), is_there);
-            if !is_there || self.hook == Hook::Clsact {
+            if !is_there {
                 running.guards.remove(&name);
             }
         }

@@ -1,14 +1,17 @@
 //! Frames at the node's own interfaces that are given to the programs. Never sent.
 
 use crate::bed::enforcer;
+use crate::each::at_each_hook;
 use crate::flows::told;
 use crate::frames::Frame;
 use crate::items::{chain, chain_id, host, port, walk};
-use crate::place::run;
+use crate::place::{index, run};
 use backend_ebpf::abi::{FlowsWanted, Reason};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::flows::Flows;
-use backend_ebpf::kernel::{Hook, Way};
+use backend_ebpf::kernel::forward::{Forward, Generation};
+use backend_ebpf::kernel::masquerade::{Loaded, Masquerade, Room};
+use backend_ebpf::kernel::{Hook, Hooks, Known, Side, Way};
 use backend_ebpf::policy::Device;
 use cni_core::backend::Change;
 use cni_core::flow::{Event, Verdict};
@@ -18,7 +21,14 @@ use cni_core::policy::program::{ChainId, HostInterface, PolicyItem};
 use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use tokio::runtime::Runtime;
+
+at_each_hook! {
+    policy_about_the_node_stands_behind_who_says_whose_a_packet_is,
+}
+
+const ROOM: Room = Room { connections: 1, prefixes: 1 };
 
 /// Indices of two interfaces with the frames' Ethernet address.
 pub(super) const ETH0: u32 = 7001;
@@ -103,25 +113,46 @@ fn what_the_stack_would_take_in_is_the_nodes_whatever_address_it_has() {
     });
 }
 
-#[test]
-fn policy_about_the_node_stands_behind_who_says_whose_a_packet_is() {
-    if Hook::probe() == Hook::Clsact {
-        return;
-    }
+/// Programs at one side of an interface, in their order.
+fn names(hooks: &mut Hooks, interface: u32, side: Side) -> Vec<String> {
+    let ids = hooks.ids(interface, side).unwrap();
+    ids.into_iter().map(|id| Known::of(id).unwrap().unwrap().name).collect()
+}
+
+fn policy_about_the_node_stands_behind_who_says_whose_a_packet_is(hook: Hook) {
     in_namespace(|| {
-        let of_pods = |interface: &str| {
-            let found = Hook::Tcx.programs(Way::ToHost, interface).unwrap().unwrap();
-            (found.len(), *found.first().unwrap())
-        };
+        let mut hooks = hook.open().unwrap();
+        let (forwarding, masquerading) = (Generation::load((1, 1)).unwrap(), Loaded::load(ROOM).unwrap());
         let mut first = closed();
-        first.object.attach(Hook::Tcx, Way::ToHost, "eth0").unwrap();
-        let (_, to_host) = of_pods("eth0");
-        first.object.attach(Hook::Tcx, Way::FromPod, "eth0").unwrap();
-        let (count, from_pod) = of_pods("eth0");
-        assert!(count == 2 && from_pod != to_host);
-        first.object.attach(Hook::Tcx, Way::FromPod, "cni0").unwrap();
-        first.object.attach(Hook::Tcx, Way::ToHost, "cni0").unwrap();
-        assert_eq!(of_pods("cni0"), (2, from_pod));
+        let (of_tunnel, of_underlay) = (Forward::OutOfTunnel, Forward::FromUnderlay);
+        // Whoever comes first: policy's programs, with those of the datapath before and behind them.
+        for (interface, before) in [(index("eth0"), false), (index("cni0"), true)] {
+            let mut attach = |ahead: bool| {
+                if ahead {
+                    let program = forwarding.program(of_tunnel).unwrap();
+                    hooks.attach(of_tunnel, interface, program.as_fd(), None).unwrap();
+                    masquerading.attach(&mut hooks, Masquerade::In, interface, None).unwrap();
+                } else {
+                    first.object.attach(&mut hooks, Way::ToHost, interface).unwrap();
+                }
+            };
+            attach(before);
+            attach(!before);
+            first.object.attach(&mut hooks, Way::FromPod, interface).unwrap();
+            let program = forwarding.program(of_underlay).unwrap();
+            hooks.attach(of_underlay, interface, program.as_fd(), None).unwrap();
+            let names = names(&mut hooks, interface, Side::Ingress);
+            let [tunnel, masq, to_host, from_pod, underlay] =
+                ["out_of_tunnel", "masq_in", "to_host", "from_pod", "from_underlay"]
+                    .map(|name| names.iter().position(|other| other == name).unwrap());
+            assert!(tunnel < to_host && masq < to_host && to_host < underlay && from_pod < underlay);
+        }
+        let node = index("eth0");
+        let (into_tunnel, out) = (Forward::IntoTunnel, Masquerade::Out);
+        hooks.attach(into_tunnel, node, forwarding.program(into_tunnel).unwrap().as_fd(), None).unwrap();
+        masquerading.attach(&mut hooks, out, node, None).unwrap();
+        first.object.attach(&mut hooks, Way::FromHost, node).unwrap();
+        assert_eq!(names(&mut hooks, node, Side::Egress), ["from_host", "into_tunnel", "masq_out"]);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::node::{ECHO, HOSTS, Node, allow, connect, echoes, named, policy, tcp, udp};
 use crate::conformance::config;
-use crate::place::{block_on, run};
+use crate::place::{block_on, index, run};
 use backend_ebpf::engine::{self, Key};
 use backend_ebpf::kernel::{Hook, Way};
 use cni_core::policy::model::{HostInterfaces, Kinds, Mode, Peer, Policy, Protocol, Stage};
@@ -38,9 +38,9 @@ fn a_host_endpoint_without_policy_closes_its_interface_but_for_failsafe_ports_an
         all.commit();
         assert!(udp(&all.outside, &all.node) && udp(&all.node, &all.outside));
         assert_eq!(guarded(), [""; 0]);
-        let hook = Hook::probe();
+        let mut hooks = Hook::probe().open().unwrap();
         for way in Way::HOST {
-            assert!(hook.programs(way, "eth0").unwrap().is_none_or(|programs| programs.is_empty()));
+            assert!(!hooks.has_ours(way, index("eth0")).unwrap());
         }
     });
 }
@@ -162,14 +162,12 @@ fn a_host_endpoint_of_all_interfaces_is_also_for_one_that_comes_later_and_for_on
         run("ip link set eth1 master br0");
         block_on(all.engine.resync()).unwrap();
         assert_eq!(guarded(), ["br0", "eth0", "far1"], "packets of a bridge's port are the bridge's");
-        let hook = Hook::probe();
-        if hook == Hook::Tcx {
-            Way::HOST.into_iter().for_each(|way| hook.detach(way, "eth0").unwrap());
-            assert!(udp(&all.outside, &all.node));
-            let drift = block_on(all.engine.resync()).unwrap();
-            assert!(drift.changed.iter().any(|object| object == "policy of the node at eth0"), "{drift:?}");
-            assert!(!udp(&all.outside, &all.node));
-        }
+        let mut hooks = Hook::probe().open().unwrap();
+        Way::HOST.into_iter().for_each(|way| hooks.take_off(way, index("eth0")).unwrap());
+        assert!(udp(&all.outside, &all.node));
+        let drift = block_on(all.engine.resync()).unwrap();
+        assert!(drift.changed.iter().any(|object| object == "policy of the node at eth0"), "{drift:?}");
+        assert!(!udp(&all.outside, &all.node));
     });
 }
 

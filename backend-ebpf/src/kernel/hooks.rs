@@ -1,0 +1,345 @@
+//! Hooks of interfaces, and programs of ours that interfaces hold there: attached, found, taken off, at TCX or at clsact. Never
+//! which programs there are, and never a foreign one taken off: ours pass on what they let pass, to whoever else is attached.
+//!
+//! What is attached stays when we end: the interface holds it, at either hook, and programs hold their maps. A program is known
+//! as ours by its name, and at clsact by its place too.
+//!
+//! ```text
+//!              TCX (Linux 6.6)                     clsact
+//!  first       before all others                   priorities of our own, below those that `tc` chooses
+//!  last        behind all others                   the last priorities
+//!  replaced    in one step (BPF_F_REPLACE)         in one step (same priority and handle)
+//!  asked       BPF_PROG_QUERY                      a dump of filters
+//! ```
+//!
+//! All programs of a node are at one kind of hook, as everybody asks [`Hook::probe`]: the kernel asks TCX first, so a fast path
+//! there would let packets by policy at clsact.
+
+use super::error::{HookError, KernelError};
+use super::program::Known;
+use super::tcx::{self, Position};
+use aya::programs::ProgramFd;
+use net_linux::link::{Link, LinkId};
+use net_linux::netlink::{Batch, Socket};
+pub use net_linux::tc::Side;
+use net_linux::tc::{self, Filter};
+use nix::libc::{EINVAL, ENODEV, ENOENT, EOPNOTSUPP};
+use nix::net::if_::if_nametoindex;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+/// How programs are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// TCX (since Linux 6.6).
+    Tcx,
+    /// Filters of the clsact queueing discipline, which is added where it is not there.
+    Clsact,
+}
+
+/// A place among others at the same hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before all that are there; at clsact by this priority.
+    First(u16),
+    /// Behind all that are there; at clsact by this priority.
+    Last(u16),
+}
+
+impl Place {
+    const fn priority(self) -> u16 {
+        match self {
+            Self::First(priority) | Self::Last(priority) => priority,
+        }
+    }
+}
+
+/// Priorities at clsact: among ours, the order that all of them have at TCX when policy comes before the datapath. `tc` itself
+/// gives 49152 and less, downwards.
+pub(super) mod priority {
+    /// Who says whose a packet is: back from masquerading, and out of the tunnel.
+    pub(crate) const MASQUERADE_IN: u16 = 0x6361;
+    pub(crate) const OUT_OF_TUNNEL: u16 = 0x6362;
+    /// Policy about the node itself, and that of pods.
+    pub(crate) const HOST: u16 = 0x6368;
+    pub(crate) const POD: u16 = 0x636e;
+    /// Who takes packets away, and who gives them the node's address.
+    pub(crate) const PAST_STACK: u16 = 0xff61;
+    pub(crate) const FROM_UNDERLAY: u16 = 0xff62;
+    pub(crate) const INTO_TUNNEL: u16 = 0xff63;
+    pub(crate) const MASQUERADE_OUT: u16 = 0xff64;
+}
+
+/// Of all our filters.
+const HANDLE: u32 = 1;
+
+/// A program of one of our objects.
+pub trait Program: Copy + PartialEq + 'static {
+    /// All of the object.
+    const ALL: &'static [Self];
+    /// Its name.
+    fn name(self) -> &'static str;
+    /// Where it is attached.
+    fn side(self) -> Side;
+    /// Among others that are there, where nothing of ours is to be replaced.
+    fn place(self) -> Place;
+}
+
+/// A program of ours that was found at an interface.
+#[derive(Debug)]
+pub struct Attached<P> {
+    /// The interface's index.
+    pub interface: u32,
+    /// Which program.
+    pub program: P,
+    /// What the kernel knows of it.
+    pub known: Known,
+    /// Whether a link holds it there, not the interface itself: somebody else put it there.
+    pub linked: bool,
+}
+
+impl<P: Program> Attached<P> {
+    /// The program's descriptor.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn fd(&self) -> Result<OwnedFd, KernelError> {
+        self.known.fd().map_err(|source| failed(self.program, self.interface, HookError::Call(source)))
+    }
+}
+
+/// A program at a hook, whosever.
+struct At {
+    program: u32,
+    linked: bool,
+    /// Its place at clsact.
+    place: Option<(u16, u32)>,
+}
+
+impl At {
+    fn can_be(&self, program: impl Program) -> bool {
+        self.place.is_none_or(|place| place == (program.place().priority(), HANDLE))
+    }
+}
+
+/// The hooks of the interfaces of one network namespace. Those of TCX are the calling thread's; those of clsact of the thread's
+/// that opened them.
+pub struct Hooks(Door);
+
+enum Door {
+    Tcx,
+    Clsact(Socket),
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hooks").field(&self.hook()).finish()
+    }
+}
+
+impl Hook {
+    /// TCX where this kernel has it, else clsact. Asks by way of the loopback interface.
+    #[must_use]
+    pub fn probe() -> Self {
+        match if_nametoindex("lo").map_err(io::Error::from).and_then(|index| tcx::query(index, Side::Ingress)) {
+            // Who may not ask may not attach either, and is told so then.
+            Err(error) if error.raw_os_error() == Some(EINVAL) => Self::Clsact,
+            _ => Self::Tcx,
+        }
+    }
+
+    /// Those that this kernel has: programs are at the first, and at the others where an older kernel or somebody else put them.
+    #[must_use]
+    pub fn every() -> Vec<Self> {
+        match Self::probe() {
+            Self::Tcx => vec![Self::Tcx, Self::Clsact],
+            Self::Clsact => vec![Self::Clsact],
+        }
+    }
+
+    /// The hooks of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// No netlink socket can be had.
+    pub fn open(self) -> Result<Hooks, KernelError> {
+        Ok(Hooks(match self {
+            Self::Tcx => Door::Tcx,
+            Self::Clsact => Door::Clsact(Socket::route().map_err(|source| KernelError::Hooks { source })?),
+        }))
+    }
+}
+
+impl Hooks {
+    /// Which ones.
+    #[must_use]
+    pub const fn hook(&self) -> Hook {
+        match self.0 {
+            Door::Tcx => Hook::Tcx,
+            Door::Clsact(_) => Hook::Clsact,
+        }
+    }
+
+    fn at(&mut self, interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
+        match &mut self.0 {
+            Door::Tcx => match tcx::query(interface, side) {
+                Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(Vec::new()),
+                found => {
+                    let found = found.map_err(|source| unanswered(interface, HookError::Call(source)))?;
+                    let at = |at: tcx::At| At { program: at.program, linked: at.linked, place: None };
+                    Ok(found.into_iter().map(at).collect())
+                }
+            },
+            Door::Clsact(socket) => {
+                let found = Filter::dump(socket, interface, side);
+                let found = found.map_err(|source| unanswered(interface, HookError::Netlink(source)))?;
+                let at = |Filter { place, program }| At {
+                    program,
+                    linked: false,
+                    place: Some((place.priority, place.handle)),
+                };
+                Ok(found.into_iter().map(at).collect())
+            }
+        }
+    }
+
+    /// The numbers of all programs at one side of an interface, whosever, in their order; none of one that is not there.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn ids(&mut self, interface: u32, side: Side) -> Result<Vec<u32>, KernelError> {
+        Ok(self.at(interface, side)?.into_iter().map(|at| at.program).collect())
+    }
+
+    /// Programs of one of our objects, of whatever build, at one side of an interface; none of one that is not there.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn find<P: Program>(&mut self, interface: u32, side: Side) -> Result<Vec<Attached<P>>, KernelError> {
+        let mut found = Vec::new();
+        for at in self.at(interface, side)? {
+            let mut candidates = P::ALL.iter().copied().filter(|program| program.side() == side && at.can_be(*program));
+            let Some(first) = candidates.next() else { continue };
+            let known = Known::of(at.program).map_err(|source| failed(first, interface, HookError::Call(source)))?;
+            // It went while we looked.
+            let Some(known) = known else { continue };
+            let program = std::iter::once(first).chain(candidates).find(|program| program.name() == known.name);
+            found.extend(program.map(|program| Attached { interface, program, known, linked: at.linked }));
+        }
+        Ok(found)
+    }
+
+    /// Whether a program is where it was put; `None` where that is not known, as of an interface that is gone.
+    pub(crate) fn holds(&mut self, interface: u32, side: Side, program: u32) -> Option<bool> {
+        match &mut self.0 {
+            Door::Tcx => Some(tcx::query(interface, side).ok()?.iter().any(|at| at.program == program)),
+            Door::Clsact(socket) => {
+                let is_there = Filter::dump(socket, interface, side).ok()?.iter().any(|at| at.program == program);
+                // Filters of an interface that is gone are none, too.
+                (is_there || Link::get(socket, &LinkId::Index(interface)).ok()?.is_some()).then_some(is_there)
+            }
+        }
+    }
+
+    /// Attaches a program to an interface, in the place of an older one of ours if there is one: no packet passes in between
+    /// without one of the two.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach<P: Program>(
+        &mut self,
+        program: P,
+        interface: u32,
+        new: BorrowedFd<'_>,
+        old: Option<&Attached<P>>,
+    ) -> Result<(), KernelError> {
+        let done = match &mut self.0 {
+            Door::Tcx => {
+                let replaced = old.map(Attached::fd).transpose()?;
+                let position = match (&replaced, program.place()) {
+                    (Some(old), _) => Position::InPlaceOf(old.as_fd()),
+                    (None, Place::First(_)) => Position::First,
+                    (None, Place::Last(_)) => Position::Last,
+                };
+                tcx::attach(interface, program.side(), new, position).map_err(HookError::Call)
+            }
+            Door::Clsact(socket) => put(socket, place(program, interface), new, program.name(), old.is_some()),
+        };
+        done.map_err(|source| failed(program, interface, source))
+    }
+
+    /// Takes a program off; of an interface that is gone it is off already.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach<P: Program>(&mut self, found: &Attached<P>) -> Result<(), KernelError> {
+        let (program, interface) = (found.program, found.interface);
+        let done = match &mut self.0 {
+            Door::Tcx => {
+                let off = |old: OwnedFd| tcx::detach(interface, program.side(), old.as_fd());
+                found.known.fd().and_then(off).map_err(HookError::Call)
+            }
+            Door::Clsact(socket) => {
+                let mut batch = Batch::new();
+                place(program, interface).delete(&mut batch);
+                socket.run_all(&mut batch).map_err(HookError::Netlink)
+            }
+        };
+        match done {
+            // Without clsact (`EINVAL`), or on a kernel without it, there is no filter either.
+            Err(source) if matches!(source.errno(), Some(ENOENT | ENODEV)) => Ok(()),
+            Err(source @ HookError::Netlink(_)) if matches!(source.errno(), Some(EINVAL | EOPNOTSUPP)) => Ok(()),
+            done => done.map_err(|source| failed(program, interface, source)),
+        }
+    }
+}
+
+fn place(program: impl Program, interface: u32) -> tc::Place {
+    tc::Place { interface, side: program.side(), priority: program.place().priority(), handle: HANDLE }
+}
+
+fn put(
+    socket: &mut Socket,
+    place: tc::Place,
+    new: BorrowedFd<'_>,
+    name: &str,
+    is_there: bool,
+) -> Result<(), HookError> {
+    let mut batch = Batch::new();
+    if is_there {
+        place.replace(&mut batch, new, name);
+    } else {
+        tc::add_clsact(socket, place.interface)?;
+        place.create(&mut batch, new, name);
+    }
+    Ok(socket.run_all(&mut batch)?)
+}
+
+/// Whether this kernel has hooks of this kind. Those of clsact cannot only be asked for: a program is attached to the loopback
+/// interface of the calling thread's network namespace, once in a process, as a kernel does not change.
+pub(super) fn try_out(
+    hook: Hook,
+    program: impl Program,
+    load: impl FnOnce() -> Result<ProgramFd, KernelError>,
+) -> Result<(), KernelError> {
+    static CLSACT: OnceLock<()> = OnceLock::new();
+    if hook == Hook::Clsact && CLSACT.get().is_some() {
+        return Ok(());
+    }
+    let mut hooks = hook.open()?;
+    let loopback = if_nametoindex("lo").map_err(|errno| failed(program, 0, HookError::Call(errno.into())))?;
+    if hook == Hook::Clsact {
+        hooks.attach(program, loopback, load()?.as_fd(), None)?;
+        let _ = CLSACT.set(());
+    }
+    hooks.ids(loopback, program.side()).map(drop)
+}
+
+fn failed(program: impl Program, interface: u32, source: HookError) -> KernelError {
+    KernelError::Hook { program: program.name(), interface, source }
+}
+
+fn unanswered(interface: u32, source: HookError) -> KernelError {
+    KernelError::Query { interface, source }
+}

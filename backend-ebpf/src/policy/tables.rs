@@ -183,6 +183,7 @@ impl Tables {
         self.tell(wanted, writes);
         hosts.into_iter().for_each(|entries| self.tell_hosts(entries, writes));
         self.retire();
+        all.sort_by_key(Write::place);
         if !all.is_empty() {
             all.push(Write::Advance);
         }

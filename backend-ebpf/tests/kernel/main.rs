@@ -22,6 +22,7 @@ mod oracle;
 mod outside;
 mod place;
 mod pod;
+mod policy_batches;
 mod related;
 mod service_batches;
 mod service_drift;

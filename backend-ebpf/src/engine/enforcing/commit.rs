@@ -98,16 +98,13 @@ impl Enforcing {
     pub(super) fn write(&mut self) -> Result<()> {
         if let Some(running) = self.running.as_mut().filter(|_| !self.worn) {
             self.telling.tell(&mut running.object)?;
-            let mut result = Ok(());
-            for write in self.tables.drain() {
-                if let Err(error) = running.object.write(&write) {
-                    // What was written counts for open connections as well.
-                    result = running.object.write(&Write::Advance).and(Err(error));
-                    break;
-                }
-                self.view.take(&write, &self.names);
-            }
-            let Err(_) = result else { return Ok(()) };
+            let writes = self.tables.drain();
+            let (written, result) = running.object.write_all(&writes);
+            writes[..written].iter().for_each(|write| self.view.take(write, &self.names));
+            // What was written counts for open connections as well.
+            let Err(_) = result.or_else(|error| running.object.write(&Write::Advance).and(Err(error))) else {
+                return Ok(());
+            };
             // Without what nobody uses any more there may be room.
             self.worn = true;
         }
@@ -126,14 +123,12 @@ impl Enforcing {
         }
         let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
         let last_epoch = fresh.object.epoch();
-        let mut view = View::default();
-        for write in &writes {
-            if let Err(error) = fresh.object.write(write) {
-                let discarded = fresh.discard();
-                return discarded.and(Err(refused(error)));
-            }
-            view.take(write, &self.names);
+        if let (_, Err(error)) = fresh.object.write_all(&writes) {
+            let discarded = fresh.discard();
+            return discarded.and(Err(refused(error)));
         }
+        let mut view = View::default();
+        writes.iter().for_each(|write| view.take(write, &self.names));
         let ready = fresh.used_maps().and_then(|maps| self.telling.begin(&mut fresh.object).map(|()| maps));
         let ready = ready.and_then(|maps| Ok((maps, last_epoch.map_err(refused)?)));
         let last_epoch = match ready {

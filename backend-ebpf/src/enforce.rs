@@ -29,14 +29,10 @@ impl Enforcer {
     /// of this one. Until then what was in force stays in force, and what changed since then is not.
     pub fn commit(&mut self) -> Result<(), KernelError> {
         self.waiting.extend(self.tables.drain());
-        while let Some(write) = self.waiting.front() {
-            if let Err(error) = self.object.write(write) {
-                // What was written counts for open connections as well.
-                return self.object.write(&Write::Advance).and(Err(error));
-            }
-            self.waiting.pop_front();
-        }
-        Ok(())
+        let (written, done) = self.object.write_all(self.waiting.make_contiguous());
+        self.waiting.drain(..written);
+        // What was written counts for open connections as well.
+        done.or_else(|error| self.object.write(&Write::Advance).and(Err(error)))
     }
 
     /// Writes that the kernel refused, and those behind them.

@@ -1,12 +1,14 @@
 //! Entries of the maps. Never an order of its own: see [`crate::policy`].
 
+use super::batch::{self, Behind};
 use super::error::KernelError;
 use super::object::Object;
 use super::raw::Raw;
 use crate::policy::{Trie, Write};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapError};
+use aya::maps::{Array, HashMap, Map, MapError};
+use aya::sys::SyscallError;
 use backend_ebpf_abi::{ConnectionKey, Tracked};
 use ipnet::IpNet;
 
@@ -16,34 +18,122 @@ pub(super) const SOURCES: &str = "SOURCES";
 /// What numbers stand for. No program uses it.
 pub(super) const MEANINGS: &str = "MEANINGS";
 
+/// The map that an entry is in; `None`: it is none.
+const fn map_of(write: &Write) -> Option<&'static str> {
+    match write {
+        Write::Endpoint(..) => Some("ENDPOINTS"),
+        Write::Host(..) => Some("HOSTS"),
+        Write::Identity(IpNet::V4(_), _) => Some("IDENTITIES_V4"),
+        Write::Identity(IpNet::V6(_), _) => Some("IDENTITIES_V6"),
+        Write::Peer(..) => Some("PEERS"),
+        Write::Class(Trie::Traffic(..), _) => Some(TRAFFIC),
+        Write::Class(Trie::Source(..), _) => Some(SOURCES),
+        Write::Verdict(..) => Some("VERDICTS"),
+        Write::Meaning(..) => Some(MEANINGS),
+        Write::Advance => None,
+    }
+}
+
+/// Whether one call of the kernel can write both: they are of one map, and both are to be there, or neither.
+fn is_of_one_call(first: &Write, second: &Write) -> bool {
+    map_of(first) == map_of(second) && (*first == first.removal()) == (*second == second.removal())
+}
+
 impl Object {
     /// Writes one entry, or takes it away; one that is not there is taken away already.
     ///
     /// # Errors
-    /// The kernel refuses; `E2BIG`: the map is full.
+    /// The kernel refuses; `E2BIG`, of tries `ENOSPC`: the map is full.
     pub fn write(&mut self, write: &Write) -> Result<(), KernelError> {
-        match write {
-            Write::Endpoint(key, value) => self.entry("ENDPOINTS", Raw(*key), value.map(Raw)),
-            Write::Host(key, value) => self.entry("HOSTS", Raw(*key), value.map(Raw)),
-            Write::Peer(key, value) => self.entry("PEERS", Raw(*key), value.map(Raw)),
-            Write::Verdict(key, value) => self.entry("VERDICTS", Raw(*key), value.map(Raw)),
-            Write::Identity(IpNet::V4(net), identity) => {
-                let key = Key::new(net.prefix_len().into(), net.addr().octets());
-                self.prefix("IDENTITIES_V4", &key, *identity)
+        self.write_all(std::slice::from_ref(write)).1
+    }
+
+    /// The same with many, in their order, as far as the kernel goes. How many were written, and why not the next: nothing behind one
+    /// that is refused is written.
+    pub fn write_all(&mut self, writes: &[Write]) -> (usize, Result<(), KernelError>) {
+        let mut written = 0;
+        while let Some(first) = writes.get(written) {
+            let run = writes[written..].iter().take_while(|next| is_of_one_call(first, next)).count();
+            let (done, result) = match first {
+                Write::Advance => match self.advance() {
+                    Ok(()) => (1, Ok(())),
+                    Err(error) => (0, Err(error)),
+                },
+                _ => self.write_run(&writes[written..written + run]),
+            };
+            written += done;
+            if result.is_err() {
+                return (written, result);
             }
-            Write::Identity(IpNet::V6(net), identity) => {
-                let key = Key::new(net.prefix_len().into(), net.addr().octets());
-                self.prefix("IDENTITIES_V6", &key, *identity)
-            }
-            Write::Class(Trie::Traffic(bits, key), class) => {
-                self.prefix(TRAFFIC, &Key::new(*bits, *key), class.map(u32::from))
-            }
-            Write::Class(Trie::Source(bits, key), class) => {
-                self.prefix(SOURCES, &Key::new(*bits, *key), class.map(u32::from))
-            }
-            Write::Meaning(meant, digest) => self.entry(MEANINGS, meant.key(), *digest),
-            Write::Advance => self.advance(),
         }
+        (written, Ok(()))
+    }
+
+    /// Writes of one map, see [`is_of_one_call`].
+    fn write_run(&self, writes: &[Write]) -> (usize, Result<(), KernelError>) {
+        let Some(first) = writes.first() else { return (0, Ok(())) };
+        match first {
+            Write::Endpoint(..) => self.write_as(writes, |write| match write {
+                Write::Endpoint(key, value) => Some((Raw(*key), value.map(Raw))),
+                _ => None,
+            }),
+            Write::Host(..) => self.write_as(writes, |write| match write {
+                Write::Host(key, value) => Some((Raw(*key), value.map(Raw))),
+                _ => None,
+            }),
+            Write::Peer(..) => self.write_as(writes, |write| match write {
+                Write::Peer(key, value) => Some((Raw(*key), value.map(Raw))),
+                _ => None,
+            }),
+            Write::Verdict(..) => self.write_as(writes, |write| match write {
+                Write::Verdict(key, value) => Some((Raw(*key), value.map(Raw))),
+                _ => None,
+            }),
+            Write::Identity(IpNet::V4(_), _) => self.write_as(writes, |write| match write {
+                Write::Identity(IpNet::V4(net), value) => {
+                    Some((Key::new(net.prefix_len().into(), net.addr().octets()), *value))
+                }
+                _ => None,
+            }),
+            Write::Identity(IpNet::V6(_), _) => self.write_as(writes, |write| match write {
+                Write::Identity(IpNet::V6(net), value) => {
+                    Some((Key::new(net.prefix_len().into(), net.addr().octets()), *value))
+                }
+                _ => None,
+            }),
+            Write::Class(Trie::Traffic(..), _) => self.write_as(writes, |write| match write {
+                Write::Class(Trie::Traffic(bits, key), class) => Some((Key::new(*bits, *key), class.map(u32::from))),
+                _ => None,
+            }),
+            Write::Class(Trie::Source(..), _) => self.write_as(writes, |write| match write {
+                Write::Class(Trie::Source(bits, key), class) => Some((Key::new(*bits, *key), class.map(u32::from))),
+                _ => None,
+            }),
+            Write::Meaning(..) => self.write_as(writes, |write| match write {
+                Write::Meaning(meant, digest) => Some((meant.key(), *digest)),
+                _ => None,
+            }),
+            Write::Advance => (0, Ok(())),
+        }
+    }
+
+    /// How many were written, and why not the next.
+    fn write_as<K: Pod, V: Pod>(
+        &self,
+        writes: &[Write],
+        of: impl Fn(&Write) -> Option<(K, Option<V>)>,
+    ) -> (usize, Result<(), KernelError>) {
+        let name = writes.first().and_then(map_of).unwrap_or_default();
+        let Some(Map::HashMap(map) | Map::LpmTrie(map)) = self.bpf.map(name) else {
+            return (0, Err(KernelError::Missing { name }));
+        };
+        let mut told = batch::write(map, writes.iter().map_while(of), Behind::Waits);
+        let refused = told.pop_if(|last| last.is_err()).and_then(Result::err);
+        let failed = |io_error| {
+            let source = MapError::SyscallError(SyscallError { call: "bpf", io_error });
+            Err(KernelError::Map { map: name, verb: "written", source })
+        };
+        (told.len(), refused.map_or(Ok(()), failed))
     }
 
     /// Connections, those that have timed out too. Which are seen while others come and go is left to chance.
@@ -107,18 +197,6 @@ impl Object {
             match value {
                 Some(value) => map.insert(key, value, 0),
                 None => map.remove(&key),
-            },
-        )
-    }
-
-    fn prefix<K: Pod>(&mut self, name: &'static str, key: &Key<K>, value: Option<u32>) -> Result<(), KernelError> {
-        let map = LpmTrie::<_, K, u32>::try_from(self.map(name)?);
-        let mut map = map.map_err(|source| KernelError::Map { map: name, verb: "opened", source })?;
-        done(
-            name,
-            match value {
-                Some(value) => map.insert(key, value, 0),
-                None => map.remove(key),
             },
         )
     }

@@ -50,7 +50,36 @@ impl Write {
         }
     }
 
-    /// Where it stands in the order of writes: what is looked up is there before what leads there.
+    /// Where it stands among the writes of one change: first goes what nothing leads to any more, which makes room; then comes what is
+    /// looked up before what leads there, last the end. Of prefixes one within another comes before what is around it, and goes after it:
+    /// so an address has what it had, or what it shall have. What one map takes at once is side by side.
+    #[must_use]
+    pub(crate) const fn place(&self) -> (u8, u8) {
+        match self {
+            Self::Peer(_, None) => (0, 0),
+            Self::Verdict(_, None) => (1, 0),
+            Self::Class(Trie::Traffic(..), None) => (2, 0),
+            Self::Class(Trie::Source(..), None) => (3, 0),
+            Self::Meaning(_, None) => (4, 0),
+            Self::Meaning(_, Some(_)) => (5, 0),
+            Self::Class(Trie::Traffic(..), Some(_)) => (6, 0),
+            Self::Class(Trie::Source(..), Some(_)) => (7, 0),
+            Self::Verdict(_, Some(_)) => (8, 0),
+            Self::Peer(_, Some(_)) => (9, 0),
+            Self::Identity(IpNet::V4(net), Some(_)) => (10, u8::MAX - net.prefix_len()),
+            Self::Identity(IpNet::V6(net), Some(_)) => (11, u8::MAX - net.prefix_len()),
+            Self::Identity(IpNet::V4(net), None) => (12, net.prefix_len()),
+            Self::Identity(IpNet::V6(net), None) => (13, net.prefix_len()),
+            // An address can move from one endpoint to another.
+            Self::Endpoint(_, None) => (14, 0),
+            Self::Endpoint(_, Some(_)) => (15, 0),
+            Self::Host(_, None) => (16, 0),
+            Self::Host(_, Some(_)) => (17, 0),
+            Self::Advance => (18, 0),
+        }
+    }
+
+    /// Where it stands in the order of entries: what is looked up is there before what leads there.
     #[must_use]
     pub const fn level(&self) -> u8 {
         match self {

@@ -2,8 +2,9 @@
 
 use super::compile::{Key, Object};
 use super::object::Programs;
+use crate::kernel::batch::{self, Behind};
 use crate::kernel::raw::Raw;
-use crate::kernel::{KernelError, address_of, batch, bytes};
+use crate::kernel::{KernelError, address_of, bytes};
 use aya::Pod;
 use aya::maps::lpm_trie::Key as Prefix;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
@@ -112,21 +113,12 @@ impl Programs {
             Map::HashMap(map) | Map::LpmTrie(map) => map,
             _ => return None,
         };
-        let mut told = Vec::with_capacity(entries.len());
-        for some in entries.chunks(batch::at_once::<K, V>()) {
-            let (mut keys, mut values) = (Vec::with_capacity(some.len()), Vec::new());
-            for (key, object) in some {
-                let (key, value) = of(key, *object)?;
-                keys.push(key);
-                values.extend(value);
-            }
-            told.extend(if values.is_empty() { batch::remove(map, &keys) } else { batch::put(map, &keys, &values) });
-        }
+        let told = batch::write(map, entries.iter().map_while(|(key, object)| of(key, *object)), Behind::IsTried);
         let failed = |io_error| {
             let source = MapError::SyscallError(SyscallError { call: "bpf", io_error });
             KernelError::Map { map: name, verb: "written", source }
         };
-        Some(told.into_iter().map(|done| done.map_err(failed)).collect())
+        (told.len() == entries.len()).then(|| told.into_iter().map(|done| done.map_err(failed)).collect())
     }
 
     /// All entries.

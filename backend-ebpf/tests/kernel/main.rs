@@ -25,6 +25,7 @@ mod oracle;
 mod outside;
 mod place;
 mod pod;
+mod policy_batches;
 mod pretence;
 mod related;
 mod service_batches;

@@ -32,10 +32,10 @@ impl Enforcing {
         let expected: HashSet<Write> = self.tables.entries().into_iter().collect();
         let keys: HashSet<Write> = expected.iter().map(|write| write.removal()).collect();
         let mut wrong: Vec<Write> = expected.difference(&actual).copied().collect();
-        wrong.sort_by_key(Write::level);
+        wrong.sort_by_key(Write::place);
         let mut needless: Vec<Write> =
             actual.iter().map(|write| write.removal()).filter(|removal| !keys.contains(removal)).collect();
-        needless.sort_by_key(|write| std::cmp::Reverse(write.level()));
+        needless.sort_by_key(|write| (std::cmp::Reverse(write.level()), write.place()));
         let mut seen = View::default();
         let mut entries: Vec<&Write> = actual.iter().collect();
         entries.sort_by_key(|write| write.level());
@@ -70,14 +70,12 @@ impl Enforcing {
         }
         drift.missing.extend(known.keys().filter(|key| !seen.objects().contains_key(key)).map(ToString::to_string));
         let found = differing(seen.objects(), known);
-        let changed = !(wrong.is_empty() && needless.is_empty());
-        for write in wrong.iter().chain(&needless) {
-            if let Err(error) = running.object.write(write) {
-                self.worn = true;
-                return Err(refused(error));
-            }
+        wrong.extend(needless);
+        if let (_, Err(error)) = running.object.write_all(&wrong) {
+            self.worn = true;
+            return Err(refused(error));
         }
-        if changed {
+        if !wrong.is_empty() {
             self.end_change()?;
         }
         drift.repair = self.commit_here();

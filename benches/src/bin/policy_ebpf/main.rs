@@ -2,8 +2,11 @@
 //! programs, given one packet again and again (`BPF_PROG_TEST_RUN`). Without a network, so the rest of the kernel's share is not in
 //! here.
 //!
-//! `cargo run --release -p benches --bin policy_ebpf`, as root
+//! `cargo run --release -p benches --bin policy_ebpf`, as root; `policy_ebpf load [MOST]` prints what it takes to put policy in force
+//! instead, with at most so many addresses.
 #![forbid(unsafe_code)]
+
+mod load;
 
 use backend_ebpf::abi::{
     FORWARD_VERSION, MASQUERADE_VERSION, Masquerading, Pod, Reason, Settings, Way as Carriage, mapped,
@@ -217,6 +220,10 @@ fn nanoseconds(runs: &[Duration], at: f64) -> String {
 }
 
 fn main() -> Result<(), AnyError> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("load") {
+        return load::print(arguments.next().map_or(Ok(u32::MAX), |most| most.parse())?);
+    }
     let mut judged =
         Table::new(&["to a pod", "ns per first packet, p50", "least", "ns per later packet, p50", "least"]);
     let mut passed = Table::new(&[

@@ -36,13 +36,13 @@ pub fn probe(config: &Config) -> Capabilities {
 /// Loads the programs, and asks for their hooks.
 fn programs() -> Result<(), String> {
     forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
-    forward::tags().map(drop).map_err(text)
+    forward::tags().map(drop).map_err(|error| error.reason("maxPods, maxPrefixes"))
 }
 
 /// The same of masquerading's.
 fn masquerading() -> Result<(), String> {
     forward::probe().map_err(|error| format!("this kernel has no TCX hooks (Linux 6.6): {error}"))?;
-    masquerade::tags().map(drop).map_err(text)
+    masquerade::tags().map(drop).map_err(|error| error.reason("maxMasqueraded"))
 }
 
 /// What a configuration cannot do without.

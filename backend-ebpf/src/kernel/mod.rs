@@ -14,6 +14,7 @@ mod masquerade_maps;
 mod object;
 pub(crate) mod raw;
 mod read;
+mod refusal;
 mod sweep;
 mod tcx;
 mod trial;

@@ -5,5 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of a test are tests too")]
 
 mod conformance;
+mod dropped;
 mod fast;
+mod mtu;
 mod versions;

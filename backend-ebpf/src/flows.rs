@@ -127,7 +127,7 @@ async fn next_of(endings: &mut Option<mpsc::Receiver<Ending>>) -> Ending {
 }
 
 fn refused(error: KernelError) -> Error {
-    Error::new(ErrorKind::Kernel, "read", "flows", &error).because(error)
+    error.told("read", "flows", "policy.maps")
 }
 
 fn broken(error: std::io::Error) -> Error {

@@ -12,7 +12,7 @@ use std::fmt::Display;
 /// Probes in the network namespace of the calling thread and in ones of its own, for programs at hooks of this kind.
 #[must_use]
 pub fn probe(config: &Config, hook: Hook) -> Capabilities {
-    let programs = tried(|| forward::probe(hook));
+    let programs = tried(|| forward::probe(hook), "maxPods, maxPrefixes");
     let device = || probe::vxlan(Vxlan { collect_metadata: true, ..Vxlan::new(0, 8472) }).map_err(text);
     let made = NetNs::new().and_then(|namespace| namespace.run(device)).map_err(text).flatten();
     let fast_path = match (&programs, config.fast_path) {
@@ -21,7 +21,9 @@ pub fn probe(config: &Config, hook: Hook) -> Capabilities {
     };
     let host_stack = match config.masquerade {
         Engine::Nftables => probe::host_stack(),
-        Engine::Ebpf => probe::host_stack().probed(Capability::Masquerade, tried(|| masquerade::probe(hook))),
+        Engine::Ebpf => {
+            probe::host_stack().probed(Capability::Masquerade, tried(|| masquerade::probe(hook), "maxMasqueraded"))
+        }
     };
     host_stack
         .probed(Capability::Tunnel, programs.and(made))
@@ -33,13 +35,13 @@ pub fn probe(config: &Config, hook: Hook) -> Capabilities {
         )
 }
 
-/// Loads programs, and tries the hooks.
-fn tried(probe: impl FnOnce() -> Result<(), KernelError> + Send) -> Result<(), String> {
+/// Loads programs, and tries the hooks; `room` are the keys with the sizes of their maps.
+fn tried(probe: impl FnOnce() -> Result<(), KernelError> + Send, room: &str) -> Result<(), String> {
     NetNs::new().and_then(|namespace| namespace.run(probe)).map_err(text)?.map_err(|error| match error {
         KernelError::Hook { source, .. } | KernelError::Query { source, .. } => {
             format!("programs need TCX (Linux 6.6) or clsact with its programs (`sch_ingress`, `cls_bpf`): {source}")
         }
-        error => error.to_string(),
+        error => error.reason(room),
     })
 }
 

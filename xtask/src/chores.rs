@@ -39,7 +39,16 @@ fn verify() -> Result<()> {
     let beside = || root().join("../shared/oracles");
     let oracles = std::env::var_os("CNIDARIAN_ORACLES").map_or_else(beside, PathBuf::from);
     let recorded = oracles.join("policy-npguard.jsonl.gz");
-    if recorded.exists() { run(lab().arg(recorded).args(["--sample", ORACLE_SAMPLE])) } else { Ok(()) }
+    if !recorded.exists() {
+        return Ok(());
+    }
+    let sample = || {
+        let mut command = lab();
+        command.arg(&recorded).args(["--sample", ORACLE_SAMPLE]);
+        command
+    };
+    run(&mut sample())?;
+    run(sample().args(["--policy", "ebpf"]))
 }
 
 /// `cargo xtask test`.

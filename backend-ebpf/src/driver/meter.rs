@@ -1,9 +1,9 @@
-//! How full the maps of forwarding and masquerading are, and what masquerading drops, for monitors. Never writes.
+//! How full the maps of forwarding and masquerading are, and what both drop, for monitors. Never writes.
 
 use super::kernel_error;
 use crate::kernel::{ForwardMaps, MasqueradeMaps, Used};
 use crate::object::Key;
-use backend_ebpf_abi::Masqueraded;
+use backend_ebpf_abi::{Forwarded, Masqueraded};
 use cni_core::backend::{Dropped, Meter, Result, TableUse, WhenFull};
 use cni_core::flow::Reason;
 use cni_core::policy::model::Direction;
@@ -45,7 +45,7 @@ pub(super) fn now_seconds() -> u32 {
     u32::try_from(clock_gettime(ClockId::Monotonic).tv_sec).unwrap_or(u32::MAX)
 }
 
-/// What is dropped in the words of flows.
+/// What masquerading drops in the words of flows.
 const fn reason(dropped: Masqueraded) -> Reason {
     match dropped {
         Masqueraded::NoPort | Masqueraded::PortOfPod => Reason::Full,
@@ -56,16 +56,33 @@ const fn reason(dropped: Masqueraded) -> Reason {
     }
 }
 
+/// What forwarding drops, which way it goes, and why.
+const OF_FORWARDING: [(Forwarded, Option<Direction>, Reason); 4] = [
+    (Forwarded::UnknownPrefix, Some(Direction::Egress), Reason::Incomplete),
+    (Forwarded::NotIp, Some(Direction::Egress), Reason::NotIp),
+    (Forwarded::OtherNetwork, Some(Direction::Ingress), Reason::Other),
+    // Into the tunnel or out of it.
+    (Forwarded::Refused, None, Reason::Other),
+];
+
 impl Meter for Metered {
-    /// By masquerading. What forwarding does not know it leaves to the host's stack.
+    /// By masquerading, and by forwarding in the tunnel: what its fast path does not know it leaves to the host's stack.
     fn dropped(&self) -> Result<Vec<Dropped>> {
-        let Some(maps) = self.get().masquerade else { return Ok(Vec::new()) };
-        let mut all = BTreeMap::<Reason, u64>::new();
-        for what in Masqueraded::DROPPED {
-            let packets = maps.packets(what).map_err(|error| kernel_error("read", &Key::Masquerade, error))?;
-            *all.entry(reason(what)).or_default() += packets;
+        let seen = self.get();
+        let mut all = BTreeMap::<(Option<Direction>, Reason), u64>::new();
+        if let Some(maps) = seen.forward {
+            for (what, direction, reason) in OF_FORWARDING {
+                let packets = maps.packets(what).map_err(|error| kernel_error("read", &Key::Programs, error))?;
+                *all.entry((direction, reason)).or_default() += packets;
+            }
         }
-        let dropped = |(reason, packets)| Dropped::told(Some(Direction::Egress), reason, packets);
+        if let Some(maps) = seen.masquerade {
+            for what in Masqueraded::DROPPED {
+                let packets = maps.packets(what).map_err(|error| kernel_error("read", &Key::Masquerade, error))?;
+                *all.entry((Some(Direction::Egress), reason(what))).or_default() += packets;
+            }
+        }
+        let dropped = |((direction, reason), packets)| Dropped::told(direction, reason, packets);
         Ok(all.into_iter().map(dropped).collect())
     }
 
@@ -82,7 +99,10 @@ impl Meter for Metered {
             table: used.map,
             entries: used.entries,
             room: used.room.into(),
-            when_full: if used.map == "COMING" { WhenFull::ForgetsOldest } else { WhenFull::Refuses },
+            when_full: match used.map {
+                "COMING" | "LEAVING" | "MASQ_FRAGMENTS" => WhenFull::ForgetsOldest,
+                _ => WhenFull::Refuses,
+            },
         };
         Ok(used.into_iter().map(table).collect())
     }

@@ -169,7 +169,11 @@ fn not_for(key: &Key, object: &Object) -> Error {
 
 /// An error of eBPF as the engine knows it.
 fn kernel_error(operation: &'static str, key: &Key, error: KernelError) -> Error {
-    Error::new(ErrorKind::Kernel, operation, key, &error).because(error)
+    let room = if matches!(key, Key::Masquerade) { "maxMasqueraded" } else { "maxPods, maxPrefixes" };
+    let full =
+        error.full_map().map(|map| format!("the map {map} is full: write more ({room}), and start the agent again"));
+    let told = error.told(operation, key, room);
+    Error { detail: full.unwrap_or_else(|| told.detail.clone()), ..told }
 }
 
 #[async_trait]

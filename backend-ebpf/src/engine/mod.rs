@@ -47,42 +47,15 @@ pub use objects::{Key, Object, Objects};
 pub use probe::probe;
 
 use crate::kernel::KernelError;
-use aya::maps::MapError;
-use aya::programs::ProgramError;
-use cni_core::backend::{Error, ErrorKind};
-use std::io;
+use cni_core::backend::Error;
 
-/// Of `include/uapi/asm-generic/errno-base.h`: a hash map has no room, and a trie has none.
-const E2BIG: i32 = 7;
-const ENOSPC: i32 = 28;
-const ENODEV: i32 = 19;
+/// The key with sizes of maps.
+const ROOM: &str = "policy.maps";
 
 /// What the kernel refused, at the border.
 fn refused(error: KernelError) -> Error {
-    let number = errno(&error);
-    let kind = match number {
-        Some(1 | 13) => ErrorKind::Denied,
-        Some(E2BIG | ENOSPC) => ErrorKind::Busy,
-        Some(ENODEV) => ErrorKind::Missing,
-        _ => ErrorKind::Kernel,
-    };
-    let detail = match &error {
-        KernelError::Map { map, verb: "written", .. } if matches!(number, Some(E2BIG | ENOSPC)) => {
-            format!("the map {map} is full: give it more room (policy.maps), or use fewer policies")
-        }
-        error => error.to_string(),
-    };
-    Error::new(kind, "write", "policy in eBPF", detail).because(error)
-}
-
-/// What a system call said.
-fn errno(error: &KernelError) -> Option<i32> {
-    let io: &io::Error = match error {
-        KernelError::Map { source: MapError::SyscallError(error), .. } => &error.io_error,
-        KernelError::Program { source: ProgramError::SyscallError(error), .. } => &error.io_error,
-        KernelError::Hook { source, .. } | KernelError::Query { source, .. } => return source.errno(),
-        KernelError::Hooks { source } => return source.errno().map(|errno| errno as i32),
-        _ => return None,
-    };
-    io.raw_os_error()
+    let full =
+        error.full_map().map(|map| format!("the map {map} is full: give it more room ({ROOM}), or use fewer policies"));
+    let told = error.told("write", "policy in eBPF", ROOM);
+    Error { detail: full.unwrap_or_else(|| told.detail.clone()), ..told }
 }

@@ -38,9 +38,13 @@ impl Place {
 
     /// The folder of what outlives a generation. Maps of other sizes or another layout are others.
     pub(super) fn kept(&self, sizes: &Sizes) -> io::Result<PathBuf> {
-        let kept = self.0.path().join(format!("{KEPT}{VERSION}-{}-{}", sizes.connections, sizes.fragments));
+        let kept = self.kept_path(sizes);
         bpffs::folder(&kept)?;
         Ok(kept)
+    }
+
+    fn kept_path(&self, sizes: &Sizes) -> PathBuf {
+        self.0.path().join(format!("{KEPT}{VERSION}-{}-{}", sizes.connections, sizes.fragments))
     }
 
     /// The folder of what programs of this process tell through.
@@ -48,6 +52,12 @@ impl Place {
         let flows = self.0.path().join(FLOWS);
         bpffs::folder(&flows)?;
         Ok(flows)
+    }
+
+    /// Folders that a generation would be the first to use.
+    pub(super) fn unused(&self, number: u32, sizes: &Sizes) -> Vec<PathBuf> {
+        let all = [self.kept_path(sizes), self.0.path().join(FLOWS), self.generation(number)];
+        all.into_iter().filter(|path| !path.exists()).collect()
     }
 
     /// Removes a predecessor's. Its programs tell on, to nobody, until ours take their place.

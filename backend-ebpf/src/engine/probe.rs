@@ -1,7 +1,8 @@
 //! What this kernel can do. Never leaves anything behind: programs are tried in a network namespace of their own.
 
+use super::ROOM;
 use crate::bpffs::{self, BPFFS};
-use crate::kernel::{Hook, KernelError, Object, Sizes, Way};
+use crate::kernel::{Hook, Object, Sizes, Way};
 use cni_core::backend::{Capabilities, Capability, Support};
 use net_linux::netns::NetNs;
 use std::path::Path;
@@ -34,7 +35,7 @@ fn refusal() -> Option<String> {
     }
     let mut object = match Object::load(&FEW) {
         Ok(object) => object,
-        Err(error) => return Some(because(&error)),
+        Err(error) => return Some(error.reason(ROOM)),
     };
     let netns = match NetNs::new() {
         Ok(netns) => netns,
@@ -50,14 +51,7 @@ fn refusal() -> Option<String> {
     });
     match tried {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(because(&error)),
+        Ok(Err(error)) => Some(error.reason(ROOM)),
         Err(error) => Some(error.to_string()),
-    }
-}
-
-fn because(error: &KernelError) -> String {
-    match super::errno(error) {
-        Some(1 | 13) => format!("needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or CAP_SYS_ADMIN: {error}"),
-        _ => error.to_string(),
     }
 }

@@ -26,8 +26,17 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Loads and pins it, with no entries. It is attached nowhere.
+    /// Loads and pins it, with no entries. It is attached nowhere. Of one that the kernel refuses nothing is left.
     pub(super) fn load(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
+        let unused = place.unused(number, sizes);
+        Self::load_pinned(place, number, sizes).map_err(|error| {
+            // What was refused says more than what then stays there.
+            let _ = unused.iter().try_for_each(|path| remove(path));
+            error
+        })
+    }
+
+    fn load_pinned(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
         let kept = place.kept(sizes).map_err(|error| pins("make", &error))?;
         let flows = place.flows().map_err(|error| pins("make", &error))?;
         let mut object = Object::load_pinned(sizes, &Pins { kept: &kept, flows: &flows }).map_err(refused)?;

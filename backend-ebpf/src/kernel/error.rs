@@ -1,5 +1,6 @@
-//! What the kernel refuses.
+//! What the kernel refuses. Never what that means to who holds an engine: see `refusal`.
 
+use super::refusal::{Causes, of_log};
 use aya::EbpfError;
 use aya::maps::MapError;
 use aya::pin::PinError;
@@ -10,13 +11,23 @@ use aya::programs::links::LinkError;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The object cannot be loaded.
-    #[error("the eBPF object cannot be loaded: {source}")]
+    #[error("the eBPF object cannot be loaded: {}", Causes(source))]
     Load {
         /// What the kernel or the loader said.
         source: EbpfError,
     },
-    /// The verifier, or another check of the kernel's, refuses a program.
-    #[error("the kernel refuses the eBPF program {program}: {source}")]
+    /// The verifier, or a check of the kernel's before it, refuses a program.
+    #[error("the kernel refuses the eBPF program {program}: {source}{}", of_log(log))]
+    Refused {
+        /// Which one.
+        program: &'static str,
+        /// The end of what the verifier says; empty: it was not asked.
+        log: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Another call about a program is refused.
+    #[error("the eBPF program {program}: {}", Causes(source))]
     Program {
         /// Which one.
         program: &'static str,
@@ -24,7 +35,7 @@ pub enum KernelError {
         source: ProgramError,
     },
     /// A program cannot be attached to a cgroup.
-    #[error("the eBPF program {program} at {place}: {source}")]
+    #[error("the eBPF program {program} at {place}: {}", Causes(source))]
     Attach {
         /// Which one.
         program: &'static str,
@@ -72,7 +83,7 @@ pub enum KernelError {
         name: &'static str,
     },
     /// A program or map cannot be pinned.
-    #[error("{name} cannot be pinned: {source}")]
+    #[error("{name} cannot be pinned: {}", Causes(source))]
     Pin {
         /// Which one.
         name: &'static str,
@@ -80,7 +91,7 @@ pub enum KernelError {
         source: PinError,
     },
     /// A map cannot be written or read.
-    #[error("the eBPF map {map} cannot be {verb}: {source}")]
+    #[error("the eBPF map {map} cannot be {verb}: {}", Causes(source))]
     Map {
         /// Which one.
         map: &'static str,

@@ -103,9 +103,9 @@ impl Generation {
         let mut bpf = loader.load(FORWARD_OBJECT).map_err(|source| KernelError::Load { source })?;
         for name in Forward::ALL.map(Forward::name) {
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program)
-                .and_then(|program| verifier::load(program, SchedClassifier::load));
-            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+            let program = <&mut SchedClassifier>::try_from(program)
+                .map_err(|source| KernelError::Program { program: name, source })?;
+            verifier::load(name, program, SchedClassifier::load)?;
         }
         let loaded = Self { bpf };
         loaded.bind()?;

@@ -4,22 +4,23 @@ use super::error::KernelError;
 use super::raw::Raw;
 use super::usage::{self, Used};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError};
-use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way, mapped};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use backend_ebpf_abi::{FORWARD_VERSION, Forwarded, Pod, Settings, Way, mapped};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The maps of one load of the object.
 pub struct ForwardMaps {
-    ids: [u32; 3],
+    ids: [u32; 4],
     /// Entries that there is room for: pods and prefixes.
     sizes: (u32, u32),
     settings: Array<MapData, Raw<Settings>>,
     ways: LpmTrie<MapData, [u8; 16], Raw<Way>>,
     pods: HashMap<MapData, [u8; 16], Raw<Pod>>,
+    counters: PerCpuArray<MapData, u64>,
 }
 
-const NAMES: [&str; 3] = ["SETTINGS", "WAYS", "PODS"];
+const NAMES: [&str; 4] = ["SETTINGS", "WAYS", "PODS", "FORWARDED"];
 
 impl ForwardMaps {
     /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout or
@@ -33,7 +34,7 @@ impl ForwardMaps {
     }
 
     pub(super) fn of_any_version(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
-        let mut found: [Option<(u32, MapData)>; 3] = [None, None, None];
+        let mut found: [Option<(u32, MapData)>; 4] = [const { None }; 4];
         for id in ids {
             let opened = MapData::from_id(id).and_then(|data| Ok((data.info()?, data)));
             // It went with its last program.
@@ -43,17 +44,24 @@ impl ForwardMaps {
                 found[place] = Some((id, data));
             }
         }
-        let [Some((settings_id, settings)), Some((ways_id, ways)), Some((pods_id, pods))] = found else {
+        let [
+            Some((settings_id, settings)),
+            Some((ways_id, ways)),
+            Some((pods_id, pods)),
+            Some((counters_id, counters)),
+        ] = found
+        else {
             return Ok(None);
         };
         let room = |data: &MapData| data.info().map(|info| info.max_entries());
         let sizes = (room(&pods).map_err(opened("PODS"))?, room(&ways).map_err(opened("WAYS"))?);
-        let ids = [settings_id, ways_id, pods_id];
+        let ids = [settings_id, ways_id, pods_id, counters_id];
         let maps = || -> Result<Self, MapError> {
             let settings = Map::from_map_data(settings)?.try_into()?;
             let ways = Map::from_map_data(ways)?.try_into()?;
             let pods = Map::from_map_data(pods)?.try_into()?;
-            Ok(Self { ids, sizes, settings, ways, pods })
+            let counters = Map::from_map_data(counters)?.try_into()?;
+            Ok(Self { ids, sizes, settings, ways, pods, counters })
         };
         // Keys or values of other lengths are another build's.
         Ok(maps().ok())
@@ -83,6 +91,15 @@ impl ForwardMaps {
             Used { map: "PODS", entries: Some(pods), room: self.sizes.0 },
             Used { map: "WAYS", entries: Some(ways), room: self.sizes.1 },
         ])
+    }
+
+    /// Packets since the programs were loaded, of all CPUs together.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn packets(&self, what: Forwarded) -> Result<u64, KernelError> {
+        let read = |source| KernelError::Map { map: NAMES[3], verb: "read", source };
+        Ok(self.counters.get(&(what as u32), 0).map_err(read)?.iter().sum())
     }
 
     /// What the programs know of the node.

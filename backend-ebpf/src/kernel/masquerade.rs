@@ -82,7 +82,7 @@ pub struct Room {
 }
 
 /// Fragmented packets on their way.
-const FRAGMENTS: u32 = 4096;
+pub(super) const FRAGMENTS: u32 = 4096;
 
 /// One load of the object, with maps of its own.
 pub struct Loaded {
@@ -108,9 +108,9 @@ impl Loaded {
         let mut bpf = loader.load(MASQUERADE_OBJECT).map_err(|source| KernelError::Load { source })?;
         for name in Masquerade::ALL.map(Masquerade::name) {
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program)
-                .and_then(|program| verifier::load(program, SchedClassifier::load));
-            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+            let program = <&mut SchedClassifier>::try_from(program)
+                .map_err(|source| KernelError::Program { program: name, source })?;
+            verifier::load(name, program, SchedClassifier::load)?;
         }
         let loaded = Self { bpf };
         loaded.bind()?;

@@ -2,11 +2,11 @@
 
 use super::error::KernelError;
 use super::forward_maps::{key_of, opened, prefix_of, present, written};
-use super::masquerade::Room;
+use super::masquerade::{FRAGMENTS, Room};
 use super::raw::Raw;
 use super::usage::{self, Used};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
-use backend_ebpf_abi::{Coming, Leaving, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
+use backend_ebpf_abi::{Coming, Leaving, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 use ipnet::IpNet;
 use std::collections::HashSet;
 
@@ -258,18 +258,33 @@ impl MasqueradeMaps {
         Ok(())
     }
 
-    /// How full they are; of connections those that have not timed out.
+    /// How full they are; of connections those that have not timed out. Nobody takes fragments away before their room is needed, and
+    /// no time is in them: of those only the room is known.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn used(&self, now_seconds: u32) -> Result<[Used; 3], KernelError> {
-        let alive = |(tuple, coming): &(Tuple, Coming)| coming.life.is_alive(tuple.protocol as u8, now_seconds);
-        let connections = self.coming()?.iter().filter(|entry| alive(entry)).count() as u64;
+    pub fn used(&self, now_seconds: u32) -> Result<[Used; 5], KernelError> {
+        let is_alive = |life: Life, tuple: &Tuple| life.is_alive(tuple.protocol as u8, now_seconds);
+        let mut coming = self.coming()?;
+        coming.retain(|(tuple, coming)| is_alive(coming.life, tuple));
+        let connections = coming.len() as u64;
+        // As they leave: the pod's end, and the node's port.
+        let of_pods: HashSet<(Tuple, u16)> = coming
+            .into_iter()
+            .map(|(tuple, coming)| (Tuple { own: coming.own, own_port: coming.own_port, ..tuple }, tuple.own_port))
+            .collect();
+        let leaves = |(tuple, leaving): &(Tuple, Leaving)| match leaving.flags & Leaving::AS_IT_IS {
+            0 => of_pods.contains(&(*tuple, leaving.port)),
+            _ => is_alive(leaving.life, tuple),
+        };
+        let leaving = self.leaving()?.iter().filter(|entry| leaves(entry)).count() as u64;
         let prefixes = self.room.prefixes;
         let sources = usage::count(self.sources.keys(), prefixes).map_err(read("MASQ_SOURCES"))?;
         let keep = usage::count(self.keep.keys(), prefixes).map_err(read("MASQ_KEEP"))?;
         Ok([
             Used { map: "COMING", entries: Some(connections), room: self.room.connections },
+            Used { map: "LEAVING", entries: Some(leaving), room: self.room.connections },
+            Used { map: "MASQ_FRAGMENTS", entries: None, room: FRAGMENTS },
             Used { map: "MASQ_SOURCES", entries: Some(sources), room: prefixes },
             Used { map: "MASQ_KEEP", entries: Some(keep), room: prefixes },
         ])

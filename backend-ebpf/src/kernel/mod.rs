@@ -16,6 +16,7 @@ mod object;
 mod program;
 pub(crate) mod raw;
 mod read;
+mod refusal;
 mod sweep;
 mod tcx;
 mod trial;

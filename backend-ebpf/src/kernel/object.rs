@@ -152,7 +152,15 @@ impl Object {
     /// # Errors
     /// The kernel refuses, or lacks what the object needs.
     pub fn load(sizes: &Sizes) -> Result<Self, KernelError> {
-        Self::load_with(EbpfLoader::new(), sizes)
+        Self::load_of(OBJECT, sizes)
+    }
+
+    /// The same of other bytes than [`OBJECT`]'s, with the same programs and maps.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_of(object: &[u8], sizes: &Sizes) -> Result<Self, KernelError> {
+        Self::load_with(EbpfLoader::new(), object, sizes)
     }
 
     /// The same with maps that are pinned already, and the others of those pinned.
@@ -164,10 +172,10 @@ impl Object {
         for (name, folder) in pins.paths() {
             loader.map_pin_path(name, folder.join(name));
         }
-        Self::load_with(loader, sizes)
+        Self::load_with(loader, OBJECT, sizes)
     }
 
-    fn load_with(mut loader: EbpfLoader<'_>, sizes: &Sizes) -> Result<Self, KernelError> {
+    fn load_with(mut loader: EbpfLoader<'_>, object: &[u8], sizes: &Sizes) -> Result<Self, KernelError> {
         for (map, entries) in [
             ("ENDPOINTS", sizes.endpoints),
             ("HOSTS", sizes.endpoints),
@@ -184,13 +192,13 @@ impl Object {
         ] {
             loader.map_max_entries(map, entries);
         }
-        let mut bpf = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
+        let mut bpf = loader.load(object).map_err(|source| KernelError::Load { source })?;
         for way in Way::EVERY {
             let name = way.program();
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut SchedClassifier>::try_from(program)
-                .and_then(|program| verifier::load(program, SchedClassifier::load));
-            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+            let program = <&mut SchedClassifier>::try_from(program)
+                .map_err(|source| KernelError::Program { program: name, source })?;
+            verifier::load(name, program, SchedClassifier::load)?;
         }
         Ok(Self { bpf, lent: Vec::new() })
     }

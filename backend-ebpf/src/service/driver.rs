@@ -4,7 +4,7 @@ use super::clients::ClientDriver;
 use super::compile::{Key, Object, compile};
 use super::config::{Config, Sizes};
 use super::flush;
-use super::hooks::{Cgroup, error_of, is_full, name};
+use super::hooks::{Cgroup, error_of, name};
 use super::maps::{Entry, is_of_one_call};
 use super::meter::Metered;
 use super::object::{Hook, Programs};
@@ -12,10 +12,11 @@ use super::pins::Pins;
 use super::probe;
 use crate::kernel::KernelError;
 use async_trait::async_trait;
-use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Op, Rank, Result, described};
+use cni_core::backend::{Capabilities, Driver, Error, ErrorKind, Meter, Op, Rank, Result, described};
 use cni_core::model::{NodeContext, ServiceItem};
 use net_linux::netns::NetNs;
 use std::fmt::Display;
+use std::sync::Arc;
 
 /// Services of one node, at the sockets of one cgroup.
 pub struct SocketDriver {
@@ -73,8 +74,8 @@ impl SocketDriver {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn meter(&self) -> Result<Metered> {
-        Metered::open(&self.config.maps, &self.pins.maps())
+    pub fn meter(&self) -> Result<Arc<dyn Meter>> {
+        Ok(Arc::new(Metered::open(&self.config.maps, &self.pins.maps())?))
     }
 
     /// What is no entry of a map.
@@ -129,10 +130,7 @@ const fn entry(op: &Op<Key, Object>) -> Entry<'_> {
 
 /// What the kernel refused of a map, with the key of the configuration where the map is full.
 pub(super) fn refused(operation: &'static str, object: impl Display, error: KernelError, sizes: &Sizes) -> Error {
-    let full = match &error {
-        KernelError::Map { map, .. } if is_full(&error) => sizes.key_of(map),
-        _ => None,
-    };
+    let full = error.full_map().and_then(|map| sizes.key_of(map));
     let told = error_of(operation, object, error);
     match full {
         Some((key, entries)) => {

@@ -114,38 +114,8 @@ fn swap<A, B>((left, right): (A, B)) -> (B, A) {
 
 /// What the kernel refused, for who holds the engine.
 pub(super) fn error_of(operation: &'static str, object: impl std::fmt::Display, source: KernelError) -> Error {
-    let kind = match &source {
-        KernelError::Missing { .. } => ErrorKind::Unsupported,
-        _ => match os_error(&source) {
-            Some(E2BIG | ENOMEM | ENOSPC) => ErrorKind::Busy,
-            Some(EPERM | EACCES) => ErrorKind::Denied,
-            _ => ErrorKind::Kernel,
-        },
-    };
-    Error::new(kind, operation, object, &source).because(source)
+    source.told(operation, object, "services.maps")
 }
 
-/// Whether a map has no room left: tries say it otherwise.
-pub(super) fn is_full(source: &KernelError) -> bool {
-    matches!(os_error(source), Some(E2BIG | ENOSPC))
-}
-
-/// Numbers of `include/uapi/asm-generic/errno-base.h`.
-const EPERM: i32 = 1;
-const E2BIG: i32 = 7;
-const ENOMEM: i32 = 12;
-const EACCES: i32 = 13;
+/// Of `include/uapi/asm-generic/errno-base.h`.
 const ENODEV: i32 = 19;
-const ENOSPC: i32 = 28;
-
-/// The number that the kernel answered, wherever in the chain of causes.
-fn os_error(error: &KernelError) -> Option<i32> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(number) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-            return Some(number);
-        }
-        cause = error.source();
-    }
-    None
-}

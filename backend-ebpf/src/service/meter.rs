@@ -6,8 +6,11 @@ use crate::kernel::raw::Raw;
 use crate::kernel::{KernelError, count};
 use aya::Pod;
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
-use backend_ebpf_abi::{AddressKey, Frontend, FrontendKey, MaglevTable, MemberKey, RangeKey, SlotKey, Target};
+use backend_ebpf_abi::{
+    AddressKey, Affinity, AffinityKey, Frontend, FrontendKey, MaglevTable, MemberKey, RangeKey, SlotKey, Target,
+};
 use cni_core::backend::{Dropped, Meter, Result, TableUse, WhenFull};
+use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
 
 /// Maps, open beside the programs, with the entries that each has room for.
@@ -36,6 +39,28 @@ fn prefixes(map: &Map, room: u32) -> std::result::Result<u64, MapError> {
     count(LpmTrie::<_, Raw<RangeKey>, u32>::try_from(map)?.keys(), room)
 }
 
+impl Metered {
+    fn map(&self, name: &'static str) -> std::result::Result<&Map, MapError> {
+        let found = self.0.iter().find(|(known, ..)| *known == name);
+        found.map(|(_, map, _)| map).ok_or_else(|| MapError::InvalidName { name: name.to_owned() })
+    }
+
+    /// Clients that would be led where they went last: nobody takes away what is older than its frontend wants.
+    fn affine(&self, map: &Map, room: u32) -> std::result::Result<u64, MapError> {
+        let frontends = HashMap::<_, Raw<FrontendKey>, Raw<Frontend>>::try_from(self.map("FRONTENDS")?)?;
+        let clients = HashMap::<_, Raw<AffinityKey>, Raw<Affinity>>::try_from(map)?;
+        let now = u32::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(u32::MAX);
+        let mut count = 0;
+        for entry in clients.iter().take(room as usize) {
+            // One that goes meanwhile is none.
+            let Ok((Raw(client), Raw(last))) = entry else { continue };
+            let wanted = frontends.get(&Raw(client.frontend), 0).map_or(0, |Raw(frontend)| frontend.affinity_seconds);
+            count += u64::from(wanted > 0 && now.saturating_sub(last.seen_seconds) <= wanted);
+        }
+        Ok(count)
+    }
+}
+
 impl Meter for Metered {
     /// Programs at sockets drop no packet.
     fn dropped(&self) -> Result<Vec<Dropped>> {
@@ -53,11 +78,16 @@ impl Meter for Metered {
                 "SLOTS" => Some(keys::<Raw<SlotKey>, Raw<Target>>(map, *room)),
                 "TABLES" => Some(keys::<Raw<FrontendKey>, Raw<MaglevTable>>(map, *room)),
                 "MEMBERS" => Some(keys::<Raw<MemberKey>, Raw<u32>>(map, *room)),
-                // Programs fill the others, where what was quiet for longest makes room: nobody takes entries away.
+                "AFFINITY" => Some(self.affine(map, *room)),
+                // Of sockets that are closed nobody tells, and no time is in their entries.
                 _ => None,
             };
             let failed = |source| error_of("read", table, KernelError::Map { map: table, verb: "read", source });
-            let when_full = if entries.is_some() { WhenFull::Refuses } else { WhenFull::ForgetsOldest };
+            // Programs fill these, where what was quiet for longest makes room.
+            let when_full = match *table {
+                "AFFINITY" | "REVERSE" => WhenFull::ForgetsOldest,
+                _ => WhenFull::Refuses,
+            };
             Ok(TableUse { table, entries: entries.transpose().map_err(failed)?, room: (*room).into(), when_full })
         };
         self.0.iter().map(used).collect()

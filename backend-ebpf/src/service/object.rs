@@ -96,9 +96,9 @@ impl Programs {
         for hook in Hook::ALL {
             let name = hook.name();
             let program = bpf.program_mut(name).ok_or(KernelError::Missing { name })?;
-            let loaded = <&mut CgroupSockAddr>::try_from(program)
-                .and_then(|program| verifier::load(program, CgroupSockAddr::load));
-            loaded.map_err(|source| KernelError::Program { program: name, source })?;
+            let program = <&mut CgroupSockAddr>::try_from(program)
+                .map_err(|source| KernelError::Program { program: name, source })?;
+            verifier::load(name, program, CgroupSockAddr::load)?;
         }
         Ok(Self { bpf })
     }

@@ -39,8 +39,9 @@ pub(super) fn needs(config: &Config) -> Result<(PathBuf, NetNs)> {
 
 /// Why the programs cannot be loaded.
 pub(super) fn unloadable(error: KernelError) -> Error {
+    let is_refused = error.is_verifiers();
     let told = error_of("open", "services in eBPF", error);
-    if told.kind != ErrorKind::Kernel {
+    if told.kind != ErrorKind::Kernel && !is_refused {
         return told;
     }
     let detail =

@@ -10,7 +10,6 @@ use cni_core::backend::{
     Capability, DriftWatch, Driver as _, OpenRequest, ProxyBackend, ProxyParts, Reconciler, Result, Translation,
 };
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Services in eBPF, for [`cni_core::backend::Registry::with_proxy`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,7 +48,7 @@ impl ProxyBackend for EbpfServices {
         let outside = outside.map(Reconciler::new).transpose()?;
         let mut parts = ProxyParts::new(Box::new(Both { sockets: Reconciler::new(driver)?, outside }));
         parts.clients = Some(Box::new(clients));
-        parts.meter = Some(Arc::new(meter));
+        parts.meter = Some(meter);
         parts.drift = watch.map(|watch| Box::new(watch) as Box<dyn DriftWatch>);
         Ok(parts)
     }

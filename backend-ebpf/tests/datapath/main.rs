@@ -10,5 +10,7 @@ mod each;
 mod hooks;
 
 mod conformance;
+mod dropped;
 mod fast;
+mod mtu;
 mod versions;

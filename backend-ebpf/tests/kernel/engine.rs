@@ -35,7 +35,7 @@ fn patience() -> Duration {
 }
 
 /// The client may go anywhere and is reached by nobody; the server is reached at one port.
-fn items() -> Vec<PolicyItem> {
+pub(crate) fn items() -> Vec<PolicyItem> {
     let (web, none) = (chain_id("web", Direction::Ingress), chain_id("none", Direction::Ingress));
     let mut client = endpoint("client", CLIENT.0, &CLIENT.1);
     client.ingress = walk(&[&none]);
@@ -82,7 +82,7 @@ fn in_force(child: &mut Killed) {
 }
 
 /// Two pods on the calling thread's node.
-fn pods() -> [NetNs; 2] {
+pub(crate) fn pods() -> [NetNs; 2] {
     let node = NetNs::current().unwrap();
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     [pod(&node, CLIENT), pod(&node, SERVER)]

@@ -5,16 +5,23 @@ use crate::conformance::config;
 use crate::flows::{CLOSED, OPEN, enforcing};
 use crate::items::{endpoint, host, walk};
 use crate::place::{block_on, in_own_place, run};
+use crate::services::{Proxy, V4, item};
+use crate::sockets::{client, in_a_namespace};
 use backend_ebpf::abi::{Connection, ConnectionKey, Tracked};
 use backend_ebpf::engine::{self, BPFFS, Config};
 use backend_ebpf::kernel::{Object, Pins, Sizes, UsedMaps};
+use backend_ebpf::service::{self, SocketDriver};
 use cni_core::backend::{Change, Dropped, Meter, PolicyParts, TableUse, WhenFull};
 use cni_core::flow::Reason;
+use cni_core::model::ServiceItem;
 use cni_core::policy::model::Direction;
 use cni_core::policy::program::{HostInterface, PolicyItem, PolicyKey};
 use net_linux::netns::NetNs;
 use std::net::UdpSocket;
+use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::Duration;
+use testlab::bed::{Cgroup, wait_for};
 
 /// Two pods, and a voice in the client.
 fn pods() -> ([NetNs; 2], UdpSocket) {
@@ -179,5 +186,26 @@ fn connections_that_have_timed_out_are_not_counted() {
         let open =
             |now| maps.used(now, None).unwrap().into_iter().find(|used| used.map == "CONNECTIONS").unwrap().entries;
         assert_eq!([130, 131, 151].map(open), [Some(2), Some(1), Some(0)]);
+    });
+}
+
+#[test]
+fn clients_with_affinity_are_counted_for_as_long_as_their_frontend_keeps_them() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    in_a_namespace(|| {
+        let config = service::Config { cgroup: Some(cgroup.0.clone()), ..service::Config::default() };
+        let mut proxy = Proxy::open_with(&config);
+        let affine = |seconds| ServiceItem { affinity_seconds: NonZeroU32::new(seconds), ..item(V4, 6, "abc") };
+        proxy.put(vec![affine(3600)]);
+        let meter = SocketDriver::open(&config).unwrap().meter().unwrap();
+        assert_eq!(table(&*meter, "AFFINITY").entries, Some(0));
+        client(&cgroup.0).ask("tcp", V4).unwrap();
+        let used = table(&*meter, "AFFINITY");
+        let room = service::Sizes::default().affinity;
+        assert_eq!((used.entries, used.room, used.when_full), (Some(1), room.into(), WhenFull::ForgetsOldest));
+        assert_eq!(table(&*meter, "REVERSE").entries, None, "nobody tells of sockets that are closed");
+        proxy.put(vec![affine(1)]);
+        let is_over = || table(&*meter, "AFFINITY").entries == Some(0);
+        wait_for("the client is not counted any more", Duration::from_secs(20), is_over);
     });
 }

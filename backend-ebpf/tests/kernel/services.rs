@@ -1,6 +1,7 @@
 //! Services at real sockets, in cgroups and network namespaces of the test's own. Never a packet from outside.
 
-use crate::sockets::{BACKENDS, client, in_a_namespace, with_backends};
+use crate::place::run;
+use crate::sockets::{BACKENDS, client, client_in, in_a_namespace, with_backends};
 use backend_ebpf::service::{ClientDriver, Config, EbpfServices, Sizes, SocketDriver};
 use cni_core::backend::{Change, Engine, ProxyBackend as _, Reconciler};
 use cni_core::model::{
@@ -13,7 +14,7 @@ use net_linux::netns::NetNs;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
-use testlab::bed::{Cgroup, Client};
+use testlab::bed::{Cgroup, Client, serve_named};
 
 pub(crate) const V4: &str = "10.96.0.10:80";
 pub(crate) const V6: &str = "[fd96::10]:80";
@@ -278,6 +279,37 @@ fn an_agent_serves_its_own_namespaces_only_however_many_share_a_cgroup() {
             second.serve(&pod, false);
             assert_ne!(who_answers(&mut in_pod, V4).unwrap_err(), "ConnectionRefused", "nobody's pod any more");
         });
+    });
+}
+
+/// It is answered inside of the pod: a backend's address that is its own does not leave it.
+#[test]
+fn a_pod_that_is_a_services_only_backend_reaches_itself_by_it() {
+    const OWN: [&str; 2] = ["10.96.2.1", "fd96:2::1"];
+    let Some(cgroup) = Cgroup::new() else { return };
+    let pod = NetNs::new().unwrap();
+    let serve = || {
+        run("ip link set lo up");
+        for own in OWN {
+            run(&format!("ip address add {own} dev lo nodad"));
+            serve_named(own.parse().unwrap(), "itself");
+        }
+    };
+    pod.run(serve).unwrap();
+    in_a_namespace(|| {
+        let mut proxy = Proxy::open(&cgroup.0);
+        let mut all = items("a");
+        for item in &mut all {
+            let family = usize::from(item.key.address.is_ipv6());
+            item.backends =
+                [ServiceBackend { address: OWN[family].parse().unwrap(), ..item.backends[0].clone() }].into();
+        }
+        proxy.put(all);
+        proxy.serve(&pod, true);
+        let mut client = client_in(&cgroup.0, &pod);
+        for (how, to) in WAYS {
+            assert_eq!(spread(&mut client, how, to, 3), [("itself".to_owned(), 3)].into(), "{how} {to}");
+        }
     });
 }
 

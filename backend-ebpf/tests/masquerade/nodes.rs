@@ -295,11 +295,12 @@ fn who_finds_no_port_free_is_dropped_and_counted_and_others_keep_theirs(hook: Ho
     let (dropped, tables) = world.node().netns.run(|| runtime.block_on(read())).unwrap();
     let full: u64 = dropped.iter().filter(|one| one.word() == "full").map(|one| one.packets).sum();
     assert_eq!(full, world.maps().packets(Masqueraded::NoPort).unwrap());
-    let connections = tables.iter().find(|table| table.table == "COMING").unwrap();
-    assert_eq!(
-        (connections.entries, connections.room, connections.when_full),
-        (Some(8), 65_536, WhenFull::ForgetsOldest)
-    );
+    for (name, entries, room) in
+        [("COMING", Some(8), 65_536), ("LEAVING", Some(8), 65_536), ("MASQ_FRAGMENTS", None, 4096)]
+    {
+        let found = tables.iter().find(|table| table.table == name).unwrap();
+        assert_eq!((found.entries, found.room, found.when_full), (entries, room, WhenFull::ForgetsOldest), "{name}");
+    }
 }
 
 fn who_outside_knows_the_way_to_a_pod_talks_with_its_own_address(hook: Hook) {

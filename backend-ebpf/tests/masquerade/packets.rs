@@ -270,6 +270,11 @@ fn a_port_is_free_again_when_its_connection_has_ended_and_not_before() {
     let (pods, other) = (PODS[0], ip(OUTSIDE[0][0]));
     let send = |pod: usize, kind| rig.out(&Frame::new(ip(pods[pod]), other, above(kind, 40_000, 443)));
     for (kind, state, seconds) in [(2, 0, 30), (2, 1, 180), (1, 0, 60), (1, 1, 8000), (1, 1 | 2 | 4, 10), (1, 8, 10)] {
+        // The clock of programs begins with the machine.
+        if seconds_since_boot() <= seconds {
+            println!("skipped: this machine has not run for {seconds} s");
+            continue;
+        }
         let mut rig_maps = rig.loaded.maps().unwrap();
         let set_age = |maps: &mut backend_ebpf::kernel::MasqueradeMaps, age: u32| {
             for (tuple, coming) in rig.maps.coming().unwrap() {
@@ -278,7 +283,7 @@ fn a_port_is_free_again_when_its_connection_has_ended_and_not_before() {
             }
         };
         // Whoever had it.
-        set_age(&mut rig_maps, 9000);
+        rig.maps.coming().unwrap().iter().for_each(|(tuple, _)| rig_maps.forget(tuple).unwrap());
         assert!(send(0, kind).is_some());
         set_age(&mut rig_maps, seconds - 2);
         assert!(send(1, kind).is_none(), "{kind} {state} after {} s", seconds - 2);

@@ -15,7 +15,8 @@ use benches::programs;
 use benches::stats::{Table, quantile};
 use net_linux::netns::NetNs;
 use rustix::time::{ClockId, clock_gettime};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ struct Peer {
     pod: NetNs,
     address: IpAddr,
     tcp: Vec<f64>,
+    /// Round trips of one connection over TCP, all of them.
+    asked: Vec<Duration>,
     /// Round trips of sockets that are new.
     new: Vec<Duration>,
     /// Round trips of one socket.
@@ -60,7 +63,15 @@ struct Peer {
 
 impl Peer {
     fn new(pod: NetNs, address: IpAddr) -> Peer {
-        Peer { pod, address, tcp: Vec::new(), new: Vec::new(), latency: Vec::new(), datagram: Vec::new() }
+        Peer {
+            pod,
+            address,
+            tcp: Vec::new(),
+            asked: Vec::new(),
+            new: Vec::new(),
+            latency: Vec::new(),
+            datagram: Vec::new(),
+        }
     }
 }
 
@@ -70,6 +81,7 @@ type Way = Option<(&'static str, &'static str, &'static str)>;
 const WAYS: &[(&str, Way)] = &[
     ("VXLAN by hand", None),
     (MASQUERADING, None),
+    (ROUTES, None),
     ("cnidarian vxlan", Some(("vxlan", "{mode: vxlan}", "nftables"))),
     ("cnidarian vxlan, trackOuterPackets", Some(("vxlan", "{mode: vxlan, trackOuterPackets: true}", "nftables"))),
     ("cnidarian ebpf vxlan", Some(("ebpf", "{mode: vxlan}", "ebpf"))),
@@ -83,6 +95,9 @@ const WAYS: &[(&str, Way)] = &[
 /// The one that does the same work as ours.
 const MASQUERADING: &str = "VXLAN by hand, masquerading";
 
+/// Without a tunnel.
+const ROUTES: &str = "routes by hand";
+
 fn main() -> Result<(), AnyError> {
     let mut arguments = std::env::args().skip(1);
     let rounds = arguments.next().map_or(Ok(ROUNDS), |rounds| rounds.parse())?;
@@ -90,7 +105,7 @@ fn main() -> Result<(), AnyError> {
     let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|part| name.contains(part.as_str()));
     let ways = WAYS.iter().filter(|(name, _)| is_asked(name));
     let made = ways.map(|(name, way)| match way {
-        None => by_hand(name, *name == MASQUERADING),
+        None => by_hand(name),
         Some((backend, config, policy)) => lab(name, backend, config, policy),
     });
     let mut clusters = made.collect::<Result<Vec<_>, _>>()?;
@@ -114,18 +129,29 @@ fn main() -> Result<(), AnyError> {
 
 /// Ratios are to the masquerading one, or to the first.
 fn table(clusters: &[Cluster], peer: impl Fn(&Cluster) -> &Peer) -> Table {
-    let mut table = Table::new(&["", "TCP Gbit/s", "UDP round trip µs", "of a new socket", "ns of a datagram one way"]);
+    let mut table = Table::new(&[
+        "",
+        "TCP Gbit/s",
+        "TCP round trip µs, p50",
+        "p99",
+        "UDP round trip µs",
+        "of a new socket",
+        "ns of a datagram one way",
+    ]);
     let base = clusters.iter().find(|cluster| cluster.name == MASQUERADING).unwrap_or(&clusters[0]);
     for cluster in clusters {
         let (own, base) = (peer(cluster), peer(base));
         let (tcp, base_tcp) = (median(&own.tcp), median(&base.tcp));
-        let time = |of: fn(&Peer) -> &Vec<Duration>, unit: f64, digits: usize| {
-            let [own, base] = [own, base].map(|peer| quantile(of(peer), 0.5).as_secs_f64());
+        let at = |of: fn(&Peer) -> &Vec<Duration>, part: f64, unit: f64, digits: usize| {
+            let [own, base] = [own, base].map(|peer| quantile(of(peer), part).as_secs_f64());
             format!("{:.digits$} ({:.2})", own * unit, own / base)
         };
+        let time = |of, unit, digits| at(of, 0.5, unit, digits);
         table.row(&[
             cluster.name.to_owned(),
             format!("{tcp:.2} ({:.2})", tcp / base_tcp),
+            at(|peer| &peer.asked, 0.5, 1e6, 1),
+            at(|peer| &peer.asked, 0.99, 1e6, 1),
             time(|peer| &peer.latency, 1e6, 1),
             time(|peer| &peer.new, 1e6, 1),
             time(|peer| &peer.datagram, 1e9 / f64::from(DATAGRAMS), 0),
@@ -136,6 +162,8 @@ fn table(clusters: &[Cluster], peer: impl Fn(&Cluster) -> &Peer) -> Table {
 
 fn measure(from: &NetNs, peer: &mut Peer) -> Result<(), AnyError> {
     peer.tcp.push(iperf(from, peer)?);
+    let asked = of_one_connection(from, peer)?;
+    peer.asked.extend(asked);
     peer.new.push(of_new_sockets(from, peer)?);
     peer.latency.push(of_one_socket(from, peer)?);
     let bursts = one_way(from, peer)?;
@@ -171,40 +199,50 @@ fn lab(name: &'static str, backend: &str, config: &str, policy: &str) -> Result<
     Ok(Cluster { name, from: from.namespace.clone(), far, near, _owner: Box::new(lab) })
 }
 
-/// What an administrator would type: veth, addresses, routes, one VXLAN device, static entries.
-fn by_hand(name: &'static str, masquerade: bool) -> Result<Cluster, AnyError> {
+/// What an administrator would type: veth, addresses, routes; one VXLAN device and static entries, or the other node as next hop.
+fn by_hand(name: &'static str) -> Result<Cluster, AnyError> {
+    let mtu = if name == ROUTES { 1500 } else { 1450 };
     let scenario = scenario("vxlan", "{}", "none")?;
     let fabric = Fabric::build(&scenario)?;
     let [from, far, near] = [NetNs::new()?, NetNs::new()?, NetNs::new()?];
     for (here, node) in fabric.nodes.iter().enumerate() {
         let there = 1 - here;
         let ((own, _), (peer, _)) = (scenario.node_addresses(here), scenario.node_addresses(there));
-        let tunnel = [
-            format!("link add vx0 type vxlan id 1 local {own} dev eth0 dstport 8472 nolearning"),
-            format!("link set vx0 address 02:00:00:00:00:0{here} up"),
-            format!("address add 10.50.{here}.0/32 dev vx0"),
-            format!("neigh add 10.50.{there}.0 lladdr 02:00:00:00:00:0{there} dev vx0 nud permanent"),
-            format!("route add 10.50.{there}.0/24 via 10.50.{there}.0 dev vx0 onlink"),
-        ];
-        tunnel.iter().try_for_each(|words| run(node, "ip", words))?;
-        run(node, "bridge", &format!("fdb add 02:00:00:00:00:0{there} dev vx0 dst {peer} self permanent"))?;
+        if name == ROUTES {
+            run(node, "ip", &format!("route add 10.50.{there}.0/24 via {peer}"))?;
+        } else {
+            tunnel(node, (here, own), (there, peer))?;
+        }
         run(node, "sysctl", "-qw net.ipv4.ip_forward=1")?;
-        if masquerade {
+        if name == MASQUERADING {
             // What a cluster needs besides: it brings connection tracking with it.
             run(node, "nft", "add table ip nat")?;
             run(node, "nft", "add chain ip nat post { type nat hook postrouting priority srcnat; }")?;
             run(node, "nft", "add rule ip nat post ip saddr 10.50.0.0/16 ip daddr != 10.50.0.0/16 masquerade")?;
         }
     }
-    plug(&fabric.nodes[0], &from, "10.50.0.2")?;
-    plug(&fabric.nodes[0], &near, "10.50.0.3")?;
-    plug(&fabric.nodes[1], &far, "10.50.1.2")?;
+    plug(&fabric.nodes[0], &from, "10.50.0.2", mtu)?;
+    plug(&fabric.nodes[0], &near, "10.50.0.3", mtu)?;
+    plug(&fabric.nodes[1], &far, "10.50.1.2", mtu)?;
     let (far, near) = (Peer::new(far, "10.50.1.2".parse()?), Peer::new(near, "10.50.0.3".parse()?));
     Ok(Cluster { name, from, far, near, _owner: Box::new(fabric) })
 }
 
+/// A tunnel to the other node.
+fn tunnel(node: &NetNs, (here, own): (usize, Ipv4Addr), (there, peer): (usize, Ipv4Addr)) -> Result<(), AnyError> {
+    let lines = [
+        format!("link add vx0 type vxlan id 1 local {own} dev eth0 dstport 8472 nolearning"),
+        format!("link set vx0 address 02:00:00:00:00:0{here} up"),
+        format!("address add 10.50.{here}.0/32 dev vx0"),
+        format!("neigh add 10.50.{there}.0 lladdr 02:00:00:00:00:0{there} dev vx0 nud permanent"),
+        format!("route add 10.50.{there}.0/24 via 10.50.{there}.0 dev vx0 onlink"),
+    ];
+    lines.iter().try_for_each(|words| run(node, "ip", words))?;
+    run(node, "bridge", &format!("fdb add 02:00:00:00:00:0{there} dev vx0 dst {peer} self permanent"))
+}
+
 /// A pod with this address at a node.
-fn plug(node: &NetNs, pod: &NetNs, address: &str) -> Result<(), AnyError> {
+fn plug(node: &NetNs, pod: &NetNs, address: &str, mtu: u16) -> Result<(), AnyError> {
     std::fs::create_dir_all("/run/netns")?;
     let pinned = format!("/run/netns/throughput-{}-{address}", std::process::id());
     pod.pin(&pinned)?;
@@ -220,7 +258,7 @@ fn plug(node: &NetNs, pod: &NetNs, address: &str) -> Result<(), AnyError> {
     result?;
     let inside = [
         "link set lo up",
-        "link set eth0 mtu 1450 up",
+        &format!("link set eth0 mtu {mtu} up"),
         &format!("address add {address}/32 dev eth0"),
         "route add 169.254.1.1 dev eth0",
         "route add default via 169.254.1.1 dev eth0",
@@ -261,6 +299,34 @@ fn iperf(from: &NetNs, peer: &Peer) -> Result<f64, AnyError> {
             None => return Err(format!("iperf3: {}", answer["error"]).into()),
         }
     }
+}
+
+/// Round trips of a byte over one connection.
+fn of_one_connection(from: &NetNs, peer: &Peer) -> Result<Vec<Duration>, AnyError> {
+    let listener = peer.pod.run(|| TcpListener::bind((peer.address, SINK)))??;
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_nodelay(true)?;
+        let mut byte = [0];
+        // Until the other end closes.
+        while stream.read(&mut byte)? > 0 {
+            stream.write_all(&byte)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let mut times = Vec::with_capacity(TRIPS);
+    {
+        let mut stream = from.run(|| TcpStream::connect((peer.address, SINK)))??;
+        stream.set_nodelay(true)?;
+        for _ in 0..TRIPS {
+            let start = Instant::now();
+            stream.write_all(b"?")?;
+            stream.read_exact(&mut [0])?;
+            times.push(start.elapsed());
+        }
+    }
+    answering.join().map_err(|_| "the answering thread panicked")??;
+    Ok(times)
 }
 
 /// The median of UDP round trips, each of a new socket.

@@ -4,11 +4,14 @@
 use super::pod::Pod;
 use super::underlay::{Underlays, v4_of, v6_of};
 use super::wait::block_on;
-use cni_core::backend::{Backend, Change, CommitReport, Gauge, Inspect, NetworkChange, OpenRequest, Plan, Result};
+use cni_core::backend::{
+    Backend, Change, CommitReport, Gauge, Inspect, Meter, NetworkChange, OpenRequest, Plan, Result,
+};
 use cni_core::model::{
     Attributes, Endpoint, EndpointId, InterfaceName, LocalBlock, NetworkItem, NodeContext, NodeName, Peer, PeerPrefix,
     Underlay,
 };
+use cni_core::policy::model::Direction;
 use net_linux::attach::{AttachRequest, Attacher};
 use net_linux::netns::NetNs;
 use serde_json::Value;
@@ -43,6 +46,7 @@ pub struct Node {
     pub(super) attached: Option<Endpoint>,
     backend: &'static dyn Backend,
     inspect: Option<Arc<dyn Inspect>>,
+    meter: Option<Arc<dyn Meter>>,
     commands: Option<mpsc::UnboundedSender<Command>>,
     agent: Option<JoinHandle<()>>,
     state_dir: tempfile::TempDir,
@@ -74,6 +78,7 @@ impl Node {
             attached: None,
             backend,
             inspect: None,
+            meter: None,
             commands: None,
             agent: None,
             state_dir: tempfile::tempdir().unwrap(),
@@ -119,7 +124,9 @@ impl Node {
             block_on(async move {
                 let mut parts = backend.open(request).await.unwrap();
                 let mut drift = parts.drift.take().unwrap();
-                opened.send((parts.pod_mtu_bytes, parts.attributes, parts.notices, parts.inspect)).unwrap();
+                opened
+                    .send((parts.pod_mtu_bytes, parts.attributes, parts.notices, parts.inspect, parts.meter))
+                    .unwrap();
                 loop {
                     tokio::select! {
                         command = inbox.recv() => match command {
@@ -146,7 +153,7 @@ impl Node {
                 }
             });
         });
-        (self.pod_mtu_bytes, self.attributes, self.notices, self.inspect) =
+        (self.pod_mtu_bytes, self.attributes, self.notices, self.inspect, self.meter) =
             open.recv().expect("the backend did not open");
         (self.commands, self.agent) = (Some(commands), Some(agent));
     }
@@ -224,11 +231,26 @@ impl Node {
 
     /// Attaches a pod, and what the commit said.
     pub fn try_attach(&mut self) -> (Pod, CommitReport) {
+        let (pod, endpoint, report) = self.attach_as(self.endpoint(), 2);
+        self.attached = Some(endpoint);
+        (pod, report)
+    }
+
+    /// Attaches a second pod, which goes with the test: an agent that starts is not told of it.
+    pub fn attach_another(&mut self) -> Pod {
+        let id = EndpointId::of(&format!("pod{}-another", self.number), "eth0").unwrap();
+        let (pod, _, report) = self.attach_as(id, 3);
+        assert!(report.is_complete(), "{report:#?}");
+        pod
+    }
+
+    /// With the address of this number in the node's blocks.
+    fn attach_as(&self, id: EndpointId, last: u8) -> (Pod, Endpoint, CommitReport) {
         let netns = NetNs::new().unwrap();
-        let id = self.endpoint();
+        let block = u16::from_str_radix(&self.number.to_string(), 16).unwrap();
         let addresses: Vec<IpAddr> = vec![
-            Ipv4Addr::new(10, 244, self.number, 2).into(),
-            Ipv6Addr::new(0xfd00, u16::from_str_radix(&self.number.to_string(), 16).unwrap(), 0, 0, 0, 0, 0, 2).into(),
+            Ipv4Addr::new(10, 244, self.number, last).into(),
+            Ipv6Addr::new(0xfd00, block, 0, 0, 0, 0, 0, last.into()).into(),
         ];
         let request = AttachRequest::new(id.clone(), addresses.clone(), self.pod_mtu_bytes);
         self.netns.run(|| Attacher::open().unwrap().attach(&netns, &request).unwrap()).unwrap();
@@ -240,9 +262,8 @@ impl Node {
             pod_mac: request.pod_mac(),
             addresses: addresses.clone(),
         };
-        self.attached = Some(endpoint.clone());
-        let report = self.stage(vec![Change::Put(NetworkItem::Endpoint(endpoint))]);
-        (Pod::serving(netns, addresses), report)
+        let report = self.stage(vec![Change::Put(NetworkItem::Endpoint(endpoint.clone()))]);
+        (Pod::serving(netns, addresses), endpoint, report)
     }
 
     /// What the backend answers.
@@ -257,6 +278,12 @@ impl Node {
     /// Numbers for monitors.
     pub fn gauges(&self) -> Vec<Gauge> {
         block_on(self.inspect.as_ref().unwrap().gauges())
+    }
+
+    /// Packets that the backend dropped, by direction and the reason's word, where there are any.
+    pub fn dropped(&self) -> BTreeMap<(Option<Direction>, &'static str), u64> {
+        let all = self.meter.as_ref().unwrap().dropped().unwrap();
+        all.into_iter().filter(|one| one.packets > 0).map(|one| ((one.direction, one.word()), one.packets)).collect()
     }
 
     /// The pod's endpoint with one more address.

@@ -50,7 +50,7 @@ const fn verify(backend: &'static str, policy: &'static str) -> Suite {
 }
 
 /// Tests of `backend-ebpf` that try programs packet by packet, which say the same on every kernel that takes them.
-const PACKETS: &[&str] = &["connections::", "malformed::", "oracle::", "related::"];
+const PACKETS: &[&str] = &["connections::", "hostile::", "malformed::", "oracle::", "related::"];
 /// Those that open an engine dozens of times: under emulation each load of programs takes seconds.
 const LAWS: &[&str] = &["engine::", "every_law", "laws_of_every_engine"];
 

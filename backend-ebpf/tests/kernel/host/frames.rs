@@ -31,17 +31,17 @@ at_each_hook! {
 const ROOM: Room = Room { connections: 1, prefixes: 1 };
 
 /// Indices of two interfaces with the frames' Ethernet address.
-pub(super) const ETH0: u32 = 7001;
+pub(crate) const ETH0: u32 = 7001;
 pub(super) const POD: u32 = 7002;
 
-pub(super) fn devices() -> BTreeMap<InterfaceName, Device> {
+pub(crate) fn devices() -> BTreeMap<InterfaceName, Device> {
     let device =
         |name, index, is_pods| (InterfaceName::new(name).unwrap(), Device { index, is_pods, is_ethernet: true });
     [device("eth0", ETH0, false), device("cni0", POD, true)].into()
 }
 
 /// In a namespace with both interfaces, which passes packets on.
-pub(super) fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let netns = NetNs::new().unwrap();
     let inside = || {
         for (name, index) in [("eth0", ETH0), ("cni0", POD)] {
@@ -57,7 +57,7 @@ pub(super) fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// The frame with the Ethernet address of the interfaces as its destination: others are not for the node.
-pub(super) fn to_node(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn to_node(frame: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 1][..], &frame[6..]].concat()
 }
 

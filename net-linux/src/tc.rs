@@ -243,7 +243,9 @@ mod tests {
         assert_eq!(parse(HEADER, &filter("bpf", decides)), Some(Filter { place: PLACE, program: 99 }));
         assert_eq!(parse(HEADER, &filter("u32", decides)), None);
         assert_eq!(parse(Header { kind: RTM_DELTFILTER, ..HEADER }, &filter("bpf", decides)), None);
-        let classifies = |options: &mut Message<'_>| drop(options.u32(TCA_BPF_ID, 99));
+        let classifies = |options: &mut Message<'_>| {
+            options.u32(TCA_BPF_ID, 99);
+        };
         assert_eq!(parse(HEADER, &filter("bpf", classifies)), None);
         let announces = |_: &mut Message<'_>| {};
         assert_eq!(parse(HEADER, &filter("bpf", announces)), None);
@@ -281,7 +283,9 @@ mod tests {
         #[test]
         fn reading_any_bytes_ends_without_a_panic(bytes: Vec<u8>, cut in 0..60_usize) {
             let _ = (parse(HEADER, &bytes), kind(Header { kind: RTM_NEWQDISC, ..HEADER }, &bytes));
-            let whole = filter("bpf", |options| drop(options.u32(TCA_BPF_FLAGS, 1).u32(TCA_BPF_ID, 99)));
+            let whole = filter("bpf", |options| {
+                options.u32(TCA_BPF_FLAGS, 1).u32(TCA_BPF_ID, 99);
+            });
             let _ = parse(HEADER, whole.get(..cut).unwrap_or(&whole));
         }
     }

@@ -161,7 +161,8 @@ pub fn add_clsact(socket: &mut Socket, interface: u32) -> Result<()> {
         done => return done,
     }
     let body = |message: &mut Message<'_>| tcmsg(message, interface, 0, CLSACT, 0);
-    let found = socket.query("read", &object, RTM_GETQDISC, 0, body, kind)?;
+    // Without the echo some kernels answer to those who listen to changes, and not to who asked.
+    let found = socket.query("read", &object, RTM_GETQDISC, wire::NLM_F_ECHO, body, kind)?;
     match found.into_iter().next() {
         Some(kind) if kind != "clsact" => Err(Error::Foreign { operation: "create", object, found: kind }),
         _ => Ok(()),
@@ -207,8 +208,10 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Filter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netns::NetNs;
     use proptest::prelude::*;
 
+    const RTM_DELQDISC: u16 = 37;
     const PLACE: Place = Place { interface: 7, side: Side::Egress, priority: 0x636e, handle: 1 };
     const HEADER: Header = Header { kind: RTM_NEWTFILTER, flags: 0, sequence: 1, port: 0 };
 
@@ -240,7 +243,9 @@ mod tests {
         assert_eq!(parse(HEADER, &filter("bpf", decides)), Some(Filter { place: PLACE, program: 99 }));
         assert_eq!(parse(HEADER, &filter("u32", decides)), None);
         assert_eq!(parse(Header { kind: RTM_DELTFILTER, ..HEADER }, &filter("bpf", decides)), None);
-        let classifies = |options: &mut Message<'_>| drop(options.u32(TCA_BPF_ID, 99));
+        let classifies = |options: &mut Message<'_>| {
+            options.u32(TCA_BPF_ID, 99);
+        };
         assert_eq!(parse(HEADER, &filter("bpf", classifies)), None);
         let announces = |_: &mut Message<'_>| {};
         assert_eq!(parse(HEADER, &filter("bpf", announces)), None);
@@ -249,11 +254,38 @@ mod tests {
         assert_eq!(parse(HEADER, &other_parent), None);
     }
 
+    #[test]
+    fn a_clsact_that_is_there_stays_and_somebody_elses_ingress_is_refused() {
+        const LOOPBACK: u32 = 1;
+        let inside = || {
+            let mut socket = Socket::route().unwrap();
+            let mut change = |kind: u16, flags: u16| {
+                let mut batch = Batch::new();
+                batch.add("change", "ingress", kind, flags, |message| {
+                    tcmsg(message, LOOPBACK, CLSACT_HANDLE, CLSACT, 0);
+                    message.text(TCA_KIND, "ingress");
+                });
+                socket.run_all(&mut batch).unwrap();
+            };
+            change(RTM_NEWQDISC, wire::NLM_F_CREATE | wire::NLM_F_EXCL);
+            let refused = add_clsact(&mut Socket::route().unwrap(), LOOPBACK).unwrap_err();
+            assert!(matches!(&refused, Error::Foreign { found, .. } if found == "ingress"), "{refused}");
+            change(RTM_DELQDISC, 0);
+            for _ in 0..2 {
+                add_clsact(&mut Socket::route().unwrap(), LOOPBACK).unwrap();
+            }
+            assert_eq!(Filter::dump(&mut Socket::route().unwrap(), LOOPBACK, Side::Ingress).unwrap(), []);
+        };
+        NetNs::new().unwrap().run(inside).unwrap();
+    }
+
     proptest! {
         #[test]
         fn reading_any_bytes_ends_without_a_panic(bytes: Vec<u8>, cut in 0..60_usize) {
             let _ = (parse(HEADER, &bytes), kind(Header { kind: RTM_NEWQDISC, ..HEADER }, &bytes));
-            let whole = filter("bpf", |options| drop(options.u32(TCA_BPF_FLAGS, 1).u32(TCA_BPF_ID, 99)));
+            let whole = filter("bpf", |options| {
+                options.u32(TCA_BPF_FLAGS, 1).u32(TCA_BPF_ID, 99);
+            });
             let _ = parse(HEADER, whole.get(..cut).unwrap_or(&whole));
         }
     }

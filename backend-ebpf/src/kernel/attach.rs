@@ -64,7 +64,7 @@ impl Object {
     pub fn attach(&mut self, hooks: &mut Hooks, way: Way, interface: u32) -> Result<(), KernelError> {
         let refused = |source| KernelError::Program { program: way.program(), source };
         let program = self.program(way)?;
-        let (own, fd) = (program.info().map_err(refused)?.id(), program.fd().map_err(|source| refused(source.into()))?);
+        let (own, fd) = (program.info().map_err(refused)?.id(), program.fd().map_err(refused)?);
         let mut older = hooks.ours(way, interface)?;
         match older.iter().position(|at| at.known.id == own) {
             Some(there) => drop(older.swap_remove(there)),

@@ -29,10 +29,9 @@ impl Running {
     /// Loads and pins it, with no entries. It is attached nowhere. Of one that the kernel refuses nothing is left.
     pub(super) fn load(place: &Place, number: u32, sizes: &Sizes) -> Result<Self> {
         let unused = place.unused(number, sizes);
-        Self::load_pinned(place, number, sizes).map_err(|error| {
+        Self::load_pinned(place, number, sizes).inspect_err(|_| {
             // What was refused says more than what then stays there.
             let _ = unused.iter().try_for_each(|path| remove(path));
-            error
         })
     }
 

@@ -36,9 +36,9 @@ fn reason(enforcer: &Enforcer, frame: &Frame) -> Reason {
 
 #[test]
 fn a_second_first_piece_is_judged_by_its_own_ports_and_so_is_what_follows_it() {
+    let enforcer = pod();
     for family in 0..2 {
         for (id, kind) in [(1, Kind::Tcp), (2, Kind::Udp), (3, Kind::Sctp)] {
-            let enforcer = pod();
             let later = piece(kind, family, id, (3, false), vec![0; 8]);
             assert_eq!(reason(&enforcer, &first(kind, family, id, 53)), Reason::Allowed);
             assert_eq!(reason(&enforcer, &later), Reason::Allowed);
@@ -52,8 +52,8 @@ fn a_second_first_piece_is_judged_by_its_own_ports_and_so_is_what_follows_it() {
 /// The direct method of RFC 1858, section 3.2.1.
 #[test]
 fn a_first_piece_too_short_for_what_is_asked_is_dropped_and_so_is_what_follows_it() {
+    let enforcer = pod();
     for family in 0..2 {
-        let enforcer = pod();
         for (id, kind, bytes) in [(1, Kind::Tcp, 8), (2, Kind::Udp, 0), (3, Kind::Sctp, 0), (4, Kind::Echo, 0)] {
             let mut frame = first(kind, family, id, 53);
             frame.payload.truncate(bytes);
@@ -75,8 +75,8 @@ fn a_piece_within_a_piece_is_dropped() {
 
 #[test]
 fn pieces_of_others_with_the_same_number_are_not_mistaken() {
+    let enforcer = pod();
     for family in 0..2 {
-        let enforcer = pod();
         assert_eq!(reason(&enforcer, &first(Kind::Udp, family, 1, 53)), Reason::Allowed);
         let later = piece(Kind::Udp, family, 1, (3, false), vec![0; 8]);
         let other = if family == 0 { "192.0.2.77" } else { "2001:db8::77" };

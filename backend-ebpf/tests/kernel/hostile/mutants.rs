@@ -31,6 +31,10 @@ pub(super) fn frame(dice: &mut Dice, from: &[IpAddr], to: &[IpAddr]) -> Vec<u8> 
     let frames = twisted(kind, from, *dice.pick(&all));
     let mut frame = dice.pick(&frames).clone();
     if dice.once_in(4) {
+        // To another port, where there are ports.
+        frame.payload[3] ^= 3;
+    }
+    if dice.once_in(4) {
         fragment(dice, &mut frame);
     }
     let mut bytes = frame.bytes();

@@ -7,3 +7,4 @@
 mod conformance;
 mod fast;
 mod versions;
+mod ways;

@@ -20,6 +20,7 @@
 //! | [`config`] | the section of the configuration, as written and checked |
 //! | [`compile`] | items to kernel objects, pure |
 //! | [`object`] | the kernel objects: keys, contents, order |
+//! | [`lengths`] | which lengths prefixes have, as programs walk them |
 //! | [`driver`] | the objects in the kernel |
 //! | [`probe`] | what this kernel can do |
 //! | [`policy`] | items to entries of maps, pure |
@@ -43,6 +44,7 @@ pub mod enforce;
 pub mod engine;
 pub mod flows;
 pub mod kernel;
+pub mod lengths;
 mod mounts;
 pub mod object;
 mod placed;

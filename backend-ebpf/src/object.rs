@@ -1,5 +1,6 @@
 //! The kernel objects of this backend: keys, contents, order of writes. Never touches the kernel.
 
+use crate::lengths::PrefixLength;
 use cni_core::backend::{Gate, Rank};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
@@ -25,6 +26,8 @@ pub enum Key {
     Masquerade,
     /// The program at the host's end of a pod's veth.
     PodProgram(InterfaceName),
+    /// That prefixes of this length are looked up.
+    Length(PrefixLength),
     /// The entry of another node's prefix in the programs' map.
     Way(IpNet),
     /// The entry of a local pod's address in the programs' map.
@@ -76,6 +79,8 @@ pub enum Object {
     Masquerade(Arc<Masquerading>),
     /// See [`Key::PodProgram`].
     PodProgram,
+    /// See [`Key::Length`].
+    Length,
     /// See [`Key::Way`]: the other node on the underlay, and how.
     Way(IpAddr, Carriage),
     /// See [`Key::PodEntry`].
@@ -187,11 +192,11 @@ impl Key {
     /// Whether the programs or their maps are concerned.
     #[must_use]
     pub fn is_of_programs(&self) -> bool {
-        matches!(self, Self::Programs | Self::PodProgram(_) | Self::Way(_) | Self::PodEntry(_))
+        matches!(self, Self::Programs | Self::PodProgram(_) | Self::Length(_) | Self::Way(_) | Self::PodEntry(_))
     }
 
-    /// The order of writes: who may be heard, settings and the device, its programs, what they look up, neighbours, routes; a
-    /// pod's program last. Device and programs hold back the items that want them too.
+    /// The order of writes: who may be heard, settings and the device, its programs, how they look up, what they look up, neighbours,
+    /// routes; a pod's program last. Device and programs hold back the items that want them too.
     #[must_use]
     pub fn rank(&self) -> Rank {
         match self {
@@ -200,7 +205,7 @@ impl Key {
             Self::Programs => Rank::level(2).gate(Gate::Item),
             // As that of the host's stack: it needs nothing and holds nothing back.
             Self::Masquerade => Rank::level(1),
-            Self::Address(..) => Rank::level(3),
+            Self::Address(..) | Self::Length(_) => Rank::level(3),
             Self::PodNeighbour(..) | Self::Way(_) | Self::StrayNextHop(_) => Rank::level(4),
             Self::Route(_) | Self::StrayRoute(..) | Self::LearnedRoute(..) => Rank::level(5),
             Self::PodEntry(_) => Rank::level(6),
@@ -218,6 +223,7 @@ impl fmt::Display for Key {
             Self::Programs => f.write_str("ebpf programs"),
             Self::Masquerade => f.write_str("ebpf masquerading"),
             Self::PodProgram(interface) => write!(f, "ebpf program of {interface}"),
+            Self::Length(length) => write!(f, "ebpf prefixes of {length}"),
             Self::Way(prefix) => write!(f, "ebpf way {prefix}"),
             Self::PodEntry(address) => write!(f, "ebpf pod {address}"),
             Self::PodNeighbour(interface, address) => write!(f, "neighbour {address} on {interface}"),

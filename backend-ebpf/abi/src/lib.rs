@@ -27,7 +27,7 @@ mod service;
 
 pub use connection::{Connection, ConnectionKey, Count, Judged, Tracked};
 pub use flow::{Ended, FlowEvent, FlowsWanted};
-pub use forward::{FORWARD_VERSION, Forwarded, Pod, Settings, Way};
+pub use forward::{FORWARD_VERSION, Forwarded, Lengths, Pod, Settings, Way, WayKey};
 pub use fragment::{Fragment, FragmentKey};
 pub use masquerade::{Coming, Leaving, Life, MASQUERADE_VERSION, Masqueraded, Masquerading, Tuple};
 pub use policy::{

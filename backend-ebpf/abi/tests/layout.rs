@@ -2,9 +2,10 @@
 
 use backend_ebpf_abi::{
     AddressKey, Affinity, AffinityKey, Coming, Connection, ConnectionKey, Count, Ended, Endpoint, EndpointKey,
-    FlowEvent, FlowsWanted, Fragment, FragmentKey, Frontend, FrontendKey, Leaving, MAGLEV_ENTRIES, MaglevTable,
-    Masquerading, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason, ReverseKey, Settings,
-    SlotKey, Target, Tracked, Tuple, Verdict, VerdictKey, Way, mapped, source_key, traffic_key,
+    FlowEvent, FlowsWanted, Fragment, FragmentKey, Frontend, FrontendKey, Leaving, Lengths, MAGLEV_ENTRIES,
+    MaglevTable, Masquerading, MemberKey, PeerClass, PeerKey, Pod, ProgramRef, RANGE_BITS, RangeKey, Reason,
+    ReverseKey, Settings, SlotKey, Target, Tracked, Tuple, Verdict, VerdictKey, Way, WayKey, mapped, source_key,
+    traffic_key,
 };
 use std::mem::{align_of, offset_of, size_of};
 
@@ -43,6 +44,8 @@ fn keys_and_values_have_these_bytes_and_no_padding() {
     layout!(FragmentKey, 44, { source: 0, 16; destination: 16, 16; id: 32, 4; interface: 36, 4; protocol: 40, 4 });
     layout!(Settings, 36, { version: 0, 4; local: 4, 16; vni: 20, 4; tunnel: 24, 4; underlay: 28, 4; flags: 32, 4 });
     layout!(Way, 20, { node: 0, 16; kind: 16, 4 });
+    layout!(WayKey, 20, { bits: 0, 4; address: 4, 16 });
+    layout!(Lengths, 256, { shorter: 0, 256 });
     layout!(Pod, 16, { interface: 0, 4; addresses: 4, 12 });
     layout!(FlowEvent, 80, {
         time_ns: 0, 8; source: 8, 16; destination: 24, 16; interface: 40, 4; reason: 44, 4; enforced: 48, 4; staged: 52, 4;

@@ -4,6 +4,7 @@
 use super::ATTRIBUTE_TUNNEL;
 use super::node::{Compiler, Objects};
 use crate::config::Mode;
+use crate::lengths::PrefixLength;
 use crate::object::{Carriage, Key, Object, Target, of_host};
 use cni_core::backend::{Error, Result};
 use cni_core::model::{Encapsulation, Peer, PeerPrefix};
@@ -73,7 +74,7 @@ impl Compiler {
         let outer = self.outer(peer)?;
         objects.extend(self.link());
         objects.extend(self.programs());
-        objects.push((Key::Way(prefix.prefix), Object::Way(outer, Carriage::Wrapped)));
+        objects.extend(way(prefix.prefix, outer, Carriage::Wrapped));
         let target = Target::Device(self.config.device.clone());
         objects.push((Key::Route(prefix.prefix), Object::Route(target)));
         Ok(())
@@ -88,7 +89,7 @@ impl Compiler {
         let gateway = self.gateway(peer, &prefix.prefix).ok_or_else(|| self.no_plain_way(peer, &prefix.prefix))?;
         if self.config.fast_path {
             objects.extend(self.programs());
-            objects.push((Key::Way(prefix.prefix), Object::Way(gateway, Carriage::Plain)));
+            objects.extend(way(prefix.prefix, gateway, Carriage::Plain));
         }
         let target = Target::Via(self.node.underlay.interface.clone(), gateway);
         objects.push((Key::Route(prefix.prefix), Object::Route(target)));
@@ -141,6 +142,11 @@ impl Compiler {
         }
         Ok(())
     }
+}
+
+/// What the programs have to know of a prefix.
+fn way(prefix: IpNet, node: IpAddr, carriage: Carriage) -> Objects {
+    vec![(Key::Length(PrefixLength::of(&prefix)), Object::Length), (Key::Way(prefix), Object::Way(node, carriage))]
 }
 
 fn addresses(peer: &Peer) -> impl Iterator<Item = IpAddr> {

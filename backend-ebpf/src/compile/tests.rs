@@ -52,8 +52,8 @@ fn plain_routes_need_no_program_but_for_the_fast_path() {
         objects.filter(|(key, _)| key.is_of_programs()).count()
     };
     assert_eq!(is_of_programs(json!({ "mode": "native" })), 0);
-    // The peer's entry, and the programs that it and the node want.
-    assert_eq!(is_of_programs(json!({ "mode": "native", "fastPath": true })), 3);
+    // The peer's entry and how long its prefix is, and the programs that it and the node want.
+    assert_eq!(is_of_programs(json!({ "mode": "native", "fastPath": true })), 4);
 }
 
 #[test]

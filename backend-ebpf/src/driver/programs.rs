@@ -13,6 +13,7 @@ use crate::object::{Carriage, Key, Object, PodEntry, Programs};
 use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way};
 use cni_core::backend::{Capability, Error, ErrorKind, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
+use ipnet::IpNet;
 use net_linux::link::LinkKind;
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
@@ -106,6 +107,8 @@ impl EbpfDriver {
             found.push((Key::PodProgram(name), if is_current(program) { Object::PodProgram } else { Object::Strange }));
         }
         let Some(maps) = &present.maps else { return Ok(()) };
+        let lengths = maps.lengths().map_err(failed)?;
+        found.extend(lengths.into_iter().map(|length| (Key::Length(length), Object::Length)));
         for (prefix, way) in maps.ways().map_err(failed)? {
             let carriage = if way.kind == Way::TUNNEL { Carriage::Wrapped } else { Carriage::Plain };
             found.push((Key::Way(prefix), Object::Way(address_of(way.node), carriage)));
@@ -136,8 +139,17 @@ impl EbpfDriver {
                 return;
             }
         };
-        for (index, op) in ops {
-            results.insert(*index, self.write_one(&devices, &mut present, op));
+        for run in ops.chunk_by(|(_, a), (_, b)| way(a).is_some() && way(b).is_some()) {
+            let ways: Vec<_> = run.iter().filter_map(|(_, op)| way(op)).collect();
+            if let (false, Some(maps)) = (ways.is_empty(), &mut present.maps) {
+                let told = maps.set_ways(&ways).into_iter().zip(run);
+                let failed = |op: &Op<Key, Object>, error| kernel_error("write", op.key(), error);
+                results.extend(told.map(|(done, (index, op))| (*index, done.map_err(|error| failed(op, error)))));
+                continue;
+            }
+            for (index, op) in run {
+                results.insert(*index, self.write_one(&devices, &mut present, op));
+            }
         }
         self.metered.set(present.maps);
     }
@@ -181,14 +193,11 @@ impl EbpfDriver {
                 let found = present.at(Forward::PastStack, devices.index(interface));
                 found.map_or(Ok(()), |old| self.take_off(old)).map_err(failed)
             }
-            Op::Put { key: Key::Way(prefix), object: Object::Way(node, carriage), .. } => {
-                let kind = match carriage {
-                    Carriage::Wrapped => Way::TUNNEL,
-                    Carriage::Plain => Way::PLAIN,
-                };
-                let way = Way { node: bytes(*node), kind };
-                present.maps(op.key())?.set_way(prefix, Some(way)).map_err(failed)
+            Op::Put { key: Key::Length(length), object: Object::Length, .. } => {
+                present.maps(op.key())?.set_length(*length, true).map_err(failed)
             }
+            // With maps they are written many at a time.
+            Op::Put { key: Key::Way(_), object: Object::Way(..), .. } => present.maps(op.key()).map(drop),
             Op::Put { key: Key::PodEntry(address), object: Object::PodEntry(entry), .. } => {
                 let index = devices.index(&entry.interface).ok_or_else(|| no_device(op.key(), &entry.interface))?;
                 let mut addresses = [0; 12];
@@ -199,7 +208,9 @@ impl EbpfDriver {
             }
             // Gone with its map.
             Op::Delete { .. } if present.maps.is_none() => Ok(()),
-            Op::Delete { key: Key::Way(prefix), .. } => present.maps(op.key())?.set_way(prefix, None).map_err(failed),
+            Op::Delete { key: Key::Length(length), .. } => {
+                present.maps(op.key())?.set_length(*length, false).map_err(failed)
+            }
             Op::Delete { key: Key::PodEntry(address), .. } => {
                 present.maps(op.key())?.set_pod(*address, None).map_err(failed)
             }
@@ -278,6 +289,21 @@ impl EbpfDriver {
         self.replace(present, &hooks, settings(devices, &wanted)?).map_err(failed)?;
         *present = self.present(devices)?;
         Ok(())
+    }
+}
+
+/// The way that an op writes or takes away; `None` of another op.
+fn way(op: &Op<Key, Object>) -> Option<(IpNet, Option<Way>)> {
+    match op {
+        Op::Put { key: Key::Way(prefix), object: Object::Way(node, carriage), .. } => {
+            let kind = match carriage {
+                Carriage::Wrapped => Way::TUNNEL,
+                Carriage::Plain => Way::PLAIN,
+            };
+            Some((*prefix, Some(Way { node: bytes(*node), kind })))
+        }
+        Op::Delete { key: Key::Way(prefix), .. } => Some((*prefix, None)),
+        _ => None,
     }
 }
 

@@ -1,26 +1,33 @@
 //! The maps of forwarding. Never an order of writes: the engine has one.
 
+use super::batch;
 use super::error::KernelError;
 use super::raw::Raw;
 use super::usage::{self, Used};
+use crate::config::Family;
+use crate::lengths::{self, PrefixLength};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
-use backend_ebpf_abi::{FORWARD_VERSION, Forwarded, Pod, Settings, Way, mapped};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::sys::SyscallError;
+use backend_ebpf_abi::{FORWARD_VERSION, Forwarded, Lengths, Pod, Settings, Way, WayKey, mapped};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The maps of one load of the object.
 pub struct ForwardMaps {
-    ids: [u32; 4],
+    ids: [u32; 5],
     /// Entries that there is room for: pods and prefixes.
     sizes: (u32, u32),
     settings: Array<MapData, Raw<Settings>>,
-    ways: LpmTrie<MapData, [u8; 16], Raw<Way>>,
+    lengths: Array<MapData, Raw<Lengths>>,
+    ways: Map,
     pods: HashMap<MapData, [u8; 16], Raw<Pod>>,
     counters: PerCpuArray<MapData, u64>,
 }
 
-const NAMES: [&str; 4] = ["SETTINGS", "WAYS", "PODS", "FORWARDED"];
+const NAMES: [&str; 5] = ["SETTINGS", "LENGTHS", "WAYS", "PODS", "FORWARDED"];
+
+type Ways<'map> = HashMap<&'map MapData, Raw<WayKey>, Raw<Way>>;
 
 impl ForwardMaps {
     /// Those among maps with these numbers; the first of each name. `None`: one of them is not there, or has another layout or
@@ -34,7 +41,7 @@ impl ForwardMaps {
     }
 
     pub(super) fn of_any_version(ids: impl IntoIterator<Item = u32>) -> Result<Option<Self>, KernelError> {
-        let mut found: [Option<(u32, MapData)>; 4] = [const { None }; 4];
+        let mut found: [Option<(u32, MapData)>; 5] = [const { None }; 5];
         for id in ids {
             let opened = MapData::from_id(id).and_then(|data| Ok((data.info()?, data)));
             // It went with its last program.
@@ -44,24 +51,17 @@ impl ForwardMaps {
                 found[place] = Some((id, data));
             }
         }
-        let [
-            Some((settings_id, settings)),
-            Some((ways_id, ways)),
-            Some((pods_id, pods)),
-            Some((counters_id, counters)),
-        ] = found
-        else {
-            return Ok(None);
-        };
+        let [Some(settings), Some(lengths), Some(ways), Some(pods), Some(counters)] = found else { return Ok(None) };
         let room = |data: &MapData| data.info().map(|info| info.max_entries());
-        let sizes = (room(&pods).map_err(opened("PODS"))?, room(&ways).map_err(opened("WAYS"))?);
-        let ids = [settings_id, ways_id, pods_id, counters_id];
+        let sizes = (room(&pods.1).map_err(opened("PODS"))?, room(&ways.1).map_err(opened("WAYS"))?);
+        let ids = [settings.0, lengths.0, ways.0, pods.0, counters.0];
+        let of = |data: MapData| Map::from_map_data(data);
         let maps = || -> Result<Self, MapError> {
-            let settings = Map::from_map_data(settings)?.try_into()?;
-            let ways = Map::from_map_data(ways)?.try_into()?;
-            let pods = Map::from_map_data(pods)?.try_into()?;
-            let counters = Map::from_map_data(counters)?.try_into()?;
-            Ok(Self { ids, sizes, settings, ways, pods, counters })
+            let ways = of(ways.1)?;
+            Ways::try_from(&ways)?;
+            let (settings, lengths) = (of(settings.1)?.try_into()?, of(lengths.1)?.try_into()?);
+            let (pods, counters) = (of(pods.1)?.try_into()?, of(counters.1)?.try_into()?);
+            Ok(Self { ids, sizes, settings, lengths, ways, pods, counters })
         };
         // Keys or values of other lengths are another build's.
         Ok(maps().ok())
@@ -86,7 +86,7 @@ impl ForwardMaps {
     pub fn used(&self) -> Result<[Used; 2], KernelError> {
         let read = |map| move |source| KernelError::Map { map, verb: "read", source };
         let pods = usage::count(self.pods.keys(), self.sizes.0).map_err(read("PODS"))?;
-        let ways = usage::count(self.ways.keys(), self.sizes.1).map_err(read("WAYS"))?;
+        let ways = usage::count(self.hashed()?.keys(), self.sizes.1).map_err(read("WAYS"))?;
         Ok([
             Used { map: "PODS", entries: Some(pods), room: self.sizes.0 },
             Used { map: "WAYS", entries: Some(ways), room: self.sizes.1 },
@@ -119,33 +119,75 @@ impl ForwardMaps {
         self.settings.set(0, Raw(settings), 0).map_err(written("SETTINGS"))
     }
 
-    /// All ways.
+    /// The lengths of prefixes that programs look up, longest first.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn lengths(&self) -> Result<Vec<PrefixLength>, KernelError> {
+        let [v4, v6] = [Family::Ipv4, Family::Ipv6].map(|family| Ok((family, self.list(family)?)));
+        Ok([v4?, v6?].iter().flat_map(|(family, list)| lengths::all(*family, list)).collect())
+    }
+
+    fn list(&self, family: Family) -> Result<Lengths, KernelError> {
+        let read = |source| KernelError::Map { map: "LENGTHS", verb: "read", source };
+        self.lengths.get(&index(family), 0).map(|raw| raw.0).map_err(read)
+    }
+
+    /// Has programs look up prefixes of a length, or not any more. A prefix whose length they don't look up they don't find.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_length(&mut self, length: PrefixLength, there: bool) -> Result<(), KernelError> {
+        let mut list = self.list(length.family)?;
+        let steps =
+            if there { lengths::put(&list, length) } else { lengths::remove(&list, length).into_iter().collect() };
+        steps.into_iter().try_for_each(|step| {
+            list = step.taken(&list);
+            // All other bytes are written as they are.
+            self.lengths.set(index(length.family), Raw(list), 0).map_err(written("LENGTHS"))
+        })
+    }
+
+    /// All ways, also to prefixes that programs don't look up.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn ways(&self) -> Result<Vec<(IpNet, Way)>, KernelError> {
         let read = |source| KernelError::Map { map: "WAYS", verb: "read", source };
+        let ways = self.hashed()?;
         let mut found = Vec::new();
-        for key in self.ways.keys() {
+        for key in ways.keys() {
             let key = key.map_err(read)?;
-            if let (Some(prefix), Some(Raw(way))) = (prefix_of(&key), present(self.ways.get(&key, 0)).map_err(read)?) {
+            if let (Some(prefix), Some(Raw(way))) = (prefix_at(key.0), present(ways.get(&key, 0)).map_err(read)?) {
                 found.push((prefix, way));
             }
         }
         Ok(found)
     }
 
-    /// Writes a way, or takes it away.
-    ///
-    /// # Errors
-    /// The kernel refuses; `ENOSPC`: there is no room.
-    pub fn set_way(&mut self, prefix: &IpNet, way: Option<Way>) -> Result<(), KernelError> {
-        let key = key_of(prefix);
-        let done = match way {
-            Some(way) => self.ways.insert(&key, Raw(way), 0),
-            None => present(self.ways.remove(&key)).map(drop),
+    fn hashed(&self) -> Result<Ways<'_>, KernelError> {
+        Ways::try_from(&self.ways).map_err(opened("WAYS"))
+    }
+
+    /// Writes ways, or takes them away. Answers for each, in order. `E2BIG`: there is no room.
+    pub fn set_ways(&mut self, ways: &[(IpNet, Option<Way>)]) -> Vec<Result<(), KernelError>> {
+        let Map::HashMap(map) = &self.ways else {
+            return ways.iter().map(|_| Err(KernelError::Missing { name: "WAYS" })).collect();
         };
-        done.map_err(written("WAYS"))
+        let mut told = Vec::with_capacity(ways.len());
+        for run in ways.chunk_by(|(_, a), (_, b)| a.is_some() == b.is_some()) {
+            for some in run.chunks(batch::at_once::<Raw<WayKey>, Raw<Way>>()) {
+                let keys: Vec<_> = some.iter().map(|(prefix, _)| Raw(way_key(prefix))).collect();
+                let values: Vec<_> = some.iter().filter_map(|(_, way)| way.map(Raw)).collect();
+                told.extend(if values.is_empty() {
+                    batch::remove(map, &keys)
+                } else {
+                    batch::put(map, &keys, &values)
+                });
+            }
+        }
+        let failed = |io_error| written("WAYS")(MapError::SyscallError(SyscallError { call: "bpf", io_error }));
+        told.into_iter().map(|done| done.map_err(failed)).collect()
     }
 
     /// All pods.
@@ -182,7 +224,9 @@ impl ForwardMaps {
     /// # Errors
     /// The kernel refuses, or there is less room.
     pub fn take_over(&mut self, others: &Self) -> Result<(), KernelError> {
-        others.ways()?.into_iter().try_for_each(|(prefix, way)| self.set_way(&prefix, Some(way)))?;
+        others.lengths()?.into_iter().try_for_each(|length| self.set_length(length, true))?;
+        let ways: Vec<_> = others.ways()?.into_iter().map(|(prefix, way)| (prefix, Some(way))).collect();
+        self.set_ways(&ways).into_iter().collect::<Result<(), _>>()?;
         others.pods()?.into_iter().try_for_each(|(address, pod)| self.set_pod(address, Some(pod)))
     }
 }
@@ -218,7 +262,25 @@ pub(crate) fn address_of(bytes: [u8; 16]) -> IpAddr {
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
-/// A prefix as maps have it.
+/// Where the list of a family is.
+const fn index(family: Family) -> u32 {
+    match family {
+        Family::Ipv4 => Lengths::V4,
+        Family::Ipv6 => Lengths::V6,
+    }
+}
+
+/// A prefix as the map of ways has it.
+fn way_key(prefix: &IpNet) -> WayKey {
+    let key = key_of(&prefix.trunc());
+    WayKey { bits: key.prefix_len(), address: key.data() }
+}
+
+fn prefix_at(key: WayKey) -> Option<IpNet> {
+    prefix_of(&Key::new(key.bits, key.address))
+}
+
+/// A prefix as tries have it.
 pub(super) fn key_of(prefix: &IpNet) -> Key<[u8; 16]> {
     let bits = match prefix {
         IpNet::V4(_) => Way::V4_BITS,

@@ -5,8 +5,8 @@
 use aya::Pod;
 use backend_ebpf_abi::{
     AddressKey, Affinity, AffinityKey, Coming, ConnectionKey, Endpoint, EndpointKey, FlowsWanted, Frontend,
-    FrontendKey, Leaving, MaglevTable, Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey, Settings,
-    SlotKey, Target, Tracked, Tuple, Verdict, VerdictKey, Way,
+    FrontendKey, Leaving, Lengths, MaglevTable, Masquerading, MemberKey, PeerClass, PeerKey, RangeKey, ReverseKey,
+    Settings, SlotKey, Target, Tracked, Tuple, Verdict, VerdictKey, Way, WayKey,
 };
 
 /// A key or value of ours.
@@ -23,7 +23,7 @@ macro_rules! plain {
 
 plain!(ConnectionKey, Endpoint, EndpointKey, FlowsWanted, PeerClass, PeerKey, Tracked, Verdict, VerdictKey);
 plain!(Coming, Leaving, Masquerading, Tuple);
-plain!(Settings, Way, backend_ebpf_abi::Pod);
+plain!(Lengths, Settings, Way, WayKey, backend_ebpf_abi::Pod);
 plain!(
     Affinity,
     AffinityKey,

@@ -14,3 +14,4 @@ mod dropped;
 mod fast;
 mod mtu;
 mod versions;
+mod ways;

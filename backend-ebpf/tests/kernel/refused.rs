@@ -31,7 +31,8 @@ fn refused(engine: &mut dyn PolicyEngine, pins: &Path) -> Error {
 }
 
 fn is_attached() -> bool {
-    let is_at = |way| Hook::probe().has_ours(way, SERVER.0).unwrap();
+    let index = nix::net::if_::if_nametoindex(SERVER.0).unwrap();
+    let is_at = |way| Hook::probe().open().unwrap().has_ours(way, index).unwrap();
     let all = Way::PODS.map(is_at);
     assert_eq!(all[0], all[1]);
     all[0]

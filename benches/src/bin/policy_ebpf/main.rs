@@ -15,6 +15,7 @@ use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::forward::{Forward, Generation};
 use backend_ebpf::kernel::masquerade::{Loaded, Masquerade, Room};
 use backend_ebpf::kernel::{Object, Sizes, Way, Which};
+use backend_ebpf::lengths::PrefixLength;
 use benches::stats::{Table, quantile};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
@@ -145,9 +146,14 @@ fn forwarding(entries: u32) -> Result<Generation, AnyError> {
     })?;
     for number in 0..entries {
         maps.set_pod(address(number).into(), Some(Pod { interface: INTERFACE, addresses: [2; 12] }))?;
-        let prefix = IpNet::V4(Ipv4Net::new(far(number), 26)?);
-        maps.set_way(&prefix, Some(Carriage { node: mapped([192, 0, 2, 2]), kind: Carriage::TUNNEL }))?;
     }
+    let way = Carriage { node: mapped([192, 0, 2, 2]), kind: Carriage::TUNNEL };
+    let ways: Result<Vec<_>, _> = (0..entries).map(|number| Ipv4Net::new(far(number), 26)).collect();
+    let ways: Vec<_> = ways?.into_iter().map(|prefix| (IpNet::V4(prefix), Some(way))).collect();
+    if let Some((prefix, _)) = ways.first() {
+        maps.set_length(PrefixLength::of(prefix), true)?;
+    }
+    maps.set_ways(&ways).into_iter().collect::<Result<(), _>>()?;
     Ok(loaded)
 }
 

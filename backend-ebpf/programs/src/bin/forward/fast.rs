@@ -28,7 +28,7 @@ pub fn from_pod(ctx: &TcContext) -> Option<i32> {
     if let Some(pod) = maps::pod(&packet.destination) {
         return deliver(ctx, &packet, pod);
     }
-    let way = maps::way(&packet.destination)?;
+    let way = maps::way(packet.v4, &packet.destination)?;
     if way.kind == Way::TUNNEL {
         let tunnel = settings.tunnel;
         if !fits(ctx, tunnel) {
@@ -67,7 +67,7 @@ pub fn from_pod(ctx: &TcContext) -> Option<i32> {
 pub fn to_pod(ctx: &TcContext, kind: u32) -> Option<i32> {
     direct()?;
     let packet = plain(ctx)?;
-    maps::way(&packet.source).filter(|way| way.kind == kind)?;
+    maps::way(packet.v4, &packet.source).filter(|way| way.kind == kind)?;
     deliver(ctx, &packet, maps::pod(&packet.destination)?)
 }
 

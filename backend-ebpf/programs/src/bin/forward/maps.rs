@@ -3,9 +3,8 @@
 use crate::headers::Address;
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
-use backend_ebpf_abi::{Forwarded, Pod, Settings, Way};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use backend_ebpf_abi::{Forwarded, Lengths, Pod, Settings, Way};
 
 /// Whoever loads the object sets the numbers of entries.
 const SOME: u32 = 1024;
@@ -13,7 +12,10 @@ const SOME: u32 = 1024;
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
-static WAYS: LpmTrie<Address, Way> = LpmTrie::with_max_entries(SOME, 0);
+static WAYS: HashMap<WayKey, Way> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
+/// Which lengths the prefixes of `WAYS` have; more perhaps, never less.
+#[map]
+static LENGTHS: Array<Lengths> = Array::with_max_entries(Lengths::COUNT, 0);
 #[map]
 static PODS: HashMap<Address, Pod> = HashMap::with_max_entries(SOME, BPF_F_NO_PREALLOC);
 /// By what became of them.
@@ -33,18 +35,43 @@ pub fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0)
 }
 
-#[inline(always)]
-pub fn way(address: &Address) -> Option<&'static Way> {
-    let key = AlignedKey { bits: Way::BITS, address: *address };
-    // SAFETY: the same bytes in the same order; the library's own key is packed, so any alignment will do for it.
-    WAYS.get(unsafe { &*(&raw const key).cast::<Key<Address>>() })
-}
-
-/// A key that is written word by word.
+/// [`backend_ebpf_abi::WayKey`], written word by word.
 #[repr(C)]
-struct AlignedKey {
+struct WayKey {
     bits: u32,
     address: Address,
+}
+
+/// What counts of an address, by the place of a length.
+static MASKS: [Address; 256] = {
+    let mut masks = [[0; 4]; 256];
+    let mut bits = 0;
+    while bits <= Way::BITS {
+        masks[Lengths::place(bits) as usize] = Way::mask(bits);
+        bits += 1;
+    }
+    masks
+};
+
+/// That of the longest prefix that there is: one lookup for each length that is longer or equal.
+#[inline(always)]
+pub fn way(v4: bool, address: &Address) -> Option<&'static Way> {
+    let lengths = LENGTHS.get(if v4 { Lengths::V4 } else { Lengths::V6 })?;
+    let mut place = lengths.shorter[0];
+    for _ in 0..Lengths::MOST {
+        if place == 0 {
+            return None;
+        }
+        let mask = &MASKS[place as usize];
+        let masked = [address[0] & mask[0], address[1] & mask[1], address[2] & mask[2], address[3] & mask[3]];
+        let key = WayKey { bits: place as u32 - 1, address: masked };
+        // SAFETY: entries are replaced whole, and freed after the program ended.
+        if let Some(way) = unsafe { WAYS.get(&key) } {
+            return Some(way);
+        }
+        place = lengths.shorter[place as usize];
+    }
+    None
 }
 
 #[inline(always)]
@@ -52,3 +79,7 @@ pub fn pod(address: &Address) -> Option<&'static Pod> {
     // SAFETY: entries are replaced whole, and freed after the program ended.
     unsafe { PODS.get(address) }
 }
+
+const _: () = assert!(core::mem::size_of::<WayKey>() == core::mem::size_of::<backend_ebpf_abi::WayKey>());
+const _: () =
+    assert!(core::mem::offset_of!(WayKey, address) == core::mem::offset_of!(backend_ebpf_abi::WayKey, address));

@@ -25,7 +25,7 @@ const KEY_BYTES: u32 = core::mem::size_of::<bpf_tunnel_key>() as u32;
 pub fn wrap(ctx: &TcContext) -> Forwarded {
     let Some(packet) = headers::read(ctx) else { return Forwarded::NotIp };
     let Some(settings) = maps::settings() else { return Forwarded::Refused };
-    match maps::way(&packet.destination) {
+    match maps::way(packet.v4, &packet.destination) {
         Some(way) if way.kind == Way::TUNNEL => to(ctx, settings, way),
         _ => Forwarded::UnknownPrefix,
     }

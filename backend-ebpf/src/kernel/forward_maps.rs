@@ -1,6 +1,6 @@
 //! The maps of forwarding. Never an order of writes: the engine has one.
 
-use super::batch;
+use super::batch::{self, Behind};
 use super::error::KernelError;
 use super::raw::Raw;
 use super::usage::{self, Used};
@@ -176,15 +176,8 @@ impl ForwardMaps {
         };
         let mut told = Vec::with_capacity(ways.len());
         for run in ways.chunk_by(|(_, a), (_, b)| a.is_some() == b.is_some()) {
-            for some in run.chunks(batch::at_once::<Raw<WayKey>, Raw<Way>>()) {
-                let keys: Vec<_> = some.iter().map(|(prefix, _)| Raw(way_key(prefix))).collect();
-                let values: Vec<_> = some.iter().filter_map(|(_, way)| way.map(Raw)).collect();
-                told.extend(if values.is_empty() {
-                    batch::remove(map, &keys)
-                } else {
-                    batch::put(map, &keys, &values)
-                });
-            }
+            let entries = run.iter().map(|(prefix, way)| (Raw(way_key(prefix)), way.map(Raw)));
+            told.extend(batch::write(map, entries, Behind::IsTried));
         }
         let failed = |io_error| written("WAYS")(MapError::SyscallError(SyscallError { call: "bpf", io_error }));
         told.into_iter().map(|done| done.map_err(failed)).collect()

@@ -28,7 +28,10 @@ fn a_way_that_is_gone_under_traffic_is_counted_and_nothing_else_is() {
         let known = before.get(&lost).copied().unwrap_or_default();
         let mut maps = maps(node);
         let (prefix, way) = maps.ways().unwrap().into_iter().find(|(prefix, _)| prefix.contains(&to)).unwrap();
-        maps.set_way(&prefix, None).unwrap();
+        let set = |maps: &mut ForwardMaps, way| {
+            maps.set_ways(&[(prefix, way)]).into_iter().for_each(|done| done.unwrap());
+        };
+        set(&mut maps, None);
         let ping = || pod.netns.run(|| try_run(&format!("ping -n -c 3 -i 0.1 -W 1 {to}"))).unwrap();
         assert!(ping().is_err());
         wait_for("the drops are counted", Duration::from_secs(10), || node.dropped().get(&lost) >= Some(&(known + 3)));
@@ -37,7 +40,7 @@ fn a_way_that_is_gone_under_traffic_is_counted_and_nothing_else_is() {
             all
         };
         assert_eq!(others(node.dropped()), others(before));
-        maps.set_way(&prefix, Some(way)).unwrap();
+        set(&mut maps, Some(way));
         pod.talks_to(to);
     }
 }

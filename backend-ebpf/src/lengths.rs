@@ -165,12 +165,17 @@ mod tests {
             looks in proptest::collection::vec(0_usize..4, 140),
             begins in 0_usize..80,
         ) {
-            let mut states = vec![Lengths::NONE];
+            // What is there before a change and after it is there in between, whatever the list says.
+            let (mut states, mut sets) = (vec![Lengths::NONE], vec![BTreeSet::new()]);
             for (length, there) in changes {
-                let list = *states.last().unwrap();
-                states.extend(steps(&list, length, there));
+                let steps = steps(states.last().unwrap(), length, there);
+                let before = sets.last().unwrap().clone();
+                let mut after = before.clone();
+                if there { after.insert(length) } else { after.remove(&length) };
+                sets.extend(steps.iter().skip(1).map(|_| &before & &after));
+                sets.extend(steps.last().map(|_| after));
+                states.extend(steps);
             }
-            let sets: Vec<BTreeSet<_>> = states.iter().map(|list| all(family, list).collect()).collect();
             let (mut at, mut place, mut seen) = (begins % states.len(), 0_u8, BTreeSet::new());
             let first = at;
             for waits in looks {

@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-/// How many are kept for who reads: about 2 MiB, and what the agent hears in a second and a half.
-const MOST: usize = 16 * 1024;
+/// How many are kept for who reads: what the agent hears in thirteen seconds, so that all that it can hear until its next look is told
+/// at once. Only while so many wait they take memory, about 16 MiB.
+const MOST: usize = 128 * 1024;
 
 /// What is told.
 #[derive(Debug)]

@@ -68,6 +68,8 @@ pub(super) struct View {
     meanings: HashMap<Meant, Digest>,
     /// Where programs are.
     attached: BTreeSet<Key>,
+    /// Objects of interfaces where they are not.
+    bare: BTreeSet<Key>,
     objects: Objects,
     /// What objects were before they were first changed since the last call of `settle`.
     before: BTreeMap<Key, Option<Object>>,
@@ -76,6 +78,11 @@ pub(super) struct View {
 impl View {
     pub(super) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// Interfaces where something is to be enforced, and no programs are.
+    pub(super) fn bare(&self) -> impl Iterator<Item = (&Key, &Object)> {
+        self.bare.iter().filter_map(|key| self.objects.get_key_value(key))
     }
 
     /// Takes in an entry that was written, or read. Meanings come before what they are of.
@@ -137,6 +144,10 @@ impl View {
         let attached = self.attached.contains(&at);
         // Where nothing is enforced of a pod everything is dropped, and of the node everything passes: that is no object.
         let object = (!addresses.is_empty()).then_some(Object::Interface { addresses, attached });
+        match &object {
+            Some(_) if !attached => drop(self.bare.insert(at.clone())),
+            _ => drop(self.bare.remove(&at)),
+        }
         self.set(at, object);
     }
 

@@ -9,8 +9,9 @@ impl Bits {
         Self(vec![0; length.div_ceil(64)].into())
     }
 
-    pub(super) fn set(&mut self, index: usize) {
-        self.0[index / 64] |= 1 << (index % 64);
+    pub(super) fn assign(&mut self, index: usize, holds: bool) {
+        let (word, bit) = (&mut self.0[index / 64], 1 << (index % 64));
+        *word = if holds { *word | bit } else { *word & !bit };
     }
 
     /// The first bit that is set from one place on, before another.
@@ -29,7 +30,7 @@ impl Bits {
     /// Where the predicate holds.
     pub(super) fn collect(length: usize, holds: impl Fn(usize) -> bool) -> Self {
         let mut bits = Self::none(length);
-        (0..length).filter(|index| holds(*index)).for_each(|index| bits.set(index));
+        (0..length).filter(|index| holds(*index)).for_each(|index| bits.assign(index, true));
         bits
     }
 

@@ -25,8 +25,10 @@ pub(super) struct Compiled {
     staged: Option<Steps>,
     pub(super) traffic: Classes<TrafficPrefix>,
     pub(super) sources: Classes<SourcePrefix>,
-    /// Everything that terms ask of a peer.
-    asked: BTreeSet<Atom>,
+    /// Everything that terms ask of a peer, and which terms do.
+    asked: BTreeMap<Atom, Vec<usize>>,
+    /// Terms that admit a peer of which nothing holds.
+    admitting: Bits,
 }
 
 /// Tiers in order.
@@ -67,19 +69,32 @@ impl Compiled {
         if traffic.terms.len() * sources.terms.len() > MOST_CELLS {
             return Err(TooMany);
         }
-        let asked = terms.iter().flat_map(|term| term.peer.iter().map(|(atom, _)| atom.clone())).collect();
-        Ok(Self { direction: source.direction, terms, rules, enforced, staged, traffic, sources, asked })
+        let mut asked = BTreeMap::<Atom, Vec<usize>>::new();
+        for (index, term) in terms.iter().enumerate() {
+            term.peer.iter().for_each(|(atom, _)| asked.entry(atom.clone()).or_default().push(index));
+        }
+        let none = BTreeSet::new();
+        let admitting = Bits::collect(terms.len(), |index| terms[index].admits(&none));
+        Ok(Self { direction: source.direction, terms, rules, enforced, staged, traffic, sources, asked, admitting })
     }
 
     /// The class of a peer of which this holds.
     pub(super) fn peer(&self, atoms: &BTreeSet<Atom>) -> PeerBits {
-        let bits = Bits::collect(self.terms.len(), |index| self.terms[index].admits(atoms));
+        let mut bits = self.admitting.clone();
+        for index in atoms.iter().filter_map(|atom| self.asked.get(atom)).flatten() {
+            bits.assign(*index, self.terms[*index].admits(atoms));
+        }
         PeerBits(bits, atoms.contains(&Atom::OwnNode))
     }
 
     /// Whether it asks for anything that holds of this peer.
     pub(super) fn asks(&self, atoms: &BTreeSet<Atom>) -> bool {
-        atoms.contains(&Atom::OwnNode) || atoms.iter().any(|atom| self.asked.contains(atom))
+        atoms.contains(&Atom::OwnNode) || atoms.iter().any(|atom| self.asked.contains_key(atom))
+    }
+
+    /// Everything that it asks for, beside whether the peer is the endpoint's own node.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Atom> {
+        self.asked.keys()
     }
 
     /// Whether peers differ at all.

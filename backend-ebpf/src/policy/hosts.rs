@@ -5,9 +5,9 @@
 //! nobody is locked out of the node. What policies that are only tried say closes nothing.
 
 use super::error::PolicyError;
+use super::items::{Items, Parts};
+use super::make::Make;
 use super::tables::Tables;
-use super::view::AtAddress;
-use super::write::Write;
 use backend_ebpf_abi::{Endpoint, EndpointKey, OF_NODE, ProgramRef, mapped};
 use cni_core::model::InterfaceName;
 use cni_core::policy::failsafe::Failsafe;
@@ -35,14 +35,42 @@ pub struct Device {
 /// What is known of the node itself.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
-    pub(super) program: Option<HostProgram>,
-    pub(super) devices: BTreeMap<InterfaceName, Device>,
-    pub(super) told: BTreeMap<EndpointKey, Endpoint>,
+    program: Option<HostProgram>,
+    devices: BTreeMap<InterfaceName, Device>,
+    /// What is to be enforced of the node may be another thing than before.
     pub(super) stirred: bool,
-    pub(super) error: Option<PolicyError>,
+}
+
+/// What is enforced of the node at one of its addresses, at an interface: ingress, egress.
+pub(super) struct AtHost<'a, P> {
+    pub(super) name: &'a InterfaceName,
+    device: Device,
+    address: IpAddr,
+    pub(super) programs: [P; 2],
+}
+
+impl<P> AtHost<'_, P> {
+    /// The address, as it is read back.
+    pub(super) fn address(&self) -> IpAddr {
+        Ipv6Addr::from(bytes(self.address)).to_canonical()
+    }
+}
+
+impl AtHost<'_, ProgramRef> {
+    pub(super) fn entry(&self) -> (EndpointKey, Endpoint) {
+        let (Device { index, is_pods, .. }, [ingress, egress]) = (self.device, self.programs);
+        let id = if is_pods { OF_NODE | index } else { OF_NODE };
+        (EndpointKey { interface: index, address: bytes(self.address) }, Endpoint { id, ingress, egress })
+    }
 }
 
 impl Hosts {
+    /// The same, of which no entry was made.
+    pub(super) fn renewed(&self) -> Self {
+        let Self { program, devices, .. } = self;
+        Self { program: program.clone(), devices: devices.clone(), stirred: program.is_some() }
+    }
+
     pub(super) fn put(&mut self, program: Option<HostProgram>) {
         self.stirred |= self.program != program;
         self.program = program;
@@ -73,110 +101,87 @@ impl Hosts {
 impl Tables {
     /// The interfaces of the node's own namespace, but for those that are parts of another one, and the loopback.
     pub fn set_devices(&mut self, devices: BTreeMap<InterfaceName, Device>) {
-        self.hosts.stirred |= self.hosts.devices != devices;
-        self.hosts.devices = devices;
+        self.items.hosts.stirred |= self.items.hosts.devices != devices;
+        self.items.hosts.devices = devices;
     }
 
     /// The program of the node itself.
     #[must_use]
     pub fn host(&self) -> Option<&HostProgram> {
-        self.hosts.program.as_ref()
+        self.items.hosts.program.as_ref()
     }
 
     /// The interfaces where something is enforced of the node, with their indices.
     pub fn guarded(&self) -> impl Iterator<Item = (&InterfaceName, u32)> {
-        let Hosts { devices, .. } = &self.hosts;
-        let guarded = devices.iter().filter(|(name, device)| device.is_ethernet && self.hosts.is_at(name, **device));
+        let hosts = &self.items.hosts;
+        let guarded = hosts.devices.iter().filter(|(name, device)| device.is_ethernet && hosts.is_at(name, **device));
         guarded.map(|(name, device)| (name, device.index))
     }
 
     /// The interfaces where something should be enforced of the node, and cannot be.
     pub fn unguarded(&self) -> impl Iterator<Item = &InterfaceName> {
-        let Hosts { devices, .. } = &self.hosts;
-        let bare = devices.iter().filter(|(name, device)| !device.is_ethernet && self.hosts.is_at(name, **device));
+        let hosts = &self.items.hosts;
+        let bare = hosts.devices.iter().filter(|(name, device)| !device.is_ethernet && hosts.is_at(name, **device));
         bare.map(|(name, _)| name)
     }
 
     /// Why not all of the node's program is enforced.
     #[must_use]
     pub fn host_error(&self) -> Option<&PolicyError> {
-        self.hosts.error.as_ref()
+        self.host_error.as_ref()
     }
+}
 
-    /// What is enforced of the node at each interface, by address, after the last [`drain`](Self::drain).
-    #[must_use]
-    pub fn enforced_hosts(&self) -> BTreeMap<InterfaceName, BTreeMap<IpAddr, AtAddress>> {
-        let names: BTreeMap<u32, &InterfaceName> =
-            self.hosts.devices.iter().map(|(name, device)| (device.index, name)).collect();
-        let meaning = |program: ProgramRef| self.programs.get(&program.program).map(|live| live.meaning);
-        let mut all: BTreeMap<InterfaceName, BTreeMap<IpAddr, AtAddress>> = BTreeMap::new();
-        for (key, endpoint) in &self.hosts.told {
-            let at = meaning(endpoint.ingress).zip(meaning(endpoint.egress));
-            if let (Some(name), Some((ingress, egress))) = (names.get(&key.interface), at) {
-                let address = Ipv6Addr::from(key.address).to_canonical();
-                all.entry((*name).clone()).or_default().insert(address, [ingress, egress]);
-            }
-        }
-        all
-    }
-
-    /// The entries that shall be there. What they lead to is written.
-    pub(super) fn compile_hosts(&mut self, writes: &mut Vec<Write>) -> BTreeMap<EndpointKey, Endpoint> {
-        self.hosts.error = None;
+impl Items {
+    /// What is to be enforced of the node itself, at each interface and each of its addresses; and why not all of it is.
+    pub(super) fn hosts<M: Make>(&self, make: &mut M) -> (Vec<AtHost<'_, M::Program>>, Option<PolicyError>) {
         let nobodys = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        let addresses: BTreeSet<IpAddr> = self.node.iter().copied().chain(nobodys).collect();
-        let mut places: BTreeMap<HostInterface, (HostEndpointProgram, Vec<Device>)> = BTreeMap::new();
+        let (parts, node) = self.of_node();
+        let addresses: BTreeSet<IpAddr> = node.iter().copied().chain(nobodys).collect();
+        let mut places: BTreeMap<&HostInterface, (&HostEndpointProgram, Vec<(&InterfaceName, Device)>)> =
+            BTreeMap::new();
         for (name, device) in self.hosts.devices.iter().filter(|(_, device)| device.is_ethernet) {
             if let Some(endpoint) = self.hosts.at(name, *device) {
-                let place = places.entry(endpoint.interface.clone());
-                place.or_insert_with(|| (endpoint.clone(), Vec::new())).1.push(*device);
+                places.entry(&endpoint.interface).or_insert_with(|| (endpoint, Vec::new())).1.push((name, *device));
             }
         }
-        let mut entries = BTreeMap::new();
+        let (mut all, mut error) = (Vec::new(), None);
         for (endpoint, devices) in places.into_values() {
             for address in &addresses {
-                let mut way = |direction, program| self.host_program(direction, *address, program, writes);
+                let mut way = |direction, program| host_program(direction, *address, program, &parts, make, &mut error);
                 let ingress = way(Direction::Ingress, &endpoint.local.ingress);
                 let egress = way(Direction::Egress, &endpoint.local.egress);
-                let (Some(ingress), Some(egress)) = (ingress, egress) else { continue };
-                for Device { index, is_pods, .. } in &devices {
-                    let id = if *is_pods { OF_NODE | index } else { OF_NODE };
-                    let key = EndpointKey { interface: *index, address: bytes(*address) };
-                    entries.insert(key, Endpoint { id, ingress, egress });
-                }
+                let Some((ingress, egress)) = ingress.zip(egress) else { continue };
+                let at = |(name, device): &(_, Device)| {
+                    let (device, address) = (*device, *address);
+                    AtHost { name: *name, device, address, programs: [ingress, egress] }
+                };
+                all.extend(devices.iter().map(at));
             }
         }
-        entries
+        (all, error)
     }
+}
 
-    fn host_program(
-        &mut self,
-        direction: Direction,
-        address: IpAddr,
-        program: &DirectionProgram,
-        writes: &mut Vec<Write>,
-    ) -> Option<ProgramRef> {
-        match self.program(&PolicyKey::Host, direction, address, program, writes) {
-            Ok(reference) => return Some(reference),
-            Err(error) => self.hosts.error = Some(error),
-        }
-        let failsafe = program.enforced.iter().filter(|tier| *tier.tier == *Failsafe::TIER).cloned();
-        let end = TierProgram { tier: SHUT.into(), chains: Vec::new(), end: TierEnd::Deny };
-        let untried = DirectionProgram { enforced: program.enforced.clone(), staged: None };
-        let shut = DirectionProgram { enforced: failsafe.chain([end]).collect(), staged: None };
-        // Without the failsafe ports themselves whoever repairs it has to get in.
-        let instead = [untried, shut, DirectionProgram::default()];
-        instead.iter().find_map(|program| self.program(&PolicyKey::Host, direction, address, program, writes).ok())
+fn host_program<M: Make>(
+    direction: Direction,
+    address: IpAddr,
+    program: &DirectionProgram,
+    parts: &Parts<'_>,
+    make: &mut M,
+    error: &mut Option<PolicyError>,
+) -> Option<M::Program> {
+    match make.program(&PolicyKey::Host, direction, address, program, parts) {
+        Ok(made) => return Some(made),
+        Err(refused) => *error = Some(refused),
     }
-
-    /// Writes the entries that differ from what is there.
-    pub(super) fn tell_hosts(&mut self, wanted: BTreeMap<EndpointKey, Endpoint>, writes: &mut Vec<Write>) {
-        let told = std::mem::replace(&mut self.hosts.told, wanted);
-        let gone = told.keys().filter(|key| !self.hosts.told.contains_key(key));
-        writes.extend(gone.map(|key| Write::Host(*key, None)));
-        let changed = self.hosts.told.iter().filter(|(key, endpoint)| told.get(key) != Some(endpoint));
-        writes.extend(changed.map(|(key, endpoint)| Write::Host(*key, Some(*endpoint))));
-    }
+    let failsafe = program.enforced.iter().filter(|tier| *tier.tier == *Failsafe::TIER).cloned();
+    let end = TierProgram { tier: SHUT.into(), chains: Vec::new(), end: TierEnd::Deny };
+    let untried = DirectionProgram { enforced: program.enforced.clone(), staged: None };
+    let shut = DirectionProgram { enforced: failsafe.chain([end]).collect(), staged: None };
+    // Without the failsafe ports themselves whoever repairs it has to get in.
+    let instead = [untried, shut, DirectionProgram::default()];
+    instead.iter().find_map(|program| make.program(&PolicyKey::Host, direction, address, program, parts).ok())
 }
 
 /// An address as maps have it.

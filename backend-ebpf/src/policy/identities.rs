@@ -21,6 +21,8 @@ pub(super) struct Identities {
     told: BTreeMap<IpNet, u32>,
     known: BTreeMap<u32, Known>,
     numbers: HashMap<Atoms, u32>,
+    /// Which have what.
+    having: HashMap<Atom, BTreeSet<u32>>,
     next: u32,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct Settled {
     /// Prefixes with another identity, or none.
     pub(super) moved: Vec<(IpNet, Option<u32>)>,
     /// Identities that no prefix has any more. Their numbers are not used again.
-    pub(super) gone: Vec<u32>,
+    pub(super) gone: Vec<(u32, Atoms)>,
 }
 
 impl Default for Identities {
@@ -50,6 +52,7 @@ impl Default for Identities {
             told: BTreeMap::new(),
             known: BTreeMap::new(),
             numbers: HashMap::new(),
+            having: HashMap::new(),
             next: backend_ebpf_abi::IDENTITY_NONE + 1,
         }
     }
@@ -103,8 +106,8 @@ impl Identities {
     }
 
     /// All that holds of each prefix.
-    pub(super) fn named(&self) -> impl Iterator<Item = (IpNet, BTreeSet<Atom>)> {
-        self.named.keys().map(|prefix| (*prefix, self.around(prefix).cloned().collect()))
+    pub(super) fn named(&self) -> impl Iterator<Item = (IpNet, Option<Atoms>)> {
+        self.named.keys().map(|prefix| (*prefix, self.atoms_of(prefix)))
     }
 
     /// What the kernel was told.
@@ -117,37 +120,47 @@ impl Identities {
         self.known.iter().map(|(number, known)| (*number, &known.atoms))
     }
 
-    /// What changed since the last call.
-    pub(super) fn settle(&mut self) -> Settled {
-        let mut settled = Settled::default();
+    /// Those of which one of these holds, or that they are of the node itself.
+    pub(super) fn with<'b>(&self, atoms: impl Iterator<Item = &'b Atom>) -> Vec<(u32, &Atoms)> {
+        let having = atoms.chain([&Atom::OwnNode]).filter_map(|atom| self.having.get(atom)).flatten();
+        let numbers: BTreeSet<u32> = having.copied().collect();
+        numbers.into_iter().filter_map(|number| Some((number, self.atoms(number)?))).collect()
+    }
+
+    /// What holds of an identity.
+    pub(super) fn atoms(&self, number: u32) -> Option<&Atoms> {
+        self.known.get(&number).map(|known| &known.atoms)
+    }
+
+    /// Prefixes that have to get another identity, or none: of which all this holds.
+    pub(super) fn moving(&self) -> Vec<(IpNet, Option<Atoms>)> {
         let mut concerned = BTreeSet::new();
-        for prefix in std::mem::take(&mut self.dirty) {
-            concerned.insert(prefix);
+        for prefix in &self.dirty {
+            concerned.insert(*prefix);
             let last = IpNet::from(prefix.broadcast());
-            concerned.extend(self.named.range(prefix..=last).map(|(inner, _)| *inner));
+            concerned.extend(self.named.range(*prefix..=last).map(|(inner, _)| *inner));
         }
+        let moved = concerned.into_iter().map(|prefix| (prefix, self.atoms_of(&prefix)));
+        let is_moved = |(prefix, atoms): &(IpNet, Option<Atoms>)| {
+            self.told.get(prefix).and_then(|number| self.atoms(*number)) != atoms.as_ref()
+        };
+        moved.filter(is_moved).collect()
+    }
+
+    /// Gives identities to those that are [moving](Self::moving).
+    pub(super) fn settle(&mut self, moving: Vec<(IpNet, Option<Atoms>)>) -> Settled {
+        let mut settled = Settled::default();
         let mut left = BTreeSet::new();
-        for prefix in concerned {
-            let atoms: Option<Atoms> =
-                self.named.contains_key(&prefix).then(|| Arc::new(self.around(&prefix).cloned().collect()));
+        self.dirty.clear();
+        for (prefix, atoms) in moving {
             let number = atoms.map(|atoms| match self.numbers.get(&atoms) {
                 Some(number) => *number,
-                None => {
-                    let number = self.next;
-                    self.next += 1;
-                    self.numbers.insert(atoms.clone(), number);
-                    self.known.insert(number, Known { atoms: atoms.clone(), prefixes: 0 });
-                    settled.new.push((number, atoms));
-                    number
-                }
+                None => self.begin(atoms, &mut settled),
             });
             let before = match number {
                 Some(number) => self.told.insert(prefix, number),
                 None => self.told.remove(&prefix),
             };
-            if before == number {
-                continue;
-            }
             settled.moved.push((prefix, number));
             if let Some(known) = number.and_then(|number| self.known.get_mut(&number)) {
                 known.prefixes += 1;
@@ -158,14 +171,42 @@ impl Identities {
             }
         }
         for number in left {
-            if self.known.get(&number).is_some_and(|known| known.prefixes == 0)
-                && let Some(known) = self.known.remove(&number)
-            {
-                self.numbers.remove(&known.atoms);
-                settled.gone.push(number);
+            if self.known.get(&number).is_some_and(|known| known.prefixes == 0) {
+                self.end(number, &mut settled);
             }
         }
         settled
+    }
+
+    fn begin(&mut self, atoms: Atoms, settled: &mut Settled) -> u32 {
+        let number = self.next;
+        self.next += 1;
+        for atom in &*atoms {
+            self.having.entry(atom.clone()).or_default().insert(number);
+        }
+        self.numbers.insert(atoms.clone(), number);
+        self.known.insert(number, Known { atoms: atoms.clone(), prefixes: 0 });
+        settled.new.push((number, atoms));
+        number
+    }
+
+    fn end(&mut self, number: u32, settled: &mut Settled) {
+        let Some(Known { atoms, .. }) = self.known.remove(&number) else { return };
+        for atom in &*atoms {
+            if let Some(numbers) = self.having.get_mut(atom) {
+                numbers.remove(&number);
+                if numbers.is_empty() {
+                    self.having.remove(atom);
+                }
+            }
+        }
+        self.numbers.remove(&atoms);
+        settled.gone.push((number, atoms));
+    }
+
+    /// All that holds of a prefix that has a name.
+    fn atoms_of(&self, prefix: &IpNet) -> Option<Atoms> {
+        self.named.contains_key(prefix).then(|| Arc::new(self.around(prefix).cloned().collect()))
     }
 
     /// What holds of a prefix by its own name and by those around it.
@@ -190,6 +231,11 @@ mod tests {
         Atom::Set(SetId(name.into()))
     }
 
+    fn settle(identities: &mut Identities) -> Settled {
+        let moving = identities.moving();
+        identities.settle(moving)
+    }
+
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
     }
@@ -200,7 +246,7 @@ mod tests {
         identities.name(net("10.0.0.7/32"), atom("pods"));
         identities.name(net("10.0.0.0/8"), atom("wide"));
         identities.name(net("::/0"), atom("six"));
-        let settled = identities.settle();
+        let settled = settle(&mut identities);
         assert_eq!((settled.new.len(), settled.moved.len(), settled.gone.len()), (3, 3, 0));
         let all: BTreeSet<Atom> = [atom("pods"), atom("wide")].into();
         assert_eq!(identities.of("10.0.0.7".parse().unwrap()), all);
@@ -212,9 +258,9 @@ mod tests {
         let mut identities = Identities::default();
         identities.name(net("10.0.0.7/32"), atom("pods"));
         identities.name(net("10.0.0.0/8"), atom("wide"));
-        let first = identities.settle();
+        let first = settle(&mut identities);
         identities.forget(net("10.0.0.0/8"), &atom("wide"));
-        let second = identities.settle();
+        let second = settle(&mut identities);
         assert_eq!(second.moved.len(), 2, "{second:?}");
         assert_eq!(second.gone.len(), 2);
         assert!(second.new.iter().all(|(number, _)| first.new.iter().all(|(old, _)| old != number)));
@@ -227,8 +273,8 @@ mod tests {
         for last in 1..100 {
             identities.name(IpNet::from(IpAddr::from([10, 0, 0, last])), atom("pods"));
         }
-        let settled = identities.settle();
+        let settled = settle(&mut identities);
         assert_eq!((settled.new.len(), settled.moved.len()), (1, 99));
-        assert_eq!(identities.settle().moved.len(), 0);
+        assert_eq!(settle(&mut identities).moved.len(), 0);
     }
 }

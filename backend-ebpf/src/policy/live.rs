@@ -4,6 +4,7 @@
 use super::atom::{Atom, Atoms};
 use super::classes::TooMany;
 use super::compiled::{Compiled, PeerBits};
+use super::identities::Identities;
 use super::meaning::{Digest, Meant};
 use super::rules::Rules;
 use super::source::Source;
@@ -71,8 +72,14 @@ impl Live {
             tries: tries.into_iter().map(|(key, _)| key).collect(),
             logged: BTreeSet::new(),
         };
+        live.source.numbers().for_each(|number| rules.hold(number));
         live.reference.default = live.class(&BTreeSet::new(), rules, writes).default;
         Ok(live)
+    }
+
+    /// What it asks of peers, beside whether they are the endpoint's own node.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Atom> {
+        self.compiled.asked()
     }
 
     /// The class of peers of which this holds; its verdicts are written before anybody is in it.
@@ -84,7 +91,9 @@ impl Live {
         let logged = &mut self.logged;
         let row = self.compiled.row(&bits, &mut |logs, by| {
             let number = rules.logged(logs, by);
-            logged.insert(number);
+            if logged.insert(number) {
+                rules.hold(number);
+            }
             number
         });
         let peer = u32::try_from(self.classes.len()).expect("there are fewer classes than identities");
@@ -122,13 +131,8 @@ impl Live {
         PeerKey { program: self.reference.program, identity }
     }
 
-    /// All its entries, with these identities.
-    pub(super) fn entries<'a>(
-        &self,
-        identities: impl Iterator<Item = (u32, &'a Atoms)>,
-        rules: &Rules,
-        all: &mut Vec<Write>,
-    ) {
+    /// All its entries.
+    pub(super) fn entries(&self, identities: &Identities, rules: &Rules, all: &mut Vec<Write>) {
         // What a class has was numbered when it was made.
         let mut numbering = |logs: &[u32], by| rules.known_logged(logs, by).unwrap_or(by);
         let number = self.reference.program;
@@ -146,13 +150,13 @@ impl Live {
                 Write::Verdict(VerdictKey { program: number, peer: *peer, traffic, source }, Some(verdict))
             }));
         }
-        all.extend(identities.filter(|(identity, _)| self.peers.contains(identity)).filter_map(|(identity, atoms)| {
-            let class = self.classes.get(&self.compiled.peer(atoms))?;
-            Some(Write::Peer(self.peer(identity), Some(*class)))
+        all.extend(self.peers.iter().filter_map(|identity| {
+            let class = self.classes.get(&self.compiled.peer(identities.atoms(*identity)?))?;
+            Some(Write::Peer(self.peer(*identity), Some(*class)))
         }));
     }
 
-    /// Numbers of all rules in its verdicts.
+    /// Numbers of all rules in its verdicts, which it holds.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         self.source.numbers().chain(self.logged.iter().copied())
     }

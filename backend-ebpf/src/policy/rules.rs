@@ -57,6 +57,10 @@ pub(super) struct Rules {
     numbers: HashMap<Named, u32>,
     names: HashMap<u32, Named>,
     last: u32,
+    /// How often programs have a number.
+    held: HashMap<u32, usize>,
+    /// Numbers that perhaps none has.
+    loose: BTreeSet<u32>,
 }
 
 impl Rules {
@@ -87,6 +91,7 @@ impl Rules {
         self.numbers.insert(named.clone(), self.last);
         self.shared.change(|names| drop(names.insert(self.last, named.clone())));
         self.names.insert(self.last, named);
+        self.loose.insert(self.last);
         self.last
     }
 
@@ -97,7 +102,9 @@ impl Rules {
     /// The same numbers, for tables that nobody hears of yet: a number never comes to stand for another rule.
     pub(super) fn renewed(&self) -> Self {
         let Self { numbers, names, last, .. } = self;
-        Self { shared: RuleNames::default(), numbers: numbers.clone(), names: names.clone(), last: *last }
+        let loose = names.keys().copied().collect();
+        let (numbers, names) = (numbers.clone(), names.clone());
+        Self { shared: RuleNames::default(), numbers, names, last: *last, held: HashMap::new(), loose }
     }
 
     /// Who reads names beside `old` reads these from now on.
@@ -111,10 +118,33 @@ impl Rules {
         self.names.get(&number)?.by.as_ref()
     }
 
-    pub(super) fn keep(&mut self, used: &BTreeSet<u32>) {
-        self.names.retain(|number, _| used.contains(number));
-        self.numbers.retain(|_, number| used.contains(number));
-        self.shared.change(|names| names.retain(|number, _| used.contains(number)));
+    /// A program has a number.
+    pub(super) fn hold(&mut self, number: u32) {
+        *self.held.entry(number).or_default() += 1;
+    }
+
+    /// It has it no longer, as often as it had it.
+    pub(super) fn release(&mut self, number: u32) {
+        let Some(count) = self.held.get_mut(&number) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.held.remove(&number);
+            self.loose.insert(number);
+        }
+    }
+
+    /// Forgets numbers that no program has.
+    pub(super) fn tidy(&mut self) {
+        let unused: Vec<u32> =
+            std::mem::take(&mut self.loose).into_iter().filter(|number| !self.held.contains_key(number)).collect();
+        for number in &unused {
+            if let Some(named) = self.names.remove(number) {
+                self.numbers.remove(&named);
+            }
+        }
+        if !unused.is_empty() {
+            self.shared.change(|names| unused.iter().for_each(|number| drop(names.remove(number))));
+        }
     }
 }
 

@@ -2,12 +2,11 @@
 //! with equal sources share a program. Never a class or a verdict.
 
 use super::atom::Atom;
+use super::items::Items;
 use super::rules::{RuleName, Rules};
 use crate::policy::PolicyError;
 use cni_core::policy::model::{Action, Direction, Family, Protocol, TierEnd};
-use cni_core::policy::program::{
-    Chain, ChainId, Clause, DirectionProgram, PolicyKey, SetId, SetKind, SetMatch, Side, TierProgram,
-};
+use cni_core::policy::program::{Clause, DirectionProgram, PolicyKey, SetId, SetKind, SetMatch, Side, TierProgram};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A rule, with its number.
@@ -42,13 +41,6 @@ pub(super) struct Source {
     pub(super) ports: BTreeMap<SetId, BTreeSet<(Protocol, u16)>>,
 }
 
-/// What sources are made from.
-pub(super) struct Parts<'a> {
-    pub(super) chains: &'a BTreeMap<ChainId, Chain>,
-    /// Protocols and ports of each set of ports.
-    pub(super) ports: &'a BTreeMap<SetId, BTreeMap<(Protocol, u16), usize>>,
-}
-
 impl Source {
     /// The source of one direction at one address.
     ///
@@ -60,11 +52,11 @@ impl Source {
         family: Family,
         program: &DirectionProgram,
         own: &BTreeSet<Atom>,
-        parts: &Parts<'_>,
+        items: &Items,
         rules: &mut Rules,
     ) -> Result<Self, PolicyError> {
         let mut walk = |tiers: &[TierProgram]| -> Result<Walk, PolicyError> {
-            tiers.iter().map(|tier| source_tier(item, direction, tier, parts, rules)).collect()
+            tiers.iter().map(|tier| source_tier(item, direction, tier, items, rules)).collect()
         };
         let enforced = walk(&program.enforced)?;
         let staged = program.staged.as_deref().map(walk).transpose()?;
@@ -78,8 +70,7 @@ impl Source {
             }
         }
         source.own = own.iter().filter(|atom| atom.set().is_some_and(|set| own_sets.contains(set))).cloned().collect();
-        let pairs = |set: &SetId| parts.ports.get(set).map(|pairs| pairs.keys().copied().collect()).unwrap_or_default();
-        source.ports = peer_ports.into_iter().map(|set| (set.clone(), pairs(&set))).collect();
+        source.ports = peer_ports.into_iter().map(|set| (set.clone(), items.ports(&set))).collect();
         Ok(source)
     }
 
@@ -104,12 +95,12 @@ fn source_tier(
     item: &PolicyKey,
     direction: Direction,
     tier: &TierProgram,
-    parts: &Parts<'_>,
+    items: &Items,
     rules: &mut Rules,
 ) -> Result<SourceTier, PolicyError> {
     let mut source = Vec::new();
     for id in &tier.chains {
-        let Some(chain) = parts.chains.get(id) else {
+        let Some(chain) = items.chain(id) else {
             return Err(PolicyError::NoChain { item: item.clone(), chain: id.clone() });
         };
         for rule in &chain.rules {

@@ -1,26 +1,20 @@
 //! All of a node's policy: items come in, writes to the maps go out. Never an order in which a packet could pass that neither
 //! the old policy nor the new one lets pass: what is looked up is written before what leads there.
 
-use super::atom::Atom;
-use super::error::PolicyError;
-use super::hosts::{self, Hosts};
-use super::identities::Identities;
-use super::live::Live;
-use super::meaning::{self, Meant};
-use super::rules::{RuleName, RuleNames, Rules};
-use super::source::{Parts, Source};
+use super::PolicyError;
+use super::atom::Atoms;
+use super::hosts;
+use super::items::Items;
+use super::programs::{Programs, Writing};
+use super::rules::{RuleName, RuleNames};
 use super::write::Write;
-use backend_ebpf_abi::{Endpoint, EndpointKey, ProgramRef};
+use backend_ebpf_abi::{Endpoint, EndpointKey};
 use cni_core::backend::Change;
 use cni_core::model::{EndpointId, InterfaceName};
-use cni_core::policy::model::{Direction, Family, Protocol};
-use cni_core::policy::program::{
-    Chain, ChainId, DirectionProgram, EndpointProgram, Member, PolicyChange, PolicyItem, PolicyKey, SetId,
-};
+use cni_core::policy::program::{ChainId, EndpointProgram, PolicyChange, PolicyItem, PolicyKey, SetId};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// The policy of a node.
 ///
@@ -29,86 +23,120 @@ use std::sync::Arc;
 /// 2. Entries that nothing leads to any more are taken away by the next `drain`, when no packet can be on its way to them.
 /// 3. An endpoint whose program cannot be enforced has no entry: its packets are dropped.
 /// 4. The last write of a `drain` begins an epoch, so open connections are judged by what was written.
+/// 5. Between two writes an address has the identity that it had, or the one that it shall have.
+/// 6. What a `drain` costs follows from what was staged, and from what it writes.
 #[derive(Debug, Default)]
 pub struct Tables {
-    pub(super) chains: BTreeMap<ChainId, Chain>,
-    pub(super) ports: BTreeMap<SetId, BTreeMap<(Protocol, u16), usize>>,
-    pub(super) identities: Identities,
-    pub(super) node: BTreeSet<IpAddr>,
-    pub(super) interfaces: BTreeMap<InterfaceName, u32>,
-    pub(super) endpoints: BTreeMap<EndpointId, Known>,
-    pub(super) hosts: Hosts,
-    pub(super) programs: BTreeMap<u32, Live>,
-    by_source: HashMap<Arc<Source>, u32>,
-    pub(super) rules: Rules,
-    last_program: u32,
+    pub(super) items: Items,
+    pub(super) programs: Programs,
+    interfaces: BTreeMap<InterfaceName, u32>,
+    numbers: BTreeMap<EndpointId, u32>,
     last_endpoint: u32,
-    pub(super) dirty: BTreeSet<EndpointId>,
-    pub(super) closed: BTreeMap<EndpointId, PolicyError>,
+    dirty: BTreeSet<EndpointId>,
+    closed: BTreeMap<EndpointId, PolicyError>,
+    /// Why not all of the node's program is enforced.
+    pub(super) host_error: Option<PolicyError>,
     /// Sets of ports that have other protocols and ports than before.
     dirty_ports: BTreeSet<SetId>,
     pub(super) told: BTreeMap<EndpointKey, (EndpointId, Endpoint)>,
-    gone_identities: Vec<u32>,
-    gone_programs: Vec<Live>,
+    pub(super) told_of: BTreeMap<EndpointId, Told>,
+    pub(super) told_hosts: BTreeMap<EndpointKey, Endpoint>,
+    gone_identities: Vec<(u32, Atoms)>,
 }
 
+/// The entries of an endpoint. Another endpoint may have taken one over.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) program: EndpointProgram,
-    number: u32,
+pub(super) struct Told {
+    pub(super) interface: InterfaceName,
+    keys: BTreeSet<EndpointKey>,
+}
+
+/// The entries that an endpoint shall have.
+struct Wanted {
+    id: EndpointId,
+    told: Option<Told>,
+    entries: BTreeMap<EndpointKey, Endpoint>,
+}
+
+/// What has to be looked at again.
+pub(super) struct Concerned {
+    /// Prefixes, and all that holds of them.
+    pub(super) prefixes: Vec<(IpNet, Option<Atoms>)>,
+    pub(super) endpoints: BTreeSet<EndpointId>,
+    /// The programs of the node itself.
+    pub(super) hosts: bool,
 }
 
 impl Tables {
+    /// The same items, not one of them written: for maps that are empty. Rules keep their numbers, and nobody hears of new ones
+    /// until these tables [succeed](Self::succeed).
+    #[must_use]
+    pub fn renewed(&self) -> Self {
+        let Self { items, programs, interfaces, .. } = self;
+        let (items, programs, interfaces) = (items.renewed(), programs.renewed(), interfaces.clone());
+        let mut fresh = Self { items, programs, interfaces, ..Self::default() };
+        self.items.endpoints.keys().for_each(|id| fresh.begin_endpoint(id));
+        fresh
+    }
+
+    /// Takes the place of the tables that these were made of, also for who reads [names of rules](Self::rule_names) beside them.
+    pub fn succeed(&mut self, old: &Self) {
+        self.programs.rules.succeed(&old.programs.rules);
+    }
+
     /// Takes a change in. Memory only.
     pub fn apply(&mut self, change: PolicyChange) {
         match change {
-            Change::Put(PolicyItem::Set(set)) => drop(self.ports.entry(set.id).or_default()),
-            Change::Put(PolicyItem::Member(set, member)) => self.member(set.id, member, true),
+            Change::Put(PolicyItem::Set(set)) => self.items.put_set(set.id),
+            Change::Put(PolicyItem::Member(set, member)) => {
+                self.dirty_ports.extend(self.items.member(set.id, member, true));
+            }
             Change::Put(PolicyItem::Chain(chain)) => {
-                self.stir_users(&chain.id);
-                self.chains.insert(chain.id.clone(), chain);
+                self.stir_callers(&chain.id);
+                self.items.put_chain(chain);
             }
-            Change::Put(PolicyItem::Endpoint(program)) => {
-                self.put_endpoint(program.endpoint.clone(), program);
+            Change::Put(PolicyItem::Endpoint(program)) => self.put_endpoint(&program.endpoint.clone(), program),
+            Change::Put(PolicyItem::Host(program)) => self.items.hosts.put(Some(program)),
+            Change::Remove(PolicyKey::Set(set)) => self.items.remove_set(&set),
+            Change::Remove(PolicyKey::Member(set, member)) => {
+                self.dirty_ports.extend(self.items.member(set, member, false));
             }
-            Change::Put(PolicyItem::Host(program)) => self.hosts.put(Some(program)),
-            Change::Remove(PolicyKey::Set(set)) => drop(self.ports.remove(&set)),
-            Change::Remove(PolicyKey::Member(set, member)) => self.member(set, member, false),
             Change::Remove(PolicyKey::Chain(id)) => {
-                self.stir_users(&id);
-                self.chains.remove(&id);
+                self.stir_callers(&id);
+                self.items.remove_chain(&id);
             }
             Change::Remove(PolicyKey::Endpoint(id)) => {
-                self.endpoints.remove(&id);
+                self.items.remove_endpoint(&id);
+                self.numbers.remove(&id);
                 self.dirty.insert(id);
             }
-            Change::Remove(PolicyKey::Host) => self.hosts.put(None),
+            Change::Remove(PolicyKey::Host) => self.items.hosts.put(None),
             Change::Node(_) | Change::Config(_) | Change::InSync => {}
         }
     }
 
-    pub(super) fn put_endpoint(&mut self, id: EndpointId, program: EndpointProgram) {
-        let number = self.endpoints.get(&id).map_or_else(
-            || {
-                self.last_endpoint += 1;
-                self.last_endpoint
-            },
-            |known| known.number,
-        );
-        self.endpoints.insert(id.clone(), Known { program, number });
-        self.dirty.insert(id);
+    fn put_endpoint(&mut self, id: &EndpointId, program: EndpointProgram) {
+        self.items.put_endpoint(id, program);
+        self.begin_endpoint(id);
+    }
+
+    /// Gives an endpoint its number, and has it looked at.
+    fn begin_endpoint(&mut self, id: &EndpointId) {
+        if !self.numbers.contains_key(id) {
+            self.last_endpoint += 1;
+            self.numbers.insert(id.clone(), self.last_endpoint);
+        }
+        self.dirty.insert(id.clone());
+    }
+
+    fn stir_callers(&mut self, chain: &ChainId) {
+        self.items.hosts.stirred |= self.items.hosts.calls(chain);
+        self.dirty.extend(self.items.callers(chain).cloned());
     }
 
     /// The node has these addresses.
     pub fn set_node_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.hosts.stirred |= self.node != addresses;
-        let old = std::mem::replace(&mut self.node, addresses);
-        for address in old.difference(&self.node) {
-            self.identities.forget(IpNet::from(*address), &Atom::OwnNode);
-        }
-        for address in self.node.difference(&old) {
-            self.identities.name(IpNet::from(*address), Atom::OwnNode);
-        }
+        self.items.set_node_addresses(addresses);
     }
 
     /// The host's end of a veth has this index now, or is not there. An endpoint without is closed.
@@ -118,21 +146,20 @@ impl Tables {
             None => self.interfaces.remove(name),
         };
         if old != index {
-            let users = self.endpoints.iter().filter(|(_, known)| known.program.host_interface == *name);
-            self.dirty.extend(users.map(|(id, _)| id.clone()));
+            self.dirty.extend(self.items.at(name).cloned());
         }
     }
 
     /// What a rule's number in a verdict stands for; `None`: no tier had a say, or the number is no longer in use.
     #[must_use]
     pub fn rule(&self, number: u32) -> Option<&RuleName> {
-        self.rules.name(number)
+        self.programs.rules.name(number)
     }
 
     /// The same beside the tables, of all that come as well.
     #[must_use]
     pub fn rule_names(&self) -> RuleNames {
-        self.rules.shared()
+        self.programs.rules.shared()
     }
 
     /// Endpoints whose programs cannot be enforced, and why: they are closed.
@@ -140,49 +167,62 @@ impl Tables {
         self.closed.iter()
     }
 
+    /// The host's end of an endpoint's veth.
+    #[must_use]
+    pub fn host_interface(&self, id: &EndpointId) -> Option<&InterfaceName> {
+        self.items.host_interface(id)
+    }
+
+    /// The host's ends of the veths of all endpoints.
+    pub fn host_interfaces(&self) -> impl Iterator<Item = (&EndpointId, &InterfaceName)> {
+        self.items.endpoints.iter().map(|(id, program)| (id, &program.host_interface))
+    }
+
+    /// What has to be looked at since the last [`drain`](Self::drain), by what was staged.
+    pub(super) fn concerned(&self) -> Concerned {
+        let prefixes = self.items.identities.moving();
+        let mut endpoints = self.dirty.clone();
+        let mut hosts = self.items.hosts.stirred;
+        // What holds of an endpoint's own address is part of its program.
+        for (prefix, _) in &prefixes {
+            endpoints.extend(self.items.owners(prefix).cloned());
+            hosts |= self.items.is_of_node(prefix);
+        }
+        if !self.dirty_ports.is_empty() {
+            hosts = true;
+            let users = self.programs.users_of_ports(&self.dirty_ports);
+            endpoints.extend(users.filter_map(|key| self.told.get(key)).map(|(id, _)| id.clone()));
+            // Perhaps what was too large is no longer.
+            endpoints.extend(self.closed.keys().cloned());
+        }
+        Concerned { prefixes, endpoints, hosts }
+    }
+
     /// What is to be written since the last call, in this order.
     #[must_use = "what is not written is not enforced"]
     pub fn drain(&mut self) -> Vec<Write> {
         let mut all = Vec::new();
         let writes = &mut all;
-        for program in std::mem::take(&mut self.gone_programs) {
-            program.clear(writes);
+        let Concerned { prefixes, endpoints, hosts } = self.concerned();
+        self.dirty.clear();
+        self.dirty_ports.clear();
+        self.items.hosts.stirred = false;
+        self.programs.clear_gone(writes);
+        for (identity, atoms) in std::mem::take(&mut self.gone_identities) {
+            self.programs.dismiss(identity, &atoms, writes);
         }
-        for identity in std::mem::take(&mut self.gone_identities) {
-            self.programs.values_mut().for_each(|program| program.dismiss(identity, writes));
-            writes.push(Write::Meaning(Meant::Identity(identity), None));
-        }
-        let settled = self.identities.settle();
+        let settled = self.items.identities.settle(prefixes);
         for (identity, atoms) in &settled.new {
-            writes.push(Write::Meaning(Meant::Identity(*identity), Some(meaning::of_atoms(atoms))));
-            let Self { programs, rules, .. } = self;
-            programs.values_mut().for_each(|program| program.admit(*identity, atoms, rules, writes));
+            self.programs.admit(*identity, atoms, writes);
         }
-        // What holds of an endpoint's own address is part of its program.
-        let moved = |address: &IpAddr| settled.moved.iter().any(|(prefix, _)| prefix.contains(address));
-        let own_moved = self.endpoints.iter().filter(|(_, known)| known.program.addresses.iter().any(moved));
-        self.dirty.extend(own_moved.map(|(id, _)| id.clone()));
-        self.hosts.stirred |= self.node.iter().any(moved);
-        self.stir_users_of_ports();
-        let mut wanted = Vec::new();
-        for id in std::mem::take(&mut self.dirty) {
-            match self.compile(&id, writes) {
-                Ok(entries) => {
-                    self.closed.remove(&id);
-                    wanted.push((id, entries));
-                }
-                Err(error) => {
-                    self.closed.insert(id.clone(), error);
-                    wanted.push((id, BTreeMap::new()));
-                }
-            }
+        let wanted = endpoints.into_iter().map(|id| self.compile(id, writes)).collect();
+        if hosts {
+            self.tell_hosts(writes);
         }
-        let hosts = std::mem::take(&mut self.hosts.stirred).then(|| self.compile_hosts(writes));
         writes.extend(settled.moved.into_iter().map(|(prefix, identity)| Write::Identity(prefix, identity)));
         self.gone_identities.extend(settled.gone);
         self.tell(wanted, writes);
-        hosts.into_iter().for_each(|entries| self.tell_hosts(entries, writes));
-        self.retire();
+        self.programs.retire();
         all.sort_by_key(Write::place);
         if !all.is_empty() {
             all.push(Write::Advance);
@@ -190,155 +230,74 @@ impl Tables {
         all
     }
 
-    /// Writes the entries of endpoints, where they differ from what is there.
-    fn tell(&mut self, wanted: Vec<(EndpointId, BTreeMap<EndpointKey, Endpoint>)>, writes: &mut Vec<Write>) {
-        // First all that go, so that an address can move from one endpoint to another.
-        for (id, entries) in &wanted {
-            let old: Vec<EndpointKey> = self
-                .told
-                .iter()
-                .filter(|(key, (owner, _))| owner == id && !entries.contains_key(key))
-                .map(|(key, _)| *key)
-                .collect();
-            for key in old {
-                self.told.remove(&key);
-                writes.push(Write::Endpoint(key, None));
+    /// The entries of an endpoint; none when it is not there, its interface is not, or it is closed. What they lead to is written.
+    fn compile(&mut self, id: EndpointId, writes: &mut Vec<Write>) -> Wanted {
+        let Self { items, programs, interfaces, .. } = self;
+        let place = items.host_interface(&id).and_then(|name| Some((name, *interfaces.get(name)?)));
+        let number = self.numbers.get(&id).copied();
+        let Some(((interface, index), number)) = place.zip(number) else {
+            self.closed.remove(&id);
+            return Wanted { id, told: None, entries: BTreeMap::new() };
+        };
+        let mut writing = Writing { programs, identities: &items.identities, writes };
+        let entries = match items.endpoint(&id, &mut writing) {
+            Ok(made) => {
+                self.closed.remove(&id);
+                let made = made.into_iter().map(|(address, [ingress, egress])| {
+                    let key = EndpointKey { interface: index, address: hosts::bytes(address) };
+                    (key, Endpoint { id: number, ingress, egress })
+                });
+                made.collect()
             }
-        }
-        for (id, entries) in wanted {
-            for (key, endpoint) in entries {
-                let told = self.told.insert(key, (id.clone(), endpoint));
-                if told.is_none_or(|(_, old)| old != endpoint) {
-                    writes.push(Write::Endpoint(key, Some(endpoint)));
+            Err(error) => {
+                self.closed.insert(id.clone(), error);
+                BTreeMap::new()
+            }
+        };
+        let told = Told { interface: interface.clone(), keys: entries.keys().copied().collect() };
+        Wanted { id, told: Some(told).filter(|told| !told.keys.is_empty()), entries }
+    }
+
+    /// Writes the entries of endpoints, where they differ from what is there.
+    fn tell(&mut self, wanted: Vec<Wanted>, writes: &mut Vec<Write>) {
+        let Self { told, told_of, programs, .. } = self;
+        // First all that go, so that an address can move from one endpoint to another.
+        for Wanted { id, entries, .. } in &wanted {
+            let Some(before) = told_of.remove(id) else { continue };
+            for key in before.keys.into_iter().filter(|key| !entries.contains_key(key)) {
+                if told.get(&key).is_some_and(|(owner, _)| owner == id) {
+                    programs.use_by(key, told.remove(&key).map(|(_, old)| old), None);
+                    writes.push(Write::Endpoint(key, None));
                 }
             }
         }
-    }
-
-    /// Puts programs that no endpoint uses aside, to be taken away next time.
-    fn retire(&mut self) {
-        let told = self.told.values().map(|(_, endpoint)| endpoint).chain(self.hosts.told.values());
-        let used: BTreeSet<u32> =
-            told.flat_map(|endpoint| [endpoint.ingress.program, endpoint.egress.program]).collect();
-        let unused: Vec<u32> = self.programs.keys().filter(|number| !used.contains(number)).copied().collect();
-        if unused.is_empty() {
-            return;
-        }
-        for number in unused {
-            if let Some(program) = self.programs.remove(&number) {
-                self.by_source.remove(&program.source);
-                self.gone_programs.push(program);
+        for Wanted { id, told: now, entries } in wanted {
+            for (key, endpoint) in entries {
+                let old = told.insert(key, (id.clone(), endpoint)).map(|(_, old)| old);
+                if old != Some(endpoint) {
+                    programs.use_by(key, old, Some(endpoint));
+                    writes.push(Write::Endpoint(key, Some(endpoint)));
+                }
             }
-        }
-        let live = self.programs.values().chain(&self.gone_programs);
-        self.rules.keep(&live.flat_map(Live::numbers).collect());
-    }
-
-    /// The entries of an endpoint; none when it is not there or its interface is not.
-    fn compile(
-        &mut self,
-        id: &EndpointId,
-        writes: &mut Vec<Write>,
-    ) -> Result<BTreeMap<EndpointKey, Endpoint>, PolicyError> {
-        let mut entries = BTreeMap::new();
-        let Some(Known { program, number }) = self.endpoints.get(id) else { return Ok(entries) };
-        let Some(interface) = self.interfaces.get(&program.host_interface).copied() else { return Ok(entries) };
-        let (program, number, item) = (program.clone(), *number, PolicyKey::Endpoint(id.clone()));
-        for address in &program.addresses {
-            let ingress = self.program(&item, Direction::Ingress, *address, &program.ingress, writes)?;
-            let egress = self.program(&item, Direction::Egress, *address, &program.egress, writes)?;
-            let key = EndpointKey { interface, address: hosts::bytes(*address) };
-            entries.insert(key, Endpoint { id: number, ingress, egress });
-        }
-        Ok(entries)
-    }
-
-    /// The compiled program of one direction at one address, made if it is not there.
-    pub(super) fn program(
-        &mut self,
-        item: &PolicyKey,
-        direction: Direction,
-        address: IpAddr,
-        program: &DirectionProgram,
-        writes: &mut Vec<Write>,
-    ) -> Result<ProgramRef, PolicyError> {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        let own = self.identities.of(address);
-        let parts = Parts { chains: &self.chains, ports: &self.ports };
-        let source = Arc::new(Source::of(item, direction, family, program, &own, &parts, &mut self.rules)?);
-        if let Some(live) = self.by_source.get(&source).and_then(|number| self.programs.get(number)) {
-            return Ok(live.reference);
-        }
-        self.last_program += 1;
-        let number = self.last_program;
-        let meaning = meaning::of_source(&source, &self.rules);
-        let mut live = Live::new(number, source.clone(), meaning, &mut self.rules, writes)
-            .map_err(|_| PolicyError::TooLarge { item: item.clone(), direction })?;
-        for (identity, atoms) in self.identities.iter() {
-            live.admit(identity, atoms, &mut self.rules, writes);
-        }
-        let reference = live.reference;
-        self.programs.insert(number, live);
-        self.by_source.insert(source, number);
-        Ok(reference)
-    }
-
-    fn member(&mut self, set: SetId, member: Member, is_in: bool) {
-        let (prefix, atom, port) = match member {
-            Member::Address(address) => (IpNet::from(address), Atom::Set(set), None),
-            Member::Network(network) => (network, Atom::Set(set), None),
-            Member::AddressPort(address, protocol, port) => {
-                let atom = Atom::Port(set.clone(), protocol, port);
-                (IpNet::from(address), atom, Some((set, protocol, port)))
-            }
-        };
-        let changed = if is_in { self.identities.name(prefix, atom) } else { self.identities.forget(prefix, &atom) };
-        if let (true, Some((set, protocol, port))) = (changed, port) {
-            self.count_port(&set, (protocol, port), is_in);
+            now.into_iter().for_each(|now| drop(told_of.insert(id.clone(), now)));
         }
     }
 
-    /// How many members have a port: programs are made from which there are.
-    fn count_port(&mut self, set: &SetId, pair: (Protocol, u16), is_in: bool) {
-        let pairs = self.ports.entry(set.clone()).or_default();
-        let count = pairs.entry(pair).or_default();
-        let before = *count;
-        *count = if is_in { before + 1 } else { before.saturating_sub(1) };
-        let after = *count;
-        if after == 0 {
-            pairs.remove(&pair);
+    /// The same of the node itself.
+    fn tell_hosts(&mut self, writes: &mut Vec<Write>) {
+        let Self { items, programs, .. } = self;
+        let mut writing = Writing { programs, identities: &items.identities, writes: &mut *writes };
+        let (made, error) = items.hosts(&mut writing);
+        self.host_error = error;
+        let entries = made.into_iter().map(|host| host.entry()).collect();
+        let old = std::mem::replace(&mut self.told_hosts, entries);
+        for (key, endpoint) in old.iter().filter(|(key, _)| !self.told_hosts.contains_key(key)) {
+            self.programs.use_by_host(Some(*endpoint), None);
+            writes.push(Write::Host(*key, None));
         }
-        if (before == 0) != (after == 0) {
-            self.dirty_ports.insert(set.clone());
+        for (key, endpoint) in self.told_hosts.iter().filter(|(key, endpoint)| old.get(key) != Some(endpoint)) {
+            self.programs.use_by_host(old.get(key).copied(), Some(*endpoint));
+            writes.push(Write::Host(*key, Some(*endpoint)));
         }
-    }
-
-    fn stir_users_of_ports(&mut self) {
-        let changed = std::mem::take(&mut self.dirty_ports);
-        if changed.is_empty() {
-            return;
-        }
-        self.hosts.stirred = true;
-        let uses = |number: u32| {
-            let live = self.programs.get(&number);
-            live.is_some_and(|live| live.source.ports.keys().any(|set| changed.contains(set)))
-        };
-        let users = self.told.values().filter(|(_, told)| uses(told.ingress.program) || uses(told.egress.program));
-        self.dirty.extend(users.map(|(id, _)| id.clone()));
-        // Perhaps what was too large is no longer.
-        self.dirty.extend(self.closed.keys().cloned());
-    }
-
-    fn stir_users(&mut self, chain: &ChainId) {
-        self.hosts.stirred |= self.hosts.calls(chain);
-        let tiers = |direction: &'_ DirectionProgram| {
-            let all = direction.enforced.iter().chain(direction.staged.iter().flatten());
-            all.flat_map(|tier| &tier.chains).any(|used| used == chain)
-        };
-        let users = self.endpoints.iter().filter(|(_, known)| {
-            let EndpointProgram { ingress, egress, .. } = &known.program;
-            tiers(ingress) || tiers(egress)
-        });
-        self.dirty.extend(users.map(|(id, _)| id.clone()));
     }
 }

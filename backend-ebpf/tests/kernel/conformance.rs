@@ -14,7 +14,7 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
 use backend_ebpf::engine::{self, Config, Key, Object, Objects, probe};
 use backend_ebpf::kernel::{Hook, OBJECT, Sizes, Way};
-use backend_ebpf::policy::{Device, Tables};
+use backend_ebpf::policy::{Device, Outlook, Tables};
 use cni_core::backend::{Capabilities, Capability, Change, Engine, Error, ErrorKind, Item as _, Result};
 use cni_core::model::{InterfaceName, NodeContext, NodeName, Underlay};
 use cni_core::policy::program::{PolicyItem, PolicyKey};
@@ -23,7 +23,7 @@ use cni_core::testkit::engine::{
 };
 use ipnet::IpNet;
 use net_linux::netns::NetNs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -106,13 +106,17 @@ impl Rig<PolicyItem> for Bed {
         }
         let _ = tables.drain();
         blocked.extend(tables.closed().map(|(id, _)| PolicyKey::Endpoint(id.clone()).to_string()));
-        let identities = tables.identities().map(|(net, digest)| (Key::Identity(net), Object::Identity(digest)));
-        let interfaces = tables
-            .enforced()
+        let Outlook { identities, interfaces, hosts } = tables.whole();
+        let identities = identities
             .into_iter()
+            .filter_map(|(net, digest)| digest.map(|digest| (Key::Identity(net), Object::Identity(digest))));
+        let at = |(_, addresses): &(InterfaceName, BTreeMap<_, _>)| !addresses.is_empty();
+        let interfaces = interfaces
+            .into_iter()
+            .filter(at)
             .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true }));
-        let hosts = tables
-            .enforced_hosts()
+        let hosts = hosts
+            .unwrap_or_default()
             .into_iter()
             .map(|(name, addresses)| (Key::Host(name), Object::Interface { addresses, attached: true }));
         let objects = names(identities.chain(interfaces).chain(hosts).collect());

@@ -228,3 +228,24 @@ fn what_had_to_make_room_before_it_was_read_is_counted_as_lost() {
         assert_eq!(told(runtime, &mut *source).1, 0, "it is said once");
     });
 }
+
+#[test]
+fn all_that_is_over_is_told_after_one_look_where_it_is_twice_what_the_agent_hears_in_a_second() {
+    const BEGUN: u16 = 20_000;
+    between_pods(65_536, |client, _, parts, meter, runtime| {
+        let mut source = parts.flows.take().unwrap();
+        meter.tables().unwrap();
+        let mut lost = 0;
+        for port in 20_000..20_000 + BEGUN {
+            let voice = client.run(|| UdpSocket::bind(("0.0.0.0", port)).unwrap()).unwrap();
+            voice.send_to(b"x", (SERVER.1[0], OPEN)).unwrap();
+            if port % 500 == 0 {
+                lost += told(runtime, &mut *source).1;
+            }
+        }
+        run(&format!("ip link delete {}", SERVER.0));
+        meter.tables().unwrap();
+        let (events, more) = told(runtime, &mut *source);
+        assert_eq!((ended(&events).len(), lost + more), (BEGUN.into(), 0));
+    });
+}

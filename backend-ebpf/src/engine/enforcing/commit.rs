@@ -8,7 +8,7 @@ use super::left::Left;
 use crate::bpffs;
 use crate::policy::Write;
 use cni_core::backend::{CommitReport, Error, ErrorKind, Failure, Result, Retry};
-use cni_core::model::InterfaceName;
+use cni_core::model::{EndpointId, InterfaceName};
 use cni_core::policy::program::PolicyKey;
 
 impl Enforcing {
@@ -25,11 +25,6 @@ impl Enforcing {
             return report;
         }
         let before = (!self.in_sync || !self.left.generations.is_empty()).then(|| self.present());
-        if self.in_sync {
-            for key in std::mem::take(&mut self.removed_early) {
-                self.forget(&key);
-            }
-        }
         let absent = self.find_interfaces();
         report.failed.extend(absent.iter().map(|(key, name)| {
             let error = Error::new(
@@ -50,12 +45,12 @@ impl Enforcing {
         match self.write() {
             Ok(()) => {
                 self.guard(&mut report);
-                self.attach(&mut report);
+                let bare = self.attach(&mut report);
                 if self.in_sync && report.failed.is_empty() {
                     self.succeed(&mut report);
                 }
                 self.own_epoch();
-                self.touched = absent.into_iter().map(|(key, _)| key).collect();
+                self.touched = absent.into_iter().map(|(key, _)| key).chain(bare).collect();
             }
             Err(error) => {
                 self.guard(&mut report);
@@ -79,9 +74,11 @@ impl Enforcing {
 
     /// Tells the tables where endpoints' interfaces are. Answers with those that are not there.
     pub(super) fn find_interfaces(&mut self) -> Vec<(PolicyKey, InterfaceName)> {
-        let all = self.running.is_none() || self.worn;
-        let named = self.tables.host_interfaces().map(|(id, name)| (PolicyKey::Endpoint(id.clone()), name.clone()));
-        let named: Vec<_> = named.filter(|(key, _)| all || self.touched.contains(key)).collect();
+        let of = |(id, name): (&EndpointId, &InterfaceName)| (PolicyKey::Endpoint(id.clone()), name.clone());
+        let named: Vec<_> = match self.running.is_none() || self.worn {
+            true => self.tables.host_interfaces().map(of).collect(),
+            false => self.touched_interfaces().map(of).collect(),
+        };
         let mut absent = Vec::new();
         for (key, name) in named {
             let index = running::index(&name);
@@ -177,16 +174,24 @@ impl Enforcing {
         }
     }
 
-    /// Puts programs at the interfaces of endpoints that were touched.
-    pub(super) fn attach(&mut self, report: &mut CommitReport) {
-        let Some(running) = &self.running else { return };
-        let named = self.tables.host_interfaces().filter(|(id, name)| {
-            !running.attached.contains_key(*name) || self.touched.contains(&PolicyKey::Endpoint((*id).clone()))
-        });
-        let named: Vec<_> = named.map(|(id, name)| (PolicyKey::Endpoint(id.clone()), name.clone())).collect();
+    /// The interfaces of endpoints that were touched.
+    fn touched_interfaces(&self) -> impl Iterator<Item = (&EndpointId, &InterfaceName)> {
+        self.touched_endpoints().filter_map(|id| Some((id, self.tables.host_interface(id)?)))
+    }
+
+    /// Puts programs at the interfaces of endpoints that were touched. Answers with those where they cannot be put.
+    pub(super) fn attach(&mut self, report: &mut CommitReport) -> Vec<PolicyKey> {
+        let named = self.touched_interfaces().map(|(id, name)| (PolicyKey::Endpoint(id.clone()), name.clone()));
+        let named: Vec<_> = named.collect();
+        let mut bare = Vec::new();
         for (key, name) in named {
+            let failed = report.failed.len();
             self.attach_one(&name, vec![key.to_string()], report);
+            if report.failed.len() > failed {
+                bare.push(key);
+            }
         }
+        bare
     }
 
     pub(super) fn attach_one(&mut self, name: &InterfaceName, items: Vec<String>, report: &mut CommitReport) {

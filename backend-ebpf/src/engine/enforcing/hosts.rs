@@ -44,7 +44,7 @@ impl Enforcing {
 
     /// Puts programs where something is enforced of the node, and takes them off where nothing is any more.
     pub(super) fn guard(&mut self, report: &mut CommitReport) {
-        let wanted: Vec<InterfaceName> = self.tables.guarded().map(|(name, _)| name.clone()).collect();
+        let wanted: BTreeSet<InterfaceName> = self.tables.guarded().map(|(name, _)| name.clone()).collect();
         wanted.iter().for_each(|name| self.guard_one(name, report));
         let Some(running) = &self.running else { return };
         let needless = running.guards.keys().filter(|name| !wanted.contains(name)).cloned().collect();

@@ -4,10 +4,11 @@ mod clear;
 mod commit;
 mod hosts;
 mod left;
+mod plan;
 mod resync;
 
 use super::meter::Metered;
-use super::objects::{Key, Object, Objects, View};
+use super::objects::{Key, View};
 use super::place::Place;
 use super::running::{Running, pins};
 use super::telling::Telling;
@@ -21,8 +22,8 @@ use crate::policy::{PolicyError, Tables};
 use async_trait::async_trait;
 pub use clear::{clear, is_there};
 use cni_core::backend::{
-    Action, Blocked, Capabilities, Capability, Change, CommitReport, Drift, Engine, Error, ErrorKind, Failure,
-    Item as _, Plan, PolicyParts, Result, Retry, Step,
+    Blocked, Capabilities, Capability, Change, CommitReport, Drift, Engine, Error, ErrorKind, Failure, Item as _, Plan,
+    PolicyParts, Result, Retry,
 };
 use cni_core::model::InterfaceName;
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
@@ -193,34 +194,6 @@ impl Enforcing {
         })
     }
 
-    /// What is in the kernel: ours, and what a predecessor left.
-    fn present(&self) -> Objects {
-        let mut all = self.left.objects.clone();
-        all.extend(self.view.objects().iter().map(|(key, object)| (key.clone(), object.clone())));
-        all
-    }
-
-    /// What shall be there.
-    fn wanted(&self) -> Objects {
-        let mut tables = self.tables.renewed();
-        for key in &self.removed_early {
-            tables.apply(Change::Remove(key.clone()));
-        }
-        // Only then it is known what cannot be enforced.
-        let _ = tables.drain();
-        let mut all: Objects =
-            tables.identities().map(|(net, digest)| (Key::Identity(net), Object::Identity(digest))).collect();
-        all.extend(
-            tables
-                .enforced()
-                .into_iter()
-                .map(|(name, addresses)| (Key::Interface(name), Object::Interface { addresses, attached: true })),
-        );
-        let hosts = tables.enforced_hosts().into_iter();
-        all.extend(hosts.map(|(name, addresses)| (Key::Host(name), Object::Interface { addresses, attached: true })));
-        all
-    }
-
     /// Says where programs are that have to stay there.
     fn note_placed(&self) {
         let Some(running) = self.running.as_ref().filter(|_| self.hook == Hook::Tcx) else { return };
@@ -257,8 +230,7 @@ impl Enforcing {
     /// Takes an item away.
     fn forget(&mut self, key: &PolicyKey) {
         if let PolicyKey::Endpoint(id) = key {
-            let of_id = self.tables.host_interfaces().find(|(other, _)| *other == id);
-            self.leaving.extend(of_id.map(|(_, name)| name.clone()));
+            self.leaving.extend(self.tables.host_interface(id).cloned());
         }
         self.tables.apply(Change::Remove(key.clone()));
         self.touched.insert(key.clone());
@@ -316,30 +288,16 @@ impl Engine<PolicyItem> for Enforcing {
             }
             Change::InSync => {
                 self.in_sync = true;
+                for key in std::mem::take(&mut self.removed_early) {
+                    self.forget(&key);
+                }
                 Ok(())
             }
         }
     }
 
     fn plan(&self) -> Plan {
-        let (present, wanted) = (self.present(), self.wanted());
-        let mut plan = Plan { blocked: self.blocked(), ..Plan::default() };
-        for (key, object) in &wanted {
-            let (action, detail) = match present.get(key) {
-                Some(old) if old == object => continue,
-                Some(old) => (Action::Update, format!("{old} -> {object}")),
-                None => (Action::Create, object.to_string()),
-            };
-            plan.steps.push(Step { action, object: key.to_string(), detail });
-        }
-        for (key, object) in present.iter().filter(|(key, _)| !wanted.contains_key(key)) {
-            if self.in_sync {
-                plan.steps.push(Step { action: Action::Delete, object: key.to_string(), detail: object.to_string() });
-            } else {
-                plan.waiting_for_sync += 1;
-            }
-        }
-        plan
+        self.plan_here()
     }
 
     async fn commit(&mut self) -> CommitReport {

@@ -58,12 +58,14 @@ impl Node {
     /// The sets that an address is in.
     fn of(&self, number: u32) -> [Member2; 2] {
         let sets = self.sets();
-        [number % sets, (number / sets + number + 1) % sets].map(|at| (set(at), Member::Address(address(number).into())))
+        [number % sets, (number / sets + number + 1) % sets]
+            .map(|at| (set(at), Member::Address(address(number).into())))
     }
 
     /// A policy with its first port.
     fn chain(&self, pod: u32, direction: Direction, first: u16) -> Chain {
-        let object = ObjectKey::namespaced(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), "red", &format!("p{pod}"));
+        let object =
+            ObjectKey::namespaced(Kind::new("networking.k8s.io/v1", "NetworkPolicy"), "red", &format!("p{pod}"));
         let side = if direction == Direction::Ingress { Side::Source } else { Side::Destination };
         let rule = |number: u32| {
             let port = PortRange::one(first + (number % 100) as u16);
@@ -196,7 +198,10 @@ fn loads(runtime: &Runtime, most: u32) -> Result<Table, AnyError> {
                 Ok([first.staged, first.committed, again.committed, change.commit[0]])
             });
             let all = times.map_err(|error| error.to_string())?;
-            [&mut staged, &mut cold, &mut restart, &mut one].into_iter().zip(all).for_each(|(all, time)| all.push(time));
+            [&mut staged, &mut cold, &mut restart, &mut one]
+                .into_iter()
+                .zip(all)
+                .for_each(|(all, time)| all.push(time));
         }
         let cells = [staged, cold, restart, one].map(|times| millis(quantile(&times, 0.5)));
         table.row(&[[format!("{rules} rules, {addresses} addresses")].as_slice(), &cells].concat());
@@ -212,7 +217,8 @@ fn changes(runtime: &Runtime, most: u32) -> Result<Table, AnyError> {
             let failed = |error: AnyError| error.to_string();
             node.make_interfaces().map_err(failed)?;
             let mut engine = start(&node, runtime).map_err(failed)?.engine;
-            let [mut elsewhere, mut label, mut policy, mut here, mut nothing] = [const { Times { plan: Vec::new(), commit: Vec::new() } }; 5];
+            let [mut elsewhere, mut label, mut policy, mut here, mut nothing] =
+                [const { Times { plan: Vec::new(), commit: Vec::new() } }; 5];
             let member = |set, number| PolicyItem::Member(set, Member::Address(address(number).into()));
             for round in 0..rounds as u32 {
                 let number = addresses + round;
@@ -220,8 +226,7 @@ fn changes(runtime: &Runtime, most: u32) -> Result<Table, AnyError> {
                 elsewhere.take(&mut *engine, runtime, put).map_err(failed)?;
                 let [(old, member_of), _] = node.of(round);
                 let new = set((round * 7 + 3) % node.sets());
-                let moves =
-                    [Change::Remove(PolicyKey::Member(old.id, member_of)), Change::Put(member(new, round))];
+                let moves = [Change::Remove(PolicyKey::Member(old.id, member_of)), Change::Put(member(new, round))];
                 label.take(&mut *engine, runtime, moves).map_err(failed)?;
                 let pod = round % pods;
                 let chain = node.chain(pod, Direction::Ingress, 2000 + round as u16);

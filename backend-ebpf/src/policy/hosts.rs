@@ -49,6 +49,9 @@ pub(super) struct AtHost<'a, P> {
     pub(super) programs: [P; 2],
 }
 
+/// What is enforced of the node, and where.
+type Guarded<'a> = (&'a HostEndpointProgram, Vec<(&'a InterfaceName, Device)>);
+
 impl<P> AtHost<'_, P> {
     /// The address, as it is read back.
     pub(super) fn address(&self) -> IpAddr {
@@ -138,8 +141,7 @@ impl Items {
         let nobodys = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let (parts, node) = self.of_node();
         let addresses: BTreeSet<IpAddr> = node.iter().copied().chain(nobodys).collect();
-        let mut places: BTreeMap<&HostInterface, (&HostEndpointProgram, Vec<(&InterfaceName, Device)>)> =
-            BTreeMap::new();
+        let mut places: BTreeMap<&HostInterface, Guarded<'_>> = BTreeMap::new();
         for (name, device) in self.hosts.devices.iter().filter(|(_, device)| device.is_ethernet) {
             if let Some(endpoint) = self.hosts.at(name, *device) {
                 places.entry(&endpoint.interface).or_insert_with(|| (endpoint, Vec::new())).1.push((name, *device));
@@ -154,7 +156,7 @@ impl Items {
                 let Some((ingress, egress)) = ingress.zip(egress) else { continue };
                 let at = |(name, device): &(_, Device)| {
                     let (device, address) = (*device, *address);
-                    AtHost { name: *name, device, address, programs: [ingress, egress] }
+                    AtHost { name, device, address, programs: [ingress, egress] }
                 };
                 all.extend(devices.iter().map(at));
             }

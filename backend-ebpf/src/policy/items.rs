@@ -33,6 +33,9 @@ pub(super) struct Items {
     owners: BTreeMap<IpAddr, BTreeSet<EndpointId>>,
 }
 
+/// What is enforced at an address: ingress, egress.
+type AtAddress<P> = (IpAddr, [P; 2]);
+
 /// Endpoints by something that they use.
 type Users<T> = HashMap<T, BTreeSet<EndpointId>>;
 
@@ -170,7 +173,7 @@ impl Items {
         &self,
         id: &EndpointId,
         make: &mut M,
-    ) -> Result<Vec<(IpAddr, [M::Program; 2])>, PolicyError> {
+    ) -> Result<Vec<AtAddress<M::Program>>, PolicyError> {
         let Some(EndpointProgram { addresses, ingress, egress, .. }) = self.endpoints.get(id) else {
             return Ok(Vec::new());
         };

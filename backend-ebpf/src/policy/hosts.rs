@@ -154,8 +154,8 @@ impl Items {
                 let ingress = way(Direction::Ingress, &endpoint.local.ingress);
                 let egress = way(Direction::Egress, &endpoint.local.egress);
                 let Some((ingress, egress)) = ingress.zip(egress) else { continue };
-                let at = |(name, device): &(_, Device)| {
-                    let (device, address) = (*device, *address);
+                let at = |&(name, device): &(_, Device)| {
+                    let address = *address;
                     AtHost { name, device, address, programs: [ingress, egress] }
                 };
                 all.extend(devices.iter().map(at));

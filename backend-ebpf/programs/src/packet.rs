@@ -264,6 +264,9 @@ fn ipv4(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reaso
     upper.named = header[9];
     upper.id = u16::from_be_bytes([header[4], header[5]]) as u32;
     upper.later = fragment & FRAGMENT_OFFSET != 0;
+    if overwrites(header[9], fragment & FRAGMENT_OFFSET) {
+        return Some(Reason::Malformed);
+    }
     upper.first = fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == MORE_FRAGMENTS;
     None
 }
@@ -308,6 +311,9 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reaso
                 upper.named = next;
                 upper.id = u32::from_be_bytes([fragment[4], fragment[5], fragment[6], fragment[7]]);
                 upper.later = place & 0xfff8 != 0;
+                if overwrites(next, place >> 3) {
+                    return Some(Reason::Malformed);
+                }
                 upper.first = place & 0xfff9 == 1;
                 if upper.later {
                     break;
@@ -323,6 +329,12 @@ fn ipv6(ctx: &TcContext, packet: &mut Packet, upper: &mut Upper) -> Option<Reaso
     packet.protocol = next;
     upper.offset = offset;
     None
+}
+
+/// Whether a fragment at so many units of 8 bytes would write over TCP's flags, which the first one has. RFC 3128, section 4.
+#[inline(always)]
+fn overwrites(protocol: u8, offset: u16) -> bool {
+    protocol == TCP && offset == 1
 }
 
 /// The ports, or the message.

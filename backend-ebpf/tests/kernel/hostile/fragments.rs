@@ -89,3 +89,17 @@ fn pieces_of_others_with_the_same_number_are_not_mistaken() {
         assert_eq!(reason(&enforcer, &later), Reason::Allowed);
     }
 }
+
+/// A first piece has at least TCP's flags, which end 14 bytes behind the ports' beginning: whatever honestly follows begins at 16 or
+/// later. What begins at 8 would write over the flags. RFC 1858, section 4; RFC 3128.
+#[test]
+fn a_later_piece_of_tcp_never_writes_over_flags_that_were_judged() {
+    for family in 0..2 {
+        let enforcer = pod();
+        assert_eq!(reason(&enforcer, &first(Kind::Tcp, family, 1, 53)), Reason::Allowed);
+        let over = piece(Kind::Tcp, family, 1, (1, false), vec![0; 16]);
+        assert_eq!(reason(&enforcer, &over), Reason::Malformed, "family {family}");
+        let behind = piece(Kind::Tcp, family, 1, (3, false), vec![0; 16]);
+        assert_eq!(reason(&enforcer, &behind), Reason::Allowed);
+    }
+}

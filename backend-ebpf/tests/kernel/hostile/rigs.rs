@@ -72,7 +72,7 @@ pub(super) fn forwarding() -> Generation {
         ("10.2.0.0/24", Route::PLAIN),
         ("fd00:2::/64", Route::PLAIN),
     ] {
-        maps.set_way(&prefix.parse().unwrap(), Some(Route { node, kind })).unwrap();
+        maps.set_ways(&[(prefix.parse().unwrap(), Some(Route { node, kind }))]).remove(0).unwrap();
     }
     let settings = Settings {
         version: FORWARD_VERSION,

@@ -133,10 +133,11 @@ pub fn life_as_it_is(entry: *mut Leaving) -> *mut Life {
     unsafe { &raw mut (*entry).life }
 }
 
-/// A packet of a connection passes. Answers whether it is the first in this second.
+/// A packet of a connection passes. Answers whether it is the first in this second. That it was broken (RST) is believed until another
+/// packet comes: whoever guesses ports can say so once.
 #[inline(always)]
 pub fn note(life: *mut Life, found: Life, state: u32, anew: bool, now: u32) -> bool {
-    let noted = Life::new(now, if anew { state } else { found.state() | state });
+    let noted = Life::new(now, if anew { state } else { found.state() & !Connection::RESET | state });
     if noted != found {
         // SAFETY: within the map's own entry, in one piece. Of two CPUs that write at once one may lose a bit, which the next
         // packet sets again.

@@ -167,7 +167,8 @@ pub fn read(entry: *mut Tracked) -> Connection {
 
 #[inline(always)]
 fn note(entry: *mut Tracked, found: &Connection, part: Part<'_>) {
-    let state = found.state & !revived(part) | state(part);
+    // Whoever guesses ports can send one RST; only who is broken stays silent after it.
+    let state = found.state & !Connection::RESET | state(part);
     // SAFETY: the map's own entry, as in `read`. Two CPUs that write at once may lose a bit, which the next packet sets again, or
     // one of two packets that go the same way: a count that others wait for costs more than all else here.
     unsafe {
@@ -198,13 +199,6 @@ fn state(Part { packet, is_answer, .. }: Part<'_>) -> u32 {
         }
     }
     state
-}
-
-/// What a packet disproves: a connection that was broken sends nothing but what breaks it. Whoever guesses ports can send one RST; only
-/// who is broken stays silent after it.
-#[inline(always)]
-fn revived(Part { packet, .. }: Part<'_>) -> u32 {
-    if packet.flags & RST == 0 { Connection::RESET } else { 0 }
 }
 
 /// Whether the packet begins a connection, also where there is one like it.

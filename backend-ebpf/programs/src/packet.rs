@@ -111,6 +111,10 @@ pub fn parse_untagged<F: Fragments>(ctx: &TcContext, way: Way, packet: &mut Pack
         return Some(reason);
     }
     packet.upper = upper.offset;
+    // Options or extension headers that are longer than the packet.
+    if upper.offset > ctx.len() {
+        return Some(Reason::Malformed);
+    }
     if upper.first || upper.later {
         let to_pod = if let Way::ToPod = way { FragmentKey::TO_POD } else { 0 };
         let key = FragmentKey {

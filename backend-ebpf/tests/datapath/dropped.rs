@@ -1,19 +1,12 @@
 //! What forwarding drops, as monitors read it. Never what policy or masquerading does.
 
-use crate::hooks::{index, open};
+use crate::ways::maps_at;
 use backend_ebpf::Ebpf;
-use backend_ebpf::kernel::forward::Attached;
-use backend_ebpf::kernel::{ForwardMaps, Hook, Side};
+use backend_ebpf::kernel::{ForwardMaps, Side};
 use cni_core::policy::model::Direction;
 use serde_json::json;
 use std::time::Duration;
-use testlab::bed::{Cluster, Node, try_run, wait_for};
-
-fn maps(node: &Node) -> ForwardMaps {
-    let find = || open(Hook::probe()).find(index("cnidarian-ebpf"), Side::Egress).unwrap();
-    let found: Vec<Attached> = node.netns.run(find).unwrap();
-    ForwardMaps::of(found.iter().flat_map(|found| found.map_ids.iter().copied())).unwrap().unwrap()
-}
+use testlab::bed::{Cluster, try_run, wait_for};
 
 #[test]
 fn a_way_that_is_gone_under_traffic_is_counted_and_nothing_else_is() {
@@ -26,7 +19,7 @@ fn a_way_that_is_gone_under_traffic_is_counted_and_nothing_else_is() {
         // The device's own groups have no way either.
         let before = node.dropped();
         let known = before.get(&lost).copied().unwrap_or_default();
-        let mut maps = maps(node);
+        let mut maps = maps_at(node, "cnidarian-ebpf", Side::Egress);
         let (prefix, way) = maps.ways().unwrap().into_iter().find(|(prefix, _)| prefix.contains(&to)).unwrap();
         let set = |maps: &mut ForwardMaps, way| {
             maps.set_ways(&[(prefix, way)]).into_iter().for_each(|done| done.unwrap());

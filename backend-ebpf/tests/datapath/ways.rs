@@ -1,10 +1,11 @@
 //! Prefixes as the programs look them up, against a search through all of them. Never what is done with what is found.
 
+use crate::hooks::{index, open};
 use backend_ebpf::Ebpf;
 use backend_ebpf::abi::{FORWARD_VERSION, Settings, Way, mapped};
 use backend_ebpf::config::Family;
-use backend_ebpf::kernel::ForwardMaps;
-use backend_ebpf::kernel::forward::{Forward, Generation};
+use backend_ebpf::kernel::forward::{Attached, Forward, Generation};
+use backend_ebpf::kernel::{ForwardMaps, Hook, Side};
 use backend_ebpf::lengths::PrefixLength;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
@@ -171,13 +172,15 @@ fn each_way_of_many_is_answered_by_itself() {
     assert_eq!(there, ways[1..5].iter().map(|(prefix, way)| (*prefix, way.unwrap())).collect::<Vec<_>>());
 }
 
+/// The maps of forwarding's program at an interface.
+pub(crate) fn maps_at(node: &Node, interface: &str, side: Side) -> ForwardMaps {
+    let find = || open(Hook::probe()).find(index(interface), side).unwrap();
+    let found: Vec<Attached> = node.netns.run(find).unwrap();
+    ForwardMaps::of(found.iter().flat_map(|found| found.known.map_ids.iter().copied())).unwrap().unwrap()
+}
+
 fn maps(node: &Node) -> ForwardMaps {
-    let found = node.netns.run(|| {
-        let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-        backend_ebpf::kernel::forward::find("eth0", index, backend_ebpf::kernel::Side::Ingress).unwrap()
-    });
-    let ids = found.unwrap().into_iter().flat_map(|found| found.map_ids);
-    ForwardMaps::of(ids).unwrap().unwrap()
+    maps_at(node, "eth0", Side::Ingress)
 }
 
 #[test]

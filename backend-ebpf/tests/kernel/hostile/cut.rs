@@ -25,11 +25,6 @@ fn frames(from: [&'static str; 2], to: [&'static str; 2]) -> impl Iterator<Item 
     })
 }
 
-/// Those of protocols whose header policy reads.
-fn with_headers(from: [&'static str; 2], to: [&'static str; 2]) -> impl Iterator<Item = (Kind, Frame)> {
-    frames(from, to).filter(|(kind, _)| *kind != Kind::Other)
-}
-
 /// Drops because of headers that are not all there.
 fn malformed(enforcer: &Enforcer, way: Way) -> u64 {
     let counts = enforcer.object.packets(way).unwrap();
@@ -41,7 +36,7 @@ fn a_pods_packet_cut_before_what_policy_asks_for_is_dropped_and_counted_and_behi
     for (way, from, to) in [(Way::FromPod, ADDRESSES, PEER), (Way::ToPod, PEER, ADDRESSES)] {
         let enforcer = pod();
         let mut dropped = 0;
-        for (kind, frame) in with_headers(from, to) {
+        for (kind, frame) in frames(from, to) {
             let (whole, asked) = (frame.bytes(), upper(&frame) + kind.asked());
             for length in shortest(&whole)..asked {
                 let (reason, _) = judge(&enforcer, way, &whole[..length]);
@@ -89,7 +84,7 @@ fn a_nodes_packet_cut_before_what_policy_asks_for_is_dropped_and_counted() {
         for (way, from, to) in [(Way::ToHost, PEER, NODE), (Way::FromHost, NODE, PEER)] {
             let enforcer = closed_node();
             let mut dropped = 0;
-            for (kind, frame) in with_headers(from, to) {
+            for (kind, frame) in frames(from, to) {
                 let whole = to_node(&frame.bytes());
                 for length in shortest(&whole)..upper(&frame) + kind.asked() {
                     let judged = enforcer.object.judge(way, AT, &whole[..length], 1).unwrap();

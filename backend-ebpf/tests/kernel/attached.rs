@@ -3,7 +3,7 @@
 
 use crate::bed::enforcer;
 use crate::place::index;
-use crate::pod::{Place, Pod};
+use crate::pod::{Open, Place, Pod};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::{Hook, Way};
 use net_linux::netns::NetNs;
@@ -118,21 +118,31 @@ fn echoes(stream: &mut TcpStream) -> bool {
     stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok()
 }
 
-/// Both pods can be reached by nobody, but the server at one port; the client may go anywhere.
-fn attach(hook: Hook) -> Enforcer {
+/// Both pods can be reached by nobody, but the server at what is open; the client may go anywhere. Attached to nothing.
+pub(crate) fn staged(open: Open) -> Enforcer {
     let mut enforcer = enforcer();
     let closed = Pod { ingress: Some(&[]), egress: None };
-    let server = Pod { ingress: Some(&[(TCP, OPEN)]), egress: Some(&[]) };
+    let server = Pod { ingress: Some(&[open]), egress: Some(&[]) };
     for (name, (interface, addresses), pod) in [("client", CLIENT, closed), ("server", SERVER, server)] {
         pod.stage_at(&mut enforcer, &Place { name, interface: (interface, index(interface)), addresses });
     }
     enforcer.commit().unwrap();
+    enforcer
+}
+
+/// Has its programs take the place of those before them, at both ends of both veths' hosts.
+pub(crate) fn put(enforcer: &mut Enforcer, hook: Hook) {
     let mut hooks = hook.open().unwrap();
     for (interface, _) in [CLIENT, SERVER] {
         for way in Way::PODS {
             enforcer.object.attach(&mut hooks, way, index(interface)).unwrap();
         }
     }
+}
+
+fn attach(hook: Hook) -> Enforcer {
+    let mut enforcer = staged((TCP, OPEN));
+    put(&mut enforcer, hook);
     enforcer
 }
 

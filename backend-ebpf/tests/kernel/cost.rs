@@ -9,17 +9,17 @@ use backend_ebpf::service::{self, Hook, Programs};
 /// Program, instructions that the verifier may go through, bytes of stack: a tenth above what Linux 6.18 needed. Who makes a
 /// program dearer raises the figure in the same commit, and says why.
 const MOST: [(Way, u32, u64); 4] = [
-    (Way::FromPod, 150_000, 400),
-    (Way::ToPod, 150_000, 400),
-    (Way::FromHost, 118_000, 415),
-    (Way::ToHost, 118_000, 415),
+    (Way::FromPod, 107_000, 400),
+    (Way::ToPod, 107_000, 400),
+    (Way::FromHost, 95_000, 415),
+    (Way::ToHost, 95_000, 415),
 ];
 
 fn is_stock_kernel() -> bool {
     std::env::var_os("CNIDARIAN_STOCK_KERNEL").is_some()
 }
 
-/// Other kernels' verifiers go through others: 6.1 through 381,254 of what masquerades on the way out.
+/// Other kernels' verifiers go through others: 6.1 through two and a half times as many of what masquerades on the way out.
 fn most_verified(figure: u32) -> u32 {
     if is_stock_kernel() { figure / 2 * 5 } else { figure }
 }
@@ -48,8 +48,9 @@ fn verifier_costs_of_forwarding_stay_below_the_committed_figures() {
     }
 }
 
-/// The same of masquerading's. The stack is that of the program's own frame.
-const MOST_MASQUERADE: [(Masquerade, u32, u64); 2] = [(Masquerade::Out, 166_000, 106), (Masquerade::In, 29_000, 100)];
+/// The same of masquerading's. The stack is that of the program's own frame. Since addresses are read in words the verifier goes through a
+/// quarter more on the way out, and a third less of policy's.
+const MOST_MASQUERADE: [(Masquerade, u32, u64); 2] = [(Masquerade::Out, 235_000, 106), (Masquerade::In, 29_000, 100)];
 
 #[test]
 fn verifier_costs_of_masquerading_stay_below_the_committed_figures() {

@@ -1,6 +1,6 @@
 //! The engine between two pods, killed at any moment and started again, beside a stream of packets. Never a random policy.
 
-use crate::attached::{CLIENT, Killed, SERVER, pod};
+use crate::attached::{CLIENT, Killed, SERVER, pod, put, staged};
 use crate::conformance::{config, place};
 use crate::each::at_each_hook;
 use crate::items::{chain, chain_id, endpoint, port, walk};
@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 use testlab::patience::stretched;
 
 at_each_hook! {
+    programs_that_take_turns_at_their_hooks_lose_no_packet_and_let_none_pass,
     a_program_that_somebody_takes_off_is_missed_at_once_and_put_back,
 }
 
 /// The process that is to enforce and wait finds here how: `tcx`, `clsact`.
 const ENFORCER: &str = "CNIDARIAN_EBPF_ENFORCER";
+const UDP: u8 = 17;
 const OPEN: u16 = 80;
 const CLOSED: u16 = 81;
 
@@ -173,6 +175,22 @@ fn programs_replaced_again_and_again_lose_no_packet_and_let_none_pass() {
         told.wait(ROUND_PACKETS);
         let left = std::fs::read_dir(place()).unwrap().count();
         assert_eq!(left, 3, "one generation, what is kept, and what programs tell through");
+    });
+}
+
+fn programs_that_take_turns_at_their_hooks_lose_no_packet_and_let_none_pass(hook: Hook) {
+    beside_a_stream(|told| {
+        let mut both = [0, 1].map(|_| staged((UDP, OPEN)));
+        put(&mut both[0], hook);
+        told.begin();
+        // Four programs each time.
+        for round in 0..replacements().div_ceil(4) {
+            put(&mut both[(round + 1) % 2], hook);
+        }
+        told.wait(ROUND_PACKETS);
+        let seen =
+            both.map(|enforcer| enforcer.object.packets(Way::ToPod).unwrap().iter().map(|(_, count)| count).sum());
+        assert!(seen.iter().all(|count: &u64| *count > 0), "{seen:?}");
     });
 }
 

@@ -58,7 +58,7 @@ fn a_first_piece_too_short_for_what_is_asked_is_dropped_and_so_is_what_follows_i
             let mut frame = first(kind, family, id, 53);
             frame.payload.truncate(bytes);
             assert_eq!(reason(&enforcer, &frame), Reason::Malformed, "{kind:?}");
-            let later = piece(kind, family, id, (1, false), vec![0; 16]);
+            let later = piece(kind, family, id, (2, false), vec![0; 16]);
             assert_eq!(reason(&enforcer, &later), Reason::UnknownFragment, "{kind:?}");
         }
     }

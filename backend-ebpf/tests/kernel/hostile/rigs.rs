@@ -10,6 +10,7 @@ use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::forward::{Forward, Generation};
 use backend_ebpf::kernel::masquerade::{Loaded, Masquerade, Room};
 use backend_ebpf::kernel::{MasqueradeMaps, Which};
+use backend_ebpf::lengths::PrefixLength;
 use cni_core::backend::Change;
 use cni_core::policy::program::HostInterface;
 use std::net::IpAddr;
@@ -72,7 +73,9 @@ pub(super) fn forwarding() -> Generation {
         ("10.2.0.0/24", Route::PLAIN),
         ("fd00:2::/64", Route::PLAIN),
     ] {
-        maps.set_ways(&[(prefix.parse().unwrap(), Some(Route { node, kind }))]).remove(0).unwrap();
+        let prefix = prefix.parse().unwrap();
+        maps.set_length(PrefixLength::of(&prefix), true).unwrap();
+        maps.set_ways(&[(prefix, Some(Route { node, kind }))]).remove(0).unwrap();
     }
     let settings = Settings {
         version: FORWARD_VERSION,

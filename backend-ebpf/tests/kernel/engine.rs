@@ -178,13 +178,16 @@ fn programs_replaced_again_and_again_lose_no_packet_and_let_none_pass() {
     });
 }
 
+/// How many programs take the place of another.
+const TURNS: usize = 5000;
+
 fn programs_that_take_turns_at_their_hooks_lose_no_packet_and_let_none_pass(hook: Hook) {
     beside_a_stream(|told| {
         let mut both = [0, 1].map(|_| staged((UDP, OPEN)));
         put(&mut both[0], hook);
         told.begin();
         // Four programs each time.
-        for round in 0..replacements().div_ceil(4) {
+        for round in 0..TURNS.div_ceil(4) {
             put(&mut both[(round + 1) % 2], hook);
         }
         told.wait(ROUND_PACKETS);

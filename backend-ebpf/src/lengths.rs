@@ -71,9 +71,9 @@ impl Step {
     }
 }
 
-/// The lengths that a program comes by, longest first. What no length has is a stranger's, and ends the list.
+/// The lengths that a program comes by, longest first. What no length has is a stranger's, and finds nothing.
 pub(crate) fn all(family: Family, list: &Lengths) -> impl Iterator<Item = PrefixLength> {
-    places(list).map_while(move |place| PrefixLength::at(family, place))
+    places(list).filter_map(move |place| PrefixLength::at(family, place))
 }
 
 /// Each is less than the one before, so that a list which somebody broke ends too.

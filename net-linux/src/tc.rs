@@ -16,6 +16,7 @@ const RTM_GETTFILTER: u16 = 46;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_CHAIN: u16 = 11;
 
 const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
@@ -183,8 +184,8 @@ fn kind(header: Header, payload: &[u8]) -> Option<String> {
     (header.kind == RTM_NEWQDISC).then(|| attributes.get(TCA_KIND).map(|kind| kind.text())).flatten()
 }
 
-/// Reads `RTM_NEWTFILTER`; `None` for other classifiers, for what only announces a priority, and for programs whose result is
-/// not the verdict.
+/// Reads `RTM_NEWTFILTER`; `None` for other classifiers, for what only announces a priority, for programs whose result is not the verdict,
+/// and for those that see packets of one protocol only, or are in a chain that others lead to.
 pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Filter> {
     let head = payload.get(..TCMSG_BYTES)?;
     if header.kind != RTM_NEWTFILTER {
@@ -193,7 +194,9 @@ pub(crate) fn parse(header: Header, payload: &[u8]) -> Option<Filter> {
     let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let side = Side::BOTH.into_iter().find(|side| side.parent() == word(12))?;
     let attributes = Attrs::after(payload, TCMSG_BYTES);
-    if attributes.get(TCA_KIND)?.text() != "bpf" {
+    let is_of_all = word(16) & 0xffff == u32::from(EVERY_PROTOCOL.to_be());
+    let is_first_chain = attributes.get(TCA_CHAIN).is_none_or(|chain: Attr<'_>| chain.u32() == Some(0));
+    if attributes.get(TCA_KIND)?.text() != "bpf" || !is_of_all || !is_first_chain {
         return None;
     }
     let options = attributes.get(TCA_OPTIONS)?.nested();
@@ -249,6 +252,14 @@ mod tests {
         assert_eq!(parse(HEADER, &filter("bpf", classifies)), None);
         let announces = |_: &mut Message<'_>| {};
         assert_eq!(parse(HEADER, &filter("bpf", announces)), None);
+        let mut of_ipv4 = filter("bpf", decides);
+        of_ipv4[16..20].copy_from_slice(&(0x636e_0000 | u32::from(0x0800_u16.to_be())).to_ne_bytes());
+        assert_eq!(parse(HEADER, &of_ipv4), None);
+        for (chain, found) in [(0, true), (1, false)] {
+            let mut bytes = filter("bpf", decides);
+            Message::new(&mut bytes).u32(TCA_CHAIN, chain);
+            assert_eq!(parse(HEADER, &bytes).is_some(), found, "chain {chain}");
+        }
         let mut other_parent = filter("bpf", decides);
         other_parent[12..16].copy_from_slice(&0x0001_0000_u32.to_ne_bytes());
         assert_eq!(parse(HEADER, &other_parent), None);

@@ -95,6 +95,13 @@ impl Judged {
         Self((epoch as u64) << 32 | enforced as u64)
     }
 
+    /// Whether it was given because the node itself sent ([`Verdict::OWN_NODE`]), in whatever epoch.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of_node(self) -> bool {
+        self.0 as u32 & Verdict::OWN_NODE != 0
+    }
+
     /// The verdict, if it is one of this epoch that allows; 0 is no epoch.
     #[must_use]
     #[inline(always)]

@@ -38,8 +38,8 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Neighbour discovery: router solicitation, and solicitation and advertisement of neighbours. RFC 4861, section 4. Routers do not advertise
-/// themselves there: a pod that did would offer itself to the node.
+/// Neighbour discovery: router solicitation, and solicitation and advertisement of neighbours. RFC 4861, section 4. An advertisement of
+/// routers is a message as any other: no pod has to be one.
 const DISCOVERY: [u8; 3] = [133, 135, 136];
 /// What no router passes on. RFC 4861, section 7.1.
 const ON_LINK: u8 = 255;

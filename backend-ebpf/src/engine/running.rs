@@ -59,6 +59,8 @@ impl Running {
         if self.attached.get(name) == Some(&index) {
             return Ok(());
         }
+        // One that was made anew has none of them.
+        self.attached.remove(name);
         for way in Way::PODS {
             self.object.attach(hooks, way, index).map_err(refused)?;
         }
@@ -71,6 +73,7 @@ impl Running {
         if self.guards.get(name) == Some(&index) {
             return Ok(());
         }
+        self.guards.remove(name);
         for way in Way::HOST {
             self.object.attach(hooks, way, index).map_err(refused)?;
         }

@@ -98,7 +98,7 @@ impl ForwardMaps {
     /// # Errors
     /// The kernel refuses.
     pub fn packets(&self, what: Forwarded) -> Result<u64, KernelError> {
-        let read = |source| KernelError::Map { map: NAMES[3], verb: "read", source };
+        let read = |source| KernelError::Map { map: "FORWARDED", verb: "read", source };
         Ok(self.counters.get(&(what as u32), 0).map_err(read)?.iter().sum())
     }
 
@@ -176,7 +176,9 @@ impl ForwardMaps {
         };
         let mut told = Vec::with_capacity(ways.len());
         for run in ways.chunk_by(|(_, a), (_, b)| a.is_some() == b.is_some()) {
-            let entries = run.iter().map(|(prefix, way)| (Raw(way_key(prefix)), way.map(Raw)));
+            // What goes is named as it was read: with bits behind its length it is a stranger's, which no program finds.
+            let named = |(prefix, way): &(IpNet, Option<Way>)| if way.is_some() { prefix.trunc() } else { *prefix };
+            let entries = run.iter().map(|entry| (Raw(way_key(&named(entry))), entry.1.map(Raw)));
             told.extend(batch::write(map, entries, Behind::IsTried));
         }
         let failed = |io_error| written("WAYS")(MapError::SyscallError(SyscallError { call: "bpf", io_error }));
@@ -265,7 +267,7 @@ const fn index(family: Family) -> u32 {
 
 /// A prefix as the map of ways has it.
 fn way_key(prefix: &IpNet) -> WayKey {
-    let key = key_of(&prefix.trunc());
+    let key = key_of(prefix);
     WayKey { bits: key.prefix_len(), address: key.data() }
 }
 

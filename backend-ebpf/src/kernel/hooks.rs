@@ -56,7 +56,7 @@ impl Place {
     }
 }
 
-/// Priorities at clsact: among ours, the order that all of them have at TCX when policy comes before the datapath. `tc` itself
+/// Priorities at clsact: among ours, the order at TCX when policy comes before the datapath, but that the node's is before pods'. `tc` itself
 /// gives 49152 and less, downwards.
 pub(super) mod priority {
     /// Who says whose a packet is: back from masquerading, and out of the tunnel.

@@ -23,15 +23,15 @@ pub static MASQUERADE_OBJECT: &[u8] = include_bytes_aligned!("../../objects/masq
 /// A program of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Masquerade {
-    /// Gives what answers pods' packets the pod's address.
-    In,
-    /// Gives pods' packets the node's.
+    /// Gives pods' packets the node's address.
     Out,
+    /// Gives what answers them the pod's.
+    In,
 }
 
 impl Masquerade {
-    /// Both, in the order in which they are attached: the node's stack would refuse (RST) what answers a pod.
-    pub const ALL: [Self; 2] = [Self::In, Self::Out];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Out, Self::In];
 
     /// The program's name.
     #[must_use]

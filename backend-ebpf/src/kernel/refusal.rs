@@ -11,7 +11,9 @@ use std::io;
 
 /// Of `include/uapi/asm-generic/errno-base.h`.
 const EPERM: i32 = 1;
+const EINTR: i32 = 4;
 const E2BIG: i32 = 7;
+const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
 const EACCES: i32 = 13;
 const ENODEV: i32 = 19;
@@ -25,9 +27,10 @@ impl KernelError {
     }
 
     /// Whether the verifier refuses a program: it will not take it another time. Its numbers (`EACCES`, `EPERM`, `E2BIG`) are not about
-    /// rights and sizes then.
+    /// rights and sizes then. Where it is cut short by something else, it has said something too.
     pub(crate) fn is_verifiers(&self) -> bool {
-        matches!(self, Self::Refused { log, .. } if !log.is_empty())
+        let is_short = || matches!(self.errno(), Some(EINTR | EAGAIN | ENOMEM));
+        matches!(self, Self::Refused { log, .. } if !log.is_empty()) && !is_short()
     }
 
     /// The map that has no room for an entry: tries say it otherwise than hash maps.
@@ -168,6 +171,8 @@ mod tests {
             (load(22), ErrorKind::Kernel, Retry::Soon, "Invalid argument"),
             (refused(EPERM, ""), ErrorKind::Denied, Retry::AfterChange, "CAP_SYS_ADMIN"),
             (refused(ENOMEM, ""), ErrorKind::Busy, Retry::Soon, "memory.max"),
+            (refused(ENOMEM, "0: R1=ctx()"), ErrorKind::Busy, Retry::Soon, "memory.max"),
+            (refused(EAGAIN, "0: R1=ctx()"), ErrorKind::Kernel, Retry::Soon, "0: R1=ctx()"),
             (refused(EACCES, "R1 !read_ok"), ErrorKind::Unsupported, Retry::AfterChange, "R1 !read_ok"),
             (refused(E2BIG, "too large"), ErrorKind::Unsupported, Retry::AfterChange, "too large"),
             (written(E2BIG), ErrorKind::Busy, Retry::Soon, "Argument list too long"),

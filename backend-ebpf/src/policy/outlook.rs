@@ -27,7 +27,7 @@ pub type AtInterfaces = BTreeMap<InterfaceName, BTreeMap<IpAddr, AtAddress>>;
 pub struct Outlook {
     /// What prefixes are said to be; `None`: nothing any more.
     pub identities: BTreeMap<IpNet, Option<Digest>>,
-    /// What is enforced of pods, at interfaces that are there. Nothing: an endpoint is gone, or cannot be enforced.
+    /// What is enforced of pods, at their interfaces, there or not. Nothing: an endpoint is gone, or cannot be enforced.
     pub interfaces: AtInterfaces,
     /// What is enforced of the node itself, at all interfaces; `None`: as before.
     pub hosts: Option<AtInterfaces>,

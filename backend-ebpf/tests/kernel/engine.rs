@@ -308,6 +308,39 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back(hook: Hook) 
 }
 
 #[test]
+fn what_a_predecessor_let_pass_while_it_was_replaced_ends_also_where_something_else_fails() {
+    in_own_place(|| {
+        let [client, server] = pods();
+        let open = ear(&server, OPEN);
+        let voice = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+        assert!(enforce().1.is_complete());
+        assert!(reaches(&voice, &open, OPEN, patience()));
+        let stop = AtomicBool::new(false);
+        let failed = std::thread::scope(|scope| {
+            let stopped = SetAtEnd(&stop);
+            scope.spawn(|| {
+                while !stop.load(Ordering::Acquire) {
+                    let _ = voice.send_to(b"x", (SERVER.1[0], OPEN));
+                }
+            });
+            let mut engine = engine::open_at(&config(), probe(), Hook::probe()).unwrap();
+            let closed = chain(&chain_id("web", Direction::Ingress), Vec::new());
+            let nowhere = endpoint("nowhere", "cni0000000000cc", &["10.9.0.3", "fd00::3"]);
+            let more = [closed, PolicyItem::Endpoint(nowhere)];
+            items().into_iter().chain(more).for_each(|item| engine.stage(Change::Put(item)).unwrap());
+            engine.stage(Change::InSync).unwrap();
+            let report = block_on(engine.commit());
+            drop(stopped);
+            report.failed
+        });
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        heard(&open);
+        assert!(!reaches(&voice, &open, OPEN, Duration::from_millis(300)));
+        engine::clear().unwrap();
+    });
+}
+
+#[test]
 fn a_policy_without_room_leaves_the_one_before_it_in_force_until_there_is_less() {
     in_own_place(|| {
         let [client, server] = pods();

@@ -80,7 +80,25 @@ fn only_what_the_node_makes_itself_is_let_in_as_its_own() {
 }
 
 #[test]
-fn a_pod_does_not_offer_itself_as_a_router() {
+fn a_denied_connection_from_the_nodes_address_is_not_opened_again_by_an_answer() {
+    let (node, pod) = (NODE[0].parse().unwrap(), POD[0].parse().unwrap());
+    let mut enforcer = on_a_node(&Pod { ingress: Some(&[(UDP, 53)]), egress: Some(&[]) });
+    let to = |from| datagram(node, pod, [from, 53]);
+    let back = |from| datagram(pod, node, [53, from]).bytes();
+    let [others, own] = [4001, 4002];
+    assert_eq!(passing(&enforcer, 7, &to(others)), Reason::Allowed);
+    assert_eq!(passing(&enforcer, 0, &to(own)), Reason::Allowed);
+    Pod { ingress: Some(&[]), egress: Some(&[]) }.stage(&mut enforcer);
+    enforcer.commit().unwrap();
+    // Isolation does not keep a pod from its node, but this is no packet of its own.
+    assert_eq!(judge(&enforcer, Way::FromPod, &back(others)).0, Reason::Denied);
+    assert_eq!(passing(&enforcer, 7, &to(others)), Reason::Denied);
+    assert_eq!(judge(&enforcer, Way::FromPod, &back(own)).0, Reason::Established);
+    assert_eq!(passing(&enforcer, 0, &to(own)), Reason::Allowed);
+}
+
+#[test]
+fn a_pod_offers_itself_as_a_router_only_where_policy_lets_it() {
     let enforcer = open_ports(&Pod { ingress: None, egress: Some(&[]) });
     for (kind, wanted) in [(133, Reason::NeighbourDiscovery), (134, Reason::Denied), (135, Reason::NeighbourDiscovery)]
     {

@@ -1,6 +1,7 @@
 //! `cnidarian uninstall` after each backend and engine: the namespace is as it was. Never of a node whose pods are to stay.
 
 use crate::world::{Pod, World};
+use backend_ebpf::kernel::{Hook, Side};
 use net_linux::link::{Link, LinkFilter};
 use net_linux::marks;
 use net_linux::netlink::Socket;
@@ -46,9 +47,10 @@ fn shown(world: &World, bpffs: &Bpffs) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for link in Link::dump(&mut socket, &LinkFilter::default()).unwrap() {
             found.insert(format!("device {}", link.name));
-            for side in ["ingress", "egress"] {
-                let filters = Command::new("tc").args(["filter", "show", "dev", &link.name, side]).output().unwrap();
-                found.extend(String::from_utf8(filters.stdout).unwrap().lines().map(|line| format!("{side} {line}")));
+            let hooks = Hook::every().into_iter().flat_map(|hook| [(hook, Side::Ingress), (hook, Side::Egress)]);
+            for (hook, side) in hooks {
+                let programs = hook.open().unwrap().ids(link.index, side).unwrap();
+                found.extend(programs.iter().map(|id| format!("program {id} at {} {hook:?} {side:?}", link.name)));
             }
         }
         let routes = Route::dump(&mut socket, &RouteFilter::default()).unwrap();
@@ -90,7 +92,7 @@ fn configs(world: &World, cgroup: Option<&Cgroup>, bpffs: &Bpffs) -> Vec<Value> 
         with("vxlan", json!({}), "nftables"),
         with("vxlan", json!({"mode": "host-gw"}), "none"),
         with("bgp", json!({"asn": 64512, "encapsulation": "CrossSubnet"}), "ebpf"),
-        with("ebpf", json!({"mode": "vxlan"}), "nftables"),
+        with("ebpf", json!({"mode": "vxlan", "masquerade": "ebpf"}), "nftables"),
         whole,
     ]
 }

@@ -46,6 +46,7 @@ impl Enforcing {
             Ok(()) => {
                 self.guard(&mut report);
                 let bare = self.attach(&mut report);
+                self.end_replacement(&mut report);
                 if self.in_sync && report.failed.is_empty() {
                     self.succeed(&mut report);
                 }
@@ -55,6 +56,7 @@ impl Enforcing {
             Err(error) => {
                 self.guard(&mut report);
                 self.attach(&mut report);
+                self.end_replacement(&mut report);
                 // Before anything is in force it is the engine itself that failed.
                 let touched = self.running.as_ref().map(|_| self.touched.iter().map(ToString::to_string).collect());
                 let items = touched.unwrap_or_default();
@@ -121,6 +123,7 @@ impl Enforcing {
         let mut fresh = Running::load(&self.place, self.last_generation, &self.sizes)?;
         let last_epoch = fresh.object.epoch();
         if let (_, Err(error)) = fresh.object.write_all(&writes) {
+            self.other_kept = true;
             let discarded = fresh.discard();
             return discarded.and(Err(refused(error)));
         }
@@ -134,6 +137,7 @@ impl Enforcing {
                 last_epoch
             }
             Err(error) => {
+                self.other_kept = true;
                 let discarded = fresh.discard();
                 return discarded.and(Err(error));
             }
@@ -143,6 +147,7 @@ impl Enforcing {
             self.other_kept = true;
         }
         let old = self.running.replace(fresh);
+        self.replaced = true;
         tables.succeed(&self.tables);
         self.tables = tables;
         self.view = view;
@@ -163,6 +168,20 @@ impl Enforcing {
     /// What was written, and by whom it is asked now, counts for open connections as well.
     pub(super) fn end_change(&mut self) -> Result<()> {
         self.running.as_mut().map_or(Ok(()), |running| running.object.write(&Write::Advance)).map_err(refused)
+    }
+
+    /// Programs in whose place ours are now judged by another policy while new maps were filled, and kept verdicts under the epoch that those
+    /// maps began: they do not count from here on. While one may be in force still, each commit says so again.
+    fn end_replacement(&mut self, report: &mut CommitReport) {
+        if !self.replaced {
+            return;
+        }
+        match self.end_change() {
+            Ok(()) => self.replaced = !report.failed.is_empty(),
+            Err(error) => {
+                report.failed.push(Failure { items: Vec::new(), object: "the epoch of verdicts".to_owned(), error });
+            }
+        }
     }
 
     /// From now on no program of a predecessor's judges, so verdicts have our numbers.

@@ -71,6 +71,8 @@ struct Enforcing {
     worn: bool,
     /// Maps of other sizes may be kept: ours before a change of them, or a predecessor's.
     other_kept: bool,
+    /// Programs of ours took the place of others, and verdicts of those may count still.
+    replaced: bool,
     view: View,
     names: BTreeMap<u32, InterfaceName>,
     /// What was staged since all was in force.
@@ -161,6 +163,7 @@ impl Enforcing {
             last_generation: 0,
             worn: false,
             other_kept: true,
+            replaced: false,
             view: View::default(),
             names: BTreeMap::new(),
             touched: BTreeSet::new(),

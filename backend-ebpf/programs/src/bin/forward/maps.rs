@@ -65,7 +65,8 @@ pub fn way(v4: bool, address: &Address) -> Option<&'static Way> {
         let mask = &MASKS[place as usize];
         let masked = [address[0] & mask[0], address[1] & mask[1], address[2] & mask[2], address[3] & mask[3]];
         let key = WayKey { bits: place as u32 - 1, address: masked };
-        // SAFETY: entries are replaced whole, and freed after the program ended.
+        // SAFETY: the map's own entry, of words that the writer replaces. One that is reused while it is read is another prefix's, which has
+        // just taken this one's room: at worst a packet goes to a node that is not its own, and is dropped there or by the stack.
         if let Some(way) = unsafe { WAYS.get(&key) } {
             return Some(way);
         }
@@ -76,7 +77,7 @@ pub fn way(v4: bool, address: &Address) -> Option<&'static Way> {
 
 #[inline(always)]
 pub fn pod(address: &Address) -> Option<&'static Pod> {
-    // SAFETY: entries are replaced whole, and freed after the program ended.
+    // SAFETY: the map's own entry; of one that is reused while it is read the same holds as of ways.
     unsafe { PODS.get(address) }
 }
 

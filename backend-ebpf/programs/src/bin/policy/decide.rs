@@ -7,11 +7,12 @@
 use crate::flow;
 use crate::maps;
 use crate::related;
+use crate::socket;
 use crate::tracking::{self, Known, Part, Role};
 use aya_ebpf::programs::TcContext;
 use backend_ebpf_abi::{ConnectionKey, FlowsWanted, Judged, PeerClass, ProgramRef, Reason, Verdict, VerdictKey};
-use backend_ebpf_programs::Way;
 use backend_ebpf_programs::packet::{self, Packet};
+use backend_ebpf_programs::{Way, is_own};
 
 #[inline(always)]
 pub fn decide(
@@ -37,11 +38,11 @@ pub fn decide(
                 *verdict = judged;
                 return Reason::Allowed;
             }
-            Known::Open => is_known = true,
+            Known::Open(_) => is_known = true,
             Known::No => {}
         }
     }
-    let mut is_answer = false;
+    let (mut is_answer, mut is_to_node) = (false, false);
     if role == Role::Answers || role == Role::Either {
         key.protocol ^= ConnectionKey::BY_POD;
         match tracking::judged(&key, answer, epoch) {
@@ -49,7 +50,10 @@ pub fn decide(
                 *verdict = judged;
                 return Reason::Established;
             }
-            Known::Open => is_answer = true,
+            Known::Open(by_node) => {
+                is_answer = true;
+                is_to_node = by_node;
+            }
             Known::No => key.protocol ^= ConnectionKey::BY_POD,
         }
     }
@@ -73,8 +77,11 @@ pub fn decide(
     }
     let program = if by_pod { &endpoint.egress } else { &endpoint.ingress };
     let Some(found) = walk(program, &asked) else { return Reason::Incomplete };
-    // An answer, or an error about what is open, was let in by what it answers.
-    let found = found.of_sender(is_answer || is_related || backend_ebpf_programs::is_own(ctx));
+    // An answer is judged as what it answers; an error about what is open opens nothing.
+    let is_nodes = if is_answer { is_to_node } else { is_related || is_made_here(ctx, packet) };
+    // So that an answer to it is known, also by a later policy.
+    let mark = if is_nodes { found.enforced & Verdict::OWN_NODE } else { 0 };
+    let found = found.of_sender(is_nodes);
     *verdict = found;
     if !found.allows() {
         return match maps::endpoint(packet.interface, *other) {
@@ -85,7 +92,7 @@ pub fn decide(
     if is_related {
         return Reason::Related;
     }
-    let judged = Judged::new(epoch, found.enforced);
+    let judged = Judged::new(epoch, found.enforced | mark);
     if is_answer {
         tracking::pass(&key, answer, judged, found.staged);
         return Reason::Established;
@@ -95,6 +102,13 @@ pub fn decide(
     }
     *begins = !is_known;
     Reason::Allowed
+}
+
+/// Whether the node made the packet. Of IPv6 it has to have a socket too: what is put together for connection tracking and cut again says
+/// no more where it came in.
+#[inline(always)]
+fn is_made_here(ctx: &TcContext, packet: &Packet) -> bool {
+    is_own(ctx) && (packet.v4 || socket::has_one(ctx))
 }
 
 /// What a program is asked.

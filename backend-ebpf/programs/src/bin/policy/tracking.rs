@@ -63,8 +63,8 @@ pub fn answered(packet: &Packet) -> (u16, u16) {
 pub enum Known {
     /// There is none.
     No,
-    /// It was allowed once.
-    Open,
+    /// It was allowed once. Whether the node itself began it, to its own pod.
+    Open(bool),
     /// It is allowed by the policy that is in force, and this packet of it was noted.
     Judged(Verdict),
 }
@@ -89,17 +89,17 @@ pub fn judged(key: &ConnectionKey, part: Part<'_>, epoch: u32) -> Known {
         return Known::No;
     }
     if begins_anew(part) {
-        return if found.is_closing() { Known::No } else { Known::Open };
+        return if found.is_closing() { Known::No } else { Known::Open(false) };
     }
     if part.packet.protocol == ICMP || part.packet.protocol == ICMPV6 {
-        return Known::Open;
+        return Known::Open(found.judged.is_of_node());
     }
     match found.judged.allowed_in(epoch) {
         Some(enforced) => {
             note(entry, &found, part);
-            Known::Judged(Verdict { enforced, staged: found.staged })
+            Known::Judged(Verdict { enforced: enforced & !Verdict::OWN_NODE, staged: found.staged })
         }
-        None => Known::Open,
+        None => Known::Open(found.judged.is_of_node()),
     }
 }
 

@@ -92,11 +92,13 @@ fn a_table_of_services_that_is_nearly_full_is_a_problem() {
     for line in [
         "cnidarian_table_entries{part=\"services\",table=\"FRONTENDS\"} 2",
         "cnidarian_table_entries{part=\"services\",table=\"CLIENTS\"} 1",
+        "cnidarian_table_entries{part=\"services\",table=\"AFFINITY\"} 0",
         "cnidarian_table_room{part=\"services\",table=\"AFFINITY\"} 65536",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
-    assert!(!text.contains("entries{part=\"services\",table=\"AFFINITY\"}"), "{text}");
+    // Nothing in its entries says whether they are of use.
+    assert!(!text.contains("entries{part=\"services\",table=\"REVERSE\"}"), "{text}");
 }
 
 #[test]

@@ -81,7 +81,12 @@ pub(super) const SUITES: &[Suite] = &[
     tests("backend-ebpf", "datapath", Some(&["pods_talk_by_the_fast_path"]), 30)
         .part("datapath", Part::Without(&[DATAPATH_LAWS])),
     tests("backend-ebpf", "datapath", None, 60).part("forwarding laws", Part::Only(DATAPATH_LAWS)),
-    tests("backend-ebpf", "masquerade", Some(&["pods_are_heard_outside"]), 30),
+    tests(
+        "backend-ebpf",
+        "masquerade",
+        Some(&["pods_are_heard_outside_as_their_node_on_a_port_of_ours::at_clsact"]),
+        30,
+    ),
     tests(
         "backend-ipvs",
         "kernel",

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use testlab::lab::{Lab, Programs};
 use testlab::registry::Registry;
-use testlab::scenario::{Overrides, Scenario};
+use testlab::scenario::Scenario;
 
 /// A pod to be attached.
 pub(super) struct PodUnderTest {
@@ -69,14 +69,15 @@ pub(super) trait Contender: Sync {
 
 /// Our plugin, with an agent of one node.
 pub(super) struct Cnidarian {
+    name: &'static str,
     lab: Lab,
     plugin: Plugin,
 }
 
 impl Cnidarian {
-    pub(super) fn start(programs: &Programs) -> Result<Self, AnyError> {
-        let one = Overrides { backend: None, nodes: Some(1), pods: Some(0) };
-        let scenario = Scenario::standard().with(&one)?;
+    /// With lines of a scenario that say which backend, and how.
+    pub(super) fn start(name: &'static str, lines: &str, programs: &Programs) -> Result<Self, AnyError> {
+        let scenario = Scenario::parse(&format!("name: attach\nnodes: [{{name: node-1}}]\npods: []\n{lines}\n"))?;
         let lab = Lab::start(scenario, programs, &Registry::open()?, false, &AtomicBool::new(false))?;
         let node = &lab.nodes[0];
         let state = node.socket.with_file_name("state");
@@ -84,13 +85,13 @@ impl Cnidarian {
             "cniVersion": "1.1.0", "name": "cnidarian", "type": "cnidarian-cni", "agentSocket": node.socket, "stateDir": state,
         });
         let plugin = Plugin::new(programs.plugin.clone(), &conf);
-        Ok(Self { lab, plugin })
+        Ok(Self { name, lab, plugin })
     }
 }
 
 impl Contender for Cnidarian {
     fn name(&self) -> &str {
-        "cnidarian (vxlan, IPv4 + IPv6)"
+        self.name
     }
 
     fn add(&self, pod: &PodUnderTest) -> Result<(), AnyError> {

@@ -23,6 +23,14 @@ const WORKERS: usize = 8;
 /// A drained node: all pods are deleted at once.
 const DELETERS: usize = PODS;
 
+/// Ours, IPv4 and IPv6, by the lines of a scenario.
+const OURS: [(&str, &str); 4] = [
+    ("cnidarian vxlan, policy: nftables", "backend: vxlan"),
+    ("cnidarian ebpf, policy: none", "backend: ebpf\nbackendConfig: {mode: native}\npolicy: none"),
+    ("cnidarian ebpf, policy: ebpf", "backend: ebpf\nbackendConfig: {mode: native}\npolicy: ebpf"),
+    ("cnidarian ebpf, policy: ebpf, fastPath", "backend: ebpf\nbackendConfig: {mode: native, fastPath: true}\npolicy: ebpf"),
+];
+
 /// What one contender did.
 #[derive(Default)]
 struct Times {
@@ -38,12 +46,11 @@ struct Times {
 
 fn main() -> Result<(), AnyError> {
     let programs = benches::programs::release();
-    let mut contenders: Vec<Box<dyn Contender>> = vec![
-        Box::new(floor::Floor),
-        Box::new(contender::Cnidarian::start(&programs)?),
-        Box::new(Reference::ptp()?),
-        Box::new(Reference::bridge()?),
-    ];
+    let mut contenders: Vec<Box<dyn Contender>> =
+        vec![Box::new(floor::Floor), Box::new(Reference::ptp()?), Box::new(Reference::bridge()?)];
+    for (name, lines) in OURS {
+        contenders.push(Box::new(contender::Cnidarian::start(name, lines, &programs)?));
+    }
     let mut times: Vec<Times> = contenders.iter().map(|_| Times::default()).collect();
     // In turns, so that a noisy minute hits everybody.
     for round in 0..ROUNDS {

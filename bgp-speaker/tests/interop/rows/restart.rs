@@ -6,7 +6,8 @@ use crate::bed::{Bed, SOON, wait_for};
 use crate::told::Kind;
 use bgp_speaker::config::LongLived;
 
-const RESTART_SECONDS: u16 = 30;
+/// Longer than a busy machine may stand still.
+const RESTART_SECONDS: u16 = 120;
 
 pub(crate) fn they_restart(kind: Kind) {
     let mut scene = Scene::new(kind, Over::V4, |plan| plan.us().restart_seconds = Some(RESTART_SECONDS));

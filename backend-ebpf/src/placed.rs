@@ -1,16 +1,19 @@
 //! Programs that somebody takes off their hook. The kernel tells nobody of that, so hooks are asked. Never puts one back: that is
-//! what a resync does.
+//! what a resync does. Those that began at clsact are moved to TCX on the way, when no pod waits for them any more.
 
-use crate::kernel::{Hook, Hooks, Side};
+use crate::kernel::{Held, Hook, Hooks, Side};
 use cni_core::backend::{Error, ErrorKind, Result};
 use net_linux::netns::{NetNs, NetNsError};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use std::time::{Duration, Instant};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 /// How often hooks are asked: that is for how long a program can be missing. There is one question for each of a pod's two hooks.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// For how many looks programs stay at clsact, where others come to new pods each time.
+const MOST_PUT_OFF: u8 = 10;
 
 /// The numbers of programs, with the interface and its side.
 pub(crate) type ByHook = BTreeSet<(u32, Side, u32)>;
@@ -38,10 +41,19 @@ impl Placed {
         self.all().retain(|(index, at, _)| (*index, *at) != (interface, side));
     }
 
-    /// Whether one of them is not where it was put. An interface that is gone took its programs along, and is not missed.
-    fn is_amiss(&self, hooks: &mut Hooks) -> bool {
+    /// Whether one of them is not where it was put, and hooks with one that is to be moved. An interface that is gone took its programs
+    /// along, and is not missed.
+    fn look(&self, hooks: &mut Hooks) -> (bool, BTreeSet<(u32, Side)>) {
+        let (mut is_amiss, mut urgent) = (false, BTreeSet::new());
         let all = self.all().clone();
-        all.into_iter().any(|(interface, side, program)| hooks.holds(interface, side, program) == Some(false))
+        for (interface, side, program) in all {
+            match hooks.holds(interface, side, program) {
+                Some(Held::Missing) => is_amiss = true,
+                Some(Held::Urgent) => drop(urgent.insert((interface, side))),
+                Some(Held::Settled) | None => {}
+            }
+        }
+        (is_amiss, urgent)
     }
 }
 
@@ -51,6 +63,10 @@ pub(crate) struct PlacedWatch {
     hooks: Hooks,
     netns: NetNs,
     clock: Option<Interval>,
+    /// Where programs were at the last look that are to be moved.
+    urgent: BTreeSet<(u32, Side)>,
+    /// How many looks ago they could have been.
+    put_off: u8,
 }
 
 impl PlacedWatch {
@@ -59,24 +75,56 @@ impl PlacedWatch {
         let failed = |error: NetNsError| Error::new(ErrorKind::Kernel, "watch", "programs", &error).because(error);
         let hooks =
             hook.open().map_err(|error| Error::new(ErrorKind::Kernel, "watch", "programs", &error).because(error))?;
-        Ok(Self { placed, hooks, netns: NetNs::current().map_err(failed)?, clock: None })
+        Ok(Self {
+            placed,
+            hooks,
+            netns: NetNs::current().map_err(failed)?,
+            clock: None,
+            urgent: BTreeSet::new(),
+            put_off: 0,
+        })
     }
 
     /// Waits until a program is missing. May be dropped at any moment and called again, within a tokio runtime.
     pub(crate) async fn amiss(&mut self) {
-        let clock = self.clock.get_or_insert_with(|| {
-            let mut clock = interval(PERIOD);
-            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            clock
-        });
         loop {
+            let clock = self.clock.get_or_insert_with(|| {
+                let mut clock = interval(PERIOD);
+                clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                clock
+            });
             clock.tick().await;
-            let here = NetNs::current().is_ok_and(|current| current == self.netns);
-            let mut ask = || self.placed.is_amiss(&mut self.hooks);
             // A namespace that cannot be entered any more has nothing to put back.
-            if if here { ask() } else { self.netns.run(ask).unwrap_or(false) } {
+            let (is_amiss, urgent) = self.inside(|placed, hooks| placed.look(hooks)).unwrap_or_default();
+            if is_amiss {
                 return;
             }
+            // While pods come, others wait for the lock that is held for each move.
+            let is_quiet = urgent.is_subset(&self.urgent);
+            self.put_off = if is_quiet || self.put_off == MOST_PUT_OFF { 0 } else { self.put_off + 1 };
+            let due = if self.put_off == 0 { urgent.intersection(&self.urgent).copied().collect() } else { Vec::new() };
+            self.urgent = urgent;
+            for (interface, side) in due {
+                let start = Instant::now();
+                // A resync says why one cannot be moved.
+                if let Ok(Err(_)) = self.inside(|_, hooks| hooks.settle(interface, side)) {
+                    return;
+                }
+                // Others change interfaces meanwhile.
+                sleep(start.elapsed()).await;
+            }
         }
+    }
+
+    /// Runs `work` in the network namespace of the programs.
+    fn inside<T: Send>(
+        &mut self,
+        work: impl FnOnce(&Placed, &mut Hooks) -> T + Send,
+    ) -> std::result::Result<T, NetNsError> {
+        let Self { placed, hooks, netns, .. } = self;
+        if NetNs::current().is_ok_and(|current| current == *netns) {
+            return Ok(work(placed, hooks));
+        }
+        netns.run(|| work(placed, hooks))
     }
 }

@@ -38,7 +38,7 @@ pub fn probe(config: &Config, hook: Hook) -> Capabilities {
 /// Loads programs, and tries the hooks; `room` are the keys with the sizes of their maps.
 fn tried(probe: impl FnOnce() -> Result<(), KernelError> + Send, room: &str) -> Result<(), String> {
     NetNs::new().and_then(|namespace| namespace.run(probe)).map_err(text)?.map_err(|error| match error {
-        KernelError::Hook { source, .. } | KernelError::Query { source, .. } => {
+        KernelError::Hook { source, .. } | KernelError::Query { source, .. } | KernelError::Move { source, .. } => {
             format!("programs need TCX (Linux 6.6) or clsact with its programs (`sch_ingress`, `cls_bpf`): {source}")
         }
         error => error.reason(room),

@@ -14,7 +14,8 @@ use backend_ebpf_abi::{FORWARD_VERSION, Pod, Settings, Way};
 use cni_core::backend::{Capability, Error, ErrorKind, Op, Result};
 use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
-use net_linux::link::LinkKind;
+use net_linux::link::{Link, LinkKind};
+use net_linux::marks;
 use std::collections::HashMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -131,7 +132,20 @@ impl EbpfDriver {
         ops: &[(usize, &Op<Key, Object>)],
         results: &mut HashMap<usize, Result<()>>,
     ) {
-        let read = self.devices().and_then(|devices| Ok((self.present(&devices)?, devices)));
+        // An ADD does not ask all pods' interfaces, where what it needs is held.
+        let is_whole = self.held.generation.is_none() || ops.iter().any(|(_, op)| matches!(op.key(), Key::Programs));
+        let is_meant = |link: &Link| {
+            ops.iter().any(|(_, op)| matches!(op.key(), Key::PodProgram(name) if name.as_str() == link.name))
+        };
+        let is_left_out = |link: &Link| !is_whole && marks::is_host_interface(&link.name) && !is_meant(link);
+        let mut look = || {
+            let devices = self.devices()?;
+            let some = self.present(&devices.without(is_left_out))?;
+            // The node's own interfaces may have lost theirs.
+            let all = if some.maps.is_some() || is_whole { some } else { self.present(&devices)? };
+            Ok((all, devices))
+        };
+        let read: Result<_> = look();
         let (mut present, devices) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -284,6 +298,7 @@ impl EbpfDriver {
         let Some((_, Object::Programs(wanted))) = self.compiler.programs() else {
             return Err(Error::new(ErrorKind::Missing, "write", key, "no programs are wanted"));
         };
+        *present = self.present(devices)?;
         let mut hooks = hooks(devices, &wanted);
         hooks.push((Forward::PastStack, index));
         self.replace(present, &hooks, settings(devices, &wanted)?).map_err(failed)?;

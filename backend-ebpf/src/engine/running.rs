@@ -198,3 +198,9 @@ pub(super) fn detach(hooks: &mut Hooks, ways: [Way; 2], name: &InterfaceName) ->
     let Some(index) = index(name) else { return Ok(()) };
     ways.into_iter().try_for_each(|way| hooks.take_off(way, index))
 }
+
+/// Moves programs that pods waited for to where they stay.
+pub(super) fn settle(hooks: &mut Hooks, name: &InterfaceName) -> Result<()> {
+    let Some(index) = index(name) else { return Ok(()) };
+    Way::PODS.into_iter().try_for_each(|way| hooks.settle(index, way.side())).map_err(refused)
+}

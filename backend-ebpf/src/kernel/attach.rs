@@ -28,6 +28,10 @@ impl Program for Way {
             Self::ToHost => Place::Last(priority::HOST),
         }
     }
+
+    fn is_urgent(self) -> bool {
+        matches!(self, Self::FromPod | Self::ToPod)
+    }
 }
 
 impl Hooks {

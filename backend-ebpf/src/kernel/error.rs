@@ -76,6 +76,14 @@ pub enum KernelError {
         /// What the kernel said.
         source: HookError,
     },
+    /// The kernel does not let programs of ours be moved from clsact to TCX: they go on at clsact.
+    #[error("programs at the interface with index {interface} cannot be moved from clsact to TCX: {source}")]
+    Move {
+        /// The interface.
+        interface: u32,
+        /// What the kernel said.
+        source: HookError,
+    },
     /// The object has no such program or map: it is not the one that this version was built with.
     #[error("the eBPF object has no {name}")]
     Missing {

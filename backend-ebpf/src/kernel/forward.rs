@@ -85,6 +85,10 @@ impl Program for Forward {
             Self::IntoTunnel => Place::Last(priority::INTO_TUNNEL),
         }
     }
+
+    fn is_urgent(self) -> bool {
+        matches!(self, Self::PastStack)
+    }
 }
 
 /// One load of the object, with maps of its own.

@@ -13,14 +13,16 @@
 //! ```
 //!
 //! All programs of a node are at one kind of hook, as everybody asks [`Hook::probe`]: the kernel asks TCX first, so a fast path
-//! there would let packets by policy at clsact.
+//! there would let packets by policy at clsact. Where that is TCX, programs of pods begin at clsact all the same, as the kernel waits for
+//! nobody there, and are moved (`settle.rs`).
 
 use super::error::{HookError, KernelError};
 use super::program::Known;
+use super::settle;
 use super::tcx::{self, Position};
 use aya::programs::ProgramFd;
 use net_linux::link::{Link, LinkId};
-use net_linux::netlink::{Batch, Socket};
+use net_linux::netlink::Socket;
 pub use net_linux::tc::Side;
 use net_linux::tc::{self, Filter};
 use nix::libc::{EINVAL, ENODEV, ENOENT, EOPNOTSUPP};
@@ -49,7 +51,7 @@ pub enum Place {
 }
 
 impl Place {
-    const fn priority(self) -> u16 {
+    pub(super) const fn priority(self) -> u16 {
         match self {
             Self::First(priority) | Self::Last(priority) => priority,
         }
@@ -73,7 +75,16 @@ pub(super) mod priority {
 }
 
 /// Of all our filters.
-const HANDLE: u32 = 1;
+pub(super) const HANDLE: u32 = 1;
+
+impl From<Place> for Position<'_> {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::First(_) => Self::First,
+            Place::Last(_) => Self::Last,
+        }
+    }
+}
 
 /// A program of one of our objects.
 pub trait Program: Copy + PartialEq + 'static {
@@ -85,6 +96,8 @@ pub trait Program: Copy + PartialEq + 'static {
     fn side(self) -> Side;
     /// Among others that are there, where nothing of ours is to be replaced.
     fn place(self) -> Place;
+    /// Whether a pod waits for it.
+    fn is_urgent(self) -> bool;
 }
 
 /// A program of ours that was found at an interface.
@@ -98,6 +111,8 @@ pub struct Attached<P> {
     pub known: Known,
     /// Whether a link holds it there, not the interface itself: somebody else put it there.
     pub linked: bool,
+    /// Where it is.
+    pub hook: Hook,
 }
 
 impl<P: Program> Attached<P> {
@@ -108,6 +123,17 @@ impl<P: Program> Attached<P> {
     pub fn fd(&self) -> Result<OwnedFd, KernelError> {
         self.known.fd().map_err(|source| failed(self.program, self.interface, HookError::Call(source)))
     }
+}
+
+/// Whether a program is where it was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It is.
+    Settled,
+    /// It is at clsact, and has to be moved to TCX.
+    Urgent,
+    /// Somebody took it off.
+    Missing,
 }
 
 /// A program at a hook, whosever.
@@ -126,16 +152,15 @@ impl At {
 
 /// The hooks of the interfaces of one network namespace. Those of TCX are the calling thread's; those of clsact of the thread's
 /// that opened them.
-pub struct Hooks(Door);
-
-enum Door {
-    Tcx,
-    Clsact(Socket),
+pub struct Hooks {
+    hook: Hook,
+    /// For clsact.
+    pub(super) socket: Socket,
 }
 
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Hooks").field(&self.hook()).finish()
+        f.debug_struct("Hooks").field("hook", &self.hook).finish_non_exhaustive()
     }
 }
 
@@ -164,10 +189,7 @@ impl Hook {
     /// # Errors
     /// No netlink socket can be had.
     pub fn open(self) -> Result<Hooks, KernelError> {
-        Ok(Hooks(match self {
-            Self::Tcx => Door::Tcx,
-            Self::Clsact => Door::Clsact(Socket::route().map_err(|source| KernelError::Hooks { source })?),
-        }))
+        Ok(Hooks { hook: self, socket: Socket::route().map_err(|source| KernelError::Hooks { source })? })
     }
 }
 
@@ -175,33 +197,27 @@ impl Hooks {
     /// Which ones.
     #[must_use]
     pub const fn hook(&self) -> Hook {
-        match self.0 {
-            Door::Tcx => Hook::Tcx,
-            Door::Clsact(_) => Hook::Clsact,
-        }
+        self.hook
     }
 
+    /// All at one side of an interface: at TCX those of clsact only while nothing is there.
     fn at(&mut self, interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
-        match &mut self.0 {
-            Door::Tcx => match tcx::query(interface, side) {
-                Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(Vec::new()),
-                found => {
-                    let found = found.map_err(|source| unanswered(interface, HookError::Call(source)))?;
-                    let at = |at: tcx::At| At { program: at.program, linked: at.linked, place: None };
-                    Ok(found.into_iter().map(at).collect())
-                }
-            },
-            Door::Clsact(socket) => {
-                let found = Filter::dump(socket, interface, side);
-                let found = found.map_err(|source| unanswered(interface, HookError::Netlink(source)))?;
-                let at = |Filter { place, program }| At {
-                    program,
-                    linked: false,
-                    place: Some((place.priority, place.handle)),
-                };
-                Ok(found.into_iter().map(at).collect())
-            }
+        if self.hook == Hook::Clsact {
+            return self.at_clsact(interface, side);
         }
+        let mut found = at_tcx(interface, side)?;
+        if found.is_empty() {
+            found = self.at_clsact(interface, side)?;
+        }
+        // They were moved in between.
+        if found.is_empty() { at_tcx(interface, side) } else { Ok(found) }
+    }
+
+    fn at_clsact(&mut self, interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
+        let found = Filter::dump(&mut self.socket, interface, side);
+        let found = found.map_err(|source| unanswered(interface, HookError::Netlink(source)))?;
+        let at = |Filter { place, program }| At { program, linked: false, place: Some((place.priority, place.handle)) };
+        Ok(found.into_iter().map(at).collect())
     }
 
     /// The numbers of all programs at one side of an interface, whosever, in their order; none of one that is not there.
@@ -225,21 +241,27 @@ impl Hooks {
             // It went while we looked.
             let Some(known) = known else { continue };
             let program = std::iter::once(first).chain(candidates).find(|program| program.name() == known.name);
-            found.extend(program.map(|program| Attached { interface, program, known, linked: at.linked }));
+            let hook = if at.place.is_some() { Hook::Clsact } else { Hook::Tcx };
+            found.extend(program.map(|program| Attached { interface, program, known, linked: at.linked, hook }));
         }
         Ok(found)
     }
 
     /// Whether a program is where it was put; `None` where that is not known, as of an interface that is gone.
-    pub(crate) fn holds(&mut self, interface: u32, side: Side, program: u32) -> Option<bool> {
-        match &mut self.0 {
-            Door::Tcx => Some(tcx::query(interface, side).ok()?.iter().any(|at| at.program == program)),
-            Door::Clsact(socket) => {
-                let is_there = Filter::dump(socket, interface, side).ok()?.iter().any(|at| at.program == program);
-                // Filters of an interface that is gone are none, too.
-                (is_there || Link::get(socket, &LinkId::Index(interface)).ok()?.is_some()).then_some(is_there)
-            }
+    pub(crate) fn holds(&mut self, interface: u32, side: Side, program: u32) -> Option<Held> {
+        let is_at_tcx = || tcx::query(interface, side).map(|found| found.iter().any(|at| at.program == program));
+        if self.hook == Hook::Tcx && is_at_tcx().ok()? {
+            return Some(Held::Settled);
         }
+        if Filter::dump(&mut self.socket, interface, side).ok()?.iter().any(|at| at.program == program) {
+            return Some(if self.hook == Hook::Tcx { Held::Urgent } else { Held::Settled });
+        }
+        if self.hook == Hook::Tcx {
+            // It may have been moved in between.
+            return Some(if is_at_tcx().ok()? { Held::Settled } else { Held::Missing });
+        }
+        // Filters of an interface that is gone are none, too.
+        Link::get(&mut self.socket, &LinkId::Index(interface)).ok()?.map(|_| Held::Missing)
     }
 
     /// Attaches a program to an interface, in the place of an older one of ours if there is one: no packet passes in between
@@ -254,17 +276,19 @@ impl Hooks {
         new: BorrowedFd<'_>,
         old: Option<&Attached<P>>,
     ) -> Result<(), KernelError> {
-        let done = match &mut self.0 {
-            Door::Tcx => {
-                let replaced = old.map(Attached::fd).transpose()?;
-                let position = match (&replaced, program.place()) {
-                    (Some(old), _) => Position::InPlaceOf(old.as_fd()),
-                    (None, Place::First(_)) => Position::First,
-                    (None, Place::Last(_)) => Position::Last,
-                };
-                tcx::attach(interface, program.side(), new, position).map_err(HookError::Call)
+        let mut made = settle::alone();
+        let filter = place(program, interface);
+        let done = match (self.hook, old) {
+            (Hook::Clsact, old) => self.put(&mut made, filter, new, program.name(), old.is_some()),
+            (Hook::Tcx, Some(old)) if self.is_filter(old) => self.put(&mut made, filter, new, program.name(), true),
+            (Hook::Tcx, Some(old)) => {
+                let known = old.fd()?;
+                let position = Position::InPlaceOf(known.as_fd());
+                let cleared =
+                    if program.is_urgent() { self.move_all(&mut made, interface, program.side()) } else { Ok(()) };
+                cleared.and_then(|()| tcx::attach(interface, program.side(), new, position).map_err(HookError::Call))
             }
-            Door::Clsact(socket) => put(socket, place(program, interface), new, program.name(), old.is_some()),
+            (Hook::Tcx, None) => self.begin(&mut made, program, interface, new),
         };
         done.map_err(|source| failed(program, interface, source))
     }
@@ -275,16 +299,14 @@ impl Hooks {
     /// The kernel refuses.
     pub fn detach<P: Program>(&mut self, found: &Attached<P>) -> Result<(), KernelError> {
         let (program, interface) = (found.program, found.interface);
-        let done = match &mut self.0 {
-            Door::Tcx => {
-                let off = |old: OwnedFd| tcx::detach(interface, program.side(), old.as_fd());
-                found.known.fd().and_then(off).map_err(HookError::Call)
-            }
-            Door::Clsact(socket) => {
-                let mut batch = Batch::new();
-                place(program, interface).delete(&mut batch);
-                socket.run_all(&mut batch).map_err(HookError::Netlink)
-            }
+        let mut made = settle::alone();
+        let done = if self.hook == Hook::Clsact || self.is_filter(found) {
+            self.take_away(place(program, interface))
+        } else {
+            let cleared =
+                if program.is_urgent() { self.move_all(&mut made, interface, program.side()) } else { Ok(()) };
+            let off = |old: OwnedFd| tcx::detach(interface, program.side(), old.as_fd());
+            cleared.and_then(|()| found.known.fd().and_then(off).map_err(HookError::Call))
         };
         match done {
             // Without clsact (`EINVAL`), or on a kernel without it, there is no filter either.
@@ -295,25 +317,19 @@ impl Hooks {
     }
 }
 
-fn place(program: impl Program, interface: u32) -> tc::Place {
-    tc::Place { interface, side: program.side(), priority: program.place().priority(), handle: HANDLE }
+fn at_tcx(interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
+    match tcx::query(interface, side) {
+        Err(error) if error.raw_os_error() == Some(ENODEV) => Ok(Vec::new()),
+        found => {
+            let found = found.map_err(|source| unanswered(interface, HookError::Call(source)))?;
+            let at = |at: tcx::At| At { program: at.program, linked: at.linked, place: None };
+            Ok(found.into_iter().map(at).collect())
+        }
+    }
 }
 
-fn put(
-    socket: &mut Socket,
-    place: tc::Place,
-    new: BorrowedFd<'_>,
-    name: &str,
-    is_there: bool,
-) -> Result<(), HookError> {
-    let mut batch = Batch::new();
-    if is_there {
-        place.replace(&mut batch, new, name);
-    } else {
-        tc::add_clsact(socket, place.interface)?;
-        place.create(&mut batch, new, name);
-    }
-    Ok(socket.run_all(&mut batch)?)
+fn place(program: impl Program, interface: u32) -> tc::Place {
+    tc::Place { interface, side: program.side(), priority: program.place().priority(), handle: HANDLE }
 }
 
 /// Whether this kernel has hooks of this kind. Those of clsact cannot only be asked for: a program is attached to the loopback

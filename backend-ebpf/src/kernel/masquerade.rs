@@ -70,6 +70,10 @@ impl Program for Masquerade {
             Self::Out => Place::Last(priority::MASQUERADE_OUT),
         }
     }
+
+    fn is_urgent(self) -> bool {
+        false
+    }
 }
 
 /// Entries that the maps have room for.

@@ -5,7 +5,7 @@ use crate::bed::enforcer;
 use crate::place::index;
 use crate::pod::{Open, Place, Pod};
 use backend_ebpf::enforce::Enforcer;
-use backend_ebpf::kernel::{Hook, Way};
+use backend_ebpf::kernel::{Hook, Side, Way};
 use net_linux::netns::NetNs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -140,9 +140,18 @@ pub(crate) fn put(enforcer: &mut Enforcer, hook: Hook) {
     }
 }
 
+/// Moves them to where they stay.
+pub(crate) fn settle(hook: Hook) {
+    let mut hooks = hook.open().unwrap();
+    for (interface, _) in [CLIENT, SERVER] {
+        Side::BOTH.into_iter().for_each(|side| hooks.settle(index(interface), side).unwrap());
+    }
+}
+
 fn attach(hook: Hook) -> Enforcer {
     let mut enforcer = staged((TCP, OPEN));
     put(&mut enforcer, hook);
+    settle(hook);
     enforcer
 }
 

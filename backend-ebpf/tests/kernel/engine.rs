@@ -1,12 +1,12 @@
 //! The engine between two pods, killed at any moment and started again, beside a stream of packets. Never a random policy.
 
-use crate::attached::{CLIENT, Killed, SERVER, pod, put, staged};
+use crate::attached::{CLIENT, Killed, SERVER, pod, put, settle, staged};
 use crate::conformance::{config, place};
 use crate::each::at_each_hook;
 use crate::items::{chain, chain_id, endpoint, port, walk};
 use crate::place::{block_on, in_own_place, index, run};
 use backend_ebpf::engine::{self, BPFFS, Config, Hook, probe};
-use backend_ebpf::kernel::Way;
+use backend_ebpf::kernel::{Program as _, Way};
 use cni_core::backend::{Change, CommitReport};
 use cni_core::policy::model::{Action, Direction, Protocol};
 use cni_core::policy::program::{PolicyEngine, PolicyItem, PolicyKey};
@@ -186,6 +186,16 @@ fn programs_that_take_turns_at_their_hooks_lose_no_packet_and_let_none_pass(hook
         let mut both = [0, 1].map(|_| staged((UDP, OPEN)));
         put(&mut both[0], hook);
         told.begin();
+        let of = |hook: Hook| {
+            let mut hooks = hook.open().unwrap();
+            let ways = Way::PODS.map(|way| hooks.find::<Way>(index(CLIENT.0), way.side()).unwrap());
+            ways.map(|found| found.iter().map(|at| (at.program, at.hook)).collect::<Vec<_>>())
+        };
+        let all_at = |hook| [vec![(Way::FromPod, hook)], vec![(Way::ToPod, hook)]];
+        assert_eq!(of(hook), all_at(Hook::Clsact), "the kernel waits for nobody there");
+        settle(hook);
+        assert_eq!(of(hook), all_at(hook), "moved while packets pass");
+        told.wait(ROUND_PACKETS);
         // Four programs each time.
         for round in 0..TURNS.div_ceil(4) {
             put(&mut both[(round + 1) % 2], hook);
@@ -302,6 +312,17 @@ fn a_program_that_somebody_takes_off_is_missed_at_once_and_put_back(hook: Hook) 
                 }
             };
             tokio::time::timeout(patience(), settled).await.expect("something seems to be missing");
+            let is_moved = || {
+                let mut hooks = hook.open().unwrap();
+                let mut all = Way::PODS.into_iter().map(|way| hooks.find::<Way>(index(SERVER.0), way.side()).unwrap());
+                all.all(|found| found.len() == 1 && found[0].hook == hook)
+            };
+            let moved = async {
+                while !is_moved() {
+                    let _ = tokio::time::timeout(Duration::from_millis(200), watch.changed()).await;
+                }
+            };
+            tokio::time::timeout(patience(), moved).await.expect("nobody moved them from clsact");
         });
         engine::clear().unwrap();
     });

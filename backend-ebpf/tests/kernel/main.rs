@@ -34,6 +34,7 @@ mod service_batches;
 mod service_drift;
 mod service_laws;
 mod services;
+mod settle;
 mod sockets;
 mod source_ranges;
 mod stack;

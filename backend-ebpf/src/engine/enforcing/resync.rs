@@ -1,11 +1,11 @@
 //! What the kernel has beside what was written. Never trusts what was written.
 
 use super::super::objects::{Key, View, differing};
-use super::super::refused;
+use super::super::{refused, running};
 use super::Enforcing;
 use crate::kernel::Way;
 use crate::policy::Write;
-use cni_core::backend::{Drift, Error, ErrorKind, Result};
+use cni_core::backend::{Drift, Error, ErrorKind, Failure, Result};
 use cni_core::policy::program::PolicyKey;
 use net_linux::addr::Address;
 use net_linux::netlink::Socket;
@@ -37,11 +37,16 @@ impl Enforcing {
             actual.iter().map(|write| write.removal()).filter(|removal| !keys.contains(removal)).collect();
         needless.sort_by_key(|write| (std::cmp::Reverse(write.level()), write.place()));
         let mut seen = View::default();
+        let mut unsettled = Vec::new();
         let mut entries: Vec<&Write> = actual.iter().collect();
         entries.sort_by_key(|write| write.level());
         entries.iter().for_each(|write| seen.take(write, &self.names));
         for name in running.attached.keys().cloned().collect::<Vec<_>>() {
             let is_there = running.is_at(&mut self.hooks, Way::PODS, &name)?;
+            if let Err(error) = running::settle(&mut self.hooks, &name) {
+                let items = Vec::new();
+                unsettled.push(Failure { items, object: format!("policy at {name}"), error });
+            }
             seen.set_attached(Key::Interface(name.clone()), is_there);
             if !is_there {
                 running.attached.remove(&name);
@@ -80,6 +85,7 @@ impl Enforcing {
         }
         drift.repair = self.commit_here();
         drift.repair.written += found;
+        drift.repair.failed.extend(unsettled);
         Ok(drift)
     }
 }

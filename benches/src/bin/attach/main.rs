@@ -28,7 +28,10 @@ const OURS: [(&str, &str); 4] = [
     ("cnidarian vxlan, policy: nftables", "backend: vxlan"),
     ("cnidarian ebpf, policy: none", "backend: ebpf\nbackendConfig: {mode: native}\npolicy: none"),
     ("cnidarian ebpf, policy: ebpf", "backend: ebpf\nbackendConfig: {mode: native}\npolicy: ebpf"),
-    ("cnidarian ebpf, policy: ebpf, fastPath", "backend: ebpf\nbackendConfig: {mode: native, fastPath: true}\npolicy: ebpf"),
+    (
+        "cnidarian ebpf, policy: ebpf, fastPath",
+        "backend: ebpf\nbackendConfig: {mode: native, fastPath: true}\npolicy: ebpf",
+    ),
 ];
 
 /// What one contender did.

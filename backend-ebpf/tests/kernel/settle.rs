@@ -1,0 +1,118 @@
+//! Programs of pods begin at clsact and are moved to TCX. Never without TCX.
+
+use crate::attached::{CLIENT, SERVER, pod, staged};
+use crate::place::{in_own_place, index};
+use backend_ebpf::enforce::Enforcer;
+use backend_ebpf::kernel::forward::{Forward, Generation};
+use backend_ebpf::kernel::{Attached, Hook, Hooks, Known, Program, Side, Way};
+use net_linux::netlink::Socket;
+use net_linux::netns::NetNs;
+use net_linux::tc;
+use std::os::fd::AsFd as _;
+
+const UDP: u8 = 17;
+
+/// A node with two pods and these hooks, where the kernel has TCX.
+fn at_tcx(work: impl FnOnce(&mut Hooks, u32) + Send) {
+    if Hook::probe() == Hook::Clsact {
+        println!("this kernel has no TCX");
+        return;
+    }
+    in_own_place(|| {
+        let node = NetNs::current().unwrap();
+        let _pods = [CLIENT, SERVER].map(|one| pod(&node, one));
+        work(&mut Hook::Tcx.open().unwrap(), index(CLIENT.0));
+    });
+}
+
+/// Those of policy or of forwarding at one side, and where.
+fn found<P: Program>(hooks: &mut Hooks, interface: u32, side: Side) -> Vec<(&'static str, Hook)> {
+    let found: Vec<Attached<P>> = hooks.find(interface, side).unwrap();
+    found.iter().map(|at| (at.program.name(), at.hook)).collect()
+}
+
+/// All at one side, in the order in which they are asked.
+fn names(hooks: &mut Hooks, interface: u32, side: Side) -> Vec<String> {
+    let ids = hooks.ids(interface, side).unwrap();
+    ids.into_iter().map(|id| Known::of(id).unwrap().unwrap().name).collect()
+}
+
+fn filters(interface: u32, side: Side) -> usize {
+    tc::Filter::dump(&mut Socket::route().unwrap(), interface, side).unwrap().len()
+}
+
+#[test]
+fn what_takes_packets_away_comes_to_tcx_behind_what_judges_them() {
+    at_tcx(|hooks, interface| {
+        let forwarding = Generation::load((1, 1)).unwrap();
+        let program = forwarding.program(Forward::PastStack).unwrap();
+        hooks.attach(Forward::PastStack, interface, program.as_fd(), None).unwrap();
+        let mut enforcer = staged((UDP, 80));
+        enforcer.object.attach(hooks, Way::FromPod, interface).unwrap();
+        assert_eq!(found::<Way>(hooks, interface, Side::Ingress), [("from_pod", Hook::Clsact)]);
+        assert_eq!(found::<Forward>(hooks, interface, Side::Ingress), [("past_stack", Hook::Clsact)]);
+        assert_eq!(names(hooks, interface, Side::Ingress), ["from_pod", "past_stack"]);
+        hooks.settle(interface, Side::Ingress).unwrap();
+        assert_eq!(found::<Way>(hooks, interface, Side::Ingress), [("from_pod", Hook::Tcx)]);
+        assert_eq!(found::<Forward>(hooks, interface, Side::Ingress), [("past_stack", Hook::Tcx)]);
+        assert_eq!(names(hooks, interface, Side::Ingress), ["from_pod", "past_stack"]);
+        assert!(tc::add_clsact(&mut Socket::route().unwrap(), interface).unwrap(), "an empty clsact of ours goes");
+    });
+}
+
+#[test]
+fn what_is_put_at_tcx_at_once_takes_along_what_is_to_be_moved() {
+    at_tcx(|hooks, interface| {
+        let mut enforcer = staged((UDP, 80));
+        enforcer.object.attach(hooks, Way::ToPod, interface).unwrap();
+        // One that nobody waits for.
+        enforcer.object.attach(hooks, Way::FromHost, interface).unwrap();
+        assert_eq!(names(hooks, interface, Side::Egress), ["from_host", "to_pod"]);
+        assert_eq!(found::<Way>(hooks, interface, Side::Egress), [("from_host", Hook::Tcx), ("to_pod", Hook::Tcx)]);
+        // With somebody there already, nothing waits at clsact, where it would not be asked.
+        let index = index(SERVER.0);
+        enforcer.object.attach(hooks, Way::FromHost, index).unwrap();
+        enforcer.object.attach(hooks, Way::ToPod, index).unwrap();
+        assert_eq!(names(hooks, index, Side::Egress), ["to_pod", "from_host"]);
+        assert_eq!(filters(index, Side::Egress), 0);
+    });
+}
+
+#[test]
+fn of_an_agent_that_ended_between_the_two_steps_no_old_policy_is_left() {
+    at_tcx(|hooks, interface| {
+        let [mut old, mut new, mut newest] = [0; 3].map(|_| staged((UDP, 80)));
+        old.object.attach(hooks, Way::FromPod, interface).unwrap();
+        hooks.settle(interface, Side::Ingress).unwrap();
+        // What the first step leaves.
+        let both = |enforcer: &mut Enforcer| {
+            enforcer.object.attach(&mut Hook::Clsact.open().unwrap(), Way::FromPod, interface).unwrap();
+            assert_eq!(filters(interface, Side::Ingress), 1);
+        };
+        both(&mut old);
+        new.object.attach(hooks, Way::FromPod, interface).unwrap();
+        assert_eq!((hooks.ids(interface, Side::Ingress).unwrap().len(), filters(interface, Side::Ingress)), (1, 0));
+        both(&mut new);
+        hooks.settle(interface, Side::Ingress).unwrap();
+        assert_eq!((hooks.ids(interface, Side::Ingress).unwrap().len(), filters(interface, Side::Ingress)), (1, 0));
+        both(&mut new);
+        newest.object.attach(hooks, Way::FromPod, interface).unwrap();
+        both(&mut newest);
+        hooks.take_off(Way::FromPod, interface).unwrap();
+        assert_eq!((hooks.ids(interface, Side::Ingress).unwrap().len(), filters(interface, Side::Ingress)), (0, 0));
+    });
+}
+
+#[test]
+fn what_was_found_at_clsact_is_replaced_and_taken_off_where_it_was_moved_to() {
+    at_tcx(|hooks, interface| {
+        let [mut first, second] = [0; 2].map(|_| staged((UDP, 80)));
+        first.object.attach(hooks, Way::ToPod, interface).unwrap();
+        let at: Vec<Attached<Way>> = hooks.find(interface, Side::Egress).unwrap();
+        hooks.settle(interface, Side::Egress).unwrap();
+        let id = second.object.program_ids([Way::ToPod, Way::FromPod]).unwrap()[0];
+        let fd = Known::of(id).unwrap().unwrap().fd().unwrap();
+        hooks.attach(Way::ToPod, interface, fd.as_fd(), Some(&at[0])).unwrap();
+        assert_eq!((hooks.ids(interface, Side::Egress).unwrap(), filters(interface, Side::Egress)), (vec![id], 0));
+    });
+}

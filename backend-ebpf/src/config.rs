@@ -22,7 +22,7 @@ const MAX_PREFIXES: Setting = ("maxPrefixes", "an integer from 1 to 1048576");
 const MASQUERADE_PORTS: Setting =
     ("masqueradePorts", "FIRST-LAST, ports from 1024 to 65535 that nothing else on this node uses");
 const MAX_MASQUERADED: Setting = ("maxMasqueraded", "an integer from 1 to 1048576");
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "mode",
     VNI.0,
     PORT.0,
@@ -35,6 +35,7 @@ const KEYS: [&str; 12] = [
     "masquerade",
     MASQUERADE_PORTS.0,
     MAX_MASQUERADED.0,
+    "leaveClsact",
 ];
 
 /// Between what Linux gives to sockets by itself (`ip_local_port_range`: 32768 to 60999) and the end.
@@ -145,6 +146,8 @@ pub struct RawConfig {
     pub masquerade_ports: Option<String>,
     /// Masqueraded connections that there is room for; default 65536.
     pub max_masqueraded: Option<u32>,
+    /// Whether programs of new pods are attached to TCX at once; default no.
+    pub leave_clsact: Option<bool>,
 }
 
 /// The section, checked.
@@ -174,6 +177,8 @@ pub struct Config {
     pub masquerade_ports: (u16, u16),
     /// Masqueraded connections that there is room for.
     pub max_masqueraded: u32,
+    /// Whether clsact is left to others, as to the `bandwidth` plugin: programs of new pods are attached to TCX at once, and an ADD waits.
+    pub leave_clsact: bool,
 }
 
 impl Config {
@@ -224,6 +229,7 @@ impl TryFrom<RawConfig> for Config {
             masquerade: raw.masquerade.unwrap_or(Engine::Nftables),
             masquerade_ports: raw.masquerade_ports.as_deref().map_or(Ok(DEFAULT_PORTS), ports)?,
             max_masqueraded: in_range(MAX_MASQUERADED, raw.max_masqueraded.unwrap_or(65_536), 1, MOST_ENTRIES)?,
+            leave_clsact: raw.leave_clsact.unwrap_or(false),
         })
     }
 }

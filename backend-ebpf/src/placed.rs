@@ -41,20 +41,31 @@ impl Placed {
         self.all().retain(|(index, at, _)| (*index, *at) != (interface, side));
     }
 
-    /// Whether one of them is not where it was put, and hooks with one that is to be moved. An interface that is gone took its programs
-    /// along, and is not missed.
-    fn look(&self, hooks: &mut Hooks) -> (bool, BTreeSet<(u32, Side)>) {
-        let (mut is_amiss, mut urgent) = (false, BTreeSet::new());
+    /// An interface that is gone took its programs along, and they are not missed.
+    fn look(&self, hooks: &mut Hooks) -> Seen {
+        let mut seen = Seen::default();
         let all = self.all().clone();
         for (interface, side, program) in all {
             match hooks.holds(interface, side, program) {
-                Some(Held::Missing) => is_amiss = true,
-                Some(Held::Urgent) => drop(urgent.insert((interface, side))),
+                Some(Held::Missing) => seen.is_amiss = true,
+                Some(Held::Urgent) => drop(seen.urgent.insert((interface, side))),
+                Some(Held::Overtaken) => drop(seen.overtaken.insert((interface, side))),
                 Some(Held::Settled) | None => {}
             }
         }
-        (is_amiss, urgent)
+        seen
     }
+}
+
+/// What one look at the hooks found.
+#[derive(Default)]
+struct Seen {
+    /// A program is not where it was put.
+    is_amiss: bool,
+    /// Where one is to be moved.
+    urgent: BTreeSet<(u32, Side)>,
+    /// The same where it cannot wait.
+    overtaken: BTreeSet<(u32, Side)>,
 }
 
 /// Asks now and then.
@@ -95,25 +106,34 @@ impl PlacedWatch {
             });
             clock.tick().await;
             // A namespace that cannot be entered any more has nothing to put back.
-            let (is_amiss, urgent) = self.inside(|placed, hooks| placed.look(hooks)).unwrap_or_default();
-            if is_amiss {
+            let seen = self.inside(|placed, hooks| placed.look(hooks)).unwrap_or_default();
+            if seen.is_amiss {
                 return;
             }
-            // While pods come, others wait for the lock that is held for each move.
-            let is_quiet = urgent.is_subset(&self.urgent);
-            self.put_off = if is_quiet || self.put_off == MOST_PUT_OFF { 0 } else { self.put_off + 1 };
-            let due = if self.put_off == 0 { urgent.intersection(&self.urgent).copied().collect() } else { Vec::new() };
-            self.urgent = urgent;
-            for (interface, side) in due {
-                let start = Instant::now();
-                // A resync says why one cannot be moved.
-                if let Ok(Err(_)) = self.inside(|_, hooks| hooks.settle(interface, side)) {
-                    return;
+            let start = Instant::now();
+            for (interface, side) in self.due(seen) {
+                // While we move, nobody looks.
+                if start.elapsed() > PERIOD {
+                    break;
                 }
+                let begun = Instant::now();
+                // One that cannot be moved is tried again, and told of by a resync.
+                let _ = self.inside(|_, hooks| hooks.settle(interface, side));
                 // Others change interfaces meanwhile.
-                sleep(start.elapsed()).await;
+                sleep(begun.elapsed()).await;
             }
         }
+    }
+
+    /// Where programs are moved now: while pods come they would wait for the lock that is held for each move.
+    fn due(&mut self, Seen { urgent, overtaken, .. }: Seen) -> Vec<(u32, Side)> {
+        let is_quiet = urgent.is_subset(&self.urgent);
+        self.put_off = if is_quiet || self.put_off == MOST_PUT_OFF { 0 } else { self.put_off + 1 };
+        let is_time = self.put_off == 0;
+        let known = urgent.intersection(&self.urgent).copied().filter(|_| is_time);
+        let due = overtaken.into_iter().chain(known).collect();
+        self.urgent = urgent;
+        due
     }
 
     /// Runs `work` in the network namespace of the programs.

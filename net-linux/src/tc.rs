@@ -5,11 +5,11 @@
 
 use crate::netlink::{Attr, Attrs, Batch, Error, Header, Message, Result, Socket, wire};
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 const RTM_NEWQDISC: u16 = 36;
-const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_DELTFILTER: u16 = 45;
@@ -146,23 +146,30 @@ impl Filter {
     }
 }
 
-/// Whether no filter is at one side of an interface, of whatever kind.
+/// The priorities at one side of an interface at which somebody has filters, of whatever kind.
 ///
 /// # Errors
 /// The kernel refused, or the socket failed.
-pub fn is_empty(socket: &mut Socket, interface: u32, side: Side) -> Result<bool> {
-    let any = |header: Header, _: &[u8]| (header.kind == RTM_NEWTFILTER).then_some(());
+pub fn priorities(socket: &mut Socket, interface: u32, side: Side) -> Result<BTreeSet<u16>> {
+    let priority = |header: Header, payload: &[u8]| {
+        let info: [u8; 4] = payload.get(16..TCMSG_BYTES)?.try_into().ok()?;
+        (header.kind == RTM_NEWTFILTER).then_some((u32::from_ne_bytes(info) >> 16) as u16)
+    };
     let body = |message: &mut Message<'_>| tcmsg(message, interface, 0, side.parent(), 0);
-    Ok(socket.dump(format_args!("filters of link {interface}"), RTM_GETTFILTER, body, any)?.is_empty())
+    match socket.dump(format_args!("filters of link {interface}"), RTM_GETTFILTER, body, priority) {
+        // A kernel without filters has none.
+        Err(error) if error.errno() == Some(Errno::EOPNOTSUPP) => Ok(BTreeSet::new()),
+        found => Ok(found?.into_iter().collect()),
+    }
 }
 
-/// Gives an interface a clsact; one that is there stays. Answers whether it was not there.
+/// Gives an interface a clsact; one that is there stays.
 ///
 /// # Errors
 /// [`Error::Foreign`] where an `ingress` discipline of somebody else is in its place, which has no egress side; the kernel refused
 /// otherwise, or the socket failed.
-pub fn add_clsact(socket: &mut Socket, interface: u32) -> Result<bool> {
-    let object = clsact(interface);
+pub fn add_clsact(socket: &mut Socket, interface: u32) -> Result<()> {
+    let object = format!("clsact of link {interface}");
     let mut batch = Batch::new();
     batch.add("create", &object, RTM_NEWQDISC, wire::NLM_F_CREATE | wire::NLM_F_EXCL, |message| {
         tcmsg(message, interface, CLSACT_HANDLE, CLSACT, 0);
@@ -170,31 +177,15 @@ pub fn add_clsact(socket: &mut Socket, interface: u32) -> Result<bool> {
     });
     match socket.run_all(&mut batch) {
         Err(error) if error.is_exists() => {}
-        done => return done.map(|()| true),
+        done => return done,
     }
     let body = |message: &mut Message<'_>| tcmsg(message, interface, 0, CLSACT, 0);
     // Without the echo some kernels answer to those who listen to changes, and not to who asked.
     let found = socket.query("read", &object, RTM_GETQDISC, wire::NLM_F_ECHO, body, kind)?;
     match found.into_iter().next() {
         Some(kind) if kind != "clsact" => Err(Error::Foreign { operation: "create", object, found: kind }),
-        _ => Ok(false),
+        _ => Ok(()),
     }
-}
-
-/// Takes the clsact of an interface away, with all filters that are there.
-///
-/// # Errors
-/// There is none, the kernel refused otherwise, or the socket failed.
-pub fn delete_clsact(socket: &mut Socket, interface: u32) -> Result<()> {
-    let mut batch = Batch::new();
-    batch.add("delete", clsact(interface), RTM_DELQDISC, 0, |message| {
-        tcmsg(message, interface, CLSACT_HANDLE, CLSACT, 0);
-    });
-    socket.run_all(&mut batch)
-}
-
-fn clsact(interface: u32) -> String {
-    format!("clsact of link {interface}")
 }
 
 fn tcmsg(message: &mut Message<'_>, interface: u32, handle: u32, parent: u32, info: u32) {
@@ -241,6 +232,7 @@ mod tests {
     use crate::netns::NetNs;
     use proptest::prelude::*;
 
+    const RTM_DELQDISC: u16 = 37;
     const PLACE: Place = Place { interface: 7, side: Side::Egress, priority: 0x636e, handle: 1 };
     const HEADER: Header = Header { kind: RTM_NEWTFILTER, flags: 0, sequence: 1, port: 0 };
 
@@ -309,13 +301,11 @@ mod tests {
             assert!(matches!(&refused, Error::Foreign { found, .. } if found == "ingress"), "{refused}");
             change(RTM_DELQDISC, 0);
             let mut socket = Socket::route().unwrap();
-            for is_new in [true, false] {
-                assert_eq!(add_clsact(&mut socket, LOOPBACK).unwrap(), is_new);
+            for _ in 0..2 {
+                add_clsact(&mut socket, LOOPBACK).unwrap();
             }
             assert_eq!(Filter::dump(&mut socket, LOOPBACK, Side::Ingress).unwrap(), []);
-            assert!(Side::BOTH.into_iter().all(|side| is_empty(&mut socket, LOOPBACK, side).unwrap()));
-            delete_clsact(&mut socket, LOOPBACK).unwrap();
-            assert!(add_clsact(&mut socket, LOOPBACK).unwrap(), "it was taken away");
+            assert_eq!(priorities(&mut socket, LOOPBACK, Side::Ingress).unwrap(), BTreeSet::new());
         };
         NetNs::new().unwrap().run(inside).unwrap();
     }

@@ -60,7 +60,8 @@ impl EbpfDriver {
         let compiler = Compiler::new(config, node, &capabilities)?;
         let (host, socket) = (Host::open()?, Socket::route()?);
         let (held, watched, metered) = (Held::default(), Watched::default(), Metered::default());
-        let hooks = hook.open().map_err(|error| kernel_error("open", &Key::Programs, error))?;
+        let mut hooks = hook.open().map_err(|error| kernel_error("open", &Key::Programs, error))?;
+        hooks.leave_clsact(compiler.config().leave_clsact);
         Ok(Self { compiler, capabilities, host, socket, hooks, held, watched, metered })
     }
 
@@ -217,6 +218,7 @@ impl Driver for EbpfDriver {
             return Err(opened_anew(if config.vni == former.vni { "port" } else { "vni" }));
         }
         self.compiler = compiler;
+        self.hooks.leave_clsact(config.leave_clsact);
         Ok(())
     }
 

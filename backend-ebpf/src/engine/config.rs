@@ -22,6 +22,9 @@ pub struct Config {
     pub sample: Option<NonZeroU32>,
     /// Entries of maps, 1 to 16 777 216 each.
     pub maps: Sizes,
+    /// Whether clsact is left to others, as to the `bandwidth` plugin: programs of new pods are attached to TCX at once, and an ADD waits.
+    #[serde(rename = "leaveClsact")]
+    pub leave_clsact: bool,
 }
 
 impl Config {
@@ -58,13 +61,15 @@ mod tests {
         assert_eq!(read.maps, Sizes { identities: 7, ..Sizes::default() });
         assert_eq!(read.flows, Wanted::Denied);
         assert_eq!(Config::from_json(&json!({ "flows": "all" })).unwrap().flows, Wanted::All);
-        assert_eq!(read.sample, None);
+        assert_eq!((read.sample, read.leave_clsact), (None, false));
+        assert!(Config::from_json(&json!({ "leaveClsact": true })).unwrap().leave_clsact);
         assert_eq!(Config::from_json(&json!({ "sample": 100 })).unwrap().sample, NonZeroU32::new(100));
         for (wrong, named) in [
             (json!({ "map": {} }), "policy"),
             (json!({ "flows": "some" }), "some"),
             (json!({ "sample": 0 }), "sample"),
             (json!({ "sample": "all" }), "sample"),
+            (json!({ "leaveClsact": 1 }), "leaveClsact"),
             (json!({ "maps": { "identitys": 7 } }), "identitys"),
             (json!({ "maps": { "peers": 0 } }), "policy.maps.peers"),
             (json!({ "maps": { "verdicts": MOST + 1 } }), "policy.maps.verdicts"),

@@ -73,7 +73,8 @@ impl Object {
         match older.iter().position(|at| at.known.id == own) {
             Some(there) => drop(older.swap_remove(there)),
             None => {
-                let replaced = older.pop();
+                // One at TCX is the first of them, and behind it a filter goes that was left.
+                let replaced = (!older.is_empty()).then(|| older.remove(0));
                 hooks.attach(way, interface, fd.as_fd(), replaced.as_ref())?;
             }
         }

@@ -132,6 +132,8 @@ pub(crate) enum Held {
     Settled,
     /// It is at clsact, and has to be moved to TCX.
     Urgent,
+    /// The same, and somebody else at TCX is asked before it.
+    Overtaken,
     /// Somebody took it off.
     Missing,
 }
@@ -154,6 +156,8 @@ impl At {
 /// that opened them.
 pub struct Hooks {
     hook: Hook,
+    /// Whether what is put anew goes to TCX at once.
+    pub(super) leaves_clsact: bool,
     /// For clsact.
     pub(super) socket: Socket,
 }
@@ -189,7 +193,8 @@ impl Hook {
     /// # Errors
     /// No netlink socket can be had.
     pub fn open(self) -> Result<Hooks, KernelError> {
-        Ok(Hooks { hook: self, socket: Socket::route().map_err(|source| KernelError::Hooks { source })? })
+        let socket = Socket::route().map_err(|source| KernelError::Hooks { source })?;
+        Ok(Hooks { hook: self, leaves_clsact: false, socket })
     }
 }
 
@@ -200,17 +205,17 @@ impl Hooks {
         self.hook
     }
 
-    /// All at one side of an interface: at TCX those of clsact only while nothing is there.
+    /// Whether clsact is left to others: then programs of new pods are put at TCX at once, and whoever puts them waits.
+    pub const fn leave_clsact(&mut self, leaves: bool) {
+        self.leaves_clsact = leaves;
+    }
+
+    /// All at one side of an interface, those of TCX first. What is moved in between is there once at least.
     fn at(&mut self, interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
-        if self.hook == Hook::Clsact {
-            return self.at_clsact(interface, side);
-        }
-        let mut found = at_tcx(interface, side)?;
-        if found.is_empty() {
-            found = self.at_clsact(interface, side)?;
-        }
-        // They were moved in between.
-        if found.is_empty() { at_tcx(interface, side) } else { Ok(found) }
+        let filters = self.at_clsact(interface, side)?;
+        let mut found = if self.hook == Hook::Tcx { at_tcx(interface, side)? } else { Vec::new() };
+        found.extend(filters);
+        Ok(found)
     }
 
     fn at_clsact(&mut self, interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
@@ -249,16 +254,22 @@ impl Hooks {
 
     /// Whether a program is where it was put; `None` where that is not known, as of an interface that is gone.
     pub(crate) fn holds(&mut self, interface: u32, side: Side, program: u32) -> Option<Held> {
-        let is_at_tcx = || tcx::query(interface, side).map(|found| found.iter().any(|at| at.program == program));
-        if self.hook == Hook::Tcx && is_at_tcx().ok()? {
+        let at_tcx = || tcx::query(interface, side).ok();
+        let is_there = |found: &Vec<tcx::At>| found.iter().any(|at| at.program == program);
+        let others = if self.hook == Hook::Tcx { at_tcx()? } else { Vec::new() };
+        if is_there(&others) {
             return Some(Held::Settled);
         }
         if Filter::dump(&mut self.socket, interface, side).ok()?.iter().any(|at| at.program == program) {
-            return Some(if self.hook == Hook::Tcx { Held::Urgent } else { Held::Settled });
+            return Some(match self.hook {
+                Hook::Clsact => Held::Settled,
+                Hook::Tcx if others.is_empty() => Held::Urgent,
+                Hook::Tcx => Held::Overtaken,
+            });
         }
         if self.hook == Hook::Tcx {
             // It may have been moved in between.
-            return Some(if is_at_tcx().ok()? { Held::Settled } else { Held::Missing });
+            return Some(if is_there(&at_tcx()?) { Held::Settled } else { Held::Missing });
         }
         // Filters of an interface that is gone are none, too.
         Link::get(&mut self.socket, &LinkId::Index(interface)).ok()?.map(|_| Held::Missing)
@@ -276,19 +287,18 @@ impl Hooks {
         new: BorrowedFd<'_>,
         old: Option<&Attached<P>>,
     ) -> Result<(), KernelError> {
-        let mut made = settle::alone();
+        let _alone = settle::alone();
         let filter = place(program, interface);
         let done = match (self.hook, old) {
-            (Hook::Clsact, old) => self.put(&mut made, filter, new, program.name(), old.is_some()),
-            (Hook::Tcx, Some(old)) if self.is_filter(old) => self.put(&mut made, filter, new, program.name(), true),
+            (Hook::Clsact, old) => self.put(filter, new, program.name(), old.is_some()),
+            (Hook::Tcx, None) => self.begin(program, interface, new),
+            (Hook::Tcx, Some(old)) if self.is_filter(old) => self.succeed(program, filter, new),
             (Hook::Tcx, Some(old)) => {
-                let known = old.fd()?;
-                let position = Position::InPlaceOf(known.as_fd());
-                let cleared =
-                    if program.is_urgent() { self.move_all(&mut made, interface, program.side()) } else { Ok(()) };
-                cleared.and_then(|()| tcx::attach(interface, program.side(), new, position).map_err(HookError::Call))
+                let old = old.fd()?;
+                let position = Position::InPlaceOf(old.as_fd());
+                let put = tcx::attach(interface, program.side(), new, position).map_err(HookError::Call);
+                put.and_then(|()| self.drop_filter(filter, program.name(), None))
             }
-            (Hook::Tcx, None) => self.begin(&mut made, program, interface, new),
         };
         done.map_err(|source| failed(program, interface, source))
     }
@@ -299,17 +309,18 @@ impl Hooks {
     /// The kernel refuses.
     pub fn detach<P: Program>(&mut self, found: &Attached<P>) -> Result<(), KernelError> {
         let (program, interface) = (found.program, found.interface);
-        let mut made = settle::alone();
+        let _alone = settle::alone();
+        let filter = place(program, interface);
         let done = if self.hook == Hook::Clsact || self.is_filter(found) {
-            self.take_away(place(program, interface))
+            self.take_away(filter)
         } else {
-            let cleared =
-                if program.is_urgent() { self.move_all(&mut made, interface, program.side()) } else { Ok(()) };
+            // Of both the one that is asked first goes last.
+            let dropped = self.drop_filter(filter, program.name(), Some(found.known.id));
             let off = |old: OwnedFd| tcx::detach(interface, program.side(), old.as_fd());
-            cleared.and_then(|()| found.known.fd().and_then(off).map_err(HookError::Call))
+            dropped.and(found.known.fd().and_then(off).map_err(HookError::Call))
         };
         match done {
-            // Without clsact (`EINVAL`), or on a kernel without it, there is no filter either.
+            // On a kernel without clsact there is no filter either.
             Err(source) if matches!(source.errno(), Some(ENOENT | ENODEV)) => Ok(()),
             Err(source @ HookError::Netlink(_)) if matches!(source.errno(), Some(EINVAL | EOPNOTSUPP)) => Ok(()),
             done => done.map_err(|source| failed(program, interface, source)),

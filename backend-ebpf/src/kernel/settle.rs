@@ -3,32 +3,25 @@
 //!
 //! To attach a program at TCX the kernel waits until all processors have passed through a quiet state, some 10 ms, and keeps
 //! everybody from changing interfaces meanwhile; a filter of clsact is there at once. A pod waits for neither: its programs begin as filters
-//! while nobody else has a program at TCX, which would be asked first and could let packets by. Then, while no pod waits, they are put at
-//! TCX in their order, and only then is the filter taken away; in between a packet meets both, with one answer.
+//! while nobody else has a program or a filter there, which would be asked first and could let packets by. Then, while no pod waits,
+//! they are put at TCX in their order, and only then is the filter taken away; in between a packet meets both, with one answer.
 
 use super::error::{HookError, KernelError};
 use super::forward::Forward;
 use super::hooks::{Attached, HANDLE, Hook, Hooks, Place, Program};
 use super::object::Way;
 use super::program::Known;
-use super::tcx;
+use super::tcx::{self, Position};
 use net_linux::netlink::Batch;
-use net_linux::netns::{NetNs, NetNsId};
 use net_linux::tc::{self, Filter, Side};
-use std::collections::BTreeSet;
+use nix::libc::{EEXIST, EINVAL, ENODEV, ENOENT};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Disciplines that we made, to be taken away when nothing is there any more: of one that is forgotten an empty one stays.
-pub(super) type Made = BTreeSet<(NetNsId, u32)>;
-
-/// So many are remembered at most.
-const MOST: usize = 4096;
-
 /// Changes of hooks in this process, one after the other, as in the kernel: who found a program at one hook does not change it at another.
-pub(super) fn alone() -> MutexGuard<'static, Made> {
-    static MADE: Mutex<Made> = Mutex::new(Made::new());
-    MADE.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static CHANGING: Mutex<()> = Mutex::new(());
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A program that pods wait for.
@@ -38,12 +31,18 @@ struct Urgent {
     place: Place,
 }
 
-fn urgent() -> impl Iterator<Item = Urgent> {
-    fn of<P: Program>() -> impl Iterator<Item = Urgent> {
-        let urgent = P::ALL.iter().filter(|program| program.is_urgent());
-        urgent.map(|program| Urgent { name: program.name(), side: program.side(), place: program.place() })
+impl Urgent {
+    fn all() -> impl Iterator<Item = Self> {
+        fn of<P: Program>() -> impl Iterator<Item = Urgent> {
+            let urgent = P::ALL.iter().filter(|program| program.is_urgent());
+            urgent.map(|program| Urgent { name: program.name(), side: program.side(), place: program.place() })
+        }
+        of::<Way>().chain(of::<Forward>())
     }
-    of::<Way>().chain(of::<Forward>())
+
+    fn is_at(&self, place: tc::Place) -> bool {
+        (self.side, self.place.priority(), HANDLE) == (place.side, place.priority, place.handle)
+    }
 }
 
 impl Hooks {
@@ -56,65 +55,68 @@ impl Hooks {
         if self.hook() == Hook::Clsact {
             return Ok(());
         }
-        match self.move_all(&mut alone(), interface, side) {
-            Err(error) if error.errno() == Some(nix::libc::ENODEV) => Ok(()),
+        let _alone = alone();
+        match self.move_all(interface, side) {
+            Err(error) if error.errno() == Some(ENODEV) => Ok(()),
             done => done.map_err(|source| KernelError::Move { interface, source }),
         }
     }
 
-    pub(super) fn move_all(&mut self, made: &mut Made, interface: u32, side: Side) -> Result<(), HookError> {
-        let filters = Filter::dump(&mut self.socket, interface, side)?;
-        let mut moved = false;
+    fn move_all(&mut self, interface: u32, side: Side) -> Result<(), HookError> {
         // In their order.
-        let there = tcx::query(interface, side).map_err(HookError::Call)?;
-        let there: Vec<_> = there.iter().filter(|at| !at.linked).filter_map(|at| Known::of(at.program).ok()?).collect();
-        for filter in &filters {
-            let is_here = |urgent: &Urgent| {
-                (urgent.side, urgent.place.priority(), HANDLE) == (side, filter.place.priority, filter.place.handle)
-            };
-            let Some(urgent) = urgent().find(is_here) else { continue };
-            let known = Known::of(filter.program).map_err(HookError::Call)?;
-            let Some(known) = known.filter(|known| known.name == urgent.name) else { continue };
-            // Who ended between the two steps left both.
-            if there.iter().all(|at| at.name != urgent.name) {
-                let program = known.fd().map_err(HookError::Call)?;
-                tcx::attach(interface, side, program.as_fd(), urgent.place.into()).map_err(HookError::Call)?;
-            }
+        for filter in Filter::dump(&mut self.socket, interface, side)? {
+            let Some(urgent) = Urgent::all().find(|urgent| urgent.is_at(filter.place)) else { continue };
+            let Some(known) = named(filter.program, urgent.name)? else { continue };
+            let program = known.fd().map_err(HookError::Call)?;
+            bring(interface, side, urgent.name, program.as_fd(), urgent.place)?;
             self.take_away(filter.place)?;
-            moved = true;
         }
-        if moved { self.tidy(made, interface) } else { Ok(()) }
+        Ok(())
     }
 
-    /// Puts a program where none of ours is.
+    /// Puts a program where none of ours was found.
     pub(super) fn begin<P: Program>(
         &mut self,
-        made: &mut Made,
         program: P,
         interface: u32,
         new: BorrowedFd<'_>,
     ) -> Result<(), HookError> {
         let side = program.side();
-        let is_free = || tcx::query(interface, side).is_ok_and(|found| found.is_empty());
-        if program.is_urgent() && is_free() {
+        if program.is_urgent() && !self.leaves_clsact && self.is_free(interface, side)? {
             let filter = tc::Place { interface, side, priority: program.place().priority(), handle: HANDLE };
             // Where clsact cannot be had, as beside somebody's `ingress`, there is TCX still.
-            if self.put(made, filter, new, program.name(), false).is_ok() && is_free() {
+            if self.put(filter, new, program.name(), false).is_ok() && self.is_free(interface, side)? {
                 return Ok(());
             }
         }
-        self.move_all(made, interface, side)?;
-        match tcx::attach(interface, side, new, program.place().into()) {
-            // It was moved a moment ago.
-            Err(error) if error.raw_os_error() == Some(nix::libc::EEXIST) => Ok(()),
-            done => done.map_err(HookError::Call),
+        self.move_all(interface, side)?;
+        bring(interface, side, program.name(), new, program.place())
+    }
+
+    /// Whether nobody else is asked at one side: no program at TCX, and no filter but ours.
+    fn is_free(&mut self, interface: u32, side: Side) -> Result<bool, HookError> {
+        let is_ours = |priority: &u16| Urgent::all().any(|urgent| urgent.place.priority() == *priority);
+        Ok(tcx::query(interface, side).map_err(HookError::Call)?.is_empty()
+            && tc::priorities(&mut self.socket, interface, side)?.iter().all(is_ours))
+    }
+
+    /// Puts a program in the place of a filter of ours, and to TCX where somebody came in between.
+    pub(super) fn succeed<P: Program>(
+        &mut self,
+        program: P,
+        filter: tc::Place,
+        new: BorrowedFd<'_>,
+    ) -> Result<(), HookError> {
+        self.put(filter, new, program.name(), true)?;
+        if self.is_free(filter.interface, filter.side)? {
+            return Ok(());
         }
+        self.move_all(filter.interface, filter.side)
     }
 
     /// Puts a filter of clsact, in the place of one that is there or where none is.
     pub(super) fn put(
         &mut self,
-        made: &mut Made,
         place: tc::Place,
         new: BorrowedFd<'_>,
         name: &str,
@@ -124,20 +126,32 @@ impl Hooks {
         if is_there {
             place.replace(&mut batch, new, name);
         } else {
-            let is_new = tc::add_clsact(&mut self.socket, place.interface)?;
-            if let (true, true, Ok(netns)) = (is_new, made.len() < MOST, NetNs::current()) {
-                made.insert((netns.id(), place.interface));
-            }
+            tc::add_clsact(&mut self.socket, place.interface)?;
             place.create(&mut batch, new, name);
         }
         Ok(self.socket.run_all(&mut batch)?)
     }
 
-    /// Takes a filter of clsact away.
+    /// Takes a filter of clsact away. One that is not there, or without clsact, is away already.
     pub(super) fn take_away(&mut self, place: tc::Place) -> Result<(), HookError> {
         let mut batch = Batch::new();
         place.delete(&mut batch);
-        Ok(self.socket.run_all(&mut batch)?)
+        match self.socket.run_all(&mut batch).map_err(HookError::Netlink) {
+            Err(error) if matches!(error.errno(), Some(ENOENT | EINVAL)) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Takes away what was left at clsact of a program that is at TCX: of whoever ended between the two steps. Any of its name, or
+    /// only the one of this number.
+    pub(super) fn drop_filter(&mut self, place: tc::Place, name: &str, only: Option<u32>) -> Result<(), HookError> {
+        for filter in Filter::dump(&mut self.socket, place.interface, place.side)? {
+            let is_meant = only.is_none_or(|only| only == filter.program);
+            if filter.place == place && is_meant && named(filter.program, name)?.is_some() {
+                self.take_away(place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a program that was found as a filter is one still. Else it has been moved since.
@@ -146,22 +160,25 @@ impl Hooks {
         let mut all = || Filter::dump(&mut self.socket, interface, side);
         found.hook == Hook::Clsact && all().is_ok_and(|all| all.iter().any(|at| at.program == found.known.id))
     }
+}
 
-    /// Takes a clsact away that we made and that is empty again: each packet would pass through it.
-    fn tidy(&mut self, made: &mut Made, interface: u32) -> Result<(), HookError> {
-        let Ok(netns) = NetNs::current() else { return Ok(()) };
-        let key = (netns.id(), interface);
-        if !made.contains(&key) {
-            return Ok(());
+/// A program, if it has this name.
+fn named(id: u32, name: &str) -> Result<Option<Known>, HookError> {
+    Ok(Known::of(id).map_err(HookError::Call)?.filter(|known| known.name == name))
+}
+
+/// Puts a program at TCX, in the place of one of ours of its name if there is one. It may be there already.
+fn bring(interface: u32, side: Side, name: &str, new: BorrowedFd<'_>, place: Place) -> Result<(), HookError> {
+    let mut older = None;
+    for at in tcx::query(interface, side).map_err(HookError::Call)?.iter().filter(|at| !at.linked) {
+        if older.is_none() {
+            older = named(at.program, name)?;
         }
-        for side in Side::BOTH {
-            if !tc::is_empty(&mut self.socket, interface, side)? {
-                return Ok(());
-            }
-        }
-        made.remove(&key);
-        // Somebody else may have taken it away.
-        let _ = tc::delete_clsact(&mut self.socket, interface);
-        Ok(())
+    }
+    let older = older.map(|older| older.fd()).transpose().map_err(HookError::Call)?;
+    let position = older.as_ref().map_or_else(|| place.into(), |older| Position::InPlaceOf(older.as_fd()));
+    match tcx::attach(interface, side, new, position) {
+        Err(error) if error.raw_os_error() == Some(EEXIST) => Ok(()),
+        done => done.map_err(HookError::Call),
     }
 }

@@ -2,13 +2,18 @@
 
 use crate::attached::{CLIENT, SERVER, pod, staged};
 use crate::place::{in_own_place, index};
+use aya::Ebpf;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::{SchedClassifier, TcAttachType};
 use backend_ebpf::enforce::Enforcer;
 use backend_ebpf::kernel::forward::{Forward, Generation};
-use backend_ebpf::kernel::{Attached, Hook, Hooks, Known, Program, Side, Way};
+use backend_ebpf::kernel::{Attached, Hook, Hooks, Known, OBJECT, Program, Side, Way};
 use net_linux::netlink::Socket;
 use net_linux::netns::NetNs;
 use net_linux::tc;
 use std::os::fd::AsFd as _;
+use std::process::Command;
 
 const UDP: u8 = 17;
 
@@ -56,7 +61,7 @@ fn what_takes_packets_away_comes_to_tcx_behind_what_judges_them() {
         assert_eq!(found::<Way>(hooks, interface, Side::Ingress), [("from_pod", Hook::Tcx)]);
         assert_eq!(found::<Forward>(hooks, interface, Side::Ingress), [("past_stack", Hook::Tcx)]);
         assert_eq!(names(hooks, interface, Side::Ingress), ["from_pod", "past_stack"]);
-        assert!(tc::add_clsact(&mut Socket::route().unwrap(), interface).unwrap(), "an empty clsact of ours goes");
+        assert_eq!(filters(interface, Side::Ingress), 0);
     });
 }
 
@@ -114,5 +119,89 @@ fn what_was_found_at_clsact_is_replaced_and_taken_off_where_it_was_moved_to() {
         let fd = Known::of(id).unwrap().unwrap().fd().unwrap();
         hooks.attach(Way::ToPod, interface, fd.as_fd(), Some(&at[0])).unwrap();
         assert_eq!((hooks.ids(interface, Side::Egress).unwrap(), filters(interface, Side::Egress)), (vec![id], 0));
+    });
+}
+
+#[test]
+fn a_foreign_program_that_comes_in_between_hides_no_old_policy_and_is_asked_behind_ours() {
+    at_tcx(|hooks, interface| {
+        let [mut old, mut new] = [0; 2].map(|_| staged((UDP, 80)));
+        old.object.attach(hooks, Way::ToPod, interface).unwrap();
+        let mut theirs = Ebpf::load(OBJECT).unwrap();
+        let program: &mut SchedClassifier = theirs.program_mut("to_pod").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        let last = TcAttachOptions::TcxOrder(LinkOrder::default());
+        program.attach_with_options(CLIENT.0, TcAttachType::Egress, last).unwrap();
+        let theirs = program.info().unwrap().id();
+        new.object.attach(hooks, Way::ToPod, interface).unwrap();
+        hooks.settle(interface, Side::Egress).unwrap();
+        let ours = new.object.program_ids([Way::ToPod, Way::FromPod]).unwrap()[0];
+        assert_eq!(hooks.ids(interface, Side::Egress).unwrap(), [ours, theirs]);
+    });
+}
+
+#[test]
+fn beside_somebodys_filter_or_where_clsact_is_left_to_others_nothing_waits_there() {
+    at_tcx(|hooks, interface| {
+        let mut enforcer = staged((UDP, 80));
+        let theirs = NlOptions { priority: 1, handle: 1.into(), ..NlOptions::default() };
+        let mut foreign = Ebpf::load(OBJECT).unwrap();
+        let program: &mut SchedClassifier = foreign.program_mut("to_pod").unwrap().try_into().unwrap();
+        program.load().unwrap();
+        qdisc_add_clsact(CLIENT.0).unwrap();
+        program.attach_with_options(CLIENT.0, TcAttachType::Ingress, TcAttachOptions::Netlink(theirs)).unwrap();
+        enforcer.object.attach(hooks, Way::FromPod, interface).unwrap();
+        assert_eq!(found::<Way>(hooks, interface, Side::Ingress), [("from_pod", Hook::Tcx)]);
+        let other = index(SERVER.0);
+        hooks.leave_clsact(true);
+        enforcer.object.attach(hooks, Way::FromPod, other).unwrap();
+        assert_eq!(found::<Way>(hooks, other, Side::Ingress), [("from_pod", Hook::Tcx)]);
+        let bare = Command::new("tc").args(["qdisc", "add", "dev", SERVER.0, "ingress"]).status().unwrap();
+        assert!(bare.success(), "as the bandwidth plugin does");
+    });
+}
+
+#[test]
+fn each_state_that_a_crash_leaves_is_put_right_by_other_programs_and_nothing_outlives_them() {
+    at_tcx(|hooks, interface| {
+        let side = Side::Ingress;
+        for (state, [policy_moved, policy_left, forwarding_moved, forwarding_left]) in [
+            [false, true, false, true],
+            [true, true, false, true],
+            [true, false, false, true],
+            [true, false, true, true],
+            [true, false, true, false],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (mut old, forwarding) = (staged((UDP, 80)), Generation::load((1, 1)).unwrap());
+            let past_stack = forwarding.program(Forward::PastStack).unwrap();
+            let mut at_clsact = Hook::Clsact.open().unwrap();
+            let put =
+                |hooks: &mut Hooks| hooks.attach(Forward::PastStack, interface, past_stack.as_fd(), None).unwrap();
+            // Of those with nobody before them the second would be at clsact only.
+            hooks.leave_clsact(true);
+            policy_moved.then(|| old.object.attach(hooks, Way::FromPod, interface).unwrap());
+            forwarding_moved.then(|| put(hooks));
+            hooks.leave_clsact(false);
+            policy_left.then(|| old.object.attach(&mut at_clsact, Way::FromPod, interface).unwrap());
+            forwarding_left.then(|| put(&mut at_clsact));
+            let (mut new, next) = (staged((UDP, 80)), Generation::load((1, 1)).unwrap());
+            let program = next.program(Forward::PastStack).unwrap();
+            let former: Vec<Attached<Forward>> = hooks.find(interface, side).unwrap();
+            hooks.attach(Forward::PastStack, interface, program.as_fd(), former.first()).unwrap();
+            new.object.attach(hooks, Way::FromPod, interface).unwrap();
+            hooks.settle(interface, side).unwrap();
+            let ids = [
+                new.object.program_ids([Way::FromPod, Way::ToPod]).unwrap()[0],
+                next.info(Forward::PastStack).unwrap().id(),
+            ];
+            assert_eq!(hooks.ids(interface, side).unwrap(), ids, "state {state}");
+            hooks.take_off(Way::FromPod, interface).unwrap();
+            let left: Vec<Attached<Forward>> = hooks.find(interface, side).unwrap();
+            left.iter().for_each(|at| hooks.detach(at).unwrap());
+            assert_eq!(hooks.ids(interface, side).unwrap(), [0; 0], "state {state}");
+        }
     });
 }

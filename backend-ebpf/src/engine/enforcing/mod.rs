@@ -143,8 +143,10 @@ impl Enforcing {
         let netns = NetNs::current().map_err(failed)?;
         let place = Place::of(&netns).map_err(failed)?;
         let metered = Metered::default();
+        let mut hooks = hook.open().map_err(refused)?;
+        hooks.leave_clsact(config.leave_clsact);
         let mut engine = Self {
-            hooks: hook.open().map_err(refused)?,
+            hooks,
             netns,
             place,
             capabilities,
@@ -292,7 +294,8 @@ impl Engine<PolicyItem> for Enforcing {
             }
             Change::Node(_) => Ok(()),
             Change::Config(section) => {
-                let Config { flows, sample, maps } = Config::from_json(&section)?;
+                let Config { flows, sample, maps, leave_clsact } = Config::from_json(&section)?;
+                self.hooks.leave_clsact(leave_clsact);
                 (self.telling.wanted, self.telling.sample) = (flows, sample);
                 self.worn |= maps != self.sizes;
                 self.sizes = maps;

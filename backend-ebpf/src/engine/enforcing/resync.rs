@@ -11,6 +11,10 @@ use net_linux::addr::Address;
 use net_linux::netlink::Socket;
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// For how long programs of pods are moved from clsact to TCX.
+const MOVING: Duration = Duration::from_millis(200);
 
 impl Enforcing {
     pub(super) fn resync_here(&mut self) -> Result<Drift> {
@@ -37,13 +41,15 @@ impl Enforcing {
             actual.iter().map(|write| write.removal()).filter(|removal| !keys.contains(removal)).collect();
         needless.sort_by_key(|write| (std::cmp::Reverse(write.level()), write.place()));
         let mut seen = View::default();
-        let mut unsettled = Vec::new();
+        let (mut unsettled, begun) = (Vec::new(), Instant::now());
         let mut entries: Vec<&Write> = actual.iter().collect();
         entries.sort_by_key(|write| write.level());
         entries.iter().for_each(|write| seen.take(write, &self.names));
         for name in running.attached.keys().cloned().collect::<Vec<_>>() {
             let is_there = running.is_at(&mut self.hooks, Way::PODS, &name)?;
-            if let Err(error) = running::settle(&mut self.hooks, &name) {
+            // Pods wait for us: what is left is for the watch, or for the next one.
+            let settled = if begun.elapsed() < MOVING { running::settle(&mut self.hooks, &name) } else { Ok(()) };
+            if let Err(error) = settled {
                 let items = Vec::new();
                 unsettled.push(Failure { items, object: format!("policy at {name}"), error });
             }

@@ -16,7 +16,7 @@ use cni_core::model::{InterfaceName, MacAddr};
 use ipnet::IpNet;
 use net_linux::link::{Link, LinkKind};
 use net_linux::marks;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
@@ -83,7 +83,20 @@ impl EbpfDriver {
     }
 
     pub(super) fn read_programs(&mut self, devices: &Devices, found: &mut Vec<(Key, Object)>) -> Result<()> {
-        let present = self.present(&self.lasting(devices))?;
+        let lasting = self.lasting(devices);
+        let mut present = self.present(&lasting)?;
+        // Who ended while they were moved left them at both hooks.
+        let is_moved = |found: &&Attached| {
+            let both = present.attached.iter().filter(|other| other.interface == found.interface);
+            both.filter(|other| other.program == found.program).count() > 1
+        };
+        let left: Vec<_> = present.attached.iter().filter(is_moved).map(|at| (at.interface, at.program)).collect();
+        if !left.is_empty() {
+            let hooks = &mut self.hooks;
+            let settle = || left.iter().try_for_each(|(index, program)| hooks.settle(*index, program.side()));
+            inside(&self.host, settle).map_err(|error| kernel_error("read", &Key::Programs, error))?;
+            present = self.present(&lasting)?;
+        }
         let at = |found: &Attached| (found.interface, found.program.side(), found.known.id);
         self.watched.placed.set(present.attached.iter().map(at).collect());
         if present.attached.is_empty() {
@@ -242,7 +255,10 @@ impl EbpfDriver {
         }
         maps.set_settings(settings)?;
         let pods = present.attached.iter().filter(|found| found.program == Forward::PastStack);
-        let mut wanted = hooks.iter().copied().chain(pods.map(|found| (found.program, found.interface)));
+        // One that is moved is at both hooks.
+        let mut seen = BTreeSet::new();
+        let all = hooks.iter().copied().chain(pods.map(|found| (found.program, found.interface)));
+        let mut wanted = all.filter(|(program, interface)| seen.insert((*program as usize, *interface)));
         inside(&self.host, || {
             wanted.try_for_each(|(program, interface)| {
                 let old = present.at(program, Some(interface));

@@ -61,9 +61,11 @@ impl Running {
         }
         // One that was made anew has none of them.
         self.attached.remove(name);
+        let mut done = Ok(());
         for way in Way::PODS {
-            self.object.attach(hooks, way, index).map_err(refused)?;
+            done = done.and(self.object.attach(hooks, way, index));
         }
+        done.map_err(refused)?;
         self.attached.insert(name.clone(), index);
         Ok(())
     }
@@ -196,11 +198,19 @@ pub(super) fn pins(operation: &'static str, error: &std::io::Error) -> Error {
 /// Takes both programs off an interface; of one that is gone they are off already.
 pub(super) fn detach(hooks: &mut Hooks, ways: [Way; 2], name: &InterfaceName) -> Result<(), KernelError> {
     let Some(index) = index(name) else { return Ok(()) };
-    ways.into_iter().try_for_each(|way| hooks.take_off(way, index))
+    let mut done = Ok(());
+    for way in ways {
+        done = done.and(hooks.take_off(way, index));
+    }
+    done
 }
 
 /// Moves programs that pods waited for to where they stay.
 pub(super) fn settle(hooks: &mut Hooks, name: &InterfaceName) -> Result<()> {
     let Some(index) = index(name) else { return Ok(()) };
-    Way::PODS.into_iter().try_for_each(|way| hooks.settle(index, way.side())).map_err(refused)
+    let mut done = Ok(());
+    for way in Way::PODS {
+        done = done.and(hooks.settle(index, way.side()));
+    }
+    done.map_err(refused)
 }

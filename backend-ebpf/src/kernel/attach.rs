@@ -55,7 +55,17 @@ impl Hooks {
     /// # Errors
     /// The kernel refuses.
     pub fn take_off(&mut self, way: Way, interface: u32) -> Result<(), KernelError> {
-        self.ours(way, interface)?.iter().try_for_each(|old| self.detach(old))
+        let older = self.ours(way, interface)?;
+        self.detach_all(&older)
+    }
+
+    /// One that cannot be taken off keeps no other on.
+    fn detach_all(&mut self, older: &[Attached<Way>]) -> Result<(), KernelError> {
+        let mut done = Ok(());
+        for old in older {
+            done = done.and(self.detach(old));
+        }
+        done
     }
 }
 
@@ -70,14 +80,14 @@ impl Object {
         let program = self.program(way)?;
         let (own, fd) = (program.info().map_err(refused)?.id(), program.fd().map_err(refused)?);
         let mut older = hooks.ours(way, interface)?;
-        match older.iter().position(|at| at.known.id == own) {
-            Some(there) => drop(older.swap_remove(there)),
-            None => {
-                // One at TCX is the first of them, and behind it a filter goes that was left.
-                let replaced = (!older.is_empty()).then(|| older.remove(0));
-                hooks.attach(way, interface, fd.as_fd(), replaced.as_ref())?;
-            }
+        if older.iter().any(|at| at.known.id == own) {
+            // While it is moved it is at both hooks.
+            older.retain(|at| at.known.id != own);
+        } else {
+            // One at TCX is the first of them, and behind it a filter goes that was left.
+            let replaced = (!older.is_empty()).then(|| older.remove(0));
+            hooks.attach(way, interface, fd.as_fd(), replaced.as_ref())?;
         }
-        older.iter().try_for_each(|old| hooks.detach(old))
+        hooks.detach_all(&older)
     }
 }

@@ -132,7 +132,7 @@ pub(crate) enum Held {
     Settled,
     /// It is at clsact, and has to be moved to TCX.
     Urgent,
-    /// The same, and somebody else at TCX is asked before it.
+    /// The same, and somebody else may be asked before it.
     Overtaken,
     /// Somebody took it off.
     Missing,
@@ -261,11 +261,10 @@ impl Hooks {
             return Some(Held::Settled);
         }
         if Filter::dump(&mut self.socket, interface, side).ok()?.iter().any(|at| at.program == program) {
-            return Some(match self.hook {
-                Hook::Clsact => Held::Settled,
-                Hook::Tcx if others.is_empty() => Held::Urgent,
-                Hook::Tcx => Held::Overtaken,
-            });
+            if self.hook == Hook::Clsact {
+                return Some(Held::Settled);
+            }
+            return Some(if self.is_free(interface, side).ok()? { Held::Urgent } else { Held::Overtaken });
         }
         if self.hook == Hook::Tcx {
             // It may have been moved in between.
@@ -289,17 +288,18 @@ impl Hooks {
     ) -> Result<(), KernelError> {
         let _alone = settle::alone();
         let filter = place(program, interface);
-        let done = match (self.hook, old) {
+        let mut put = || match (self.hook, old) {
             (Hook::Clsact, old) => self.put(filter, new, program.name(), old.is_some()),
             (Hook::Tcx, None) => self.begin(program, interface, new),
-            (Hook::Tcx, Some(old)) if self.is_filter(old) => self.succeed(program, filter, new),
+            (Hook::Tcx, Some(old)) if self.is_filter(old)? => self.succeed(program, filter, new),
             (Hook::Tcx, Some(old)) => {
-                let old = old.fd()?;
+                let old = old.known.fd().map_err(HookError::Call)?;
                 let position = Position::InPlaceOf(old.as_fd());
-                let put = tcx::attach(interface, program.side(), new, position).map_err(HookError::Call);
-                put.and_then(|()| self.drop_filter(filter, program.name(), None))
+                tcx::attach(interface, program.side(), new, position).map_err(HookError::Call)?;
+                self.drop_filter(filter, program.name(), None)
             }
         };
+        let done = put();
         done.map_err(|source| failed(program, interface, source))
     }
 
@@ -311,14 +311,16 @@ impl Hooks {
         let (program, interface) = (found.program, found.interface);
         let _alone = settle::alone();
         let filter = place(program, interface);
-        let done = if self.hook == Hook::Clsact || self.is_filter(found) {
-            self.take_away(filter)
-        } else {
+        let mut take_off = || {
+            if self.hook == Hook::Clsact || self.is_filter(found)? {
+                return self.take_away(filter);
+            }
             // Of both the one that is asked first goes last.
             let dropped = self.drop_filter(filter, program.name(), Some(found.known.id));
             let off = |old: OwnedFd| tcx::detach(interface, program.side(), old.as_fd());
             dropped.and(found.known.fd().and_then(off).map_err(HookError::Call))
         };
+        let done = take_off();
         match done {
             // On a kernel without clsact there is no filter either.
             Err(source) if matches!(source.errno(), Some(ENOENT | ENODEV)) => Ok(()),

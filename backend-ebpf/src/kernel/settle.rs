@@ -68,7 +68,11 @@ impl Hooks {
             let Some(urgent) = Urgent::all().find(|urgent| urgent.is_at(filter.place)) else { continue };
             let Some(known) = named(filter.program, urgent.name)? else { continue };
             let program = known.fd().map_err(HookError::Call)?;
-            bring(interface, side, urgent.name, program.as_fd(), urgent.place)?;
+            let there = at_tcx(interface, side, urgent.name)?;
+            // Who ended between the two steps left both; whoever came after that put a newer one at TCX, and numbers ascend.
+            if there.as_ref().is_none_or(|there| there.id < known.id) {
+                bring(interface, side, there, program.as_fd(), urgent.place)?;
+            }
             self.take_away(filter.place)?;
         }
         Ok(())
@@ -90,11 +94,12 @@ impl Hooks {
             }
         }
         self.move_all(interface, side)?;
-        bring(interface, side, program.name(), new, program.place())
+        let there = at_tcx(interface, side, program.name())?;
+        bring(interface, side, there, new, program.place())
     }
 
     /// Whether nobody else is asked at one side: no program at TCX, and no filter but ours.
-    fn is_free(&mut self, interface: u32, side: Side) -> Result<bool, HookError> {
+    pub(super) fn is_free(&mut self, interface: u32, side: Side) -> Result<bool, HookError> {
         let is_ours = |priority: &u16| Urgent::all().any(|urgent| urgent.place.priority() == *priority);
         Ok(tcx::query(interface, side).map_err(HookError::Call)?.is_empty()
             && tc::priorities(&mut self.socket, interface, side)?.iter().all(is_ours))
@@ -155,10 +160,12 @@ impl Hooks {
     }
 
     /// Whether a program that was found as a filter is one still. Else it has been moved since.
-    pub(super) fn is_filter<P: Program>(&mut self, found: &Attached<P>) -> bool {
-        let (interface, side) = (found.interface, found.program.side());
-        let mut all = || Filter::dump(&mut self.socket, interface, side);
-        found.hook == Hook::Clsact && all().is_ok_and(|all| all.iter().any(|at| at.program == found.known.id))
+    pub(super) fn is_filter<P: Program>(&mut self, found: &Attached<P>) -> Result<bool, HookError> {
+        if found.hook == Hook::Tcx {
+            return Ok(false);
+        }
+        let all = Filter::dump(&mut self.socket, found.interface, found.program.side())?;
+        Ok(all.iter().any(|at| at.program == found.known.id))
     }
 }
 
@@ -167,14 +174,18 @@ fn named(id: u32, name: &str) -> Result<Option<Known>, HookError> {
     Ok(Known::of(id).map_err(HookError::Call)?.filter(|known| known.name == name))
 }
 
-/// Puts a program at TCX, in the place of one of ours of its name if there is one. It may be there already.
-fn bring(interface: u32, side: Side, name: &str, new: BorrowedFd<'_>, place: Place) -> Result<(), HookError> {
-    let mut older = None;
+/// The program of ours of a name that is at TCX.
+fn at_tcx(interface: u32, side: Side, name: &str) -> Result<Option<Known>, HookError> {
     for at in tcx::query(interface, side).map_err(HookError::Call)?.iter().filter(|at| !at.linked) {
-        if older.is_none() {
-            older = named(at.program, name)?;
+        if let Some(known) = named(at.program, name)? {
+            return Ok(Some(known));
         }
     }
+    Ok(None)
+}
+
+/// Puts a program at TCX, in the place of an older one of ours if there is one. It may be there already.
+fn bring(interface: u32, side: Side, older: Option<Known>, new: BorrowedFd<'_>, place: Place) -> Result<(), HookError> {
     let older = older.map(|older| older.fd()).transpose().map_err(HookError::Call)?;
     let position = older.as_ref().map_or_else(|| place.into(), |older| Position::InPlaceOf(older.as_fd()));
     match tcx::attach(interface, side, new, position) {

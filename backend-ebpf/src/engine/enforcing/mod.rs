@@ -10,7 +10,7 @@ mod resync;
 use super::meter::Metered;
 use super::objects::{Key, View};
 use super::place::Place;
-use super::running::{Running, pins};
+use super::running::{self, Running, pins};
 use super::telling::Telling;
 use super::watch::PolicyWatch;
 use super::{Config, acceptable, probe, refused};
@@ -33,6 +33,7 @@ use net_linux::netns::NetNs;
 use resync::node_addresses;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Why the node is not guarded at an interface.
 const NO_ETHERNET: &str = "its packets have no Ethernet headers, so these programs cannot read them and all of them pass; use policy: nftables";
@@ -195,6 +196,11 @@ impl Enforcing {
         self.make_place()?;
         self.tables.set_node_addresses(node_addresses()?);
         self.left = Left::read(&self.place, &mut self.hooks)?;
+        let begun = Instant::now();
+        for name in self.left.interfaces.iter().take_while(|_| begun.elapsed() < resync::MOVING) {
+            // What stays at clsact is in force there too, and a resync says why.
+            let _ = running::settle(&mut self.hooks, name);
+        }
         self.place.remove_flows().map_err(|error| pins("remove", &error))?;
         self.last_generation = self.left.generations.last().copied().unwrap_or_default();
         self.begun = true;

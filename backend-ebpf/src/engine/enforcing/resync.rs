@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// For how long programs of pods are moved from clsact to TCX.
-const MOVING: Duration = Duration::from_millis(200);
+pub(super) const MOVING: Duration = Duration::from_millis(200);
 
 impl Enforcing {
     pub(super) fn resync_here(&mut self) -> Result<Drift> {

@@ -7,7 +7,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact};
 use aya::programs::{SchedClassifier, TcAttachType};
 use backend_ebpf::enforce::Enforcer;
-use backend_ebpf::kernel::forward::{Forward, Generation};
+use backend_ebpf::kernel::forward::{FORWARD_OBJECT, Forward, Generation};
 use backend_ebpf::kernel::{Attached, Hook, Hooks, Known, OBJECT, Program, Side, Way};
 use net_linux::netlink::Socket;
 use net_linux::netns::NetNs;
@@ -203,5 +203,32 @@ fn each_state_that_a_crash_leaves_is_put_right_by_other_programs_and_nothing_out
             left.iter().for_each(|at| hooks.detach(at).unwrap());
             assert_eq!(hooks.ids(interface, side).unwrap(), [0; 0], "state {state}");
         }
+    });
+}
+
+/// The most programs at one hook: `BPF_MPROG_MAX` of `include/linux/bpf_mprog.h`, of which one is the end.
+const MOST: usize = 64 - 1;
+
+#[test]
+fn where_there_is_room_for_one_only_what_judges_is_moved() {
+    at_tcx(|hooks, interface| {
+        let mut enforcer = staged((UDP, 80));
+        let forwarding = Generation::load((1, 1)).unwrap();
+        let program = forwarding.program(Forward::PastStack).unwrap();
+        enforcer.object.attach(hooks, Way::FromPod, interface).unwrap();
+        hooks.attach(Forward::PastStack, interface, program.as_fd(), None).unwrap();
+        let mut theirs: Vec<Ebpf> = (0..MOST.div_ceil(4)).map(|_| Ebpf::load(FORWARD_OBJECT).unwrap()).collect();
+        let all = theirs.iter_mut().flat_map(|object| object.programs_mut().map(|(_, program)| program));
+        for program in all.take(MOST - 1) {
+            let program: &mut SchedClassifier = program.try_into().unwrap();
+            program.load().unwrap();
+            let last = TcAttachOptions::TcxOrder(LinkOrder::default());
+            program.attach_with_options(CLIENT.0, TcAttachType::Ingress, last).unwrap();
+        }
+        hooks.settle(interface, Side::Ingress).unwrap_err();
+        assert_eq!(found::<Way>(hooks, interface, Side::Ingress), [("from_pod", Hook::Tcx)]);
+        let ours: Vec<Attached<Forward>> = hooks.find(interface, Side::Ingress).unwrap();
+        let ours: Vec<_> = ours.iter().filter(|at| !at.linked).map(|at| (at.program.name(), at.hook)).collect();
+        assert_eq!(ours, [("past_stack", Hook::Clsact)]);
     });
 }

@@ -117,7 +117,7 @@ impl PlacedWatch {
                     break;
                 }
                 let begun = Instant::now();
-                // One that cannot be moved is tried again, and told of by a resync.
+                // One that cannot be moved is tried again with each look; of policy's a resync says why.
                 let _ = self.inside(|_, hooks| hooks.settle(interface, side));
                 // Others change interfaces meanwhile.
                 sleep(begun.elapsed()).await;

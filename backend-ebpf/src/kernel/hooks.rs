@@ -341,7 +341,7 @@ fn at_tcx(interface: u32, side: Side) -> Result<Vec<At>, KernelError> {
     }
 }
 
-fn place(program: impl Program, interface: u32) -> tc::Place {
+pub(super) fn place(program: impl Program, interface: u32) -> tc::Place {
     tc::Place { interface, side: program.side(), priority: program.place().priority(), handle: HANDLE }
 }
 

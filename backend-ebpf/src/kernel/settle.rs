@@ -8,7 +8,7 @@
 
 use super::error::{HookError, KernelError};
 use super::forward::Forward;
-use super::hooks::{Attached, HANDLE, Hook, Hooks, Place, Program};
+use super::hooks::{Attached, HANDLE, Hook, Hooks, Place, Program, place};
 use super::object::Way;
 use super::program::Known;
 use super::tcx::{self, Position};
@@ -68,7 +68,7 @@ impl Hooks {
             let Some(urgent) = Urgent::all().find(|urgent| urgent.is_at(filter.place)) else { continue };
             let Some(known) = named(filter.program, urgent.name)? else { continue };
             let program = known.fd().map_err(HookError::Call)?;
-            let there = at_tcx(interface, side, urgent.name)?;
+            let there = ours_at_tcx(interface, side, urgent.name)?;
             // Who ended between the two steps left both; whoever came after that put a newer one at TCX, and numbers ascend.
             if there.as_ref().is_none_or(|there| there.id < known.id) {
                 bring(interface, side, there, program.as_fd(), urgent.place)?;
@@ -87,14 +87,14 @@ impl Hooks {
     ) -> Result<(), HookError> {
         let side = program.side();
         if program.is_urgent() && !self.leaves_clsact && self.is_free(interface, side)? {
-            let filter = tc::Place { interface, side, priority: program.place().priority(), handle: HANDLE };
+            let filter = place(program, interface);
             // Where clsact cannot be had, as beside somebody's `ingress`, there is TCX still.
             if self.put(filter, new, program.name(), false).is_ok() && self.is_free(interface, side)? {
                 return Ok(());
             }
         }
         self.move_all(interface, side)?;
-        let there = at_tcx(interface, side, program.name())?;
+        let there = ours_at_tcx(interface, side, program.name())?;
         bring(interface, side, there, new, program.place())
     }
 
@@ -175,7 +175,7 @@ fn named(id: u32, name: &str) -> Result<Option<Known>, HookError> {
 }
 
 /// The program of ours of a name that is at TCX.
-fn at_tcx(interface: u32, side: Side, name: &str) -> Result<Option<Known>, HookError> {
+fn ours_at_tcx(interface: u32, side: Side, name: &str) -> Result<Option<Known>, HookError> {
     for at in tcx::query(interface, side).map_err(HookError::Call)?.iter().filter(|at| !at.linked) {
         if let Some(known) = named(at.program, name)? {
             return Ok(Some(known));
